@@ -1,0 +1,1 @@
+//! The CPU back end: host functions over the mapped file.

@@ -1,0 +1,135 @@
+//! Back ends: what runs a plan.
+//!
+//! The trait is small on purpose: provide stored buffers, write, read, compile a plan, run a program. Both back ends
+//! run the same plans: [`cpu`] with host functions over the mapped file, `wgpu` with WGSL on any GPU.
+
+pub mod cpu;
+pub mod select;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use loam_shaders::Step;
+
+use crate::error::Result;
+use crate::plan::{Entry, Plan, Pool, StorageId};
+
+/// What kind of processor a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The CPU back end.
+    Cpu,
+    /// A GPU with its own memory.
+    DiscreteGpu,
+    /// A GPU that shares the CPU's memory.
+    IntegratedGpu,
+    /// A GPU of a virtual machine.
+    VirtualGpu,
+    /// A software rasteriser such as llvmpipe: never chosen by `auto`.
+    Software,
+    /// Not known.
+    Other,
+}
+
+/// A device as `loam devices` lists it.
+#[derive(Debug, Clone)]
+pub struct DeviceInfo {
+    /// Name, e.g. `NVIDIA H200` or `cpu`.
+    pub name: String,
+    /// `cpu`, `vulkan`, `metal`, `dx12`, `gl`.
+    pub backend: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Features that loam uses on it, e.g. `avx2`, `subgroups`.
+    pub features: Vec<String>,
+    /// Driver name and version.
+    pub driver: String,
+    /// What plans must respect.
+    pub limits: Limits,
+}
+
+/// Limits that a plan must respect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest range of a buffer that one binding can see, in bytes. Weights over it are split by rows.
+    pub max_binding_bytes: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+}
+
+/// Names a compiled plan within its back end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProgramId(pub u32);
+
+/// Device memory by pool, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Allocated now.
+    pub current: std::collections::BTreeMap<Pool, u64>,
+    /// Largest sum over all pools so far.
+    pub peak_bytes: u64,
+}
+
+impl Memory {
+    /// Counts an allocation.
+    pub fn add(&mut self, pool: Pool, bytes: u64) {
+        *self.current.entry(pool).or_default() += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.current.values().sum());
+    }
+
+    /// Counts a release.
+    pub fn sub(&mut self, pool: Pool, bytes: u64) {
+        let entry = self.current.entry(pool).or_default();
+        *entry = entry.saturating_sub(bytes);
+    }
+}
+
+/// Words on their way back from the device. The browser cannot block, so reading is a future everywhere.
+pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u32>>> + 'a>>;
+
+/// What runs plans. Calls are in order: a `read` sees every `run` and `write` before it.
+pub trait Backend {
+    /// The device.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Allocates the stored buffer `id` and fills it with its content.
+    ///
+    /// # Errors
+    /// Out of memory, or over a limit of the device.
+    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()>;
+
+    /// Frees a stored buffer. Programs that bind it must not run any more.
+    fn release(&mut self, id: StorageId);
+
+    /// Overwrites words of a stored buffer (not of a weight).
+    ///
+    /// # Errors
+    /// If the range is outside the buffer, or the device failed.
+    fn write(&mut self, id: StorageId, offset: u64, words: &[u32]) -> Result<()>;
+
+    /// Reads words of a stored buffer back.
+    ///
+    /// # Errors
+    /// If the range is outside the buffer, or the device failed.
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_>;
+
+    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be provided.
+    ///
+    /// # Errors
+    /// Out of memory, or a kernel that the device refuses.
+    fn compile(&mut self, plan: &Plan) -> Result<ProgramId>;
+
+    /// Frees a program and its slots.
+    fn discard(&mut self, program: ProgramId);
+
+    /// Runs a program once. On a GPU this returns when the work is submitted.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()>;
+
+    /// Memory in use and its peak.
+    fn memory(&self) -> &Memory;
+}

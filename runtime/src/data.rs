@@ -1,0 +1,1 @@
+//! Training data: JSONL to packed batches.

@@ -1,0 +1,3 @@
+//! Generation.
+
+pub mod sampler;

@@ -1,0 +1,61 @@
+//! A plan: the flat list of kernel calls that one run of a model is.
+//!
+//! `record` turns a forward function into nodes, `reverse` adds the gradient nodes, `memory` assigns every
+//! temporary to a slot by liveness and `print` shows the result. A plan is a value: printable, comparable, complete.
+//! It names no device; a [`crate::backend::Backend`] compiles it. One slot is one buffer, because wgpu tracks usage
+//! per whole buffer: no node may read and write the same buffer through two bindings (checked when memory is planned).
+
+pub mod storage;
+
+pub use storage::{Content, Entry, Pool, Storage, StorageId};
+
+use loam_shaders::Call;
+
+/// Where a view's words live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Location {
+    /// A temporary of this plan: index into [`Plan::slots`] (while recording: into the recorder's temporaries).
+    Slot(u32),
+    /// A buffer that outlives the plan: a weight, the KV cache, adapter parameters, inputs.
+    Stored(StorageId),
+}
+
+/// A range of 32-bit words in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// The buffer.
+    pub location: Location,
+    /// First word. A multiple of 64 (256 bytes), so that every device can bind it.
+    pub offset: u64,
+    /// Length in words.
+    pub words: u64,
+}
+
+/// One kernel call with its buffers, in the order of the kernel's bindings.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Kernel, parameters and grid.
+    pub call: Call,
+    /// One view per storage binding.
+    pub operands: Vec<View>,
+    /// What the node computes, for print-outs: `blk.3.attn_q`.
+    pub label: String,
+}
+
+/// A recorded, memory-planned list of nodes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// `decode`, `prefill 64`, `train 2x128`, `update`.
+    pub name: String,
+    /// Nodes in execution order.
+    pub nodes: Vec<Node>,
+    /// Length of each slot in words.
+    pub slots: Vec<u64>,
+}
+
+impl Plan {
+    /// Bytes of all slots: the device memory that compiling this plan takes, besides stored buffers.
+    pub fn slot_bytes(&self) -> u64 {
+        self.slots.iter().map(|words| words * 4).sum()
+    }
+}

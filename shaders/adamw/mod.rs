@@ -1,0 +1,1 @@
+//! AdamW with on-device clipping by the global norm.

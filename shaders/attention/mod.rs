@@ -1,0 +1,1 @@
+//! Causal attention with a saved log-sum-exp; never a T x T buffer.

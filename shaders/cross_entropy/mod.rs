@@ -1,0 +1,1 @@
+//! Cross-entropy over a chunk of logits, gradient in place.

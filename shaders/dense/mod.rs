@@ -1,0 +1,1 @@
+//! Strided f32 matrix product: all low-rank products.

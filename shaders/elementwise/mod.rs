@@ -1,0 +1,1 @@
+//! Sums, copies and fills.

@@ -1,0 +1,153 @@
+//! What a kernel is: its WGSL text, what it binds, and the host functions that do the same work.
+//!
+//! A [`Kernel`] is found by one name everywhere: `matmul_tile_q4_0` is the variant in `shaders/variants`, the
+//! generated [`Source`], the entry of the support table and the label in a printed plan. A [`Call`] is a kernel with
+//! its parameters and grid: what a plan records and a back end runs.
+
+use crate::step::Step;
+
+/// Whether a kernel only reads a storage binding or also writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    ReadWrite,
+}
+
+/// One storage binding of a kernel, reflected from its WGSL. Its index in [`Source::bindings`] is its `@binding`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Name of the WGSL variable.
+    pub name: &'static str,
+    /// Read or read_write.
+    pub access: Access,
+}
+
+/// One expanded variant of a `.wgsl` file, validated and reflected by `build.rs`.
+///
+/// Group 0 holds the storage bindings, numbered from 0. Group 1 holds `params` (uniform, binding 0, dynamic offset)
+/// and `step` (uniform, binding 1).
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// Kernel name, e.g. `rmsnorm_forward` or `matmul_tile_q4_0`.
+    pub name: &'static str,
+    /// Text for wgpu's native back ends (no `enable subgroups;`).
+    pub wgsl: &'static str,
+    /// Storage bindings of group 0 in order.
+    pub bindings: &'static [Binding],
+    /// Threads per workgroup.
+    pub workgroup: [u32; 3],
+    /// Size of the `Params` uniform in bytes (a multiple of 16).
+    pub params_bytes: u32,
+}
+
+/// A bound buffer as a host function sees it. Words are `f32` bits or `u32`, as the WGSL declares.
+#[derive(Debug)]
+pub enum Bind<'a> {
+    /// A read-only storage binding.
+    Read(&'a [u32]),
+    /// A read_write storage binding.
+    Write(&'a mut [u32]),
+    /// A weight in its GGUF block layout (rows of whole blocks): what the CPU back end binds where a GPU binds planes.
+    Blocks(&'a [u8]),
+}
+
+impl Bind<'_> {
+    /// The words as `u32`.
+    ///
+    /// # Panics
+    /// If this is a [`Bind::Blocks`].
+    pub fn words(&self) -> &[u32] {
+        match self {
+            Bind::Read(words) => words,
+            Bind::Write(words) => words,
+            Bind::Blocks(_) => panic!("a block weight was bound where words are expected"),
+        }
+    }
+
+    /// The words as `f32`.
+    pub fn f32(&self) -> &[f32] {
+        bytemuck::cast_slice(self.words())
+    }
+
+    /// The words as writable `f32`.
+    ///
+    /// # Panics
+    /// If this is not a [`Bind::Write`].
+    pub fn f32_mut(&mut self) -> &mut [f32] {
+        match self {
+            Bind::Write(words) => bytemuck::cast_slice_mut(words),
+            _ => panic!("a read-only binding was written"),
+        }
+    }
+}
+
+/// A host function with a kernel's bindings: the plain reference, or the fast CPU version.
+///
+/// `params` are the bytes of the op's `Params`. Bindings come in the order of [`Source::bindings`].
+pub type HostFn = fn(step: &Step, params: &[u8], bound: &mut [Bind<'_>]);
+
+/// A kernel: device text, plain reference and, for hot ops, a fast CPU function.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    /// The validated WGSL variant.
+    pub source: &'static Source,
+    /// Plain loops, the oracle of all tests. Accepts weights packed ([`Bind::Read`]) or as blocks.
+    pub reference: HostFn,
+    /// The fast CPU function (rayon, SIMD). `None`: the CPU back end runs the reference.
+    pub cpu: Option<HostFn>,
+}
+
+impl Kernel {
+    /// A kernel whose CPU path is its reference.
+    pub const fn new(source: &'static Source, reference: HostFn) -> Self {
+        Self { source, reference, cpu: None }
+    }
+
+    /// Adds the fast CPU function.
+    pub const fn with_cpu(mut self, cpu: HostFn) -> Self {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// Kernel name.
+    pub const fn name(&self) -> &'static str {
+        self.source.name
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// A kernel ready to be recorded: parameters and grid are fixed, buffers are not.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Which kernel.
+    pub kernel: &'static Kernel,
+    /// Bytes of the op's `Params`, a multiple of 16.
+    pub params: Vec<u8>,
+    /// Workgroups per dimension, each at most 65,535.
+    pub grid: [u32; 3],
+}
+
+impl Call {
+    /// A call with `params` as its uniform.
+    pub fn new<P: bytemuck::Pod>(kernel: &'static Kernel, params: &P, grid: [u32; 3]) -> Self {
+        let params = bytemuck::bytes_of(params).to_vec();
+        debug_assert_eq!(params.len() % 16, 0, "Params of {} are no multiple of 16 bytes", kernel.name());
+        debug_assert!(grid.iter().all(|&g| (1..=65_535).contains(&g)), "grid {grid:?} of {}", kernel.name());
+        Self { kernel, params, grid }
+    }
+}
+
+/// Reads an op's `Params` back from the bytes of a call.
+///
+/// # Panics
+/// If `bytes` has another length than `P`: the caller passed the parameters of another op.
+pub fn params<P: bytemuck::Pod>(bytes: &[u8]) -> P {
+    bytemuck::pod_read_unaligned(bytes)
+}

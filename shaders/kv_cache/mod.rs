@@ -1,0 +1,1 @@
+//! Appends keys and values of new tokens to the cache.

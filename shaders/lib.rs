@@ -1,0 +1,26 @@
+//! loam's device code and its host mirror.
+//!
+//! Every op is a folder: `mod.rs` holds its `Params` (the uniform, [`bytemuck::Pod`]), its kernels and their plain
+//! references, `*.wgsl` the device code, `cpu.rs` the fast host version of a hot op. `build.rs` expands every variant,
+//! parses and validates it with naga and reflects its bindings into [`source`], so that a broken shader fails
+//! `cargo build`. This crate knows neither wgpu nor files.
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dense;
+pub mod elementwise;
+pub mod embed;
+pub mod format;
+pub mod glu;
+pub mod kernel;
+pub mod kv_cache;
+pub mod matmul;
+pub mod rmsnorm;
+pub mod rope;
+pub mod rows;
+pub mod step;
+
+pub use format::Format;
+pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Source};
+pub use step::Step;

@@ -1,0 +1,32 @@
+//! The step state: what changes from one run of a plan to the next, in one small uniform.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Marks an unused entry of a `rows` or `labels` list.
+pub const NONE: u32 = u32::MAX;
+
+/// The uniform at group 1, binding 1 of every kernel; mirrored by `include/step.wgsl`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
+#[repr(C)]
+pub struct Step {
+    /// Tokens already in the KV cache: the absolute position of query row 0. 0 in training.
+    pub past: u32,
+    /// Seed of counter-based random numbers.
+    pub seed: u32,
+    /// Optimizer step, from 1.
+    pub step: u32,
+    /// Micro-batch within the step, from 0.
+    pub micro: u32,
+    /// Factor on the loss gradient: 1 / trained tokens of the whole accumulated batch.
+    pub loss_scale: f32,
+    /// Learning rate of this step.
+    pub lr: f32,
+    /// 1 - beta1^step (Adam bias correction, Kingma & Ba 2015, section 3).
+    pub correction1: f32,
+    /// 1 - beta2^step.
+    pub correction2: f32,
+    /// Largest global gradient norm; 0 switches clipping off.
+    pub clip: f32,
+    /// Keeps the size a multiple of 16 bytes.
+    pub reserved: [u32; 3],
+}

@@ -1,0 +1,1 @@
+//! Kernels of `adamw` against their references.

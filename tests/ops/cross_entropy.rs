@@ -1,0 +1,1 @@
+//! Kernels of `cross_entropy` against their references.

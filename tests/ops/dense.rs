@@ -1,0 +1,1 @@
+//! Kernels of `dense` against their references.

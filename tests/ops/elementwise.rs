@@ -1,0 +1,1 @@
+//! Kernels of `elementwise` against their references.

@@ -1,0 +1,1 @@
+//! Kernels of `glu` against their references.

@@ -1,0 +1,1 @@
+//! Kernels of `kv_cache` against their references.

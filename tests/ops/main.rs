@@ -1,0 +1,15 @@
+//! Every kernel variant against its plain reference on the GPU adapter that is present and on the CPU back end, and
+//! finite differences for every op with a backward.
+
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod dense;
+mod elementwise;
+mod embed;
+mod glu;
+mod kv_cache;
+mod matmul;
+mod rmsnorm;
+mod rope;
+mod rows;

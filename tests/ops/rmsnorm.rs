@@ -1,0 +1,1 @@
+//! Kernels of `rmsnorm` against their references.
