@@ -27,6 +27,8 @@ pub struct Step {
     pub correction2: f32,
     /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f32,
+    /// Rows with a loss in this run: loss chunks behind them are skipped by the host.
+    pub trained: u32,
     /// Keeps the size a multiple of 16 bytes.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }

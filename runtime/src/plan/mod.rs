@@ -40,6 +40,16 @@ pub struct Node {
     pub operands: Vec<View>,
     /// What the node computes, for print-outs: `blk.3.attn_q`.
     pub label: String,
+    /// The node runs only when [`loam_shaders::Step::trained`] is larger; 0 means always. See [`Node::runs`].
+    pub only_above: u32,
+}
+
+impl Node {
+    /// Whether the node takes part in a run with `trained` rows of loss. Back ends ask before each node, so that loss
+    /// chunks behind the last trained row cost nothing.
+    pub fn runs(&self, trained: u32) -> bool {
+        self.only_above == 0 || trained > self.only_above
+    }
 }
 
 /// A recorded, memory-planned list of nodes.
