@@ -2,6 +2,30 @@
 //!
 //! `<name>.rs` holds a format's block codec and its plane layout, `<name>.wgsl` its device loader, side by side.
 //! Layouts follow ggml (`ggml-common.h`); encoders give the bytes of llama-quantize without importance matrix.
+//!
+//! # Device layout
+//! Blocks of 18, 34 or 144 bytes straddle the words that WGSL can address, so weights are repacked once at load
+//! ([`Format::pack`]): a plane with the quants of all rows, then a plane with the scales of all rows, in one buffer.
+//! Rows are padded with zero weights to whole slabs of [`SLAB`] columns. A slab is eight *octets*, the unit that a
+//! loader decodes: eight weights, two runs of four contiguous columns.
+//!
+//! | format | quant words per slab | scale words per slab | columns of octet `o` |
+//! |---|---|---|---|
+//! | F32 | 64 | 0 | `8o..8o+8` |
+//! | F16, BF16 | 32 | 0 | `8o..8o+8` |
+//! | Q8_0 | 16 | 1: f16 d of both blocks | `8o..8o+8` |
+//! | Q4_0 | 8 | 1: f16 d of both blocks | `32b+4j..+4` and `32b+16+4j..+4`, b = o/4, j = o%4 |
+//! | Q4_K | 8 | 1: a quarter of the 16-byte block header | `64g+4j..+4` and `64g+32+4j..+4`, g = o/8, j = o%8 |
+
+pub mod bf16;
+pub mod f16;
+pub mod f32;
+pub mod q4_0;
+pub mod q4_k;
+pub mod q8_0;
+
+/// Columns that rows are padded to on the device.
+pub const SLAB: usize = 64;
 
 /// A weight format that kernels can compute with. Names are ggml's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,4 +43,191 @@ pub enum Format {
     Q8_0,
     /// 256 weights of 4 bits, eight 6-bit scales and minima: 4.5 bits per weight.
     Q4_K,
+}
+
+/// All that distinguishes one format from another, as data. Every file of this folder has one.
+struct Codec {
+    name: &'static str,
+    ggml_id: u32,
+    block_len: usize,
+    block_bytes: usize,
+    /// Words of the quants plane per slab of 64 columns.
+    slab_quants: usize,
+    /// Words of the scales plane per slab of 64 columns.
+    slab_scales: usize,
+    /// Whole blocks -> weights.
+    decode: fn(&[u8], &mut [f32]),
+    /// Weights -> whole blocks.
+    encode: fn(&[f32], &mut [u8]),
+    /// Blocks of one row -> its part of the (zeroed) quants and scales planes.
+    pack_row: fn(&[u8], &mut [u32], &mut [u32]),
+    /// The inverse of `pack_row`.
+    unpack_row: fn(&[u32], &[u32], &mut [u8]),
+}
+
+impl Format {
+    /// All formats, plain floats first.
+    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::BF16, Format::Q8_0, Format::Q4_0, Format::Q4_K];
+
+    const fn codec(self) -> &'static Codec {
+        match self {
+            Format::F32 => &f32::CODEC,
+            Format::F16 => &f16::CODEC,
+            Format::BF16 => &bf16::CODEC,
+            Format::Q4_0 => &q4_0::CODEC,
+            Format::Q8_0 => &q8_0::CODEC,
+            Format::Q4_K => &q4_k::CODEC,
+        }
+    }
+
+    /// Lower-case name as in kernel names and on the command line: `q4_0`.
+    pub const fn name(self) -> &'static str {
+        self.codec().name
+    }
+
+    /// ggml's type id, as in a GGUF tensor info.
+    pub const fn ggml_id(self) -> u32 {
+        self.codec().ggml_id
+    }
+
+    /// The format with this ggml type id, if kernels can compute with it.
+    pub fn from_ggml_id(id: u32) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.ggml_id() == id)
+    }
+
+    /// Weights per block: 1, 32 or 256.
+    pub const fn block_len(self) -> usize {
+        self.codec().block_len
+    }
+
+    /// Bytes per block.
+    pub const fn block_bytes(self) -> usize {
+        self.codec().block_bytes
+    }
+
+    /// Bytes of a row of `cols` weights; `None` if that is no whole number of blocks, or too large.
+    pub const fn row_bytes(self, cols: usize) -> Option<usize> {
+        let codec = self.codec();
+        if !cols.is_multiple_of(codec.block_len) {
+            return None;
+        }
+        (cols / codec.block_len).checked_mul(codec.block_bytes)
+    }
+
+    /// Decodes whole blocks into `out`.
+    ///
+    /// # Panics
+    /// If `blocks` does not hold exactly `out.len()` weights.
+    pub fn decode_row(&self, blocks: &[u8], out: &mut [f32]) {
+        assert_eq!(self.row_bytes(out.len()), Some(blocks.len()), "{}: {} weights", self.name(), out.len());
+        (self.codec().decode)(blocks, out);
+    }
+
+    /// Encodes finite weights into whole blocks, byte-identical to llama-quantize without importance matrix.
+    ///
+    /// # Panics
+    /// If `out` does not have room for exactly `row.len()` weights.
+    pub fn encode_row(&self, row: &[f32], out: &mut [u8]) {
+        assert_eq!(self.row_bytes(row.len()), Some(out.len()), "{}: {} weights", self.name(), row.len());
+        (self.codec().encode)(row, out);
+    }
+
+    /// Words of the quants plane per row of `cols` weights.
+    pub const fn quant_words(self, cols: usize) -> usize {
+        cols.div_ceil(SLAB) * self.codec().slab_quants
+    }
+
+    /// Words of the scales plane per row of `cols` weights.
+    pub const fn scale_words(self, cols: usize) -> usize {
+        cols.div_ceil(SLAB) * self.codec().slab_scales
+    }
+
+    /// Length of a packed weight of `rows` x `cols` in 32-bit words.
+    pub const fn packed_words(self, rows: usize, cols: usize) -> u64 {
+        let per_row = self.quant_words(cols) as u64 + self.scale_words(cols) as u64;
+        (rows as u64).saturating_mul(per_row)
+    }
+
+    /// Repacks rows of blocks into the device layout: the quants plane of all rows, then the scales plane.
+    ///
+    /// # Panics
+    /// If `blocks` does not hold exactly `rows` rows of `cols` weights.
+    pub fn pack(&self, rows: usize, cols: usize, blocks: &[u8]) -> Vec<u32> {
+        let row_bytes = self.checked_row_bytes(rows, cols, blocks.len());
+        let mut words = vec![0; self.packed_words(rows, cols) as usize];
+        let (quants, scales) = words.split_at_mut(rows * self.quant_words(cols));
+        let (per_quants, per_scales) = (self.quant_words(cols), self.scale_words(cols));
+        for (row, bytes) in blocks.chunks_exact(row_bytes.max(1)).enumerate() {
+            let quants = &mut quants[row * per_quants..][..per_quants];
+            let scales = &mut scales[row * per_scales..][..per_scales];
+            (self.codec().pack_row)(bytes, quants, scales);
+        }
+        words
+    }
+
+    /// The inverse of [`Format::pack`].
+    ///
+    /// # Panics
+    /// If `words` is not `packed_words(rows, cols)` long.
+    pub fn unpack(&self, rows: usize, cols: usize, words: &[u32]) -> Vec<u8> {
+        assert_eq!(self.packed_words(rows, cols), words.len() as u64, "{}: {rows} x {cols}", self.name());
+        let row_bytes = self.row_bytes(cols).unwrap_or(0);
+        let mut blocks = vec![0; rows * row_bytes];
+        let (quants, scales) = words.split_at(rows * self.quant_words(cols));
+        let (per_quants, per_scales) = (self.quant_words(cols), self.scale_words(cols));
+        for (row, bytes) in blocks.chunks_exact_mut(row_bytes.max(1)).enumerate() {
+            let quants = &quants[row * per_quants..][..per_quants];
+            let scales = &scales[row * per_scales..][..per_scales];
+            (self.codec().unpack_row)(quants, scales, bytes);
+        }
+        blocks
+    }
+
+    fn checked_row_bytes(self, rows: usize, cols: usize, bytes: usize) -> usize {
+        let row_bytes = self.row_bytes(cols).unwrap_or_else(|| panic!("{}: rows of {cols} weights", self.name()));
+        assert_eq!(rows * row_bytes, bytes, "{}: {rows} x {cols} weights", self.name());
+        row_bytes
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Copies bytes into words, little-endian; a last partial word is filled up with zeros.
+fn bytes_to_words(bytes: &[u8], words: &mut [u32]) {
+    for (chunk, word) in bytes.chunks(4).zip(words) {
+        let mut le = [0; 4];
+        le[..chunk.len()].copy_from_slice(chunk);
+        *word = u32::from_le_bytes(le);
+    }
+}
+
+/// The inverse of [`bytes_to_words`], as many bytes as `bytes` takes.
+fn words_to_bytes(words: &[u32], bytes: &mut [u8]) {
+    for (chunk, word) in bytes.chunks_mut(4).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+    }
+}
+
+/// Writes the 16-bit scale of block `index` into a plane of two scales per word.
+fn put_scale(scales: &mut [u32], index: usize, le: [u8; 2]) {
+    scales[index / 2] |= u32::from(u16::from_le_bytes(le)) << (16 * (index % 2));
+}
+
+/// Reads the 16-bit scale of block `index` from a plane of two scales per word.
+fn get_scale(scales: &[u32], index: usize) -> [u8; 2] {
+    ((scales[index / 2] >> (16 * (index % 2))) as u16).to_le_bytes()
+}
+
+/// The value of a little-endian IEEE half.
+fn half(le: [u8; 2]) -> f32 {
+    ::half::f16::from_le_bytes(le).to_f32()
+}
+
+/// A value rounded to a little-endian IEEE half (nearest, ties to even).
+fn to_half(value: f32) -> [u8; 2] {
+    ::half::f16::from_f32(value).to_le_bytes()
 }

@@ -1,0 +1,69 @@
+//! Q4_0: 32 weights `d * (q - 8)` with q in 0..=15.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Codec, bytes_to_words, get_scale, half, put_scale, to_half, words_to_bytes};
+
+/// Weights per block.
+pub const BLOCK: usize = 32;
+
+/// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ4_0 {
+    /// Scale, little-endian IEEE half.
+    pub d: [u8; 2],
+    /// Byte j holds weight j in its low nibble and weight j + 16 in its high nibble.
+    pub qs: [u8; BLOCK / 2],
+}
+
+pub(super) const CODEC: Codec = Codec {
+    name: "q4_0",
+    ggml_id: 2,
+    block_len: BLOCK,
+    block_bytes: size_of::<BlockQ4_0>(),
+    slab_quants: 8,
+    slab_scales: 1,
+    decode,
+    encode,
+    pack_row,
+    unpack_row,
+};
+
+fn decode(blocks: &[u8], out: &mut [f32]) {
+    for (block, out) in bytemuck::cast_slice::<u8, BlockQ4_0>(blocks).iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        let d = half(block.d);
+        for (j, byte) in block.qs.iter().enumerate() {
+            out[j] = (f32::from(byte & 15) - 8.0) * d;
+            out[j + BLOCK / 2] = (f32::from(byte >> 4) - 8.0) * d;
+        }
+    }
+}
+
+/// The signed value of largest magnitude (the first one on ties) maps to -8. A zero block has d = -0.0, as ggml writes.
+fn encode(row: &[f32], out: &mut [u8]) {
+    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ4_0>(out)) {
+        let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+        let d = extreme / -8.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let code = |v: f32| ((v * inverse + 8.5) as u8).min(15);
+        block.d = to_half(d);
+        for (j, byte) in block.qs.iter_mut().enumerate() {
+            *byte = code(x[j]) | code(x[j + BLOCK / 2]) << 4;
+        }
+    }
+}
+
+fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {
+    for (b, block) in bytemuck::cast_slice::<u8, BlockQ4_0>(blocks).iter().enumerate() {
+        bytes_to_words(&block.qs, &mut quants[4 * b..4 * b + 4]);
+        put_scale(scales, b, block.d);
+    }
+}
+
+fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
+    for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ4_0>(blocks).iter_mut().enumerate() {
+        words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
+        block.d = get_scale(scales, b);
+    }
+}

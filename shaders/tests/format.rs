@@ -1,0 +1,239 @@
+//! Block formats: exact bytes, error bounds and the device layout, against formulas written independently here.
+
+use loam_shaders::Format;
+use proptest::prelude::*;
+
+/// Weights as models have them: a scale per case, some exact zeros.
+fn weights(len: usize) -> impl Strategy<Value = Vec<f32>> {
+    (-12i32..6, prop::collection::vec(prop_oneof![9 => -1.0f32..1.0, 1 => Just(0.0f32)], len))
+        .prop_map(|(exponent, values)| values.into_iter().map(|v| v * (exponent as f32).exp2()).collect())
+}
+
+fn encode(format: Format, row: &[f32]) -> Vec<u8> {
+    let mut blocks = vec![0; format.row_bytes(row.len()).expect("whole blocks")];
+    format.encode_row(row, &mut blocks);
+    blocks
+}
+
+fn decode(format: Format, blocks: &[u8], cols: usize) -> Vec<f32> {
+    let mut row = vec![f32::NAN; cols];
+    format.decode_row(blocks, &mut row);
+    row
+}
+
+fn half_at(block: &[u8], at: usize) -> f32 {
+    half::f16::from_bits(u16::from_le_bytes([block[at], block[at + 1]])).to_f32()
+}
+
+/// Weight `i` of a block by the formulas of ggml-common.h.
+fn weight(format: Format, block: &[u8], i: usize) -> f32 {
+    match format {
+        Format::F32 => f32::from_bits(u32::from_le_bytes(block.try_into().expect("4 bytes"))),
+        Format::F16 => half_at(block, 0),
+        Format::BF16 => f32::from_bits(u32::from(u16::from_le_bytes([block[0], block[1]])) << 16),
+        Format::Q8_0 => half_at(block, 0) * f32::from(block[2 + i] as i8),
+        Format::Q4_0 => {
+            let q = (block[2 + i % 16] >> (4 * (i / 16))) & 15;
+            half_at(block, 0) * (f32::from(q) - 8.0)
+        }
+        Format::Q4_K => {
+            let (group, j, l) = (i / 64, i / 32, i % 32);
+            let q = (block[16 + 32 * group + l] >> (4 * (j % 2))) & 15;
+            // The twelve bytes as a little-endian number: scales 0..3 at 8j, minima 0..3 at 32 + 8j, the lower nibbles
+            // of the others at 64 + 8(j-4), their upper two bits above those of the first four.
+            let bits = block[4..16].iter().rev().fold(0u128, |all, b| all << 8 | u128::from(*b));
+            let (scale, min) = if j < 4 {
+                ((bits >> (8 * j)) & 63, (bits >> (32 + 8 * j)) & 63)
+            } else {
+                let k = j - 4;
+                let low = bits >> (64 + 8 * k);
+                (low & 15 | ((bits >> (8 * k + 6)) & 3) << 4, (low >> 4) & 15 | ((bits >> (32 + 8 * k + 6)) & 3) << 4)
+            };
+            half_at(block, 0) * scale as f32 * f32::from(q) - half_at(block, 2) * min as f32
+        }
+    }
+}
+
+/// Largest error allowed for weight `i` of a row: from the grid that the block holds.
+fn bound(format: Format, row: &[f32], i: usize) -> f32 {
+    let len = format.block_len();
+    let block = &row[i / len * len..][..len];
+    let most = block.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    match format {
+        Format::F32 => 0.0,
+        // Half a unit in the last place; below 2^-14 a half is a multiple of 2^-24.
+        Format::F16 => (row[i].abs() / 2048.0).max(2.0f32.powi(-25)),
+        Format::BF16 => row[i].abs() / 256.0,
+        // Half a step, and the rounding of d to a half (subnormal: an absolute error) times the code.
+        Format::Q8_0 => most / 127.0 * 0.501 + most / 2048.0 + 127.0 * 2.0f32.powi(-25),
+        // One side reaches only 7 steps of 8: a whole step there.
+        Format::Q4_0 => most / 8.0 * 1.001 + most / 2048.0 + 8.0 * 2.0f32.powi(-25),
+        // Up to half a step of the sub-block, plus 6-bit rounding of scale and minimum by those of the block.
+        Format::Q4_K => 2.0 * most / 15.0 * 0.75 + most / 20.0 + 960.0 * 2.0f32.powi(-24),
+    }
+}
+
+fn check(format: Format, row: &[f32]) -> Result<(), TestCaseError> {
+    let blocks = encode(format, row);
+    let decoded = decode(format, &blocks, row.len());
+    for (i, value) in decoded.iter().enumerate() {
+        let block = &blocks[i / format.block_len() * format.block_bytes()..][..format.block_bytes()];
+        let expected = weight(format, block, i % format.block_len());
+        let slack = expected.abs().max(row[i].abs()) * 1e-6;
+        prop_assert!((value - expected).abs() <= slack, "{format}[{i}]: decoded {value}, formula {expected}");
+        let error = (value - row[i]).abs();
+        prop_assert!(error <= bound(format, row, i), "{format}[{i}]: {} became {value}", row[i]);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn decoding_follows_the_formulas_and_stays_near(row in weights(512)) {
+        for format in Format::ALL {
+            check(format, &row)?;
+        }
+    }
+
+    #[test]
+    fn packing_any_bytes_is_reversible(rows in 1usize..5, blocks in 1usize..6, seed in any::<u64>()) {
+        for format in Format::ALL {
+            let cols = blocks * format.block_len().max(4);
+            let mut state = seed | 1;
+            let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).expect("whole blocks")).map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            }).collect();
+            let words = format.pack(rows, cols, &bytes);
+            prop_assert_eq!(words.len() as u64, format.packed_words(rows, cols));
+            prop_assert_eq!(format.unpack(rows, cols, &words), bytes);
+        }
+    }
+}
+
+/// The weight at (row, column) of a packed buffer, by the table in `format/mod.rs`.
+fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: usize, col: usize) -> f32 {
+    let (per_quants, per_scales) = (format.quant_words(cols), format.scale_words(cols));
+    let quants = &words[row * per_quants..][..per_quants];
+    let scales = &words[rows * per_quants + row * per_scales..][..per_scales];
+    let half_of = |word: u32, k: usize| half::f16::from_bits((word >> (16 * k)) as u16).to_f32();
+    match format {
+        Format::F32 => f32::from_bits(quants[col]),
+        Format::F16 => half_of(quants[col / 2], col % 2),
+        Format::BF16 => f32::from_bits((quants[col / 2] >> (16 * (col % 2))) << 16),
+        Format::Q8_0 => {
+            let q = (quants[col / 4] >> (8 * (col % 4))) as u8 as i8;
+            half_of(scales[col / 64], col / 32 % 2) * f32::from(q)
+        }
+        Format::Q4_0 => {
+            let (block, within) = (col / 32, col % 32);
+            let word = quants[4 * block + within % 16 / 4];
+            let q = (word >> (8 * (within % 4) + 4 * (within / 16))) & 15;
+            half_of(scales[col / 64], block % 2) * (q as f32 - 8.0)
+        }
+        Format::Q4_K => {
+            let header: Vec<u8> = scales[4 * (col / 256)..][..4].iter().flat_map(|w| w.to_le_bytes()).collect();
+            let (group, within) = (col / 64, col % 64);
+            let word = quants[8 * group + within % 32 / 4];
+            let q = ((word >> (8 * (within % 4) + 4 * (within / 32))) & 15) as u8;
+            let mut block = [0; 144];
+            block[..16].copy_from_slice(&header);
+            block[16 + 32 * (group % 4) + within % 32] = q << (4 * (within / 32));
+            weight(format, &block, col % 256)
+        }
+    }
+}
+
+#[test]
+fn the_device_layout_is_the_documented_one() {
+    for format in Format::ALL {
+        let (rows, cols) = (3, if format.block_len() == 256 { 512 } else { 96 });
+        let values: Vec<f32> = (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 64.0).collect();
+        let blocks = encode(format, &values);
+        let words = format.pack(rows, cols, &blocks);
+        let decoded = decode(format, &blocks, values.len());
+        for row in 0..rows {
+            for col in 0..cols {
+                let expected = decoded[row * cols + col];
+                let value = packed_weight(format, &words, rows, cols, row, col);
+                assert!((value - expected).abs() <= 1e-6, "{format}[{row}, {col}]: {value} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_decodes_to_zero() {
+    for format in Format::ALL {
+        let cols = if format.block_len() == 1 { 12 } else { 32 };
+        if format.row_bytes(cols).is_none() {
+            continue;
+        }
+        let words = format.pack(2, cols, &encode(format, &vec![1.0; 2 * cols]));
+        for row in 0..2 {
+            for col in cols..64 {
+                assert_eq!(packed_weight(format, &words, 2, 64, row, col), 0.0, "{format}[{row}, {col}]");
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_blocks_have_ggmls_bytes() {
+    for format in Format::ALL {
+        let blocks = encode(format, &vec![0.0; 256]);
+        let mut expected = vec![0u8; blocks.len()];
+        if format == Format::Q4_0 {
+            for block in expected.chunks_mut(18) {
+                block.fill(0x88);
+                block[..2].copy_from_slice(&[0x00, 0x80]);
+            }
+        }
+        assert_eq!(blocks, expected, "{format}");
+        assert!(decode(format, &blocks, 256).iter().all(|v| *v == 0.0), "{format}");
+    }
+}
+
+#[test]
+fn known_blocks() {
+    let mut row = [0.0f32; 32];
+    row[0] = -8.0;
+    row[1] = 7.0;
+    row[16] = 3.0;
+    let mut expected = vec![0x88u8; 18];
+    expected[..4].copy_from_slice(&[0x00, 0x3c, 0xb0, 0x8f]);
+    assert_eq!(encode(Format::Q4_0, &row), expected);
+    row = [0.0; 32];
+    row[0] = -127.0;
+    row[1] = 0.5;
+    row[31] = 64.4;
+    let mut expected = vec![0u8; 34];
+    (expected[0], expected[1], expected[2], expected[3], expected[33]) = (0x00, 0x3c, 0x81, 1, 64);
+    assert_eq!(encode(Format::Q8_0, &row), expected);
+}
+
+#[test]
+fn sizes_and_ids_are_ggmls() {
+    let table = [
+        (Format::F32, "f32", 0, 1, 4),
+        (Format::F16, "f16", 1, 1, 2),
+        (Format::BF16, "bf16", 30, 1, 2),
+        (Format::Q8_0, "q8_0", 8, 32, 34),
+        (Format::Q4_0, "q4_0", 2, 32, 18),
+        (Format::Q4_K, "q4_k", 12, 256, 144),
+    ];
+    assert_eq!(table.map(|row| row.0), Format::ALL);
+    for (format, name, id, len, bytes) in table {
+        assert_eq!((format.name(), format.ggml_id()), (name, id));
+        assert_eq!((format.block_len(), format.block_bytes()), (len, bytes));
+        assert_eq!(Format::from_ggml_id(id), Some(format));
+        assert_eq!(format.row_bytes(512), Some(512 / len * bytes));
+        assert_eq!(format.row_bytes(usize::MAX / 256 * 256), (usize::MAX / 256 * 256 / len).checked_mul(bytes));
+        if len > 1 {
+            assert_eq!(format.row_bytes(len + 4), None);
+        }
+    }
+    assert_eq!(Format::from_ggml_id(3), None);
+}
