@@ -151,3 +151,28 @@ impl Call {
 pub fn params<P: bytemuck::Pod>(bytes: &[u8]) -> P {
     bytemuck::pod_read_unaligned(bytes)
 }
+
+/// Bindings of a kernel that has `N` of them, for destructuring: `let [x, weight, y] = operands(bound);`.
+///
+/// # Panics
+/// If another number is bound: the caller passed the buffers of another kernel.
+pub fn operands<'s, 'b, const N: usize>(bound: &'s mut [Bind<'b>]) -> &'s mut [Bind<'b>; N] {
+    let found = bound.len();
+    bound.try_into().unwrap_or_else(|_| panic!("{found} buffers are bound to a kernel with {N} bindings"))
+}
+
+/// Most workgroups that WebGPU allows in one dimension of a grid; WGSL that runs on a folded grid repeats it.
+pub const MAX_GROUPS: u32 = 65_535;
+
+/// A grid of at least `groups` workgroups. From 65,536 on it is folded: workgroup `(x, y)` has index
+/// `x + y * 65535`, and the kernel leaves out the surplus ones.
+pub fn fold(groups: u64) -> [u32; 3] {
+    let rows = groups.div_ceil(u64::from(MAX_GROUPS)).max(1);
+    let columns = if rows == 1 { groups.max(1) } else { u64::from(MAX_GROUPS) };
+    [columns as u32, rows as u32, 1]
+}
+
+/// The grid of a kernel with one thread per element in workgroups of 256.
+pub fn fold_elements(elements: u64) -> [u32; 3] {
+    fold(elements.div_ceil(256))
+}

@@ -1,1 +1,51 @@
-//! Cross-entropy over a chunk of logits, gradient in place.
+//! Cross-entropy of logits against integer labels, with the gradient written over the logits.
+//!
+//! A chunk of rows at a time passes through here, so that tokens x vocabulary never exists as one buffer.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::Step;
+use crate::kernel::{Bind, operands, params};
+use crate::step::NONE;
+
+/// Uniform of the kernel.
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
+#[repr(C)]
+pub struct Params {
+    /// Rows of logits in this chunk.
+    pub rows: u32,
+    /// Columns of logits.
+    pub vocab: u32,
+    /// First entry of `labels` and `losses` that belongs to this chunk.
+    pub offset: u32,
+    /// 1: replace the logits by the gradient; 0: leave them.
+    pub gradient: u32,
+}
+
+fn forward_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [labels, logits, losses] = operands(bound);
+    let (labels, logits, losses) = (labels.words(), logits.f32_mut(), losses.f32_mut());
+    for (i, row) in logits.chunks_exact_mut(p.vocab as usize).take(p.rows as usize).enumerate() {
+        let at = p.offset as usize + i;
+        let label = labels[at];
+        if label == NONE {
+            losses[at] = 0.0;
+            if p.gradient != 0 {
+                row.fill(0.0);
+            }
+            continue;
+        }
+        let max = row.iter().fold(f32::MIN, |max, &x| max.max(x));
+        let sum: f64 = row.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).sum();
+        let log_sum = f64::from(max) + sum.ln();
+        losses[at] = (log_sum - f64::from(row[label as usize])) as f32;
+        if p.gradient != 0 {
+            for (column, x) in row.iter_mut().enumerate() {
+                let target = if column == label as usize { 1.0 } else { 0.0 };
+                let softmax = (f64::from(*x) - log_sum).exp();
+                *x = ((softmax - target) * f64::from(step.loss_scale)) as f32;
+            }
+        }
+    }
+}

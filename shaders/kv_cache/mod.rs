@@ -1,1 +1,33 @@
-//! Appends keys and values of new tokens to the cache.
+//! The key/value cache of generation: rows are appended at the position that the step state names.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::Step;
+use crate::kernel::{Bind, operands, params};
+
+/// Uniform of the kernel.
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
+#[repr(C)]
+pub struct Params {
+    /// Rows to append.
+    pub tokens: u32,
+    /// Columns: `kv_heads * head_dim`.
+    pub width: u32,
+    /// Rows of the cache. Rows that would land beyond are left out.
+    pub capacity: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+fn append_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [src, cache] = operands(bound);
+    let (src, cache) = (src.f32(), cache.f32_mut());
+    let width = p.width as usize;
+    for token in 0..p.tokens as usize {
+        let row = step.past as usize + token;
+        if row < p.capacity as usize {
+            cache[row * width..][..width].copy_from_slice(&src[token * width..][..width]);
+        }
+    }
+}
