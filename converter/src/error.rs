@@ -1,0 +1,127 @@
+//! The one error type of the converter. Messages name the file, the field or tensor, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong while converting.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operating-system call on a file failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried: "open", "read", "write".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The folder holds no model that can be read.
+    #[error("{}: {problem}", path.display())]
+    Source {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What is missing and what to do.
+        problem: String,
+    },
+    /// The weights are there as Python pickles only, which run code when they are read.
+    #[error(
+        "{} is a Python pickle, which can run code when it is read; loam reads safetensors only: \
+         save the model again with save_pretrained(.., safe_serialization=True)",
+        path.display()
+    )]
+    Pickle {
+        /// The pickle.
+        path: PathBuf,
+    },
+    /// A file that must be JSON is not.
+    #[error("{}: not valid JSON: {problem}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The parser's message with line and column.
+        problem: String,
+    },
+    /// A field of a JSON file is missing, has another type, or a value that cannot be used.
+    #[error("{}: {field}: {problem}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Name of the field, with dots for nesting.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No table for this architecture.
+    #[error("{}: architecture {found} is not supported (supported: {supported})", path.display())]
+    Architecture {
+        /// config.json.
+        path: PathBuf,
+        /// What `architectures` says.
+        found: String,
+        /// What could be converted.
+        supported: &'static str,
+    },
+    /// The safetensors header breaks a rule of the format.
+    #[error("{}: bad safetensors header: {problem}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// Which rule.
+        problem: String,
+    },
+    /// A tensor is missing, unexpected, of another shape or type, or holds values that cannot be used.
+    #[error("{}: tensor {tensor}: {problem}", path.display())]
+    Tensor {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The tokenizer is of a kind, or splits text in a way, that has no GGUF name.
+    #[error("{}: {problem}", path.display())]
+    Tokenizer {
+        /// tokenizer.json.
+        path: PathBuf,
+        /// What is not supported, and which option helps.
+        problem: String,
+    },
+    /// The independent reader does not see in the written file what was meant to be there. Nothing was put in place.
+    #[error("{}: verification of the written file failed: {problem}", path.display())]
+    Verify {
+        /// The output file that was not put in place.
+        path: PathBuf,
+        /// What differs.
+        problem: String,
+    },
+    /// A request that cannot be carried out as asked.
+    #[error("{0}")]
+    Argument(String),
+    /// An error of the runtime's GGUF, file or adapter code.
+    #[error(transparent)]
+    Runtime(#[from] loam::Error),
+}
+
+impl Error {
+    /// `map_err` helper: an I/O error of `action` on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// A [`Error::Field`].
+    pub(crate) fn field(path: &Path, field: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::Field { path: path.into(), field: field.into(), problem: problem.into() }
+    }
+
+    /// A [`Error::Tensor`].
+    pub(crate) fn tensor(path: &Path, tensor: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::Tensor { path: path.into(), tensor: tensor.into(), problem: problem.into() }
+    }
+}

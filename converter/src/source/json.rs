@@ -1,0 +1,222 @@
+//! Small JSON files of a model folder, read with a size limit, and typed access to their fields.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// Largest JSON file that is read: the biggest published tokenizer.json files have about 35 MB.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// A JSON object with the file it came from, so that every complaint can name file and field.
+#[derive(Debug, Clone)]
+pub struct Json {
+    /// The file.
+    pub path: PathBuf,
+    /// Dotted path of this object inside the file, empty at the top.
+    prefix: String,
+    /// The object.
+    value: Value,
+}
+
+impl Json {
+    /// Reads `path`, whose top level must be an object.
+    ///
+    /// # Errors
+    /// The file cannot be read, is over 256 MiB, or is no JSON object.
+    pub fn read(path: &Path) -> Result<Json> {
+        let bytes = read_limited(path)?;
+        let value: Value =
+            serde_json::from_slice(&bytes).map_err(|e| Error::Json { path: path.into(), problem: e.to_string() })?;
+        if !value.is_object() {
+            return Err(Error::Json { path: path.into(), problem: "the top level is no object".into() });
+        }
+        Ok(Json { path: path.into(), prefix: String::new(), value })
+    }
+
+    /// As [`Json::read`], `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`Json::read`].
+    pub fn read_optional(path: &Path) -> Result<Option<Json>> {
+        if path.is_file() { Json::read(path).map(Some) } else { Ok(None) }
+    }
+
+    /// An object that did not come from a file of its own.
+    pub fn from_value(path: &Path, prefix: &str, value: Value) -> Json {
+        Json { path: path.into(), prefix: prefix.into(), value }
+    }
+
+    /// The value of `key`; JSON null counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.value.get(key).filter(|v| !v.is_null())
+    }
+
+    /// Keys in file order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.value.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))
+    }
+
+    /// The nested object `key`.
+    ///
+    /// # Errors
+    /// The field is there and no object.
+    pub fn object(&self, key: &str) -> Result<Option<Json>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(v) if v.is_object() => Ok(Some(Json::from_value(&self.path, &self.name(key), v.clone()))),
+            Some(v) => Err(self.wrong(key, "an object", v)),
+        }
+    }
+
+    /// The unsigned integer `key`, from 1 to `limit`.
+    ///
+    /// # Errors
+    /// The field is there and no such number.
+    pub fn count(&self, key: &str, limit: u64) -> Result<Option<u64>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        match v.as_u64() {
+            Some(n) if (1..=limit).contains(&n) => Ok(Some(n)),
+            _ => Err(self.wrong(key, &format!("an integer from 1 to {limit}"), v)),
+        }
+    }
+
+    /// As [`Json::count`] for a field that must be there.
+    ///
+    /// # Errors
+    /// The field is missing or no such number.
+    pub fn need_count(&self, key: &str, limit: u64) -> Result<u64> {
+        self.count(key, limit)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// The finite number `key`.
+    ///
+    /// # Errors
+    /// The field is there and no finite number.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        match v.as_f64() {
+            Some(n) if n.is_finite() => Ok(Some(n)),
+            _ => Err(self.wrong(key, "a number", v)),
+        }
+    }
+
+    /// The positive number `key`.
+    ///
+    /// # Errors
+    /// The field is there and not positive.
+    pub fn positive(&self, key: &str) -> Result<Option<f64>> {
+        match self.number(key)? {
+            Some(n) if n <= 0.0 => Err(self.error(key, format!("must be positive, is {n}"))),
+            n => Ok(n),
+        }
+    }
+
+    /// The truth value `key`.
+    ///
+    /// # Errors
+    /// The field is there and neither true nor false.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        v.as_bool().map(Some).ok_or_else(|| self.wrong(key, "true or false", v))
+    }
+
+    /// The string `key`.
+    ///
+    /// # Errors
+    /// The field is there and no string.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        v.as_str().map(Some).ok_or_else(|| self.wrong(key, "a string", v))
+    }
+
+    /// The array `key`; empty if absent.
+    ///
+    /// # Errors
+    /// The field is there and no array.
+    pub fn list(&self, key: &str) -> Result<&[Value]> {
+        match self.get(key) {
+            None => Ok(&[]),
+            Some(Value::Array(list)) => Ok(list),
+            Some(v) => Err(self.wrong(key, "a list", v)),
+        }
+    }
+
+    /// An error about the field `key`.
+    pub fn error(&self, key: &str, problem: impl Into<String>) -> Error {
+        Error::field(&self.path, self.name(key), problem)
+    }
+
+    fn wrong(&self, key: &str, expected: &str, found: &Value) -> Error {
+        self.error(key, format!("must be {expected}, is {}", brief(found)))
+    }
+
+    fn name(&self, key: &str) -> String {
+        if self.prefix.is_empty() { key.into() } else { format!("{}.{key}", self.prefix) }
+    }
+}
+
+/// A value as a short piece of a message; control characters are escaped by the JSON form.
+pub fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// Reads a small text file of the folder.
+///
+/// # Errors
+/// The file cannot be read, is no regular file, or is over 256 MiB.
+pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::Source { path: path.into(), problem: format!("is over {MAX_BYTES} bytes") });
+    }
+    Ok(bytes)
+}
+
+/// Opens `path` for reading if it is a regular file: a pipe would block, a device never end.
+///
+/// # Errors
+/// There is no such file, it is something else, or it cannot be opened.
+pub fn open_regular(path: &Path) -> Result<std::fs::File> {
+    let meta = std::fs::metadata(path).map_err(Error::io("open", path))?;
+    if !meta.is_file() {
+        return Err(Error::Source { path: path.into(), problem: "is no regular file".into() });
+    }
+    std::fs::File::open(path).map_err(Error::io("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::from_value(Path::new("config.json"), "", serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn wrong_types_name_file_field_and_value() {
+        let j = json(r#"{"hidden_size": "64", "heads": -1, "eps": [1], "rope": {"factor": 0}}"#);
+        let message = j.need_count("hidden_size", 10).unwrap_err().to_string();
+        assert_eq!(message, r#"config.json: hidden_size: must be an integer from 1 to 10, is "64""#);
+        assert!(j.need_count("heads", 10).unwrap_err().to_string().contains("is -1"));
+        assert!(j.need_count("absent", 10).unwrap_err().to_string().contains("absent: is missing"));
+        assert!(j.number("eps").is_err());
+        let rope = j.object("rope").unwrap().unwrap();
+        assert!(rope.positive("factor").unwrap_err().to_string().contains("rope.factor"));
+    }
+
+    #[test]
+    fn a_folder_is_no_json_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Json::read(dir.path()), Err(Error::Source { .. })));
+        assert!(matches!(Json::read(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+}
