@@ -4,6 +4,7 @@
 //! generated [`Source`], the entry of the support table and the label in a printed plan. A [`Call`] is a kernel with
 //! its parameters and grid: what a plan records and a back end runs.
 
+use crate::format::Format;
 use crate::step::Step;
 
 /// Whether a kernel only reads a storage binding or also writes it.
@@ -71,6 +72,20 @@ impl Bind<'_> {
         bytemuck::cast_slice(self.words())
     }
 
+    /// A weight decoded to `rows * cols` values, bound packed or as blocks.
+    ///
+    /// # Panics
+    /// If `format` is not the ggml id of a [`Format`], or the length is not that of `rows` x `cols` weights.
+    pub fn decoded(&self, format: u32, rows: usize, cols: usize) -> Vec<f32> {
+        let format = Format::from_ggml_id(format).unwrap_or_else(|| panic!("{format} is no format of a weight"));
+        let mut values = vec![0.0; rows * cols];
+        match self {
+            Bind::Blocks(blocks) => format.decode_row(blocks, &mut values),
+            _ => format.decode_row(&format.unpack(rows, cols, self.words()), &mut values),
+        }
+        values
+    }
+
     /// The words as writable `f32`.
     ///
     /// # Panics
@@ -111,6 +126,17 @@ impl Kernel {
         self
     }
 
+    /// The kernels of one file over all block formats, to be indexed by `format as usize`.
+    pub const fn family(sources: &[&'static Source; 6], reference: HostFn, cpu: Option<HostFn>) -> [Self; 6] {
+        let mut kernels = [Self { source: sources[0], reference, cpu }; 6];
+        let mut index = 1;
+        while index < kernels.len() {
+            kernels[index].source = sources[index];
+            index += 1;
+        }
+        kernels
+    }
+
     /// Kernel name.
     pub const fn name(&self) -> &'static str {
         self.source.name
@@ -142,6 +168,40 @@ impl Call {
         debug_assert!(grid.iter().all(|&g| (1..=65_535).contains(&g)), "grid {grid:?} of {}", kernel.name());
         Self { kernel, params, grid }
     }
+}
+
+/// Where the fields of a `Params` struct lie: a test compares with the offsets that WGSL gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Name of the struct.
+    pub name: &'static str,
+    /// Size in bytes.
+    pub size: usize,
+    /// Name and byte offset of each field, padding left out.
+    pub fields: &'static [(&'static str, usize)],
+}
+
+/// The [`Layout`] of a struct: `layout!(Params { rows, width, eps })` with all fields but the padding.
+macro_rules! layout {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        $crate::kernel::Layout {
+            name: stringify!($name),
+            size: size_of::<$name>(),
+            fields: &[$((stringify!($field), std::mem::offset_of!($name, $field))),*],
+        }
+    };
+}
+pub(crate) use layout;
+
+/// An op: the kernels and uniforms of one folder.
+#[derive(Debug, Clone, Copy)]
+pub struct Op {
+    /// Name of the folder.
+    pub name: &'static str,
+    /// All kernels.
+    pub kernels: &'static [&'static Kernel],
+    /// Every struct that a kernel's `params` may be.
+    pub layouts: &'static [Layout],
 }
 
 /// Reads an op's `Params` back from the bytes of a call.

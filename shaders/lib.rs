@@ -19,8 +19,17 @@ pub mod matmul;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
+pub mod source;
 pub mod step;
 
 pub use format::Format;
-pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Source};
+pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Op, Source};
 pub use step::Step;
+
+/// All ops.
+pub static OPS: &[Op] = &[Op { name: "embed", kernels: embed::KERNELS, layouts: embed::LAYOUTS }];
+
+/// All kernels of all ops.
+pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    OPS.iter().flat_map(|op| op.kernels.iter().copied())
+}

@@ -13,7 +13,6 @@ mod reference;
 
 use bytemuck::{Pod, Zeroable};
 
-
 /// Uniform of all kernels of this op.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
 #[repr(C)]

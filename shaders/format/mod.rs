@@ -66,8 +66,8 @@ struct Codec {
 }
 
 impl Format {
-    /// All formats, plain floats first.
-    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::BF16, Format::Q8_0, Format::Q4_0, Format::Q4_K];
+    /// All formats; `ALL[i] as usize == i`.
+    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q8_0, Format::Q4_K];
 
     const fn codec(self) -> &'static Codec {
         match self {

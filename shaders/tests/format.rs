@@ -220,8 +220,8 @@ fn sizes_and_ids_are_ggmls() {
         (Format::F32, "f32", 0, 1, 4),
         (Format::F16, "f16", 1, 1, 2),
         (Format::BF16, "bf16", 30, 1, 2),
-        (Format::Q8_0, "q8_0", 8, 32, 34),
         (Format::Q4_0, "q4_0", 2, 32, 18),
+        (Format::Q8_0, "q8_0", 8, 32, 34),
         (Format::Q4_K, "q4_k", 12, 256, 144),
     ];
     assert_eq!(table.map(|row| row.0), Format::ALL);

@@ -1,0 +1,34 @@
+// Loader of Q4_K: an octet is one word of the quants plane; the scales plane is the 16-byte headers of the blocks.
+#import "include/weight.wgsl"
+
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
+
+// The 6-bit scale and minimum of sub-block j (ggml's get_scale_min_k4).
+fn scale_min(header: vec4<u32>, j: u32) -> vec2<f32> {
+    let bytes = header.yzw >> vec3<u32>((j & 3u) * 8u);
+    let first = bytes.xy & vec2<u32>(63u);
+    let low = vec2<u32>(bytes.z & 15u, (bytes.z >> 4u) & 15u);
+    let second = low | (((bytes.xy >> vec2<u32>(6u)) & vec2<u32>(3u)) << vec2<u32>(4u));
+    return vec2<f32>(select(first, second, j >= 4u));
+}
+
+fn load8(row: u32, octet: u32) -> Octet {
+    let per_row = slabs();
+    let at = row * per_row * 8u + octet;
+    let q = weight[at / 4u][at % 4u];
+    // Four slabs are a block; its header is one vector.
+    let header = weight[(WEIGHT_ROWS * 8u + row) * (per_row / 4u) + octet / 32u];
+    let d = unpack2x16float(header.x);
+    let j = ((octet / 8u) & 3u) * 2u;
+    let low = scale_min(header, j) * d;
+    let high = scale_min(header, j + 1u) * d;
+    return Octet(
+        vec4<f32>(unpack4xU8(q & 0x0f0f0f0fu)) * low.x - low.y,
+        vec4<f32>(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)) * high.x - high.y,
+    );
+}
+
+fn octet_columns(octet: u32) -> vec2<u32> {
+    let first = (octet / 8u) * 64u + (octet % 8u) * 4u;
+    return vec2<u32>(first, first + 32u);
+}

@@ -1,0 +1,17 @@
+// The step state, mirrored by loam_shaders::Step.
+struct Step {
+    past: u32,
+    seed: u32,
+    step: u32,
+    micro: u32,
+    loss_scale: f32,
+    lr: f32,
+    correction1: f32,
+    correction2: f32,
+    clip: f32,
+    reserved0: u32,
+    reserved1: u32,
+    reserved2: u32,
+}
+
+@group(1) @binding(1) var<uniform> step: Step;
