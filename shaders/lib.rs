@@ -19,6 +19,7 @@ pub mod matmul;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
+pub mod simd;
 pub mod source;
 pub mod step;
 

@@ -1,1 +1,174 @@
-//! The CPU back end: host functions over the mapped file.
+//! The CPU back end: runs a plan's nodes in order with host functions, inside one thread pool of its own.
+//!
+//! Weights stay where the file maps them and are bound as GGUF blocks; everything else is a `Vec<u32>`. A node runs its
+//! kernel's `cpu` function, or the reference where there is none. Written buffers are taken out of their table while
+//! a node runs, so that borrows are checked by the compiler; [`CpuBackend::compile`] has made sure that no node binds a
+//! buffer it writes a second time. Running allocates nothing but what kernels need as scratch.
+
+mod program;
+#[cfg(test)]
+mod tests;
+
+use std::future::ready;
+
+use loam_shaders::{Step, simd};
+
+use self::program::{Program, Stored};
+use super::{Backend, DeviceInfo, Kind, Limits, Memory, ProgramId, Reading};
+use crate::error::{Error, Result};
+use crate::plan::{Content, Entry, Plan, Pool, StorageId};
+
+/// Name of the device in lists and errors.
+const NAME: &str = "cpu";
+
+/// Runs plans on the host.
+#[derive(Debug)]
+pub struct CpuBackend {
+    info: DeviceInfo,
+    pool: rayon::ThreadPool,
+    stored: Vec<Option<Stored>>,
+    programs: Vec<Option<Program>>,
+    memory: Memory,
+}
+
+impl CpuBackend {
+    /// A back end with `threads` threads, or as many as the process may use. Results do not depend on the number.
+    ///
+    /// # Errors
+    /// If `threads` is 0, or the system refuses to start them.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let threads = match threads {
+            Some(0) => return Err(Error::Argument("threads: 0 is no number of CPU threads".into())),
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("loam-cpu-{index}"))
+            .build()
+            .map_err(|error| failure(format!("cannot start {threads} threads: {error}")))?;
+        let memory = Memory::default();
+        Ok(Self { info: device(threads), pool, stored: Vec::new(), programs: Vec::new(), memory })
+    }
+
+    fn words(&mut self, id: StorageId, offset: u64, len: u64) -> Result<&mut [u32]> {
+        let stored = self.stored.get_mut(id.0 as usize).and_then(Option::as_mut);
+        let Some(Stored::Words { words, name, .. }) = stored else {
+            return Err(failure(format!("stored buffer {} is not provided, or is a weight", id.0)));
+        };
+        let (total, end) = (words.len() as u64, offset.checked_add(len));
+        match end.filter(|&end| end <= total) {
+            Some(end) => Ok(&mut words[offset as usize..end as usize]),
+            None => Err(failure(format!("{len} words at {offset} are outside of {name}, which has {total}"))),
+        }
+    }
+}
+
+/// The CPU as device lists show it, before any back end is opened on it.
+pub fn info() -> DeviceInfo {
+    device(std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+fn device(threads: usize) -> DeviceInfo {
+    DeviceInfo {
+        name: NAME.into(),
+        backend: NAME.into(),
+        kind: Kind::Cpu,
+        features: simd::features().into_iter().map(String::from).collect(),
+        driver: if threads == 1 { "1 thread".into() } else { format!("{threads} threads") },
+        limits: Limits { max_binding_bytes: u64::MAX, max_buffer_bytes: u64::MAX },
+    }
+}
+
+fn failure(problem: String) -> Error {
+    Error::Device { device: NAME.into(), problem }
+}
+
+/// `words` zeros, or an error instead of an abort when the system has no room for them.
+fn zeros(words: u64, what: &str) -> Result<Vec<u32>> {
+    let refuse = || Error::OutOfMemory { device: NAME.into(), what: what.into(), bytes: words.saturating_mul(4) };
+    let len = usize::try_from(words).map_err(|_| refuse())?;
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).map_err(|_| refuse())?;
+    buffer.resize(len, 0);
+    Ok(buffer)
+}
+
+/// The entry as this back end keeps it.
+fn stored(entry: &Entry) -> Result<Stored> {
+    let (name, pool) = (entry.name.clone(), entry.pool);
+    if let Content::Weight { format, rows, cols, blocks } = &entry.content {
+        let expected = format.row_bytes(*cols).and_then(|bytes| bytes.checked_mul(*rows));
+        if expected != Some(blocks.bytes().len()) {
+            let problem = format!("{name}: {} bytes for {rows} x {cols} {}", blocks.bytes().len(), format.name());
+            return Err(failure(problem));
+        }
+        return Ok(Stored::Blocks { name, pool, blocks: blocks.clone(), packed_words: entry.words });
+    }
+    let mut words = zeros(entry.words, &name)?;
+    if let Content::Words(content) = &entry.content {
+        if content.len() != words.len() {
+            return Err(failure(format!("{name}: {} words of content for {}", content.len(), words.len())));
+        }
+        words.copy_from_slice(content);
+    }
+    Ok(Stored::Words { name, pool, words })
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
+        self.release(id);
+        let stored = stored(entry)?;
+        self.memory.add(stored.pool(), stored.bytes());
+        let index = id.0 as usize;
+        if self.stored.len() <= index {
+            self.stored.resize_with(index + 1, || None);
+        }
+        self.stored[index] = Some(stored);
+        Ok(())
+    }
+
+    fn release(&mut self, id: StorageId) {
+        if let Some(old) = self.stored.get_mut(id.0 as usize).and_then(Option::take) {
+            self.memory.sub(old.pool(), old.bytes());
+        }
+    }
+
+    fn write(&mut self, id: StorageId, offset: u64, words: &[u32]) -> Result<()> {
+        self.words(id, offset, words.len() as u64)?.copy_from_slice(words);
+        Ok(())
+    }
+
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+        Box::pin(ready(self.words(id, offset, words).map(|words| words.to_vec())))
+    }
+
+    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
+        let program = Program::new(plan, &self.stored)?;
+        self.memory.add(Pool::Activations, program.slot_bytes());
+        self.programs.push(Some(program));
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
+    fn discard(&mut self, program: ProgramId) {
+        if let Some(old) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
+            self.memory.sub(Pool::Activations, old.slot_bytes());
+        }
+    }
+
+    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
+        let Self { pool, stored, programs, .. } = self;
+        let Some(program) = programs.get_mut(program.0 as usize).and_then(Option::as_mut) else {
+            return Err(failure(format!("program {} is not compiled", program.0)));
+        };
+        pool.install(|| program.run(stored, step))
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}

@@ -1,0 +1,205 @@
+//! A compiled plan of the CPU back end: host functions with their checked operands, and the slots.
+
+use std::mem::take;
+use std::ops::Range;
+
+use loam_shaders::{Access, Bind, HostFn, Step};
+
+use super::{failure, zeros};
+use crate::error::Result;
+use crate::plan::storage::SharedBytes;
+use crate::plan::{Location, Node, Plan, Pool, View};
+
+/// Most storage bindings that a kernel has (the WebGPU default limit).
+const MAX_BINDINGS: usize = 8;
+
+/// A stored buffer.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// Words that kernels read and write.
+    Words { name: String, pool: Pool, words: Vec<u32> },
+    /// A weight in the file's own bytes. `packed_words` is the length that plans know it by.
+    Blocks { name: String, pool: Pool, blocks: SharedBytes, packed_words: u64 },
+}
+
+impl Stored {
+    pub(super) fn pool(&self) -> Pool {
+        match self {
+            Stored::Words { pool, .. } | Stored::Blocks { pool, .. } => *pool,
+        }
+    }
+
+    /// Size in memory; mapped weights count as if they were all resident.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Stored::Words { words, .. } => words.len() as u64 * 4,
+            Stored::Blocks { blocks, .. } => blocks.bytes().len() as u64,
+        }
+    }
+}
+
+/// One binding of a node: which words of which buffer, and whether they are written.
+#[derive(Debug, Clone)]
+struct Operand {
+    location: Location,
+    range: Range<usize>,
+    written: bool,
+    /// Bound as GGUF blocks, the whole weight.
+    blocks: bool,
+}
+
+/// A node, ready to run.
+#[derive(Debug)]
+struct Work {
+    run: HostFn,
+    params: Vec<u8>,
+    operands: Vec<Operand>,
+    only_above: u32,
+    /// Kernel and label, for errors.
+    name: String,
+}
+
+/// A compiled plan.
+#[derive(Debug)]
+pub(super) struct Program {
+    works: Vec<Work>,
+    slots: Vec<Vec<u32>>,
+}
+
+impl Program {
+    /// Checks every node of `plan` against the stored buffers and allocates the slots.
+    pub(super) fn new(plan: &Plan, stored: &[Option<Stored>]) -> Result<Self> {
+        let works = plan.nodes.iter().map(|node| work(node, plan, stored)).collect::<Result<_>>()?;
+        let slot = |(index, &words): (usize, &u64)| zeros(words, &format!("slot {index} of plan {}", plan.name));
+        Ok(Self { works, slots: plan.slots.iter().enumerate().map(slot).collect::<Result<_>>()? })
+    }
+
+    pub(super) fn slot_bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.len() as u64 * 4).sum()
+    }
+
+    /// Runs all nodes in order. Stored buffers may have been released since [`Program::new`], so they are checked
+    /// before the first node runs.
+    pub(super) fn run(&mut self, stored: &mut [Option<Stored>], step: &Step) -> Result<()> {
+        for work in &self.works {
+            work.check(stored)?;
+        }
+        for work in &self.works {
+            if work.only_above == 0 || step.trained > work.only_above {
+                work.execute(stored, &mut self.slots, step);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    /// Whether every stored operand is there and long enough.
+    fn check(&self, stored: &[Option<Stored>]) -> Result<()> {
+        for operand in &self.operands {
+            let Location::Stored(id) = operand.location else { continue };
+            let fits = match stored.get(id.0 as usize).and_then(Option::as_ref) {
+                Some(Stored::Words { words, .. }) => !operand.blocks && operand.range.end <= words.len(),
+                Some(Stored::Blocks { .. }) => operand.blocks,
+                None => false,
+            };
+            if !fits {
+                return Err(failure(format!("{}: stored buffer {} was released or replaced", self.name, id.0)));
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&self, stored: &mut [Option<Stored>], slots: &mut [Vec<u32>], step: &Step) {
+        let mut written: [Vec<u32>; MAX_BINDINGS] = Default::default();
+        for (operand, buffer) in self.operands.iter().zip(&mut written) {
+            if operand.written {
+                *buffer = take(buffer_mut(stored, slots, operand.location));
+            }
+        }
+        let mut bound: [Bind<'_>; MAX_BINDINGS] = std::array::from_fn(|_| Bind::Read(&[]));
+        for ((operand, bind), buffer) in self.operands.iter().zip(&mut bound).zip(&mut written) {
+            *bind = match operand.written {
+                true => Bind::Write(&mut buffer[operand.range.clone()]),
+                false => bind_read(stored, slots, operand),
+            };
+        }
+        (self.run)(step, &self.params, &mut bound[..self.operands.len()]);
+        for (operand, buffer) in self.operands.iter().zip(written) {
+            if operand.written {
+                *buffer_mut(stored, slots, operand.location) = buffer;
+            }
+        }
+    }
+}
+
+/// The buffer behind a location that [`Work::check`] has accepted as words.
+fn buffer_mut<'a>(stored: &'a mut [Option<Stored>], slots: &'a mut [Vec<u32>], location: Location) -> &'a mut Vec<u32> {
+    match location {
+        Location::Slot(index) => &mut slots[index as usize],
+        Location::Stored(id) => match &mut stored[id.0 as usize] {
+            Some(Stored::Words { words, .. }) => words,
+            _ => unreachable!("checked before the run: a written buffer holds words"),
+        },
+    }
+}
+
+fn bind_read<'a>(stored: &'a [Option<Stored>], slots: &'a [Vec<u32>], operand: &Operand) -> Bind<'a> {
+    match operand.location {
+        Location::Slot(index) => Bind::Read(&slots[index as usize][operand.range.clone()]),
+        Location::Stored(id) => match &stored[id.0 as usize] {
+            Some(Stored::Words { words, .. }) => Bind::Read(&words[operand.range.clone()]),
+            Some(Stored::Blocks { blocks, .. }) => Bind::Blocks(blocks.bytes()),
+            None => unreachable!("checked before the run: the buffer is there"),
+        },
+    }
+}
+
+fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>]) -> Result<Work> {
+    let kernel = node.call.kernel;
+    let name = format!("{} {}", kernel.name(), node.label);
+    let bindings = kernel.source.bindings;
+    if node.operands.len() != bindings.len() || bindings.len() > MAX_BINDINGS {
+        let problem = format!("{name}: {} operands for {} bindings", node.operands.len(), bindings.len());
+        return Err(failure(problem));
+    }
+    let operands = node
+        .operands
+        .iter()
+        .zip(bindings)
+        .map(|(view, binding)| operand(view, binding.access == Access::ReadWrite, plan, stored))
+        .collect::<std::result::Result<Vec<_>, String>>()
+        .map_err(|problem| failure(format!("{name}: {problem}")))?;
+    for (index, operand) in operands.iter().enumerate().filter(|(_, operand)| operand.written) {
+        let again = operands.iter().enumerate().find(|(other, o)| *other != index && o.location == operand.location);
+        if let Some((other, _)) = again {
+            let (first, second) = (bindings[index].name, bindings[other].name);
+            return Err(failure(format!("{name}: {first} is written and bound again as {second}")));
+        }
+    }
+    let run = kernel.cpu.unwrap_or(kernel.reference);
+    Ok(Work { run, params: node.call.params.clone(), operands, only_above: node.only_above, name })
+}
+
+/// Checks one view against its buffer.
+fn operand(view: &View, written: bool, plan: &Plan, stored: &[Option<Stored>]) -> std::result::Result<Operand, String> {
+    let (total, blocks) = match view.location {
+        Location::Slot(index) => {
+            let words = plan.slots.get(index as usize).ok_or_else(|| format!("there is no slot {index}"))?;
+            (*words, false)
+        }
+        Location::Stored(id) => match stored.get(id.0 as usize).and_then(Option::as_ref) {
+            Some(Stored::Words { words, .. }) => (words.len() as u64, false),
+            Some(Stored::Blocks { name, packed_words, .. }) => {
+                if written || view.offset != 0 || view.words != *packed_words {
+                    return Err(format!("weight {name} can only be read, and only as a whole"));
+                }
+                (*packed_words, true)
+            }
+            None => return Err(format!("stored buffer {} is not provided", id.0)),
+        },
+    };
+    let end = view.offset.checked_add(view.words).filter(|&end| end <= total);
+    let end = end.ok_or_else(|| format!("{} words at {} of a buffer of {total}", view.words, view.offset))?;
+    Ok(Operand { location: view.location, range: view.offset as usize..end as usize, written, blocks })
+}
