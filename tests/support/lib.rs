@@ -1,1 +1,32 @@
-//! loam
+//! What the conformance tests share: shared inputs, random values, a plain GPU device, and the check of a kernel
+//! against its reference.
+
+pub mod check;
+pub mod gpu;
+pub mod gradient;
+pub mod random;
+
+pub use check::{Operand, check_kernel, check_kernel_at};
+pub use gpu::{Gpu, gpu};
+pub use gradient::check_gradient;
+pub use random::Random;
+
+use std::path::PathBuf;
+
+/// A file of the shared inputs (golden values, models): under `$LOAM_SHARED`, or `../shared` beside the repository.
+/// `None`, after a line on standard error, where there is no such file: the test skips.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
+    let file = std::env::var_os("LOAM_SHARED").map_or_else(beside, PathBuf::from).join(path);
+    if !file.exists() {
+        skipped(&format!("there is no shared input {path}; set LOAM_SHARED"));
+        return None;
+    }
+    Some(file)
+}
+
+/// Says on standard error that a test does not run, and why.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen in the test log")]
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
