@@ -138,7 +138,7 @@ pub enum GgufProblem {
     #[error("unsupported GGUF version {0}")]
     UnsupportedVersion(String),
     /// A count or length promises more than the file can hold.
-    #[error("claims {claimed}, but the file can hold at most {possible}")]
+    #[error("claims {claimed}, but the rest of the file can hold at most {possible}: it is truncated or corrupt")]
     CountExceedsFile {
         /// What the file claims.
         claimed: u64,
@@ -156,9 +156,12 @@ pub enum GgufProblem {
     /// A key or tensor name is not UTF-8, empty or has a NUL.
     #[error("not a valid name")]
     BadName,
-    /// A metadata value type that GGUF does not have (or a nested array).
+    /// A metadata value type that GGUF does not have.
     #[error("unsupported value type {0}")]
     BadValueType(u32),
+    /// An array of arrays: no known file has one, and depth is what attacks are made of.
+    #[error("nested arrays are not supported")]
+    NestedArray,
     /// A bool that is neither 0 nor 1.
     #[error("bool is {0}, neither 0 nor 1")]
     BadBool(u8),
@@ -168,7 +171,7 @@ pub enum GgufProblem {
     /// `general.alignment` is no power of two from 1 to 65,536 stored as u32.
     #[error("bad alignment {0}")]
     BadAlignment(String),
-    /// Zero or more than four dimensions, or a dimension of zero.
+    /// Zero or more than four dimensions, or a dimension that is zero or over 2^63 - 1.
     #[error("bad shape {0}")]
     BadShape(String),
     /// The product of the dimensions does not fit.
@@ -185,12 +188,18 @@ pub enum GgufProblem {
     /// A removed or unknown ggml type.
     #[error("unsupported tensor type {0}")]
     UnsupportedType(u32),
-    /// Tensor data is unaligned, overlaps, leaves a hole or ends behind the file.
+    /// Tensor data is unaligned, overlaps, is out of order or leaves a hole.
     #[error("bad data offset {found}, expected {expected}")]
     BadOffset {
         /// The offset in the file.
         found: u64,
         /// Where the data must start.
         expected: u64,
+    },
+    /// The file goes on behind the padded data of the last tensor.
+    #[error("{extra} bytes behind the end of the contents")]
+    TrailingBytes {
+        /// How many.
+        extra: u64,
     },
 }

@@ -1,1 +1,228 @@
-//! Files: atomic writing, digests.
+//! Files: opened only if regular, read within limits, replaced atomically; SHA-256.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::Digest;
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Turns an [`io::Error`] into an [`Error::Io`] about `path`, for `map_err`.
+pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// Opens a regular file (through symbolic links). Directories, pipes and devices are refused without being opened, so
+/// nothing can block or never end.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn open_regular(path: &Path) -> Result<File> {
+    check_regular(&fs::metadata(path).map_err(io_error("open", path))?, "open", path)?;
+    let file = File::open(path).map_err(io_error("open", path))?;
+    // Again on what was opened: the path may have been replaced in between.
+    check_regular(&file.metadata().map_err(io_error("open", path))?, "open", path)?;
+    Ok(file)
+}
+
+fn check_regular(metadata: &fs::Metadata, action: &'static str, path: &Path) -> Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
+    Err(io_error(action, path)(io::Error::new(io::ErrorKind::InvalidInput, what)))
+}
+
+/// Reads a whole regular file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Limit`] for a longer file, also one that grows while it is read.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let size = file.metadata().map_err(io_error("read", path))?.len();
+    let too_long = |value| Error::Limit { what: format!("size in bytes of {}", path.display()), value, limit };
+    if size > limit {
+        return Err(too_long(size));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    match bytes.len() as u64 {
+        length if length > limit => Err(too_long(length)),
+        _ => Ok(bytes),
+    }
+}
+
+/// A file that appears at its path complete or not at all. It is written beside its final place; [`AtomicFile::commit`]
+/// makes it durable and renames it. Dropped without a commit, it is removed, and a previous file stays as it was.
+#[derive(Debug)]
+pub struct AtomicFile {
+    writer: BufWriter<NamedTempFile>,
+    /// Where it goes: `path` with symbolic links resolved.
+    target: PathBuf,
+    /// As the caller named it, for errors.
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a file that will replace or become `path`. A symbolic link is followed: its target is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also if `path` exists and is no regular file.
+    pub fn create(path: &Path) -> Result<AtomicFile> {
+        let target = match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => fs::canonicalize(path).map_err(io_error("write", path))?,
+            _ => path.to_owned(),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".loam-").suffix(".tmp");
+        match fs::metadata(&target) {
+            Ok(previous) => {
+                check_regular(&previous, "write", path)?;
+                set_permissions(&mut builder, Some(previous.permissions()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => set_permissions(&mut builder, None),
+            Err(error) => return Err(io_error("write", path)(error)),
+        }
+        let temporary = builder.tempfile_in(folder_of(&target)).map_err(io_error("write", path))?;
+        let writer = BufWriter::with_capacity(1 << 20, temporary);
+        Ok(AtomicFile { writer, target, path: path.to_owned() })
+    }
+
+    /// Where the bytes are until the commit. [`Write::flush`] first to read them back.
+    pub fn temporary(&self) -> &Path {
+        self.writer.get_ref().path()
+    }
+
+    /// Flushes the file to the disk, renames it into place and flushes the folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. Only an error that says "sync the folder of" comes after the file is in place.
+    pub fn commit(self) -> Result<()> {
+        let AtomicFile { writer, target, path } = self;
+        let temporary = writer.into_inner().map_err(|error| io_error("write", &path)(error.into_error()))?;
+        temporary.as_file().sync_all().map_err(io_error("write", &path))?;
+        temporary.persist(&target).map_err(|error| io_error("replace", &path)(error.error))?;
+        sync_folder(folder_of(&target)).map_err(io_error("sync the folder of", &path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Writes `path` atomically (see [`AtomicFile`]) with the bytes that `fill` writes; an error of `fill` leaves everything
+/// as it was. Map its write errors with [`io_error`].
+///
+/// # Errors
+/// What `fill` returns, and [`Error::Io`].
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    fill(&mut file)?;
+    file.commit()
+}
+
+/// The folder that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Permissions of the previous file, or what a newly created file has (temporary files are private by default).
+#[cfg(unix)]
+fn set_permissions(builder: &mut tempfile::Builder<'_, '_>, previous: Option<fs::Permissions>) {
+    use std::os::unix::fs::PermissionsExt;
+    // The process's umask is applied to it.
+    builder.permissions(previous.unwrap_or_else(|| fs::Permissions::from_mode(0o666)));
+}
+
+#[cfg(not(unix))]
+fn set_permissions(_: &mut tempfile::Builder<'_, '_>, _: Option<fs::Permissions>) {}
+
+/// Makes a rename durable. File systems that cannot flush folders say so, which is no failure.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// SHA-256 of bytes that come in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct Sha256(sha2::Sha256);
+
+impl Sha256 {
+    /// Nothing hashed yet.
+    pub fn new() -> Sha256 {
+        Sha256::default()
+    }
+
+    /// Appends bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes so far.
+    pub fn digest(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+
+    /// The digest in lower-case hex.
+    pub fn hex(self) -> String {
+        hex(&self.digest())
+    }
+}
+
+impl Write for Sha256 {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    sha2::Sha256::digest(bytes).into()
+}
+
+/// SHA-256 of `bytes` in lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&sha256(bytes))
+}
+
+/// SHA-256 of a regular file's bytes in lower-case hex, read in pieces.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = open_regular(path)?;
+    io::copy(&mut file, &mut hash).map_err(io_error("read", path))?;
+    Ok(hash.hex())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
