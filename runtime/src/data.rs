@@ -1,1 +1,0 @@
-//! Training data: JSONL to packed batches.
