@@ -28,7 +28,11 @@ pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Op, Source};
 pub use step::Step;
 
 /// All ops.
-pub static OPS: &[Op] = &[Op { name: "embed", kernels: embed::KERNELS, layouts: embed::LAYOUTS }];
+pub static OPS: &[Op] = &[
+    Op { name: "dense", kernels: dense::KERNELS, layouts: dense::LAYOUTS },
+    Op { name: "embed", kernels: embed::KERNELS, layouts: embed::LAYOUTS },
+    Op { name: "matmul", kernels: matmul::KERNELS, layouts: matmul::LAYOUTS },
+];
 
 /// All kernels of all ops.
 pub fn kernels() -> impl Iterator<Item = &'static Kernel> {

@@ -1,0 +1,103 @@
+// y = x W^T for many tokens: tiles of 64 tokens x 64 rows, 32 columns at a time through workgroup memory.
+//
+// 256 threads; thread (tx, ty) computes tokens ty + 16 i and rows tx + 16 j, i and j in 0..4. A step takes four octets
+// of every row, in whatever columns they are: x is read in the same columns. Tiles hold vectors of four columns,
+// [8 vectors][64 rows], with the row index scrambled so that neither stores nor loads meet in a memory bank. The next
+// step's values are fetched into registers before the products of this one.
+#import "include/matmul.wgsl"
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+var<workgroup> x_tile: array<vec4<f32>, 512>;
+var<workgroup> w_tile: array<vec4<f32>, 512>;
+
+fn input(token: u32, octet: u32) -> Octet {
+    var values = Octet(vec4<f32>(), vec4<f32>());
+    if token < params.tokens {
+        let columns = octet_columns(octet);
+        if columns.x < params.inner {
+            values.low = x[(token * params.inner + columns.x) / 4u];
+        }
+        if columns.y < params.inner {
+            values.high = x[(token * params.inner + columns.y) / 4u];
+        }
+    }
+    return values;
+}
+
+fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+fn add_products(sums: vec4<f32>, a: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>, b2: vec4<f32>, b3: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(
+        add_product(sums.x, a, b0),
+        add_product(sums.y, a, b1),
+        add_product(sums.z, a, b2),
+        add_product(sums.w, a, b3),
+    );
+}
+
+fn store(token: u32, row: u32, sum: f32) {
+    if token < params.tokens && row < params.rows {
+        let out = token * params.stride + params.row0 + row;
+        y[out] = select(0.0, y[out], params.accumulate != 0u) + sum;
+    }
+}
+
+fn store4(token: u32, row: u32, sums: vec4<f32>) {
+    store(token, row, sums.x);
+    store(token, row + 16u, sums.y);
+    store(token, row + 32u, sums.z);
+    store(token, row + 48u, sums.w);
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row0 = workgroup.x * 64u;
+    let token0 = workgroup.y * 64u;
+    // What this thread brings: one octet of one row and of one token. Rows past the end repeat the last one.
+    let octet = thread % 4u;
+    let line = thread / 4u;
+    let row = min(row0 + line, params.rows - 1u);
+    let token = token0 + line;
+    let slot = octet * 128u + (line ^ (octet * 2u));
+    let tx = thread % 16u;
+    let ty = thread / 16u;
+    var sums0 = vec4<f32>();
+    var sums1 = vec4<f32>();
+    var sums2 = vec4<f32>();
+    var sums3 = vec4<f32>();
+    let octets = octets_of_row();
+    var w = load8(row, octet);
+    var a = input(token, octet);
+    for (var start = 0u; start < octets; start += 4u) {
+        x_tile[slot] = a.low;
+        x_tile[slot + 64u] = a.high;
+        w_tile[slot] = w.low;
+        w_tile[slot + 64u] = w.high;
+        workgroupBarrier();
+        if start + 4u < octets {
+            w = load8(row, start + 4u + octet);
+            a = input(token, start + 4u + octet);
+        }
+        for (var k = 0u; k < 8u; k++) {
+            let wt = k * 64u + (tx ^ (k & 6u));
+            let xt = k * 64u + (ty ^ (k & 6u));
+            let w0 = w_tile[wt];
+            let w1 = w_tile[wt + 16u];
+            let w2 = w_tile[wt + 32u];
+            let w3 = w_tile[wt + 48u];
+            sums0 = add_products(sums0, x_tile[xt], w0, w1, w2, w3);
+            sums1 = add_products(sums1, x_tile[xt + 16u], w0, w1, w2, w3);
+            sums2 = add_products(sums2, x_tile[xt + 32u], w0, w1, w2, w3);
+            sums3 = add_products(sums3, x_tile[xt + 48u], w0, w1, w2, w3);
+        }
+        workgroupBarrier();
+    }
+    store4(token0 + ty, row0 + tx, sums0);
+    store4(token0 + ty + 16u, row0 + tx, sums1);
+    store4(token0 + ty + 32u, row0 + tx, sums2);
+    store4(token0 + ty + 48u, row0 + tx, sums3);
+}

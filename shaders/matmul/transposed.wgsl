@@ -1,0 +1,92 @@
+// dx = dy W: tiles of 64 tokens x one slab of 64 columns, contracting 32 rows of the weight at a time.
+//
+// 256 threads; thread (tx, ty) computes tokens ty + 16 i, i in 0..4, and the tx-th vector of the slab's octets. A step
+// decodes each weight of 32 rows x 8 octets once, one octet per thread.
+#import "include/matmul.wgsl"
+
+@group(0) @binding(0) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;
+
+// [64 tokens][8 vectors of four rows]
+var<workgroup> dy_tile: array<vec4<f32>, 512>;
+// [32 rows][16 vectors of four columns]
+var<workgroup> w_tile: array<vec4<f32>, 512>;
+
+fn gradient(token: u32, row: u32) -> f32 {
+    if token < params.tokens && row < params.rows {
+        return dy[token * params.stride + params.row0 + row];
+    }
+    return 0.0;
+}
+
+fn gradients(token: u32, row: u32) -> vec4<f32> {
+    return vec4<f32>(
+        gradient(token, row),
+        gradient(token, row + 1u),
+        gradient(token, row + 2u),
+        gradient(token, row + 3u),
+    );
+}
+
+fn add_products(sum: vec4<f32>, d: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
+    return fma(vec4<f32>(d.w), w3, fma(vec4<f32>(d.z), w2, fma(vec4<f32>(d.y), w1, fma(vec4<f32>(d.x), w0, sum))));
+}
+
+fn store(token: u32, column: u32, sum: vec4<f32>) {
+    if token < params.tokens && column < params.inner {
+        let out = (token * params.inner + column) / 4u;
+        dx[out] = select(vec4<f32>(), dx[out], params.accumulate != 0u) + sum;
+    }
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let octet0 = workgroup.x * 8u;
+    let token0 = workgroup.y * 64u;
+    // What this thread brings: one octet of one row, and four rows' gradients of two tokens.
+    let octet = thread % 8u;
+    let line = thread / 8u;
+    let last = params.rows - 1u;
+    let tx = thread % 16u;
+    let ty = thread / 16u;
+    var sum0 = vec4<f32>();
+    var sum1 = vec4<f32>();
+    var sum2 = vec4<f32>();
+    var sum3 = vec4<f32>();
+    // Rows past the end repeat the last one; their gradients are zeros.
+    var w = load8(min(line, last), octet0 + octet);
+    var d0 = gradients(token0 + line, octet * 4u);
+    var d1 = gradients(token0 + line + 32u, octet * 4u);
+    for (var start = 0u; start < params.rows; start += 32u) {
+        w_tile[thread * 2u] = w.low;
+        w_tile[thread * 2u + 1u] = w.high;
+        dy_tile[thread] = d0;
+        dy_tile[thread + 256u] = d1;
+        workgroupBarrier();
+        let next = start + 32u;
+        if next < params.rows {
+            w = load8(min(next + line, last), octet0 + octet);
+            d0 = gradients(token0 + line, next + octet * 4u);
+            d1 = gradients(token0 + line + 32u, next + octet * 4u);
+        }
+        for (var k = 0u; k < 8u; k++) {
+            let wt = k * 64u + tx;
+            let w0 = w_tile[wt];
+            let w1 = w_tile[wt + 16u];
+            let w2 = w_tile[wt + 32u];
+            let w3 = w_tile[wt + 48u];
+            let dt = ty * 8u + k;
+            sum0 = add_products(sum0, dy_tile[dt], w0, w1, w2, w3);
+            sum1 = add_products(sum1, dy_tile[dt + 128u], w0, w1, w2, w3);
+            sum2 = add_products(sum2, dy_tile[dt + 256u], w0, w1, w2, w3);
+            sum3 = add_products(sum3, dy_tile[dt + 384u], w0, w1, w2, w3);
+        }
+        workgroupBarrier();
+    }
+    let columns = octet_columns(octet0 + tx / 2u);
+    let column = select(columns.x, columns.y, tx % 2u == 1u);
+    store(token0 + ty, column, sum0);
+    store(token0 + ty + 16u, column, sum1);
+    store(token0 + ty + 32u, column, sum2);
+    store(token0 + ty + 48u, column, sum3);
+}
