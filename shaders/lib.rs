@@ -29,9 +29,18 @@ pub use step::Step;
 
 /// All ops.
 pub static OPS: &[Op] = &[
+    Op { name: "adamw", kernels: adamw::KERNELS, layouts: adamw::LAYOUTS },
+    Op { name: "attention", kernels: attention::KERNELS, layouts: attention::LAYOUTS },
+    Op { name: "cross_entropy", kernels: cross_entropy::KERNELS, layouts: cross_entropy::LAYOUTS },
     Op { name: "dense", kernels: dense::KERNELS, layouts: dense::LAYOUTS },
+    Op { name: "elementwise", kernels: elementwise::KERNELS, layouts: elementwise::LAYOUTS },
     Op { name: "embed", kernels: embed::KERNELS, layouts: embed::LAYOUTS },
+    Op { name: "glu", kernels: glu::KERNELS, layouts: glu::LAYOUTS },
+    Op { name: "kv_cache", kernels: kv_cache::KERNELS, layouts: kv_cache::LAYOUTS },
     Op { name: "matmul", kernels: matmul::KERNELS, layouts: matmul::LAYOUTS },
+    Op { name: "rmsnorm", kernels: rmsnorm::KERNELS, layouts: rmsnorm::LAYOUTS },
+    Op { name: "rope", kernels: rope::KERNELS, layouts: rope::LAYOUTS },
+    Op { name: "rows", kernels: rows::KERNELS, layouts: rows::LAYOUTS },
 ];
 
 /// All kernels of all ops.

@@ -4,8 +4,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold, fold_elements, layout, operands, params};
+use crate::{Step, source};
 
 /// Uniform of `adamw_update`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -37,6 +37,25 @@ pub struct NormParams {
     pub pad: [u32; 2],
 }
 
+static UPDATE: Kernel = Kernel::new(&source::ADAMW_UPDATE, update_reference);
+static NORM_PARTIAL: Kernel = Kernel::new(&source::ADAMW_NORM_PARTIAL, norm_partial_reference);
+static NORM_FINAL: Kernel = Kernel::new(&source::ADAMW_NORM_FINAL, norm_final_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&UPDATE, &NORM_PARTIAL, &NORM_FINAL];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] =
+    &[layout!(Params { len, beta1, beta2, eps, weight_decay }), layout!(NormParams { len, partials })];
+
+/// One step as PyTorch's `torch.optim.AdamW` does it, after `clip_grad_norm_`, with the learning rate, the bias
+/// corrections and the clipping norm of [`Step`]. A norm that is not finite leaves everything unchanged.
+///
+/// Bindings: `params[len]`, `grads[len]`, `m[len]`, `v[len]`, `norm[1]`.
+pub fn update(params: Params) -> Call {
+    Call::new(&UPDATE, &params, fold_elements(params.len.into()))
+}
+
 /// A good number of chunks for `len` gradients: of 4096 elements, at most 1024 chunks. Depends on nothing else, so
 /// that the order of summation does not depend on the device.
 pub const fn partials(len: u32) -> u32 {
@@ -45,6 +64,16 @@ pub const fn partials(len: u32) -> u32 {
         chunks if chunks > 1024 => 1024,
         chunks => chunks,
     }
+}
+
+/// Sums of squares by chunk. Bindings: `grads[len]`, `partials[partials]`.
+pub fn norm_partial(params: NormParams) -> Call {
+    Call::new(&NORM_PARTIAL, &params, fold(params.partials.into()))
+}
+
+/// Root of the sum of the chunks. Bindings: `partials[partials]`, `norm[1]`.
+pub fn norm_final(params: NormParams) -> Call {
+    Call::new(&NORM_FINAL, &params, [1, 1, 1])
 }
 
 fn update_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {

@@ -13,6 +13,9 @@ mod reference;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::kernel::{Call, Kernel, Layout, fold_elements, layout};
+use crate::source;
+
 /// Uniform of all kernels of this op.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
 #[repr(C)]
@@ -37,3 +40,77 @@ pub struct Params {
 
 /// Largest head dimension that the kernels take.
 pub const MAX_HEAD_DIM: u32 = 128;
+/// Queries (`backward_kv`: keys) that a workgroup of the tiled kernels owns.
+const TILE: u32 = 32;
+
+static VECTOR: [Kernel; 2] = [
+    Kernel::new(&source::ATTENTION_VECTOR_64, reference::forward),
+    Kernel::new(&source::ATTENTION_VECTOR_128, reference::forward),
+];
+static TILED: [Kernel; 2] = [
+    Kernel::new(&source::ATTENTION_TILE_64, reference::forward),
+    Kernel::new(&source::ATTENTION_TILE_128, reference::forward),
+];
+static BACKWARD_PREPARE: Kernel = Kernel::new(&source::ATTENTION_BACKWARD_PREPARE, reference::backward_prepare);
+static BACKWARD_Q: [Kernel; 2] = [
+    Kernel::new(&source::ATTENTION_BACKWARD_Q_64, reference::backward_q),
+    Kernel::new(&source::ATTENTION_BACKWARD_Q_128, reference::backward_q),
+];
+static BACKWARD_KV: [Kernel; 2] = [
+    Kernel::new(&source::ATTENTION_BACKWARD_KV_64, reference::backward_kv),
+    Kernel::new(&source::ATTENTION_BACKWARD_KV_128, reference::backward_kv),
+];
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[
+    &VECTOR[0],
+    &VECTOR[1],
+    &TILED[0],
+    &TILED[1],
+    &BACKWARD_PREPARE,
+    &BACKWARD_Q[0],
+    &BACKWARD_Q[1],
+    &BACKWARD_KV[0],
+    &BACKWARD_KV[1],
+];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { batch, queries, keys, heads, kv_heads, head_dim, window, scale })];
+
+/// The variant whose padded head dimension holds `head_dim`.
+fn variant(kernels: &'static [Kernel; 2], head_dim: u32) -> &'static Kernel {
+    debug_assert!(head_dim % 4 == 0 && (4..=MAX_HEAD_DIM).contains(&head_dim), "head_dim {head_dim}");
+    if head_dim <= 64 { &kernels[0] } else { &kernels[1] }
+}
+
+/// Output and log-sum-exp. `attention_vector` for a single query, `attention_tile` for more.
+///
+/// Bindings: `q[batch * queries, heads * head_dim]`, `k[batch * keys, kv_heads * head_dim]`, `v` as `k`,
+/// `starts u32[batch * queries]`, `out` as `q`, `stats[batch * queries, heads, 2]` (0: log-sum-exp of the scaled
+/// scores, 0 if no key is seen; 1: untouched).
+pub fn forward(params: Params) -> Call {
+    if params.queries == 1 {
+        return Call::new(variant(&VECTOR, params.head_dim), &params, [params.heads, params.batch, 1]);
+    }
+    let grid = [params.queries.div_ceil(TILE), params.heads, params.batch];
+    Call::new(variant(&TILED, params.head_dim), &params, grid)
+}
+
+/// `stats[.., 1] = rowsum(dout * out)`. Bindings: `dout`, `out`, `stats` with the shapes of [`forward`].
+pub fn backward_prepare(params: Params) -> Call {
+    let rows = u64::from(params.batch) * u64::from(params.queries) * u64::from(params.heads);
+    Call::new(&BACKWARD_PREPARE, &params, fold_elements(rows))
+}
+
+/// Gradient of the queries. Bindings: `q`, `k`, `v`, `starts`, `dout`, `stats`, `dq` with the shapes of [`forward`].
+pub fn backward_q(params: Params) -> Call {
+    let grid = [params.queries.div_ceil(TILE), params.heads, params.batch];
+    Call::new(variant(&BACKWARD_Q, params.head_dim), &params, grid)
+}
+
+/// Gradients of keys and values, overwritten. Bindings: `q`, `k`, `v`, `starts`, `dout`, `stats`, `dk`, `dv` with the
+/// shapes of [`forward`].
+pub fn backward_kv(params: Params) -> Call {
+    let grid = [params.keys.div_ceil(TILE), params.kv_heads, params.batch];
+    Call::new(variant(&BACKWARD_KV, params.head_dim), &params, grid)
+}

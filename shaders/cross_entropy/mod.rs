@@ -4,9 +4,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold, layout, operands, params};
 use crate::step::NONE;
+use crate::{Step, source};
 
 /// Uniform of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -20,6 +20,23 @@ pub struct Params {
     pub offset: u32,
     /// 1: replace the logits by the gradient; 0: leave them.
     pub gradient: u32,
+}
+
+static FORWARD: Kernel = Kernel::new(&source::CROSS_ENTROPY_FORWARD, forward_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&FORWARD];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { rows, vocab, offset, gradient })];
+
+/// `losses[offset + i] = logsumexp(logits[i]) - logits[i][label]`, 0 where the label is [`NONE`]. With `gradient`,
+/// `logits[i] = (softmax(logits[i]) - onehot(label)) * step.loss_scale`, zeros where the label is [`NONE`].
+///
+/// Bindings: `labels u32[offset + rows or more]` (below `vocab` or [`NONE`]), `logits[rows, vocab]`,
+/// `losses[offset + rows or more]`.
+pub fn forward(params: Params) -> Call {
+    Call::new(&FORWARD, &params, fold(params.rows.into()))
 }
 
 fn forward_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {

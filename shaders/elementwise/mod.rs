@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
+use crate::{Step, source};
 
 /// Uniform of all kernels of this op.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -15,6 +15,43 @@ pub struct Params {
     pub value: f32,
     /// Zero.
     pub pad: [u32; 2],
+}
+
+static ADD: Kernel = Kernel::new(&source::ELEMENTWISE_ADD, add_reference);
+static ACCUMULATE: Kernel = Kernel::new(&source::ELEMENTWISE_ACCUMULATE, accumulate_reference);
+static COPY: Kernel = Kernel::new(&source::ELEMENTWISE_COPY, copy_reference);
+static FILL: Kernel = Kernel::new(&source::ELEMENTWISE_FILL, fill_reference);
+static SCALE: Kernel = Kernel::new(&source::ELEMENTWISE_SCALE, scale_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&ADD, &ACCUMULATE, &COPY, &FILL, &SCALE];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { len, value })];
+
+/// `out = a + b`. Bindings: `a[len]`, `b[len]`, `out[len]`.
+pub fn add(params: Params) -> Call {
+    Call::new(&ADD, &params, fold_elements(params.len.into()))
+}
+
+/// `out += a`. Bindings: `a[len]`, `out[len]`.
+pub fn accumulate(params: Params) -> Call {
+    Call::new(&ACCUMULATE, &params, fold_elements(params.len.into()))
+}
+
+/// `out = a`. Bindings: `a[len]`, `out[len]`.
+pub fn copy(params: Params) -> Call {
+    Call::new(&COPY, &params, fold_elements(params.len.into()))
+}
+
+/// `out = value`. Bindings: `out[len]`.
+pub fn fill(params: Params) -> Call {
+    Call::new(&FILL, &params, fold_elements(params.len.into()))
+}
+
+/// `out *= value`. Bindings: `out[len]`.
+pub fn scale(params: Params) -> Call {
+    Call::new(&SCALE, &params, fold_elements(params.len.into()))
 }
 
 fn add_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
+use crate::{Step, source};
 
 /// [`Params::activation`]: `x * sigmoid(x)`.
 pub const SILU: u32 = 0;
@@ -20,6 +20,25 @@ pub struct Params {
     pub activation: u32,
     /// Zero.
     pub pad: [u32; 2],
+}
+
+static FORWARD: Kernel = Kernel::new(&source::GLU_FORWARD, forward_reference);
+static BACKWARD: Kernel = Kernel::new(&source::GLU_BACKWARD, backward_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { len, activation })];
+
+/// Bindings: `gate[len]`, `up[len]`, `out[len]`.
+pub fn forward(params: Params) -> Call {
+    Call::new(&FORWARD, &params, fold_elements(params.len.into()))
+}
+
+/// Bindings: `gate[len]`, `up[len]`, `dout[len]`, `dgate[len]`, `dup[len]`.
+pub fn backward(params: Params) -> Call {
+    Call::new(&BACKWARD, &params, fold_elements(params.len.into()))
 }
 
 /// The activation and its derivative at `x`.

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
+use crate::{Step, source};
 
 /// Uniform of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -17,6 +17,19 @@ pub struct Params {
     pub capacity: u32,
     /// Zero.
     pub pad: u32,
+}
+
+static APPEND: Kernel = Kernel::new(&source::KV_CACHE_APPEND, append_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&APPEND];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, width, capacity })];
+
+/// `cache[step.past + t] = src[t]`. Bindings: `src[tokens, width]`, `cache[capacity, width]`.
+pub fn append(params: Params) -> Call {
+    Call::new(&APPEND, &params, fold_elements(u64::from(params.tokens) * u64::from(params.width)))
 }
 
 fn append_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {

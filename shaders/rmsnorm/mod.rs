@@ -5,8 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold, layout, operands, params};
+use crate::{Step, source};
 
 /// Uniform of both kernels.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -20,6 +20,25 @@ pub struct Params {
     pub accumulate: u32,
     /// Added to the mean square.
     pub eps: f32,
+}
+
+static FORWARD: Kernel = Kernel::new(&source::RMSNORM_FORWARD, forward_reference);
+static BACKWARD: Kernel = Kernel::new(&source::RMSNORM_BACKWARD, backward_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { rows, width, accumulate, eps })];
+
+/// Bindings: `x[rows, width]`, `weight[width]`, `y[rows, width]`.
+pub fn forward(params: Params) -> Call {
+    Call::new(&FORWARD, &params, fold(params.rows.into()))
+}
+
+/// Bindings: `x[rows, width]`, `weight[width]`, `dy[rows, width]`, `dx[rows, width]`.
+pub fn backward(params: Params) -> Call {
+    Call::new(&BACKWARD, &params, fold(params.rows.into()))
 }
 
 /// 1 / sqrt(mean(x^2) + eps)

@@ -4,8 +4,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
+use crate::{Step, source};
 
 /// [`Params::style`]: dimensions `2i` and `2i + 1` form a pair (GGUF llama files, "norm").
 pub const ADJACENT: u32 = 0;
@@ -30,6 +30,21 @@ pub struct Params {
     pub sign: f32,
     /// Zero.
     pub pad: [u32; 2],
+}
+
+static ROTATE: Kernel = Kernel::new(&source::ROPE_ROTATE, rotate_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&ROTATE];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, heads, head_dim, rotary, style, sign })];
+
+/// Bindings: `positions u32[tokens]` (each below `context`), `table[context, rotary/2, 2]` (cosine, sine),
+/// `x[tokens, heads * head_dim]` in place.
+pub fn rotate(params: Params) -> Call {
+    let pairs = u64::from(params.tokens) * u64::from(params.heads) * u64::from(params.rotary / 2);
+    Call::new(&ROTATE, &params, fold_elements(pairs))
 }
 
 fn rotate_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {

@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Step;
-use crate::kernel::{Bind, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
 use crate::step::NONE;
+use crate::{Step, source};
 
 /// Uniform of both kernels.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -18,6 +18,27 @@ pub struct Params {
     pub offset: u32,
     /// Zero.
     pub pad: u32,
+}
+
+static GATHER: Kernel = Kernel::new(&source::ROWS_GATHER, gather_reference);
+static SCATTER: Kernel = Kernel::new(&source::ROWS_SCATTER, scatter_reference);
+
+/// The kernels of this op.
+pub static KERNELS: &[&Kernel] = &[&GATHER, &SCATTER];
+
+/// The uniforms of this op.
+pub static LAYOUTS: &[Layout] = &[layout!(Params { count, width, offset })];
+
+/// `out[i] = x[rows[offset + i]]`, zeros where the entry is [`NONE`].
+/// Bindings: `rows u32[offset + count or more]`, `x[T, width]`, `out[count, width]`.
+pub fn gather(params: Params) -> Call {
+    Call::new(&GATHER, &params, fold_elements(u64::from(params.count) * u64::from(params.width)))
+}
+
+/// `out[rows[offset + i]] = src[i]`; entries that are [`NONE`] write nothing, no other may occur twice.
+/// Bindings: `rows u32[offset + count or more]`, `src[count, width]`, `out[T, width]`.
+pub fn scatter(params: Params) -> Call {
+    Call::new(&SCATTER, &params, fold_elements(u64::from(params.count) * u64::from(params.width)))
 }
 
 fn gather_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {

@@ -1,0 +1,106 @@
+// Attention of a single query per sequence (decoding): one workgroup of 256 threads per head, chunks of 256 keys.
+// Scores: 8 threads share a key's dot product, 32 keys at a time, so that loads are contiguous. Online softmax over
+// the chunk. Values: a thread owns one vec4 column and every (256 / columns)-th key; the partial sums meet at the end.
+// Grid (heads, batch).
+#import "include/attention.wgsl"
+
+const COLUMNS = HEAD_DIM / 4u;
+const SHARES = 256u / COLUMNS;
+
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
+
+var<workgroup> query: array<vec4<f32>, COLUMNS>;
+// Eight partial dot products per key, padded to 9 against bank conflicts.
+var<workgroup> partials: array<f32, 2304>;
+var<workgroup> weights: array<f32, 256>;
+var<workgroup> scratch: array<f32, 256>;
+var<workgroup> sums: array<vec4<f32>, 256>;
+
+fn add_partials(batch: u32, kv_head: u32, first: u32, end: u32, local: u32) {
+    let lane = local % 8u;
+    for (var n = local / 8u; n < 256u; n += 32u) {
+        var partial = 0.0;
+        if (first + n < end) {
+            let base = key_base(batch, first + n, kv_head);
+            for (var column = lane; column < params.head_dim / 4u; column += 8u) {
+                partial += dot(query[column], k[base + column]);
+            }
+        }
+        partials[n * 9u + lane] = partial;
+    }
+}
+
+// Largest value of the workgroup.
+fn workgroup_max(local: u32, value: f32) -> f32 {
+    scratch[local] = value;
+    for (var stride = 128u; stride > 0u; stride >>= 1u) {
+        workgroupBarrier();
+        if (local < stride) {
+            scratch[local] = max(scratch[local], scratch[local + stride]);
+        }
+    }
+    return workgroupUniformLoad(&scratch[0]);
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let head = group.x;
+    let batch = group.y;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let vectors = params.head_dim / 4u;
+    let column = local % COLUMNS;
+    let share = local / COLUMNS;
+    if (local < vectors) {
+        query[local] = q[query_base(batch, 0u, head) + local];
+    }
+    workgroupBarrier();
+    var m = LOWEST;
+    var l = 0.0;
+    var mean = vec4<f32>();
+    let range = visible(batch, 0u);
+    for (var first = range.x; first < range.y; first += 256u) {
+        add_partials(batch, kv_head, first, range.y, local);
+        workgroupBarrier();
+        var score = 0.0;
+        for (var n = 0u; n < 8u; n++) {
+            score += partials[local * 9u + n];
+        }
+        let seen = first + local < range.y;
+        score = select(LOWEST, score * params.scale, seen);
+        let new_m = max(m, workgroup_max(local, score));
+        let factor = exp(m - new_m);
+        m = new_m;
+        let p = select(0.0, exp(score - m), seen);
+        l = l * factor + p;
+        mean *= factor;
+        weights[local] = p;
+        workgroupBarrier();
+        if (column < vectors) {
+            let count = min(256u, range.y - first);
+            for (var n = share; n < count; n += SHARES) {
+                mean += weights[n] * v[key_base(batch, first + n, kv_head) + column];
+            }
+        }
+    }
+    sums[local] = mean;
+    scratch[local] = l;
+    for (var stride = 128u; stride > 0u; stride >>= 1u) {
+        workgroupBarrier();
+        if (local < stride) {
+            scratch[local] += scratch[local + stride];
+            if (stride >= COLUMNS) {
+                sums[local] += sums[local + stride];
+            }
+        }
+    }
+    workgroupBarrier();
+    l = scratch[0];
+    let some = l > 0.0;
+    if (local < vectors) {
+        out[query_base(batch, 0u, head) + local] = sums[local] * select(0.0, 1.0 / l, some);
+    }
+    if (local == 0u) {
+        stats[2u * (batch * params.heads + head)] = select(0.0, m + log(l), some);
+    }
+}

@@ -1,0 +1,76 @@
+// Cross-entropy per row: losses[offset + i] = logsumexp(logits[i]) - logits[i][label], 0 for label NONE.
+// With `gradient`, logits[i] becomes (softmax - onehot(label)) * step.loss_scale in place, 0 for label NONE.
+// One workgroup per row. Every thread keeps (max, sum of exp(x - max)) of its columns in one pass; a binary tree
+// merges the pairs in a fixed order.
+#import "include/fold.wgsl"
+#import "include/step.wgsl"
+
+struct Params {
+    rows: u32,
+    vocab: u32,
+    offset: u32,
+    gradient: u32,
+}
+
+const NONE = 0xffffffffu;
+const LOWEST = -3.402823e38;
+
+@group(0) @binding(0) var<storage, read> labels: array<u32>;
+@group(0) @binding(1) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(2) var<storage, read_write> losses: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> pairs: array<vec2<f32>, 256>;
+
+fn merge(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+    let peak = max(a.x, b.x);
+    return vec2<f32>(peak, a.y * exp(a.x - peak) + b.y * exp(b.x - peak));
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = folded(group);
+    if (row >= params.rows) {
+        return;
+    }
+    let base = row * params.vocab;
+    var pair = vec2<f32>(LOWEST, 0.0);
+    for (var i = local; i < params.vocab; i += 256u) {
+        let value = logits[base + i];
+        if (value > pair.x) {
+            pair = vec2<f32>(value, pair.y * exp(pair.x - value) + 1.0);
+        } else {
+            pair.y += exp(value - pair.x);
+        }
+    }
+    pairs[local] = pair;
+    for (var stride = 128u; stride > 0u; stride >>= 1u) {
+        workgroupBarrier();
+        if (local < stride) {
+            pairs[local] = merge(pairs[local], pairs[local + stride]);
+        }
+    }
+    workgroupBarrier();
+    let peak = pairs[0].x;
+    let sum = pairs[0].y;
+    let label = labels[params.offset + row];
+    if (local == 0u) {
+        var loss = 0.0;
+        if (label != NONE) {
+            loss = log(sum) - (logits[base + label] - peak);
+        }
+        losses[params.offset + row] = loss;
+    }
+    // The loss reads a logit that another thread may overwrite below.
+    storageBarrier();
+    workgroupBarrier();
+    if (params.gradient == 0u) {
+        return;
+    }
+    let inverse = 1.0 / sum;
+    for (var i = local; i < params.vocab; i += 256u) {
+        let softmax = exp(logits[base + i] - peak) * inverse;
+        let onehot = select(0.0, 1.0, i == label);
+        logits[base + i] = select((softmax - onehot) * step.loss_scale, 0.0, label == NONE);
+    }
+}
