@@ -8,11 +8,11 @@
 use std::path::{Path, PathBuf};
 
 #[path = "build/emit.rs"]
-mod emit;
+pub mod emit;
 #[path = "build/expand.rs"]
-mod expand;
+pub mod expand;
 #[path = "build/reflect.rs"]
-mod reflect;
+pub mod reflect;
 
 fn main() -> std::process::ExitCode {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
@@ -34,7 +34,7 @@ fn main() -> std::process::ExitCode {
 }
 
 /// Builds every variant; returns the paths that the result depends on, or all errors.
-fn generate(root: &Path, out: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
+pub fn generate(root: &Path, out: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     let one = |error: String| vec![error];
     let files = expand::kernel_files(root).map_err(one)?;
     let listing = expand::read(root, "variants").map_err(one)?;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::expand::Variant;
-use crate::reflect::Reflection;
+use super::expand::Variant;
+use super::reflect::Reflection;
 
 /// A variant with everything that its `Source` says.
 pub struct Generated {
@@ -69,7 +69,7 @@ fn binding(name: &str, written: bool) -> String {
 
 /// The sources of a family in the order of `Format`: index it by `format as usize`.
 fn array(family: &str, all: &[Generated]) -> String {
-    let members = crate::expand::FORMATS.map(|format| {
+    let members = super::expand::FORMATS.map(|format| {
         let define = ("FORMAT".to_owned(), format.to_owned());
         let member = all.iter().find(|generated| {
             generated.variant.family.as_deref() == Some(family) && generated.variant.defines.contains(&define)

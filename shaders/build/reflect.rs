@@ -8,7 +8,7 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 
-use crate::expand::Expanded;
+use super::expand::Expanded;
 
 /// `unpack2x16float`: part of WebGPU, a flag only because of old OpenGL.
 const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
