@@ -54,7 +54,7 @@ fn conditions_nest() {
     assert_eq!(with(&[("A", ""), ("B", "")]).as_deref(), Ok("a\nab\nend\n"));
     assert_eq!(with(&[("A", "")]).as_deref(), Ok("a\na-\nend\n"));
     assert_eq!(with(&[("B", "")]).as_deref(), Ok("-\nend\n"));
-    assert!(with(&[]).expect_err("the import is taken").starts_with("op/a.wgsl:11: missing.wgsl: "));
+    assert!(with(&[]).expect_err("the import is taken").starts_with("op/a.wgsl:12: missing.wgsl: "));
 }
 
 #[test]
