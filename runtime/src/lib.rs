@@ -2,8 +2,10 @@
 //!
 //! # Layout
 //! - [`gguf`], [`file`], [`tokenizer`], [`chat`], [`data`]: what comes from disk, all of it checked
+//! - [`adapter`]: low-rank updates and their file
 //! - [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it
 
+pub mod adapter;
 pub mod backend;
 pub mod chat;
 pub mod data;

@@ -1,0 +1,5 @@
+//! Low-rank adapters.
+
+mod file;
+
+pub use file::{AdapterFile, Pair};
