@@ -231,14 +231,14 @@ impl<'a> Cursor<'a> {
         if magic != *b"GGUF" {
             self.pos = 0;
             let big_endian = magic == *b"FUGG";
-            let problem = if big_endian { big_endian_version("of unknown number") } else { GgufProblem::BadMagic };
+            let problem = if big_endian { big_endian_version("") } else { GgufProblem::BadMagic };
             return Err(self.fault(problem));
         }
         let version = self.u32()?;
         if !matches!(version, 2 | 3) {
             self.pos -= 4;
             return Err(self.fault(match version.swap_bytes() {
-                swapped @ 1..=0xffff => big_endian_version(&swapped.to_string()),
+                swapped @ 1..=0xffff => big_endian_version(&format!("{swapped} ")),
                 _ => GgufProblem::UnsupportedVersion(version.to_string()),
             }));
         }
@@ -397,8 +397,7 @@ impl<'a> Cursor<'a> {
         let shape = (0..dims).map(|_| self.u64()).collect::<Checked<Vec<u64>>>()?;
         let type_at = self.pos as u64;
         let id = self.u32()?;
-        let ty = GgmlType::from_id(id)
-            .ok_or_else(|| Fault { offset: type_at, problem: GgufProblem::UnsupportedType(id) })?;
+        let ty = GgmlType::from_id(id).ok_or(Fault { offset: type_at, problem: GgufProblem::UnsupportedType(id) })?;
         let bytes = tensor_bytes(&shape, ty).map_err(|problem| Fault { offset: dims_at, problem })?;
         let claimed = self.u64()?;
         Ok(Declared { info: TensorInfo { name, shape, ty, offset: 0, bytes }, claimed, at })
@@ -406,7 +405,7 @@ impl<'a> Cursor<'a> {
 }
 
 fn big_endian_version(number: &str) -> GgufProblem {
-    GgufProblem::UnsupportedVersion(format!("{number} in big-endian byte order"))
+    GgufProblem::UnsupportedVersion(format!("{number}(big-endian byte order)"))
 }
 
 fn bool_from(byte: u8) -> std::result::Result<bool, GgufProblem> {

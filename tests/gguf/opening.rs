@@ -1,0 +1,173 @@
+//! Files as the system gives them: cases 18, 22 and 23 of the hostile-input list, and digests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use loam::gguf::{GgmlType, GgufFile, Metadata, TensorDeclaration, Writer};
+use loam::{Error, file};
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// Writes a file with the tensors `(name, weights)` in F32 rows of 4.
+fn write(path: &Path, metadata: &Metadata, tensors: &[(&str, &[f32])]) -> loam::Result<()> {
+    let declare = |(name, weights): &(&str, &[f32])| TensorDeclaration {
+        name: name.to_string(),
+        shape: vec![4, weights.len() as u64 / 4],
+        ty: GgmlType::F32,
+    };
+    let declarations: Vec<_> = tensors.iter().map(declare).collect();
+    file::write_atomic(path, |out| {
+        let mut writer = Writer::new(out, path, metadata, &declarations)?;
+        tensors.iter().try_for_each(|(name, weights)| writer.write(name, bytemuck::cast_slice(weights)))?;
+        writer.finish().map(|_| ())
+    })
+}
+
+const A: [f32; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+const B: [f32; 4] = [-1.0, 0.5, 0.25, 0.0];
+
+fn sample(folder: &TempDir, name: &str, tensors: &[(&str, &[f32])]) -> PathBuf {
+    let path = folder.path().join(name);
+    write(&path, &Metadata::new(), tensors).expect("written");
+    path
+}
+
+#[test]
+fn tensor_bytes_are_those_of_the_file() {
+    let folder = folder();
+    let path = sample(&folder, "m.gguf", &[("a", &A), ("b", &B)]);
+    for opened in [GgufFile::open(&path), GgufFile::read(&path, 1 << 20)] {
+        let opened = opened.expect("valid");
+        let a = opened.gguf.tensor("a").expect("declared");
+        assert_eq!((a.cols(), a.rows()), (4, 2));
+        assert_eq!(opened.bytes(a).bytes(), bytemuck::cast_slice::<f32, u8>(&A));
+        assert_eq!(opened.tensor_digest(a), file::sha256_hex(bytemuck::cast_slice(&A)));
+    }
+}
+
+#[test]
+fn the_content_digest_depends_on_tensors_alone() {
+    let folder = folder();
+    let digest = |path: &Path| GgufFile::open(path).expect("valid").content_digest().to_owned();
+    let first = digest(&sample(&folder, "1.gguf", &[("a", &A), ("b", &B)]));
+    assert_eq!(first.len(), 64);
+    let reordered = sample(&folder, "2.gguf", &[("b", &B), ("a", &A)]);
+    assert_eq!(first, digest(&reordered));
+    let mut metadata = Metadata::new();
+    metadata.set("general.name", "another");
+    metadata.set("general.alignment", 64u32);
+    let renamed = folder.path().join("3.gguf");
+    write(&renamed, &metadata, &[("a", &A), ("b", &B)]).expect("written");
+    assert_eq!(first, digest(&renamed));
+
+    let mut changed = A;
+    changed[7] += 1.0;
+    let different: [&[(&str, &[f32])]; 4] =
+        [&[("a", &changed), ("b", &B)], &[("a", &A), ("c", &B)], &[("a", &A)], &[("a", &A[..4]), ("b", &B)]];
+    for tensors in different {
+        assert_ne!(first, digest(&sample(&folder, "4.gguf", tensors)));
+    }
+}
+
+#[test]
+fn case_18_replaced_or_cut_while_open() {
+    let folder = folder();
+    let path = sample(&folder, "m.gguf", &[("a", &A)]);
+    // loam replaces files by renaming: the map keeps the old one.
+    let mapped = GgufFile::open(&path).expect("valid");
+    let tensor = mapped.gguf.tensor("a").expect("declared").clone();
+    sample(&folder, "m.gguf", &[("a", &[9.0; 8])]);
+    assert_eq!(mapped.bytes(&tensor).bytes(), bytemuck::cast_slice::<f32, u8>(&A));
+    // In memory, cutting the file changes nothing.
+    let read = GgufFile::read(&path, 1 << 20).expect("valid");
+    fs::OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(10)).expect("cut");
+    assert_eq!(read.bytes(&tensor).bytes(), bytemuck::cast_slice::<f32, u8>(&[9.0f32; 8]));
+    assert!(matches!(GgufFile::open(&path), Err(Error::Gguf { .. })));
+}
+
+#[test]
+fn case_22_shards_are_refused_by_name() {
+    let folder = folder();
+    let path = folder.path().join("m-00001-of-00003.gguf");
+    let mut metadata = Metadata::new();
+    metadata.set("split.count", 3u16);
+    write(&path, &metadata, &[("a", &A)]).expect("written");
+    let message = GgufFile::open(&path).expect_err("a shard").to_string();
+    assert!(message.contains("split.count") && message.contains("not supported yet"), "{message}");
+    metadata.set("split.count", 1u16);
+    write(&path, &metadata, &[("a", &A)]).expect("written");
+    assert!(GgufFile::open(&path).is_ok());
+    metadata.set("split.count", "three");
+    write(&path, &metadata, &[("a", &A)]).expect("written");
+    assert!(matches!(GgufFile::open(&path), Err(Error::Metadata { .. })));
+}
+
+/// Opening `path` both ways must end soon, with an I/O error that names it.
+fn refused(path: &Path) {
+    let (send, receive) = mpsc::channel();
+    let target = path.to_owned();
+    std::thread::spawn(move || {
+        let results = [GgufFile::open(&target), GgufFile::read(&target, 1 << 20)];
+        let _ = send.send(results.map(|result| result.map(|_| ())));
+    });
+    let results = receive.recv_timeout(Duration::from_secs(10)).expect("opening must not hang");
+    for result in results {
+        match result {
+            Err(Error::Io { path: named, .. }) => assert_eq!(named, path),
+            other => panic!("{}: {other:?}", path.display()),
+        }
+    }
+}
+
+#[test]
+fn case_23_what_is_no_file() {
+    let folder = folder();
+    refused(folder.path());
+    refused(&folder.path().join("absent.gguf"));
+}
+
+#[cfg(unix)]
+#[test]
+fn case_23_pipes_devices_links_and_permissions() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = folder();
+    for device in ["/dev/zero", "/dev/null", "/dev/full"] {
+        if Path::new(device).exists() {
+            refused(Path::new(device));
+        }
+    }
+    let pipe = folder.path().join("pipe");
+    if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        refused(&pipe);
+    }
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    symlink(&one, &two).and_then(|()| symlink(&two, &one)).expect("links");
+    refused(&one);
+
+    let path = sample(&folder, "m.gguf", &[("a", &A)]);
+    let link = folder.path().join("link");
+    symlink(&path, &link).expect("a link");
+    assert!(GgufFile::open(&link).is_ok());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("own file");
+    // An administrator may read everything.
+    if fs::File::open(&path).is_err() {
+        refused(&path);
+    }
+}
+
+#[test]
+fn an_empty_file_is_truncated_and_a_long_one_over_the_limit() {
+    let folder = folder();
+    let path = folder.path().join("m.gguf");
+    fs::write(&path, b"").expect("written");
+    for result in [GgufFile::open(&path), GgufFile::read(&path, 10)] {
+        assert!(result.expect_err("empty").to_string().contains("the file is truncated"));
+    }
+    fs::write(&path, [0; 11]).expect("written");
+    assert!(matches!(GgufFile::read(&path, 10), Err(Error::Limit { value: 11, limit: 10, .. })));
+}
