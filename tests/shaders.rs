@@ -1,0 +1,139 @@
+//! Every shader variant, as every kind of device will take it: written as SPIR-V, MSL and HLSL by naga, accepted by
+//! Tint (the browser's compiler, where installed), with uniforms laid out as the host writes them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use loam_shaders::kernel::Layout;
+use loam_shaders::source::SOURCES;
+use loam_shaders::{OPS, Source, Step};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Module, TypeInner, back};
+
+fn parse(source: &Source) -> (Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(source.wgsl).unwrap_or_else(|error| panic!("{}: {error}", source.name));
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{}: {error}", source.name));
+    (module, info)
+}
+
+#[test]
+fn every_variant_is_the_source_of_one_kernel() {
+    let sources: BTreeSet<&str> = SOURCES.iter().map(|source| source.name).collect();
+    let kernels: Vec<&str> = loam_shaders::kernels().map(|kernel| kernel.name()).collect();
+    assert_eq!(sources, kernels.iter().copied().collect(), "variants, and kernels with a reference");
+    assert_eq!(sources.len(), kernels.len(), "no kernel is listed twice");
+    for op in OPS {
+        for kernel in op.kernels {
+            assert!(kernel.name().starts_with(&format!("{}_", op.name)), "{} belongs to {}", kernel.name(), op.name);
+        }
+    }
+}
+
+#[test]
+fn every_variant_can_be_written_as_spirv() {
+    for source in SOURCES {
+        let (module, info) = parse(source);
+        let pipeline =
+            back::spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".to_owned() };
+        let words = back::spv::write_vec(&module, &info, &back::spv::Options::default(), Some(&pipeline))
+            .unwrap_or_else(|error| panic!("{}: {error}", source.name));
+        assert_eq!(words[0], 0x0723_0203, "{}: SPIR-V magic", source.name);
+    }
+}
+
+#[test]
+fn every_variant_can_be_written_as_msl() {
+    let options = back::msl::Options { lang_version: (2, 1), ..Default::default() };
+    for source in SOURCES {
+        let (module, info) = parse(source);
+        let (text, _) = back::msl::write_string(&module, &info, &options, &Default::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", source.name));
+        assert!(text.contains("kernel void"), "{}", source.name);
+    }
+}
+
+#[test]
+fn every_variant_can_be_written_as_hlsl() {
+    let options = back::hlsl::Options { shader_model: back::hlsl::ShaderModel::V6_0, ..Default::default() };
+    for source in SOURCES {
+        let (module, info) = parse(source);
+        let mut text = String::new();
+        let pipeline = back::hlsl::PipelineOptions::default();
+        back::hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|error| panic!("{}: {error}", source.name));
+        assert!(text.contains("numthreads"), "{}", source.name);
+    }
+}
+
+/// naga accepts some text that browsers refuse, barriers in non-uniform control flow above all.
+#[test]
+fn tint_accepts_every_variant() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        return loam_tests::skipped("no tint on the PATH; install Dawn's tint to check the browser's rules");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let failures: Vec<String> =
+        SOURCES.iter().filter_map(|source| refused_by_tint(source, folder.path().into())).collect();
+    assert!(failures.is_empty(), "tint refuses {} variants:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn refused_by_tint(source: &Source, folder: PathBuf) -> Option<String> {
+    let file = folder.join(format!("{}.wgsl", source.name));
+    std::fs::write(&file, source.wgsl).expect("can write");
+    let output = Command::new("tint")
+        .args(["--format", "wgsl", "-o"])
+        .arg(file.with_extension("out"))
+        .arg(&file)
+        .output()
+        .expect("tint runs");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (!output.status.success()).then(|| format!("{}: {}{}", source.name, said(&output.stderr), said(&output.stdout)))
+}
+
+/// Name and offset of the members of the uniform `name`, padding left out, and its size.
+fn uniform(module: &Module, name: &str) -> Option<(Vec<(String, usize)>, usize)> {
+    let (_, variable) = module.global_variables.iter().find(|(_, variable)| variable.name.as_deref() == Some(name))?;
+    let TypeInner::Struct { members, span } = &module.types[variable.ty].inner else { panic!("{name}: no struct") };
+    let named = members.iter().map(|member| (member.name.clone().unwrap_or_default(), member.offset as usize));
+    let fields = named.filter(|(name, _)| !name.starts_with("pad") && !name.starts_with("reserved")).collect();
+    Some((fields, *span as usize))
+}
+
+fn same(layout: &Layout, (fields, size): &(Vec<(String, usize)>, usize)) -> bool {
+    let host = layout.fields.iter().map(|(name, offset)| ((*name).to_owned(), *offset));
+    layout.size == *size && host.eq(fields.iter().cloned())
+}
+
+#[test]
+fn uniforms_are_laid_out_as_the_host_writes_them() {
+    for op in OPS {
+        for kernel in op.kernels {
+            let (module, _) = parse(kernel.source);
+            let device = uniform(&module, "params").expect("every kernel has params");
+            let found = op.layouts.iter().any(|layout| same(layout, &device));
+            assert!(found, "{}: WGSL has {device:?}, the host {:?}", kernel.name(), op.layouts);
+            assert_eq!(kernel.source.params_bytes as usize, device.1, "{}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn the_step_state_is_laid_out_as_the_host_writes_it() {
+    macro_rules! fields {
+        ($($field:ident),*) => { &[$((stringify!($field), std::mem::offset_of!(Step, $field))),*] };
+    }
+    let fields = fields!(past, seed, step, micro, loss_scale, lr, correction1, correction2, clip);
+    let host = Layout { name: "Step", size: size_of::<Step>(), fields };
+    let mut seen = 0;
+    for source in SOURCES {
+        if let Some(device) = uniform(&parse(source).0, "step") {
+            seen += 1;
+            assert!(same(&host, &device), "{}: WGSL has {device:?}, the host {host:?}", source.name);
+        }
+    }
+    assert!(seen > 0, "some kernel uses the step state");
+}
