@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var slab = 0u; slab < SLABS; slab++) {
                 for (var n = 0u; n < 4u; n++) {
                     let at = copied(local, n);
-                    own[at.z] = k_at(batch, kv_head, first + at.x, slab * 8u + at.y);
+                    own[at.z] = k_at(batch, kv_head, first + at.x, params.keys, slab * 8u + at.y);
                     other[at.z] = q_at(batch, head, base + at.x, slab * 8u + at.y);
                 }
                 workgroupBarrier();
@@ -53,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var slab = 0u; slab < SLABS; slab++) {
                 for (var n = 0u; n < 4u; n++) {
                     let at = copied(local, n);
-                    own[at.z] = v_at(batch, kv_head, first + at.x, slab * 8u + at.y);
+                    own[at.z] = v_at(batch, kv_head, first + at.x, params.keys, slab * 8u + at.y);
                     other[at.z] = dout_at(batch, head, base + at.x, slab * 8u + at.y);
                 }
                 workgroupBarrier();

@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var n = 0u; n < 4u; n++) {
                 let at = copied(local, n);
                 own[at.z] = q_at(batch, head, first + at.x, slab * 8u + at.y);
-                other[at.z] = k_at(batch, kv_head, base + at.x, slab * 8u + at.y);
+                other[at.z] = k_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
             }
             workgroupBarrier();
             add_products(&scores, local);
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var slab = 0u; slab < SLABS; slab++) {
             for (var n = 0u; n < 4u; n++) {
                 let at = copied(local, n);
-                other[at.z] = v_at(batch, kv_head, base + at.x, slab * 8u + at.y);
+                other[at.z] = v_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
             }
             workgroupBarrier();
             add_weighted(&sums, slab, local);

@@ -31,15 +31,16 @@ fn q_at(batch: u32, head: u32, query: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-fn k_at(batch: u32, kv_head: u32, key: u32, column: u32) -> vec4<f32> {
-    if (key < params.keys && column < params.head_dim / 4u) {
+// `end`: behind the last key that may count. Rows of a cache behind it may hold anything, even NaN.
+fn k_at(batch: u32, kv_head: u32, key: u32, end: u32, column: u32) -> vec4<f32> {
+    if (key < end && column < params.head_dim / 4u) {
         return k[key_base(batch, key, kv_head) + column];
     }
     return vec4<f32>();
 }
 
-fn v_at(batch: u32, kv_head: u32, key: u32, column: u32) -> vec4<f32> {
-    if (key < params.keys && column < params.head_dim / 4u) {
+fn v_at(batch: u32, kv_head: u32, key: u32, end: u32, column: u32) -> vec4<f32> {
+    if (key < end && column < params.head_dim / 4u) {
         return v[key_base(batch, key, kv_head) + column];
     }
     return vec4<f32>();

@@ -1,1 +1,217 @@
-//! Kernels of `attention` against their references.
+//! Kernels of `attention` against their references, and the gradients against finite differences.
+
+use loam_shaders::Step;
+use loam_shaders::attention::{self, Params};
+use loam_tests::{Operand, Random, check_gradient, check_kernel_at};
+
+/// Parameters, what is in the cache already, and length of the packed conversations (0: one).
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    p: Params,
+    past: u32,
+    packed: u32,
+}
+
+/// A training case: as many keys as queries.
+fn case((batch, queries): (u32, u32), (heads, kv_heads, head_dim): (u32, u32, u32)) -> Case {
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let p = Params { batch, queries, keys: queries, heads, kv_heads, head_dim, window: 0, scale };
+    Case { p, past: 0, packed: 0 }
+}
+
+struct Inputs {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    dout: Vec<f32>,
+    starts: Vec<u32>,
+}
+
+impl Case {
+    fn step(&self) -> Step {
+        Step { past: self.past, ..Step::default() }
+    }
+
+    fn query_len(&self) -> usize {
+        (self.p.batch * self.p.queries * self.p.heads * self.p.head_dim) as usize
+    }
+
+    fn key_len(&self) -> usize {
+        (self.p.batch * self.p.keys * self.p.kv_heads * self.p.head_dim) as usize
+    }
+
+    fn stats_len(&self) -> usize {
+        (self.p.batch * self.p.queries * self.p.heads * 2) as usize
+    }
+
+    /// First key of the conversation that a query belongs to; batches are cut at different places.
+    fn start(&self, batch: u32, query: u32) -> u32 {
+        let cut = |length| (self.past + query + batch) / length * length;
+        if self.packed == 0 { 0 } else { cut(self.packed).saturating_sub(batch) }
+    }
+
+    /// Random inputs. Keys behind the last query's position are NaN: a cache row that nothing was written to.
+    fn inputs(&self, random: &mut Random) -> Inputs {
+        let scaled = |values: Vec<f32>| values.iter().map(|v| 2.0 * v).collect::<Vec<f32>>();
+        let mut inputs = Inputs {
+            q: scaled(random.values(self.query_len())),
+            k: scaled(random.values(self.key_len())),
+            v: random.values(self.key_len()),
+            dout: random.values(self.query_len()),
+            starts: (0..self.p.batch * self.p.queries)
+                .map(|i| self.start(i / self.p.queries, i % self.p.queries))
+                .collect(),
+        };
+        let width = (self.p.kv_heads * self.p.head_dim) as usize;
+        let unwritten = |row: usize| row % self.p.keys as usize >= (self.past + self.p.queries) as usize;
+        for row in (0..(self.p.batch * self.p.keys) as usize).filter(|row| unwritten(*row)) {
+            inputs.k[row * width..(row + 1) * width].fill(f32::NAN);
+            inputs.v[row * width..(row + 1) * width].fill(f32::NAN);
+        }
+        inputs
+    }
+}
+
+/// Output and statistics of the forward pass, checked.
+fn forward(case: &Case, inputs: &Inputs) -> (Vec<f32>, Vec<f32>) {
+    let operands = [
+        Operand::f32(&inputs.q),
+        Operand::f32(&inputs.k),
+        Operand::f32(&inputs.v),
+        Operand::u32(&inputs.starts),
+        Operand::unset(case.query_len()),
+        Operand::unset(case.stats_len()),
+    ];
+    let mut written = check_kernel_at(&case.step(), &attention::forward(case.p), &operands);
+    let stats = written.remove(1);
+    assert!(written[0].iter().all(|value| value.is_finite()), "{case:?}: output is not finite");
+    (written.remove(0), stats)
+}
+
+/// dq, dk and dv, checked.
+fn backward(case: &Case, inputs: &Inputs) -> [Vec<f32>; 3] {
+    let (out, stats) = forward(case, inputs);
+    let step = case.step();
+    let operands = [&inputs.dout, &out, &stats].map(|values| Operand::f32(values));
+    let stats = check_kernel_at(&step, &attention::backward_prepare(case.p), &operands).remove(0);
+    assert!(stats.iter().all(|value| value.is_finite()), "{case:?}: statistics are not finite");
+    let [q, k, v, dout, stats] =
+        [&inputs.q, &inputs.k, &inputs.v, &inputs.dout, &stats].map(|values| Operand::f32(values));
+    let mut operands = vec![q, k, v, Operand::u32(&inputs.starts), dout, stats, Operand::unset(case.query_len())];
+    let dq = check_kernel_at(&step, &attention::backward_q(case.p), &operands).remove(0);
+    operands.pop();
+    operands.extend([Operand::unset(case.key_len()), Operand::unset(case.key_len())]);
+    let mut gradients = check_kernel_at(&step, &attention::backward_kv(case.p), &operands);
+    let dv = gradients.remove(1);
+    [dq, gradients.remove(0), dv]
+}
+
+#[test]
+fn tiles_of_awkward_shapes() {
+    let mut random = Random::new(180);
+    let heads = [(1, 1, 16), (4, 1, 32), (2, 2, 48), (4, 1, 64), (2, 1, 80), (2, 2, 128), (8, 2, 4)];
+    for (index, heads) in heads.into_iter().enumerate() {
+        for queries in [3, 17, 65] {
+            let case = case((1 + index as u32 % 2, queries), heads);
+            backward(&case, &case.inputs(&mut random));
+        }
+    }
+}
+
+#[test]
+fn windows_and_packed_conversations() {
+    let mut random = Random::new(181);
+    for (window, packed) in [(2, 0), (5, 0), (33, 0), (0, 7), (0, 40), (9, 24)] {
+        let mut case = case((2, 75), (4, 2, 20));
+        case.p.window = window;
+        case.packed = packed;
+        backward(&case, &case.inputs(&mut random));
+    }
+}
+
+/// A chunk of a prompt behind a filled cache that is longer than what was written.
+#[test]
+fn tiles_behind_a_cache() {
+    let mut random = Random::new(182);
+    for (past, keys, queries, window) in [(40, 64, 17, 0), (31, 100, 33, 0), (64, 200, 2, 20), (5, 70, 65, 8)] {
+        let mut case = case((2, queries), (4, 2, 64));
+        (case.past, case.p.keys, case.p.window) = (past, keys, window);
+        forward(&case, &case.inputs(&mut random));
+    }
+}
+
+#[test]
+fn single_queries() {
+    let mut random = Random::new(183);
+    for (past, keys) in [(0, 1), (0, 9), (16, 17), (254, 300), (255, 300), (256, 300), (600, 1000)] {
+        for (heads, window, packed) in
+            [((1, 1, 16), 0, 0), ((4, 1, 48), 0, 0), ((2, 2, 64), 100, 0), ((4, 1, 80), 0, 130), ((3, 1, 128), 300, 0)]
+        {
+            let mut case = case((2, 1), heads);
+            (case.past, case.p.keys, case.p.window, case.packed) = (past, keys, window, packed);
+            assert!(attention::forward(case.p).kernel.name().starts_with("attention_vector"));
+            forward(&case, &case.inputs(&mut random));
+        }
+    }
+}
+
+/// Queries whose conversation starts behind them, as padding has: zeros, no NaN, no gradient.
+#[test]
+fn a_query_that_sees_no_key() {
+    let mut random = Random::new(184);
+    for queries in [1, 3, 40] {
+        let case = case((1, queries), (2, 1, 16));
+        let mut inputs = case.inputs(&mut random);
+        for blind in [0, queries as usize - 1] {
+            inputs.starts[blind] = u32::MAX;
+        }
+        let (out, stats) = forward(&case, &inputs);
+        assert!(out[..32].iter().all(|value| *value == 0.0) && stats[0] == 0.0);
+        if queries > 1 {
+            let [dq, ..] = backward(&case, &inputs);
+            assert!(dq[..32].iter().all(|value| *value == 0.0));
+        }
+    }
+}
+
+/// Attention of one head as the paper writes it, in f64 and without tricks: sum of `out * dout`.
+fn loss(case: &Case, inputs: &Inputs, (q, k, v): (&[f32], &[f32], &[f32])) -> f64 {
+    let p = case.p;
+    let (dim, group) = (p.head_dim as usize, p.heads / p.kv_heads);
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let mut total = 0.0;
+    for row in 0..p.batch * p.queries * p.heads {
+        let (token, head) = (row / p.heads, row % p.heads);
+        let (batch, position) = (token / p.queries, token % p.queries);
+        let at = row as usize * dim..(row as usize + 1) * dim;
+        let sees = |key: &u32| p.window == 0 || *key + p.window > position;
+        let (mut weight, mut weighted) = (0.0, 0.0);
+        for key in (inputs.starts[token as usize]..=position).filter(sees) {
+            let key = (((batch * p.keys + key) * p.kv_heads + head / group) as usize) * dim;
+            let exp = (f64::from(p.scale) * dot(&q[at.clone()], &k[key..key + dim])).exp();
+            weight += exp;
+            weighted += exp * dot(&inputs.dout[at.clone()], &v[key..key + dim]);
+        }
+        total += weighted / weight;
+    }
+    total
+}
+
+#[test]
+fn gradients() {
+    let mut random = Random::new(185);
+    for (window, packed) in [(0, 0), (3, 0), (0, 4)] {
+        let mut case = case((2, 9), (4, 2, 8));
+        (case.p.window, case.packed) = (window, packed);
+        let inputs = case.inputs(&mut random);
+        let (q, k, v) = (&inputs.q[..], &inputs.k[..], &inputs.v[..]);
+        let (out, _) = forward(&case, &inputs);
+        let found: f64 = out.iter().zip(&inputs.dout).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let expected = loss(&case, &inputs, (q, k, v));
+        assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{case:?}: {found}, not {expected}");
+        let [dq, dk, dv] = backward(&case, &inputs);
+        check_gradient("q", q, &dq, (1e-3, 1e-5), |q| loss(&case, &inputs, (q, k, v)));
+        check_gradient("k", k, &dk, (1e-3, 1e-5), |k| loss(&case, &inputs, (q, k, v)));
+        check_gradient("v", v, &dv, (1e-1, 1e-5), |v| loss(&case, &inputs, (q, k, v)));
+    }
+}

@@ -1,1 +1,92 @@
-//! Kernels of `cross_entropy` against their references.
+//! The kernel of `cross_entropy` against its reference, and the gradient against finite differences.
+
+use loam_shaders::Step;
+use loam_shaders::cross_entropy::{self, Params};
+use loam_shaders::step::NONE;
+use loam_tests::{Operand, Random, check_gradient, check_kernel_at};
+
+fn labels(rows: u32, vocab: u32, random: &mut Random) -> Vec<u32> {
+    (0..rows).map(|i| if i % 3 == 1 { NONE } else { random.below(vocab) }).collect()
+}
+
+/// Moves labels to the smallest logit: where softmax rounds to 1 at the label, f32 has no digits left to compare.
+fn avoid_certainty(labels: &mut [u32], logits: &[f32]) {
+    let vocab = logits.len() / labels.len();
+    for (label, row) in labels.iter_mut().zip(logits.chunks(vocab)).filter(|(label, _)| **label != NONE) {
+        *label = (0..vocab).min_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or_default() as u32;
+    }
+}
+
+fn step() -> Step {
+    Step { loss_scale: 0.125, ..Step::default() }
+}
+
+/// Runs a chunk at offset 2 and returns (logits or their gradient, losses of the chunk).
+fn run(p: Params, labels: &[u32], logits: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut all_labels = vec![NONE; p.offset as usize];
+    all_labels.extend(labels);
+    let losses = Operand::unset((p.offset + p.rows) as usize + 1);
+    let operands = [Operand::u32(&all_labels), Operand::f32(logits), losses];
+    let mut written = check_kernel_at(&step(), &cross_entropy::forward(p), &operands);
+    let losses = written.remove(1);
+    let (first, last) = (p.offset as usize, (p.offset + p.rows) as usize);
+    assert!(losses[..first].iter().chain(&losses[last..]).all(|loss| loss.is_nan()), "wrote losses of another chunk");
+    (written.remove(0), losses[first..last].to_vec())
+}
+
+#[test]
+fn losses_and_gradients() {
+    let mut random = Random::new(160);
+    for vocab in [1, 7, 259, 4096] {
+        for rows in [1, 3, 17] {
+            for (gradient, factor, shift) in [(0, 1.0, 0.0), (1, 1.0, 0.0), (1, 30.0, 0.0), (1, 10.0, 500.0)] {
+                let p = Params { rows, vocab, offset: 2, gradient };
+                let mut labels = labels(rows, vocab, &mut random);
+                let logits = random.values((rows * vocab) as usize);
+                let logits: Vec<f32> = logits.iter().map(|v| v * factor + shift).collect();
+                if factor > 1.0 {
+                    avoid_certainty(&mut labels, &logits);
+                }
+                let (after, losses) = run(p, &labels, &logits);
+                if gradient == 0 {
+                    assert_eq!(after, logits, "logits changed");
+                }
+                for (i, label) in labels.iter().enumerate().filter(|(_, label)| **label == NONE) {
+                    let row = &after[i * vocab as usize..(i + 1) * vocab as usize];
+                    assert_eq!(losses[i], 0.0, "label {label}");
+                    assert!(gradient == 0 || row.iter().all(|v| *v == 0.0), "gradient of a row without label");
+                }
+            }
+        }
+    }
+}
+
+/// Two equal logits: the loss is ln 2 and the gradient is half either way.
+#[test]
+fn by_hand() {
+    let p = Params { rows: 1, vocab: 2, offset: 0, gradient: 1 };
+    let (gradient, losses) = run(p, &[1], &[3.0, 3.0]);
+    assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6);
+    assert!((gradient[0] - 0.0625).abs() < 1e-7 && (gradient[1] + 0.0625).abs() < 1e-7, "{gradient:?}");
+}
+
+/// `loss_scale * sum of -ln softmax(logits)[label]`, in f64 and without tricks.
+fn formula(vocab: usize, labels: &[u32], logits: &[f32]) -> f64 {
+    let loss = |(row, label): (&[f32], &u32)| {
+        let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
+        if *label == NONE { 0.0 } else { -(f64::from(row[*label as usize]).exp() / sum).ln() }
+    };
+    logits.chunks(vocab).zip(labels).map(loss).sum::<f64>() * f64::from(step().loss_scale)
+}
+
+#[test]
+fn gradient() {
+    let mut random = Random::new(161);
+    let p = Params { rows: 4, vocab: 13, offset: 1, gradient: 1 };
+    let labels = labels(4, 13, &mut random);
+    let logits: Vec<f32> = random.values(52).iter().map(|v| v * 3.0).collect();
+    let (gradient, losses) = run(p, &labels, &logits);
+    let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() * f64::from(step().loss_scale);
+    assert!((sum - formula(13, &labels, &logits)).abs() < 1e-6, "{sum}");
+    check_gradient("logits", &logits, &gradient, (1e-3, 1e-5), |logits| formula(13, &labels, logits));
+}
