@@ -79,7 +79,7 @@ pub static LAYOUTS: &[Layout] = &[layout!(Params { batch, queries, keys, heads, 
 
 /// The variant whose padded head dimension holds `head_dim`.
 fn variant(kernels: &'static [Kernel; 2], head_dim: u32) -> &'static Kernel {
-    debug_assert!(head_dim % 4 == 0 && (4..=MAX_HEAD_DIM).contains(&head_dim), "head_dim {head_dim}");
+    debug_assert!(head_dim.is_multiple_of(4) && (4..=MAX_HEAD_DIM).contains(&head_dim), "head_dim {head_dim}");
     if head_dim <= 64 { &kernels[0] } else { &kernels[1] }
 }
 

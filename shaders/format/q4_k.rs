@@ -86,9 +86,9 @@ fn encode_block(x: &[f32; BLOCK]) -> BlockQ4K {
     for j in 0..8 {
         recode(&block, j, &subs[j], &mut codes[j]);
     }
-    for (g, pair) in codes.as_chunks::<2>().0.iter().enumerate() {
-        for l in 0..SUB {
-            block.qs[SUB * g + l] = pair[0][l] | pair[1][l] << 4;
+    for (bytes, [low, high]) in block.qs.as_chunks_mut::<SUB>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
+        for ((byte, low), high) in bytes.iter_mut().zip(low).zip(high) {
+            *byte = low | high << 4;
         }
     }
     block
