@@ -1,1 +1,200 @@
-//! Chat.
+//! Chat templates: Jinja source from a model file, rendered as Transformers renders it, within bounds.
+//!
+//! A template is text from a stranger. It runs in minijinja, which has no access to files, processes or attributes of
+//! host objects, with limits on instructions, recursion and output.
+
+mod functions;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, Value, context};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::gguf::Gguf;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user`, `assistant`, `tool` or `developer`.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Message { role: role.into(), content: content.into() }
+    }
+}
+
+/// Instructions one rendering may execute. A chat of a hundred messages takes some ten thousand.
+const FUEL: u64 = 10_000_000;
+/// Nested calls and blocks.
+const RECURSION: usize = 100;
+/// Longest template source.
+const SOURCE_LIMIT: usize = 1 << 20;
+/// Output allowed besides sixteen times the length of the messages.
+const OUTPUT_LIMIT: usize = 1 << 20;
+/// The only template of the environment.
+const NAME: &str = "chat_template";
+
+/// A compiled chat template with the names of the tokens it may write.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos: String,
+    eos: String,
+    digest: String,
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatTemplate").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+/// An error of the engine as ours: what, where, and what can be done about it.
+fn template_error(error: &minijinja::Error) -> Error {
+    let place = error.line().map_or(String::new(), |line| format!(" (template line {line})"));
+    let detail = error.detail().map_or(String::new(), |detail| format!(": {}", printable(detail)));
+    let hint = match error.kind() {
+        ErrorKind::OutOfFuel => "; it takes more steps than any chat needs",
+        ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
+            "; another one can be given with --chat-template"
+        }
+        _ => "",
+    };
+    Error::Template(format!("{}{detail}{place}{hint}", error.kind()))
+}
+
+/// Text of a template for a message: without control characters, cut short.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+impl ChatTemplate {
+    /// Compiles a template. `bos` and `eos` are the texts of those tokens (`bos_token`, `eos_token` in the template).
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the source is over 1 MiB or does not parse.
+    pub fn from_source(source: &str, bos: &str, eos: &str) -> Result<Self> {
+        if source.len() > SOURCE_LIMIT {
+            return Err(Error::Template(format!("{} bytes long, the limit is {SOURCE_LIMIT}", source.len())));
+        }
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| template_error(&e))?);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(RECURSION);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        functions::add(&mut environment);
+        environment
+            .add_template_owned(NAME, functions::without_generation_tags(source))
+            .map_err(|e| template_error(&e))?;
+        let digest = Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(ChatTemplate { environment, bos: bos.to_owned(), eos: eos.to_owned(), digest })
+    }
+
+    /// The template in `tokenizer.chat_template`; `None` if the file has none (a base model).
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if the key is no text, otherwise as [`ChatTemplate::from_source`].
+    pub fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let Some(source) = gguf.opt_str("tokenizer.chat_template")? else { return Ok(None) };
+        Self::for_tokenizer(source, tokenizer).map(Some)
+    }
+
+    /// [`ChatTemplate::from_source`] with the BOS and EOS of a tokenizer.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_source`].
+    pub fn for_tokenizer(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
+        Self::from_source(source, text(tokenizer.bos()), text(tokenizer.eos()))
+    }
+
+    /// The text of a conversation; with `add_generation_prompt` it ends where the assistant's answer begins.
+    ///
+    /// # Errors
+    /// [`Error::Template`] when the template raises an exception, is not valid for these messages, or passes a limit.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let input: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+        let mut output = Bounded { bytes: Vec::new(), limit: input.saturating_mul(16).saturating_add(OUTPUT_LIMIT) };
+        let context = context! {
+            messages => Value::from(Serde(messages)),
+            add_generation_prompt => add_generation_prompt,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+            tools => (),
+            documents => (),
+        };
+        let template = self.environment.get_template(NAME).map_err(|e| template_error(&e))?;
+        let rendered = template.render_captured_to(context, &mut output).map(|_| ());
+        if output.bytes.len() > output.limit {
+            return Err(Error::Template(format!("writes more than {} bytes for these messages", output.limit)));
+        }
+        rendered.map_err(|e| template_error(&e))?;
+        String::from_utf8(output.bytes).map_err(|_| Error::Template("writes text that is not UTF-8".into()))
+    }
+
+    /// The tokens of a conversation, as a model is served them: rendered, control tokens of the template parsed, BOS in
+    /// front if the model wants it and the template did not write it. A control token inside a message's content stays
+    /// text: nobody can end a turn by writing `<|im_end|>`.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`] and [`Tokenizer::encode`].
+    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
+        let marked = Marked::new(tokenizer, messages)?;
+        tokenizer.encode_rendered(&self.render(&marked.messages, add_generation_prompt)?, Some(marked.mark))
+    }
+
+    /// SHA-256 (hex) of the source.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+/// Messages whose contents hold no control token: each one is broken up by a mark (see [`Tokenizer::mark_control`]).
+pub(crate) struct Marked {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) mark: char,
+}
+
+impl Marked {
+    /// Chooses a mark among the 32 noncharacters U+FDD0..=U+FDEF that no message contains.
+    pub(crate) fn new(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Self> {
+        let free = |mark: &char| messages.iter().all(|m| !m.content.contains(*mark) && !m.role.contains(*mark));
+        let mark = ('\u{fdd0}'..='\u{fdef}').find(free).ok_or_else(|| {
+            Error::Argument("a message contains all noncharacters from U+FDD0 to U+FDEF: it is no text".into())
+        })?;
+        let marked = |m: &Message| Message { role: m.role.clone(), content: tokenizer.mark_control(&m.content, mark) };
+        Ok(Marked { messages: messages.iter().map(marked).collect(), mark })
+    }
+}
+
+/// Collects output up to a limit; one write beyond it fails and leaves `bytes` longer than `limit`.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        let room = (self.limit + 1).saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&part[..part.len().min(room)]);
+        if self.bytes.len() > self.limit {
+            return Err(std::io::Error::other("output limit"));
+        }
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,302 @@
-//! Data.
+//! Training and evaluation data: files to token examples to batches.
+//!
+//! `.jsonl`: one object a line, `{"messages": [..]}`, `{"prompt", "completion"}` or `{"text"}`. `.txt`: one document.
+//! A bad line is an error that names file and line, unless [`DataOptions::skip_bad`] allows some.
+
+mod batch;
+mod encode;
+mod lines;
+mod order;
+mod record;
+
+pub use batch::{Batch, BatchOptions, Batches, OptimizerStep};
+pub use order::permutation;
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::chat::ChatTemplate;
+use crate::file::read_bounded;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+use encode::Encoder;
+use lines::{Lines, bad};
+
+/// Largest .txt file: it is tokenised as one text in memory.
+const TEXT_LIMIT: u64 = 1 << 28;
+/// Examples of skipped lines kept for the report.
+const SHOWN: usize = 10;
+
+/// What is learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Objective {
+    /// Supervised fine-tuning: loss on the assistant's tokens only, in every turn.
+    #[default]
+    Sft,
+    /// Causal language modelling: loss on every token of plain text.
+    Clm,
+}
+
+impl std::str::FromStr for Objective {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "sft" => Ok(Objective::Sft),
+            "clm" => Ok(Objective::Clm),
+            _ => Err(Error::Argument(format!("unknown objective {name:?}; known: sft, clm"))),
+        }
+    }
+}
+
+/// How files become examples.
+#[derive(Debug, Clone)]
+pub struct DataOptions {
+    /// What is learned from.
+    pub objective: Objective,
+    /// Longest example in tokens, at least 2.
+    pub context: usize,
+    /// How many bad lines per file are skipped instead of ending the load.
+    pub skip_bad: usize,
+}
+
+impl DataOptions {
+    /// Options without skipped lines.
+    pub fn new(objective: Objective, context: usize) -> Self {
+        DataOptions { objective, context, skip_bad: 0 }
+    }
+}
+
+/// A sequence of tokens, and which of them the model is trained to predict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// At least 2, at most the context length.
+    pub tokens: Vec<u32>,
+    /// Per token: whether it counts in the loss when it is the next token. The first one never does.
+    pub trained: Vec<bool>,
+    /// Line of the file it came from, from 1; several examples can share one.
+    pub line: usize,
+}
+
+impl Example {
+    /// Number of tokens that count in the loss.
+    pub fn trained_tokens(&self) -> usize {
+        self.trained.iter().skip(1).filter(|&&trained| trained).count()
+    }
+}
+
+/// What happened while loading, for the user to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Records read.
+    pub records: usize,
+    /// Bad lines left out.
+    pub skipped: usize,
+    /// The first of them: line and problem.
+    pub problems: Vec<(usize, String)>,
+    /// Examples cut to the context length.
+    pub truncated: usize,
+    /// Examples left out because no trained token remains.
+    pub masked: usize,
+    /// Conversations that became several examples, because the template rewrites earlier turns.
+    pub divided: usize,
+}
+
+impl Notes {
+    /// One line for each thing that a user should know.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut note = |count: usize, what: &str| {
+            if count > 0 {
+                out.push(format!("{count} {what}"));
+            }
+        };
+        note(self.truncated, "examples are longer than the context and were cut");
+        note(self.masked, "examples have no trained token within the context and were left out");
+        note(self.divided, "conversations became several examples: the chat template rewrites earlier turns");
+        note(self.skipped, "bad lines were skipped");
+        out.extend(self.problems.iter().map(|(line, problem)| format!("  line {line}: {problem}")));
+        out
+    }
+}
+
+/// Examples with their provenance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// In file order.
+    pub examples: Vec<Example>,
+    /// What happened while loading.
+    pub notes: Notes,
+    /// SHA-256 (hex) of the file; of several files, over their digests.
+    pub digest: String,
+}
+
+/// Loads one data file.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
+/// with line 0 for a file without any example or without any trained token; [`Error::Argument`] for a context below 2.
+pub fn load(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    options: &DataOptions,
+) -> Result<Dataset> {
+    if options.context < 2 {
+        return Err(Error::Argument(format!("a context of {} tokens is too short to train on", options.context)));
+    }
+    let encoder = Encoder { tokenizer, template, options };
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let dataset = match extension.as_str() {
+        "jsonl" => load_jsonl(path, &encoder)?,
+        "txt" => load_text(path, &encoder)?,
+        _ => return Err(bad(path, 0, "the name must end in .jsonl (one JSON object a line) or .txt (one document)")),
+    };
+    if dataset.examples.is_empty() {
+        let problem = match &dataset.notes {
+            Notes { records: 0, skipped: 0, .. } => "the file is empty".to_owned(),
+            Notes { masked: 0, .. } => format!("no usable line: {} were skipped", dataset.notes.skipped),
+            Notes { masked, .. } => {
+                format!("none of {masked} examples has a trained token within {} tokens", options.context)
+            }
+        };
+        return Err(bad(path, 0, problem));
+    }
+    Ok(dataset)
+}
+
+fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
+    let mut lines = Lines::open(path)?;
+    let mut examples = Vec::new();
+    let mut notes = Notes::default();
+    while let Some((line, bytes)) = lines.next()? {
+        match record::parse(bytes).and_then(|record| encoder.encode(&record)) {
+            Ok(found) => {
+                notes.records += 1;
+                notes.divided += usize::from(found.len() > 1);
+                found.into_iter().for_each(|example| fit(example, line, encoder.options, &mut examples, &mut notes));
+            }
+            Err(problem) => {
+                notes.skipped += 1;
+                if notes.skipped > encoder.options.skip_bad {
+                    return Err(bad(path, line, problem));
+                }
+                if notes.problems.len() < SHOWN {
+                    notes.problems.push((line, problem));
+                }
+            }
+        }
+    }
+    Ok(Dataset { examples, notes, digest: lines.digest() })
+}
+
+fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
+    if encoder.options.objective == Objective::Sft {
+        return Err(bad(path, 0, "is plain text, but the objective sft trains on answers: use --objective clm"));
+    }
+    let bytes = read_bounded(path, TEXT_LIMIT)?;
+    lines::check_start(path, &bytes)?;
+    let digest = lines::hex(&Sha256::digest(&bytes));
+    let content = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let text = std::str::from_utf8(content).map_err(|error| {
+        let line = 1 + content[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        bad(path, line, "is not UTF-8")
+    })?;
+    let (mut examples, mut notes) = (Vec::new(), Notes::default());
+    if !text.trim().is_empty() {
+        notes.records = 1;
+        // The end of a file is no end of a text: no EOS.
+        for document in encoder.document(text, false)? {
+            fit(document, 1, encoder.options, &mut examples, &mut notes);
+        }
+    }
+    Ok(Dataset { examples, notes, digest })
+}
+
+/// Makes an example fit the context and adds it. Plain text is cut into windows that overlap by one token, so that
+/// every token but the first is trained exactly once; a conversation loses its end.
+fn fit(mut example: Example, line: usize, options: &DataOptions, examples: &mut Vec<Example>, notes: &mut Notes) {
+    example.line = line;
+    let length = example.tokens.len();
+    if options.objective == Objective::Clm {
+        let mut start = 0;
+        while start + 1 < length {
+            let end = length.min(start + options.context);
+            let (tokens, trained) = (example.tokens[start..end].to_vec(), example.trained[start..end].to_vec());
+            examples.push(Example { tokens, trained, line });
+            start = end - 1;
+        }
+        notes.masked += usize::from(length < 2);
+        return;
+    }
+    if length > options.context {
+        notes.truncated += 1;
+        example.tokens.truncate(options.context);
+        example.trained.truncate(options.context);
+    }
+    if example.trained_tokens() == 0 {
+        notes.masked += 1;
+    } else {
+        examples.push(example);
+    }
+}
+
+impl Dataset {
+    /// Adds the examples of another file.
+    pub fn append(&mut self, other: Dataset) {
+        self.digest = lines::hex(&Sha256::digest(format!("{} {}", self.digest, other.digest)));
+        self.examples.extend(other.examples);
+        self.notes.records += other.notes.records;
+        self.notes.skipped += other.notes.skipped;
+        self.notes.problems.extend(other.notes.problems);
+        self.notes.truncated += other.notes.truncated;
+        self.notes.masked += other.notes.masked;
+        self.notes.divided += other.notes.divided;
+    }
+
+    /// Tokens of all examples.
+    pub fn tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).sum()
+    }
+
+    /// Tokens that count in the loss.
+    pub fn trained_tokens(&self) -> usize {
+        self.examples.iter().map(Example::trained_tokens).sum()
+    }
+
+    /// Takes about `fraction` of the lines out for evaluation, chosen by `seed`. Examples of one line stay together; in a
+    /// data set of one line (a text file) single windows are taken. Both parts keep their order and get at least one.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a fraction that is not between 0 and 1, or fewer than two examples.
+    pub fn split_eval(self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(Error::Argument(format!("the evaluation split is {fraction}, it must be between 0 and 1")));
+        }
+        let mut group = Vec::with_capacity(self.examples.len());
+        let one_line = self.examples.iter().all(|e| e.line == self.examples[0].line);
+        for (i, example) in self.examples.iter().enumerate() {
+            let next = group
+                .last()
+                .map_or(0, |&last| last + usize::from(one_line || example.line != self.examples[i - 1].line));
+            group.push(next);
+        }
+        let groups = group.last().map_or(0, |last| last + 1);
+        if groups < 2 {
+            return Err(Error::Argument("an evaluation split needs at least two examples".into()));
+        }
+        let count = ((groups as f64 * fraction).round() as usize).clamp(1, groups - 1);
+        let mut chosen = vec![false; groups];
+        permutation(groups, seed, order::EVAL_STREAM).into_iter().take(count).for_each(|g| chosen[g] = true);
+        let (mut train, mut eval) = (Vec::new(), Vec::new());
+        for (example, group) in self.examples.into_iter().zip(group) {
+            if chosen[group] { eval.push(example) } else { train.push(example) }
+        }
+        let eval = Dataset { examples: eval, notes: Notes::default(), digest: self.digest.clone() };
+        Ok((Dataset { examples: train, notes: self.notes, digest: self.digest }, eval))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 use tokenizers::{Model, Token};
 
+use crate::gguf::Gguf;
 use crate::{Error, Result};
 use split::Splitter;
 
@@ -136,6 +137,15 @@ impl Tokenizer {
         })
     }
 
+    /// The tokenizer that the metadata of a GGUF file describes.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for another tokenizer model
+    /// than `gpt2` and for everything that [`Tokenizer::new`] refuses.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        Tokenizer::new(Vocabulary::from_gguf(gguf)?)
+    }
+
     /// The ids of `text`.
     ///
     /// - `special`: control tokens in the text become their ids. Never set it for text from a user; without it
@@ -171,6 +181,18 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_rendered(&self, text: &str, mark: Option<char>) -> Result<Vec<u32>> {
+        let mut ids = self.encode_continuation(text, mark)?;
+        if let Some(bos) = self.vocabulary.bos.filter(|&bos| self.add_bos && ids.first() != Some(&bos)) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// [`Tokenizer::encode_rendered`] for text that continues other text: never with BOS.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_continuation(&self, text: &str, mark: Option<char>) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         let mut pending = String::new();
         self.control.cut(text, |stretch, id| {
@@ -187,11 +209,6 @@ impl Tokenizer {
             }
             Ok(())
         })?;
-        if let Some(bos) = self.vocabulary.bos.filter(|_| self.add_bos) {
-            if ids.first() != Some(&bos) {
-                ids.insert(0, bos);
-            }
-        }
         Ok(ids)
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::bytes;
+use crate::gguf::Gguf;
 use crate::{Error, Result};
 
 /// More tokens than any model has: the largest vocabularies are about one million.
@@ -86,6 +87,34 @@ fn shown(text: &str) -> String {
 }
 
 impl Vocabulary {
+    /// Reads the keys `tokenizer.ggml.*`.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for a tokenizer model other
+    /// than `gpt2`.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let model = gguf.str("tokenizer.ggml.model")?;
+        if model != "gpt2" {
+            return Err(wrong(format!(
+                "tokenizer.ggml.model is {}; byte-level BPE (\"gpt2\") is the only one supported",
+                shown(model)
+            )));
+        }
+        let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+        Ok(Vocabulary {
+            pre: gguf.str("tokenizer.ggml.pre")?.to_owned(),
+            tokens: owned(gguf.strings("tokenizer.ggml.tokens")?),
+            types: gguf.opt_i32s("tokenizer.ggml.token_type")?.unwrap_or_default().to_vec(),
+            merges: owned(gguf.strings("tokenizer.ggml.merges")?),
+            bos: gguf.opt_u32("tokenizer.ggml.bos_token_id")?,
+            eos: gguf.opt_u32("tokenizer.ggml.eos_token_id")?,
+            eot: gguf.opt_u32("tokenizer.ggml.eot_token_id")?,
+            eom: gguf.opt_u32("tokenizer.ggml.eom_token_id")?,
+            add_bos: gguf.opt_bool("tokenizer.ggml.add_bos_token")?,
+            add_eos: gguf.opt_bool("tokenizer.ggml.add_eos_token")?,
+        })
+    }
+
     /// Checks types, ids and merges (tokenizers#2094: a merge over the longest token panics inside that crate).
     pub(super) fn check(&self) -> Result<Checked> {
         let types = self.check_types()?;

@@ -1,0 +1,329 @@
+//! Examples to batches of fixed shape, and batches to optimizer steps.
+//!
+//! Which rows a step trains on is a function of (options, step number) alone: training can resume at any step. Nothing
+//! is dropped: the last step of an epoch is smaller when the rows do not divide evenly, and the number of trained tokens
+//! of each step is exact, so every token weighs the same within a step whatever the micro-batches look like.
+
+use super::{Example, permutation};
+use crate::{Error, Result};
+
+/// How batches are formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// Rows of a micro-batch.
+    pub batch: usize,
+    /// Micro-batches per optimizer step.
+    pub accumulate: usize,
+    /// Tokens per row.
+    pub context: usize,
+    /// Several examples share a row, each seeing only itself.
+    pub pack: bool,
+    /// Another order in each epoch; otherwise file order.
+    pub shuffle: bool,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+/// One micro-batch: `batch` rows of `context` tokens, flattened row by row. Unused places hold token 0 and see only
+/// themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids, `batch * context`.
+    pub tokens: Vec<u32>,
+    /// Position of each token within its example.
+    pub positions: Vec<u32>,
+    /// First key each token may see, as an index within its row.
+    pub starts: Vec<u32>,
+    /// Indices into `tokens` whose next token is trained, rising.
+    pub rows: Vec<u32>,
+    /// That next token, one per entry of `rows`.
+    pub labels: Vec<u32>,
+    /// Number of trained tokens: the length of `rows`.
+    pub trained: usize,
+    /// Number of places that hold a token of an example.
+    pub tokens_used: usize,
+}
+
+impl Batch {
+    /// Lays out rows of examples. Each inner list is one row and must fit `context`; there are at most `batch`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a row or the list is too long, or the batch has more than 2^31 places.
+    pub fn new(rows: &[Vec<&Example>], batch: usize, context: usize) -> Result<Batch> {
+        let places = batch.checked_mul(context).filter(|&places| places <= 1 << 31);
+        let places = places.ok_or_else(|| Error::Argument(format!("{batch} rows of {context} tokens are too many")))?;
+        if rows.len() > batch {
+            return Err(Error::Argument(format!("{} rows do not fit a batch of {batch}", rows.len())));
+        }
+        let mut out = Batch {
+            tokens: vec![0; places],
+            positions: vec![0; places],
+            // An unused place sees itself alone: its attention is defined and nothing reads it.
+            starts: (0..places).map(|place| (place % context) as u32).collect(),
+            rows: Vec::new(),
+            labels: Vec::new(),
+            trained: 0,
+            tokens_used: 0,
+        };
+        for (row, examples) in rows.iter().enumerate() {
+            let length: usize = examples.iter().map(|example| example.tokens.len()).sum();
+            if length > context {
+                return Err(Error::Argument(format!("a row of {length} tokens does not fit a context of {context}")));
+            }
+            let mut start = 0;
+            for example in examples {
+                out.place(example, row * context, start);
+                start += example.tokens.len();
+            }
+        }
+        out.trained = out.rows.len();
+        Ok(out)
+    }
+
+    /// Writes an example at `start` within the row whose first place is `base`.
+    fn place(&mut self, example: &Example, base: usize, start: usize) {
+        let length = example.tokens.len();
+        let first = base + start;
+        self.tokens[first..first + length].copy_from_slice(&example.tokens);
+        self.starts[first..first + length].fill(start as u32);
+        for t in 0..length {
+            self.positions[first + t] = t as u32;
+            if t + 1 < length && example.trained[t + 1] {
+                self.rows.push((first + t) as u32);
+                self.labels.push(example.tokens[t + 1]);
+            }
+        }
+        self.tokens_used += length;
+    }
+}
+
+/// The micro-batches of one optimizer step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptimizerStep {
+    /// From 0.
+    pub epoch: usize,
+    /// One to `accumulate` micro-batches; none is empty.
+    pub micro: Vec<Batch>,
+    /// Trained tokens of all of them: the loss of the step is the sum over tokens divided by this.
+    pub trained: usize,
+    /// Tokens of all of them.
+    pub tokens_used: usize,
+}
+
+/// The steps of a training run over a data set.
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    examples: &'a [Example],
+    options: BatchOptions,
+    /// Rows as indices of examples. With packing they are formed once, so that every epoch has the same number of steps.
+    rows: Vec<Vec<usize>>,
+}
+
+impl<'a> Batches<'a> {
+    /// Prepares the rows.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for zero rows, micro-batches or examples, an example longer than the context, or no trained
+    /// token at all.
+    pub fn new(examples: &'a [Example], options: BatchOptions) -> Result<Self> {
+        let BatchOptions { batch, accumulate, context, pack, .. } = options;
+        if batch == 0 || accumulate == 0 || context < 2 {
+            let given = format!("batch {batch}, accumulate {accumulate}, context {context}");
+            return Err(Error::Argument(format!("{given}: each must be at least 1, the context 2")));
+        }
+        if let Some(long) = examples.iter().map(|e| e.tokens.len()).find(|&length| length > context) {
+            return Err(Error::Argument(format!("an example of {long} tokens does not fit a context of {context}")));
+        }
+        if examples.iter().all(|example| example.trained_tokens() == 0) {
+            return Err(Error::Argument("no example has a trained token".into()));
+        }
+        let useful = (0..examples.len()).filter(|&i| examples[i].trained_tokens() > 0);
+        let rows = if pack { pack_rows(examples, useful, context) } else { useful.map(|i| vec![i]).collect() };
+        Ok(Batches { examples, options, rows })
+    }
+
+    /// Optimizer steps of one pass over all examples.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.rows.len().div_ceil(self.options.batch.saturating_mul(self.options.accumulate))
+    }
+
+    /// Rows of one epoch: the number of examples, fewer with packing.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The micro-batches of optimizer step `step`, counted from 0 over all epochs.
+    ///
+    /// # Errors
+    /// As [`Batch::new`].
+    pub fn step(&self, step: usize) -> Result<OptimizerStep> {
+        let epoch = step / self.steps_per_epoch();
+        self.build(epoch, step % self.steps_per_epoch(), &self.order(epoch))
+    }
+
+    /// All steps of an epoch, in order.
+    pub fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<OptimizerStep>> + '_ {
+        let order = self.order(epoch);
+        (0..self.steps_per_epoch()).map(move |index| self.build(epoch, index, &order))
+    }
+
+    /// `steps` steps from `first` on, through as many epochs as it takes.
+    pub fn steps(&self, first: usize, steps: usize) -> impl Iterator<Item = Result<OptimizerStep>> + '_ {
+        (first..first.saturating_add(steps)).map(|step| self.step(step))
+    }
+
+    fn order(&self, epoch: usize) -> Vec<usize> {
+        match self.options.shuffle {
+            true => permutation(self.rows.len(), self.options.seed, epoch as u64),
+            false => (0..self.rows.len()).collect(),
+        }
+    }
+
+    fn build(&self, epoch: usize, index: usize, order: &[usize]) -> Result<OptimizerStep> {
+        let per_step = self.options.batch.saturating_mul(self.options.accumulate);
+        let first = index.saturating_mul(per_step).min(order.len());
+        let chosen = &order[first..first.saturating_add(per_step).min(order.len())];
+        let row = |&row: &usize| self.rows[row].iter().map(|&i| &self.examples[i]).collect::<Vec<_>>();
+        let micro = chosen.chunks(self.options.batch).map(|rows| {
+            Batch::new(&rows.iter().map(row).collect::<Vec<_>>(), self.options.batch, self.options.context)
+        });
+        let micro: Vec<Batch> = micro.collect::<Result<_>>()?;
+        let trained = micro.iter().map(|batch| batch.trained).sum();
+        let tokens_used = micro.iter().map(|batch| batch.tokens_used).sum();
+        Ok(OptimizerStep { epoch, micro, trained, tokens_used })
+    }
+}
+
+/// Packs examples into rows of at most `context` tokens: best fit, the longest first (best-fit decreasing).
+fn pack_rows(examples: &[Example], useful: impl Iterator<Item = usize>, context: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = useful.collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(examples[i].tokens.len()));
+    let mut rows: Vec<Vec<usize>> = Vec::new();
+    // Rows by free places; the row number makes entries unique and ties fall to the oldest row.
+    let mut free = std::collections::BTreeSet::new();
+    for i in order {
+        let length = examples[i].tokens.len();
+        let found = free.range((length, 0)..).next().copied();
+        let (places, row) = found.unwrap_or_else(|| {
+            rows.push(Vec::new());
+            (context, rows.len() - 1)
+        });
+        free.remove(&(places, row));
+        rows[row].push(i);
+        free.insert((places - length, row));
+    }
+    // File order within and between rows, so that an unshuffled run still goes through the file from front to back.
+    rows.iter_mut().for_each(|row| row.sort_unstable());
+    rows.sort();
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(tokens: &[u32], trained_from: usize) -> Example {
+        Example { tokens: tokens.to_vec(), trained: (0..tokens.len()).map(|t| t >= trained_from).collect(), line: 1 }
+    }
+
+    fn examples(lengths: &[usize]) -> Vec<Example> {
+        let tokens =
+            |(i, &length): (usize, &usize)| (0..length).map(|t| (100 * (i + 1) + t) as u32).collect::<Vec<_>>();
+        lengths.iter().enumerate().map(|item| example(&tokens(item), 1)).collect()
+    }
+
+    fn options(batch: usize, accumulate: usize, context: usize) -> BatchOptions {
+        BatchOptions { batch, accumulate, context, pack: false, shuffle: true, seed: 3 }
+    }
+
+    #[test]
+    fn layout_of_a_batch() {
+        let (a, b, c) = (example(&[5, 6, 7], 2), example(&[8, 9], 0), example(&[1, 2, 3, 4], 3));
+        let batch = Batch::new(&[vec![&a, &b], vec![&c]], 3, 6).unwrap();
+        assert_eq!(batch.tokens, [5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(batch.positions, [0, 1, 2, 0, 1, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(batch.starts, [0, 0, 0, 3, 3, 5, 0, 0, 0, 0, 4, 5, 0, 1, 2, 3, 4, 5]);
+        assert_eq!(batch.rows, [1, 3, 8]);
+        assert_eq!(batch.labels, [7, 9, 4], "the label of a place is the next token of the same example");
+        assert_eq!((batch.trained, batch.tokens_used), (3, 9));
+        assert!(Batch::new(&[vec![&a, &c]], 1, 6).is_err());
+        assert!(Batch::new(&[vec![&a], vec![&b]], 1, 6).is_err());
+        assert!(Batch::new(&[], usize::MAX, 6).is_err());
+    }
+
+    #[test]
+    fn every_example_once_per_epoch_with_a_ragged_tail() {
+        let data = examples(&[3, 2, 5, 4, 2, 3, 5]);
+        let batches = Batches::new(&data, options(2, 2, 5)).unwrap();
+        assert_eq!(batches.steps_per_epoch(), 2);
+        let mut orders = Vec::new();
+        for epoch in 0..3 {
+            let steps: Vec<OptimizerStep> = batches.epoch(epoch).map(Result::unwrap).collect();
+            assert_eq!(steps.iter().map(|s| s.micro.len()).collect::<Vec<_>>(), [2, 2]);
+            assert_eq!(steps[1].micro[1].tokens[5..], [0; 5], "the tail has one row less");
+            let total: usize = steps.iter().map(|s| s.trained).sum();
+            assert_eq!(total, data.iter().map(Example::trained_tokens).sum::<usize>());
+            assert_eq!(steps.iter().map(|s| s.tokens_used).sum::<usize>(), 24);
+            let all: Vec<u32> = steps.iter().flat_map(|s| s.micro.iter().flat_map(|b| b.labels.clone())).collect();
+            let mut sorted = all.clone();
+            sorted.sort_unstable();
+            let mut expected: Vec<u32> = data.iter().flat_map(|e| e.tokens[1..].to_vec()).collect();
+            expected.sort_unstable();
+            assert_eq!(sorted, expected);
+            for (i, step) in steps.into_iter().enumerate() {
+                assert_eq!(batches.step(epoch * 2 + i).unwrap(), step, "a step is a function of its number");
+            }
+            orders.push(all);
+        }
+        assert_ne!(orders[0], orders[1]);
+        let run: Vec<_> = batches.steps(1, 4).map(|s| s.unwrap().epoch).collect();
+        assert_eq!(run, [0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn fewer_examples_than_a_batch() {
+        let data = examples(&[4]);
+        let batches = Batches::new(&data, options(8, 4, 16)).unwrap();
+        assert_eq!(batches.steps_per_epoch(), 1);
+        let step = batches.step(5).unwrap();
+        assert_eq!((step.epoch, step.micro.len(), step.trained, step.micro[0].tokens.len()), (5, 1, 3, 128));
+    }
+
+    #[test]
+    fn without_shuffling_the_file_order_stays() {
+        let data = examples(&[2, 2, 2]);
+        let batches = Batches::new(&data, BatchOptions { shuffle: false, ..options(1, 1, 2) }).unwrap();
+        let first: Vec<u32> = batches.steps(0, 4).map(|s| s.unwrap().micro[0].tokens[0]).collect();
+        assert_eq!(first, [100, 200, 300, 100]);
+    }
+
+    #[test]
+    fn packing_fills_rows_and_loses_nothing() {
+        let lengths: Vec<usize> = (0..200).map(|i| 2 + (i * 37) % 31).collect();
+        let data = examples(&lengths);
+        let batches = Batches::new(&data, BatchOptions { pack: true, ..options(4, 2, 64) }).unwrap();
+        let total: usize = lengths.iter().sum();
+        assert!(batches.rows() <= total.div_ceil(64) + 2, "{} rows for {total} tokens", batches.rows());
+        for epoch in 0..2 {
+            let steps: Vec<OptimizerStep> = batches.epoch(epoch).map(Result::unwrap).collect();
+            assert_eq!(steps.iter().map(|s| s.tokens_used).sum::<usize>(), total);
+            assert_eq!(steps.iter().map(|s| s.trained).sum::<usize>(), total - 200);
+            for batch in steps.iter().flat_map(|s| &s.micro) {
+                for place in 0..batch.tokens.len() {
+                    // A place sees exactly its own example: as many tokens back as its position.
+                    assert_eq!(place % 64 - batch.starts[place] as usize, batch.positions[place] as usize);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_requests_are_errors() {
+        let data = examples(&[4]);
+        for bad in [options(0, 1, 8), options(1, 0, 8), options(1, 1, 1), options(1, 1, 3)] {
+            assert!(matches!(Batches::new(&data, bad), Err(Error::Argument(_))));
+        }
+        assert!(Batches::new(&[], options(1, 1, 8)).is_err());
+        assert!(Batches::new(&[example(&[1, 2, 3], 9)], options(1, 1, 8)).is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! One line of a .jsonl file.
+//!
+//! Policy: a key that is given twice is an error; unknown keys are ignored (data sets carry ids and sources), but a line
+//! needs exactly one of the known shapes. Unknown values are skipped without recursion, whatever their depth.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::chat::Message;
+
+/// Roles that a message can have.
+const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+
+/// What a line holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Record {
+    /// A conversation.
+    Messages(Vec<Message>),
+    /// A question and its answer.
+    Completion {
+        /// The question.
+        prompt: String,
+        /// The answer.
+        completion: String,
+    },
+    /// Plain text.
+    Text(String),
+}
+
+#[derive(Deserialize)]
+struct Line {
+    messages: Option<Vec<Message>>,
+    prompt: Option<String>,
+    completion: Option<String>,
+    text: Option<String>,
+    chosen: Option<IgnoredAny>,
+    rejected: Option<IgnoredAny>,
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// What is wrong with it, without file and line.
+pub(super) fn parse(line: &[u8]) -> Result<Record, String> {
+    let text = std::str::from_utf8(line).map_err(|e| format!("byte {} is not UTF-8", e.valid_up_to() + 1))?;
+    let line: Line = serde_json::from_str(text).map_err(|e| {
+        // Every line is one document to the reader: its own "line 1" would contradict the line in the message.
+        let message = e.to_string().replace(" at line 1 column ", " at column ");
+        format!("{}: {message}", if e.is_data() { "unexpected value" } else { "not valid JSON" })
+    })?;
+    let record = match line {
+        Line { chosen: Some(_), .. } | Line { rejected: Some(_), .. } => {
+            return Err("preference data (chosen, rejected) does not fit this objective".into());
+        }
+        Line { messages: Some(messages), prompt: None, completion: None, text: None, .. } => Record::Messages(messages),
+        Line { messages: None, prompt: Some(prompt), completion: Some(completion), text: None, .. } => {
+            Record::Completion { prompt, completion }
+        }
+        Line { messages: None, prompt: None, completion: None, text: Some(text), .. } => Record::Text(text),
+        _ => return Err("expected exactly one of: messages; prompt and completion; text".into()),
+    };
+    check(&record)?;
+    Ok(record)
+}
+
+fn check(record: &Record) -> Result<(), String> {
+    let blank = |text: &str| text.trim().is_empty();
+    match record {
+        Record::Messages(messages) if messages.is_empty() => Err("messages is empty".into()),
+        Record::Messages(messages) => messages.iter().enumerate().try_for_each(|(i, message)| {
+            if !ROLES.contains(&message.role.as_str()) {
+                let role: String = message.role.chars().take(40).collect();
+                return Err(format!("message {} has the unknown role {role:?}; known: {}", i + 1, ROLES.join(", ")));
+            }
+            if message.role == "assistant" && blank(&message.content) {
+                return Err(format!("message {} (assistant) is empty", i + 1));
+            }
+            Ok(())
+        }),
+        Record::Completion { completion, .. } if blank(completion) => Err("completion is empty".into()),
+        Record::Text(text) if blank(text) => Err("text is empty".into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_shapes() {
+        let messages =
+            parse(br#"{"id":7,"messages":[{"role":"user","content":"a","x":1},{"role":"assistant","content":"b"}]}"#);
+        assert_eq!(messages, Ok(Record::Messages(vec![Message::new("user", "a"), Message::new("assistant", "b")])));
+        let completion = parse(br#" {"prompt":"","completion":"b","text":null} "#);
+        assert_eq!(completion, Ok(Record::Completion { prompt: String::new(), completion: "b".into() }));
+        assert_eq!(parse(b"{\"text\":\"a\\u0000\"}"), Ok(Record::Text("a\0".into())));
+    }
+
+    #[test]
+    fn bad_lines_say_why() {
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        let cases: [(&[u8], &str); 21] = [
+            (b"{\"text\":\"a\"", "not valid JSON"),
+            (b"{\"text\":\"a\"} x", "not valid JSON"),
+            (b"[]", "unexpected value"),
+            (b"1", "unexpected value"),
+            (b"{}", "expected exactly one of"),
+            (b"{\"text\":\"a\",\"prompt\":\"b\"}", "expected exactly one of"),
+            (b"{\"prompt\":\"b\"}", "expected exactly one of"),
+            (b"{\"text\":\"a\",\"text\":\"b\"}", "duplicate field `text`"),
+            (b"{\"text\":[]}", "unexpected value"),
+            (b"{\"text\":\" \"}", "text is empty"),
+            (b"{\"prompt\":\"a\",\"completion\":\"\"}", "completion is empty"),
+            (b"{\"messages\":[]}", "messages is empty"),
+            (b"{\"messages\":{}}", "unexpected value"),
+            (b"{\"messages\":[{\"role\":\"user\"}]}", "missing field `content`"),
+            (b"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "null"),
+            (b"{\"messages\":[{\"role\":\"user\",\"content\":3}]}", "integer"),
+            (b"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "sequence"),
+            (b"{\"messages\":[{\"role\":\"bot\",\"content\":\"a\"}]}", "unknown role \"bot\""),
+            (b"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}]}", "(assistant) is empty"),
+            (b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", "preference data"),
+            (b"{\"text\":\"\xff\"}", "byte 10 is not UTF-8"),
+        ];
+        for (line, expected) in cases.into_iter().chain([(deep.as_bytes(), "not valid JSON")]) {
+            let message = parse(line).unwrap_err();
+            let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
+            assert!(message.contains(expected), "{shown}: {message}");
+            assert!(!message.contains("line 1"), "{message}");
+        }
+    }
+}

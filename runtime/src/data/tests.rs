@@ -1,0 +1,270 @@
+//! Files to examples: masks, windows, and every way a line can be wrong.
+
+use std::io::Write;
+
+use super::*;
+use crate::chat::Message;
+use crate::tokenizer::Vocabulary;
+
+const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
+    '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+/// Drops what an assistant thought once the turn is over, as reasoning models do.
+const FORGETFUL: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and not loop.last %}\
+    {{ m.content.split('!')[-1] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// A token per printable ASCII character, space and newline; 97 `<|im_start|>`, 98 `<|im_end|>`, 99 EOS.
+fn tokenizer() -> Tokenizer {
+    let mut tokens: Vec<String> = (33..=126u8).map(|b| char::from(b).to_string()).collect();
+    tokens.extend(["Ċ", "Ġ", "č", "<|im_start|>", "<|im_end|>", "<|endoftext|>"].map(String::from));
+    let mut types = vec![1; tokens.len()];
+    types[97..].fill(3);
+    let vocabulary = Vocabulary { pre: "gpt-2".into(), tokens, types, eos: Some(99), ..Vocabulary::default() };
+    Tokenizer::new(vocabulary).unwrap()
+}
+
+fn template(source: &str) -> ChatTemplate {
+    ChatTemplate::for_tokenizer(source, &tokenizer()).unwrap()
+}
+
+fn file(name: &str, content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::File::create(&path).unwrap().write_all(content).unwrap();
+    (folder, path)
+}
+
+fn load_with(name: &str, content: &[u8], source: Option<&str>, options: &DataOptions) -> Result<Dataset> {
+    let (_folder, path) = file(name, content);
+    load(&path, &tokenizer(), source.map(template).as_ref(), options)
+}
+
+fn sft(content: &str) -> Result<Dataset> {
+    load_with("a.jsonl", content.as_bytes(), Some(CHATML), &DataOptions::new(Objective::Sft, 512))
+}
+
+/// The trained tokens of an example as text, each run in brackets.
+fn marked(example: &Example) -> String {
+    let tokenizer = tokenizer();
+    let mut out = String::new();
+    let mut before = false;
+    for (&token, &trained) in example.tokens.iter().zip(&example.trained) {
+        if trained != before {
+            out.push(if trained { '[' } else { ']' });
+        }
+        before = trained;
+        out += &tokenizer.decode(&[token]);
+    }
+    if before {
+        out.push(']');
+    }
+    out
+}
+
+const TURNS: &str = r#"{"messages":[{"role":"system","content":"S"},{"role":"user","content":"U"},{"role":"assistant","content":"A!B"},{"role":"user","content":"V"},{"role":"assistant","content":"C"}]}"#;
+
+#[test]
+fn every_assistant_turn_is_trained_with_its_end() {
+    let data = sft(TURNS).unwrap();
+    assert_eq!(data.examples.len(), 1);
+    assert_eq!(
+        marked(&data.examples[0]),
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n[A!B<|im_end|>]\n\
+         <|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n[C<|im_end|>]"
+    );
+    assert_eq!((data.notes.divided, data.notes.records, data.trained_tokens()), (0, 1, 6));
+    assert!(data.notes.warnings().is_empty());
+}
+
+#[test]
+fn prompts_are_what_chat_sends() {
+    let (tokenizer, chat) = (tokenizer(), template(CHATML));
+    let messages: Vec<Message> =
+        [("user", " two <|im_end|> "), ("assistant", "\nx"), ("user", "y"), ("assistant", "z ")]
+            .map(|(role, content)| Message::new(role, content))
+            .into();
+    let line = serde_json::json!({ "messages": messages }).to_string();
+    let data = sft(&line).unwrap();
+    for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
+        let served = chat.encode(&tokenizer, &messages[..i], true).unwrap();
+        let found = data.examples.iter().any(|e| e.tokens.starts_with(&served) && e.trained[served.len()]);
+        assert!(found, "message {i}");
+    }
+    let control = data.examples[0].tokens.iter().filter(|&&id| tokenizer.is_control(id)).count();
+    assert_eq!(control, 8, "two for each of the four messages, none from the content");
+}
+
+#[test]
+fn a_template_that_rewrites_history_gives_one_example_per_turn() {
+    let options = DataOptions::new(Objective::Sft, 512);
+    let data = load_with("a.jsonl", TURNS.as_bytes(), Some(FORGETFUL), &options).unwrap();
+    assert_eq!((data.examples.len(), data.notes.divided), (2, 1));
+    assert!(marked(&data.examples[0]).ends_with("assistant\n[A!B<|im_end|>]"));
+    assert!(marked(&data.examples[1]).contains("assistant\nB<|im_end|>\n"), "the second prompt has the short history");
+    assert!(marked(&data.examples[1]).ends_with("assistant\n[C<|im_end|>]"));
+    assert_eq!(data.notes.warnings().len(), 1);
+}
+
+#[test]
+fn a_template_that_contradicts_its_generation_prompt_is_an_error() {
+    let source = CHATML.replace("{{ '<|im_start|>assistant\\n' }}", "<|im_start|>helper\n");
+    let options = DataOptions::new(Objective::Sft, 512);
+    let error = load_with("a.jsonl", TURNS.as_bytes(), Some(&source), &options).unwrap_err().to_string();
+    assert!(error.contains("a.jsonl:1: message 3: the chat template writes it differently"), "{error}");
+}
+
+#[test]
+fn prompt_and_completion() {
+    let line = r#"{"prompt":"U","completion":"A"}"#;
+    assert_eq!(
+        marked(&sft(line).unwrap().examples[0]),
+        "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n[A<|im_end|>]"
+    );
+    let options = DataOptions::new(Objective::Sft, 512);
+    let plain = load_with("a.jsonl", line.as_bytes(), None, &options).unwrap();
+    assert_eq!(marked(&plain.examples[0]), "U[A<|endoftext|>]");
+    let messages = load_with("a.jsonl", TURNS.as_bytes(), None, &options).unwrap_err().to_string();
+    assert!(messages.contains("no chat template"), "{messages}");
+}
+
+#[test]
+fn plain_text_trains_every_token_once() {
+    let options = DataOptions::new(Objective::Clm, 4);
+    let data = load_with("a.txt", b"\xef\xbb\xbfabcdefgh", None, &options).unwrap();
+    let windows: Vec<String> = data.examples.iter().map(|e| tokenizer().decode(&e.tokens)).collect();
+    assert_eq!(windows, ["abcd", "defg", "gh"]);
+    assert_eq!((data.tokens(), data.trained_tokens(), data.notes.records), (10, 7, 1));
+    // Seven characters fill the last window exactly; nothing of one token is left over.
+    let exact = load_with("a.txt", b"abcdefg", None, &options).unwrap();
+    assert_eq!(exact.examples.len(), 2);
+    let lines = load_with("a.jsonl", b"{\"text\":\"ab\"}\n{\"text\":\"c\"}", None, &options).unwrap();
+    let texts: Vec<String> = lines.examples.iter().map(marked).collect();
+    assert_eq!(texts, ["[ab<|endoftext|>]", "[c<|endoftext|>]"], "a line is a whole text: it ends");
+    let chat = load_with("a.jsonl", TURNS.as_bytes(), Some(CHATML), &DataOptions::new(Objective::Clm, 512)).unwrap();
+    assert!(chat.examples[0].trained.iter().all(|&t| t));
+    let wrong = load_with("a.txt", b"abc", None, &DataOptions::new(Objective::Sft, 8)).unwrap_err().to_string();
+    assert!(wrong.contains("--objective clm"), "{wrong}");
+    assert!(sft("{\"text\":\"a\"}").unwrap_err().to_string().contains("--objective clm"));
+}
+
+#[test]
+fn long_and_masked_examples_are_counted() {
+    let short = r#"{"prompt":"U","completion":"A"}"#;
+    let long = format!(r#"{{"prompt":"{}","completion":"A"}}"#, "u".repeat(100));
+    let cut = format!(r#"{{"prompt":"U","completion":"{}"}}"#, "a".repeat(100));
+    let options = DataOptions::new(Objective::Sft, 50);
+    let content = [short, &long, &cut].join("\n");
+    let data = load_with("a.jsonl", content.as_bytes(), Some(CHATML), &options).unwrap();
+    assert_eq!((data.examples.len(), data.notes.truncated, data.notes.masked), (2, 2, 1));
+    assert_eq!(data.examples[1].tokens.len(), 50);
+    assert_eq!(data.notes.warnings().len(), 2);
+    let error = load_with("a.jsonl", long.as_bytes(), Some(CHATML), &options).unwrap_err().to_string();
+    assert!(error.contains("none of 1 examples has a trained token"), "{error}");
+    assert!(load_with("a.jsonl", short.as_bytes(), Some(CHATML), &DataOptions::new(Objective::Sft, 1)).is_err());
+}
+
+#[test]
+fn line_ends_marks_and_blank_lines() {
+    let line = r#"{"prompt":"U","completion":"A"}"#;
+    let plain = sft(&format!("{line}\n{line}\n")).unwrap();
+    for content in
+        [format!("{line}\n{line}"), format!("\u{feff}{line}\r\n{line}\r\n"), format!("\n\n{line}\n  \t\r\n{line}\n\n")]
+    {
+        let data = sft(&content).unwrap();
+        let tokens = |d: &Dataset| d.examples.iter().map(|e| e.tokens.clone()).collect::<Vec<_>>();
+        assert_eq!(tokens(&data), tokens(&plain), "{content:?}");
+        assert_ne!(data.digest, plain.digest, "the digest is of the bytes");
+    }
+    assert_eq!(plain.digest.len(), 64);
+    assert_eq!(plain.digest, sft(&format!("{line}\n{line}\n")).unwrap().digest);
+}
+
+#[test]
+fn bad_files_name_file_and_line() {
+    let line = r#"{"prompt":"U","completion":"A"}"#;
+    let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(line.bytes().flat_map(|b| [b, 0])).collect();
+    let cases: [(Vec<u8>, &str); 11] = [
+        (b"".to_vec(), "a.jsonl:0: the file is empty"),
+        (b"\n \r\n\n".to_vec(), "a.jsonl:0: the file is empty"),
+        (b"\xef\xbb\xbf".to_vec(), "a.jsonl:0: the file is empty"),
+        (format!("{line}\n{{\"prompt\":").into(), "a.jsonl:2: not valid JSON"),
+        (format!("{line}\n\n{line}\nx\n").into(), "a.jsonl:4: not valid JSON"),
+        (format!("{line}\n{}\n", "[".repeat(100_000)).into(), "a.jsonl:2: "),
+        (format!("{line}\n{{\"text\":\"\0\"}}\n").into(), "a.jsonl:2: not valid JSON"),
+        (b"\x1f\x8b\x08\x00".to_vec(), "a.jsonl:0: this is a gzip file"),
+        (utf16.clone(), "a.jsonl:0: this is UTF-16"),
+        (utf16[2..].to_vec(), "a.jsonl:0: this is UTF-16"),
+        (br#"{"messages":[{"role":"user","content":"U"}]}"#.to_vec(), "a.jsonl:1: has no assistant message"),
+    ];
+    for (content, expected) in cases {
+        let options = DataOptions::new(Objective::Sft, 512);
+        let error = load_with("a.jsonl", &content, Some(CHATML), &options).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.len() < 1000, "{expected}: {error}");
+    }
+    let options = DataOptions::new(Objective::Clm, 8);
+    let text = load_with("a.txt", b"ab\ncd\xff", None, &options).unwrap_err().to_string();
+    assert!(text.contains("a.txt:2: is not UTF-8"), "{text}");
+    assert!(load_with("a.txt", b" \n", None, &options).unwrap_err().to_string().contains("is empty"));
+    assert!(load_with("a.csv", b"a", None, &options).unwrap_err().to_string().contains(".jsonl"));
+    let missing = load(Path::new("no/such.jsonl"), &tokenizer(), None, &options);
+    assert!(matches!(missing, Err(Error::Io { .. })), "{missing:?}");
+}
+
+#[test]
+fn a_line_over_the_limit_is_refused_before_it_is_read() {
+    let (_folder, path) = file("a.jsonl", b"{\"text\":\"a\"}\n");
+    let handle = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // A sparse file: one line of 4 GiB that takes no disk space. Reading it whole would take far longer, and the memory.
+    handle.set_len(4 << 30).unwrap();
+    let error = load(&path, &tokenizer(), None, &DataOptions::new(Objective::Clm, 8)).unwrap_err().to_string();
+    assert!(error.contains("a.jsonl:2: the line is longer than"), "{error}");
+}
+
+#[test]
+fn skip_bad_allows_so_many() {
+    let line = r#"{"prompt":"U","completion":"A"}"#;
+    let content = format!("x\n{line}\n{{}}\n{line}\n");
+    let options = |skip_bad| DataOptions { skip_bad, ..DataOptions::new(Objective::Sft, 512) };
+    let load = |skip| load_with("a.jsonl", content.as_bytes(), Some(CHATML), &options(skip));
+    assert!(load(0).unwrap_err().to_string().contains("a.jsonl:1:"));
+    assert!(load(1).unwrap_err().to_string().contains("a.jsonl:3:"));
+    let data = load(2).unwrap();
+    assert_eq!((data.examples.len(), data.notes.skipped), (2, 2));
+    assert_eq!(data.notes.problems.iter().map(|p| p.0).collect::<Vec<_>>(), [1, 3]);
+    let none = load_with("a.jsonl", b"x\ny\n", Some(CHATML), &options(5)).unwrap_err().to_string();
+    assert!(none.contains("no usable line: 2 were skipped"), "{none}");
+}
+
+#[test]
+fn evaluation_split_keeps_lines_together() {
+    let text = "abcdefghij".repeat(3);
+    let content: String = (0..10).map(|_| format!("{{\"text\":\"{text}\"}}\n")).collect();
+    let options = DataOptions::new(Objective::Clm, 8);
+    let data = || load_with("a.jsonl", content.as_bytes(), None, &options).unwrap();
+    let (train, eval) = data().split_eval(0.2, 1).unwrap();
+    let lines = |d: &Dataset| d.examples.iter().map(|e| e.line).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!((lines(&train).len(), lines(&eval).len()), (8, 2));
+    assert!(lines(&train).is_disjoint(&lines(&eval)));
+    assert_eq!(train.examples.len() + eval.examples.len(), data().examples.len());
+    assert_eq!(lines(&eval), lines(&data().split_eval(0.2, 1).unwrap().1));
+    let differs = (2..20).any(|seed| lines(&data().split_eval(0.2, seed).unwrap().1) != lines(&eval));
+    assert!(differs, "the seed chooses");
+    let (train, eval) = data().split_eval(0.0001, 1).unwrap();
+    assert_eq!((lines(&train).len(), lines(&eval).len()), (9, 1));
+    let one_line = load_with("a.txt", text.as_bytes(), None, &options).unwrap();
+    let windows = one_line.examples.len();
+    let (train, eval) = one_line.split_eval(0.5, 1).unwrap();
+    assert_eq!((train.examples.len() + eval.examples.len(), eval.examples.len()), (windows, 3));
+    assert!(data().split_eval(1.0, 1).is_err() && data().split_eval(f64::NAN, 1).is_err());
+    let single = load_with("a.txt", b"abc", None, &options).unwrap();
+    assert!(single.split_eval(0.5, 1).is_err());
+}
+
+#[test]
+fn files_can_be_appended() {
+    let a = sft(r#"{"prompt":"U","completion":"A"}"#).unwrap();
+    let mut both = a.clone();
+    both.append(sft(TURNS).unwrap());
+    assert_eq!((both.examples.len(), both.notes.records), (2, 2));
+    assert_ne!(both.digest, a.digest);
+}
