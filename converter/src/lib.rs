@@ -2,10 +2,23 @@
 //!
 //! # Layout
 //! - [`source`]: the folder: config.json and mapped safetensors
+//! - [`architecture`], [`general`], [`tokenizer`]: what becomes of names, rows and settings
+//! - [`quantize`]: the type and the bytes of each tensor
+//! - [`convert`]: plan, stream, verify, put in place; [`verify`]: the independent second reader
+//! - [`peft`]: PEFT LoRA folders to GGUF adapters and back
 //! - [`error`]: the one error type
 
+pub mod architecture;
+pub mod convert;
 pub mod error;
+pub mod general;
+pub mod peft;
+pub mod quantize;
 pub mod source;
+pub mod tokenizer;
+pub mod verify;
 
+pub use convert::{Options, Plan, Progress, Summary, convert, plan};
 pub use error::{Error, Result};
+pub use peft::{from_peft, to_peft};
 pub use source::Source;

@@ -140,9 +140,9 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Is there a tensor of this name?
-    pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+    /// The mapped files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
     }
 
     /// The tensor `name`, if there is one.

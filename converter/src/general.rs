@@ -1,0 +1,100 @@
+//! `general.*` metadata: what the file is called, how big it is, how its author samples from it.
+
+use std::path::Path;
+
+use loam::gguf::Metadata;
+
+use crate::Result;
+use crate::architecture::Model;
+use crate::source::{Json, Source};
+
+/// Keys in front of the architecture's: name, size label, license, sampling defaults.
+///
+/// # Errors
+/// generation_config.json is there and malformed.
+pub fn metadata(source: &Source, architecture: &str, model: &Model) -> Result<Metadata> {
+    let mut out = Metadata::new();
+    out.set("general.architecture", architecture);
+    out.set("general.type", "model");
+    if let Some(json) = Json::read_optional(&source.dir.join("generation_config.json"))? {
+        sampling(&json, &mut out)?;
+    }
+    if let Some(name) = name(&source.dir) {
+        out.set("general.name", name);
+    }
+    out.set("general.size_label", size_label(model.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum()));
+    if let Some(license) = source.config.json.text("license")? {
+        out.set("general.license", license);
+    }
+    Ok(out)
+}
+
+/// The author's sampling defaults, as llama.cpp's converter copies them.
+fn sampling(json: &Json, out: &mut Metadata) -> Result<()> {
+    if let Some(k) = json.get("top_k").and_then(|v| v.as_i64()).and_then(|k| i32::try_from(k).ok()) {
+        out.set("general.sampling.top_k", k);
+    }
+    let keys =
+        [("top_p", "top_p"), ("min_p", "min_p"), ("temperature", "temp"), ("repetition_penalty", "penalty_repeat")];
+    for (field, key) in keys {
+        if let Some(value) = json.number(field)? {
+            out.set(format!("general.sampling.{key}"), value as f32);
+        }
+    }
+    Ok(())
+}
+
+/// "loam-tiny" becomes "Loam Tiny"; words with capitals or a leading digit stay.
+fn name(dir: &Path) -> Option<String> {
+    let dir = std::path::absolute(dir).ok()?;
+    let folder = dir.file_name()?.to_str()?.to_owned();
+    let words: Vec<String> = folder.replace('-', " ").split_whitespace().map(title).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+fn title(word: &str) -> String {
+    let mut rest = word.chars();
+    let version = word.strip_prefix('v').is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()));
+    match rest.next() {
+        Some(first) if first.is_lowercase() && !version && !word.chars().any(char::is_uppercase) => {
+            first.to_uppercase().chain(rest).collect()
+        }
+        _ => word.to_owned(),
+    }
+}
+
+/// Parameters in two digits or more: 459K, 7.3M, 1.7B.
+fn size_label(parameters: u64) -> String {
+    let (scale, suffix) = match parameters {
+        n if n > 1_000_000_000_000 => (1e12, "T"),
+        n if n > 1_000_000_000 => (1e9, "B"),
+        n if n > 1_000_000 => (1e6, "M"),
+        _ => (1e3, "K"),
+    };
+    let scaled = parameters as f64 / scale;
+    let digits = match scaled.round() as u64 {
+        0 => 2,
+        1..=9 => 1,
+        _ => 0,
+    };
+    format!("{scaled:.digits$}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_those_of_llama_cpp() {
+        assert_eq!(size_label(459_584), "460K");
+        assert_eq!(size_label(7_344_384), "7.3M");
+        assert_eq!(size_label(1_711_376_384), "1.7B");
+        assert_eq!(size_label(400), "0.40K");
+    }
+
+    #[test]
+    fn names_are_titled() {
+        assert_eq!(name(Path::new("/m/loam-tiny")).unwrap(), "Loam Tiny");
+        assert_eq!(name(Path::new("/m/SmolLM2-135M-instruct-v0.2")).unwrap(), "SmolLM2 135M Instruct v0.2");
+    }
+}

@@ -1,0 +1,97 @@
+//! PEFT folder -> adapter.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use loam::adapter::{AdapterFile, Pair};
+use loam::gguf::Value;
+
+use super::{BASE_NAME, Heads, PREFIX, PeftConfig, tensor_name};
+use crate::architecture::{llama, order};
+use crate::source::Checkpoint;
+use crate::{Error, Result};
+
+/// Reads the folder `dir` into the base's names and row order.
+pub(super) fn read(dir: &Path, heads: &Heads) -> Result<AdapterFile> {
+    let config = PeftConfig::read(&dir.join("adapter_config.json"))?;
+    let weights = open(dir)?;
+    let mut modules: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
+    for name in weights.names() {
+        let (module, half) = split(dir, name)?;
+        modules.entry(module).or_default()[half] = Some(name);
+    }
+    let alpha = config.gguf_alpha();
+    let mut tensors = Vec::new();
+    for (module, halves) in modules {
+        let problem = "is no linear layer of a llama model; embeddings and other modules cannot be converted";
+        let name = tensor_name(module).ok_or_else(|| Error::tensor(dir, module, problem))?;
+        let [Some(a), Some(b)] = halves else {
+            return Err(Error::tensor(dir, module, "has only one of lora_A and lora_B"));
+        };
+        let mut pair = pair(dir, &weights, [a, b], heads, &name)?;
+        rescale(&mut pair, alpha, &config, module);
+        tensors.push((name, pair));
+    }
+    tensors.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+    let metadata = config.base_name.map(|name| (BASE_NAME.to_owned(), Value::from(name))).into_iter().collect();
+    Ok(AdapterFile { architecture: llama::ARCHITECTURE.into(), alpha, tensors, metadata })
+}
+
+fn open(dir: &Path) -> Result<Checkpoint> {
+    let path = dir.join("adapter_model.safetensors");
+    let pickle = dir.join("adapter_model.bin");
+    if !path.exists() && pickle.exists() {
+        return Err(Error::Pickle { path: pickle });
+    }
+    Checkpoint::open(&path)
+}
+
+/// Module name and half (0 = A, 1 = B) of a PEFT tensor name.
+fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, usize)> {
+    if let Some(inner) = name.strip_prefix(PREFIX) {
+        for (half, suffix) in [".lora_A.weight", ".lora_B.weight"].into_iter().enumerate() {
+            if let Some(module) = inner.strip_suffix(suffix) {
+                return Ok((module, half));
+            }
+        }
+    }
+    let problem = if name.contains("lora_magnitude_vector") {
+        "is a DoRA magnitude, which GGUF adapters cannot hold"
+    } else if name.contains("lora_embedding_") {
+        "adapts an embedding, which cannot be converted"
+    } else {
+        "is neither base_model.model.<module>.lora_A.weight nor .lora_B.weight; nothing of an adapter may be ignored"
+    };
+    Err(Error::tensor(dir, name, problem))
+}
+
+/// A [rank, in] and B [out, rank], with B's rows in the base's order.
+fn pair(dir: &Path, weights: &Checkpoint, names: [&str; 2], heads: &Heads, tensor: &str) -> Result<Pair> {
+    let view = |name: &str| {
+        let view = weights.tensor(name)?.ok_or_else(|| Error::tensor(dir, name, "is missing"))?;
+        match view.shape {
+            [rows, cols] => Ok((view, *rows, *cols)),
+            shape => Err(Error::tensor(dir, name, format!("has shape {shape:?}, needs two dimensions"))),
+        }
+    };
+    let (a, rank, _) = view(names[0])?;
+    let (b, rows, columns) = view(names[1])?;
+    if columns != rank || rank == 0 {
+        return Err(Error::tensor(dir, names[1], format!("has rank {columns}, lora_A has rank {rank}")));
+    }
+    heads.check_rows(dir, tensor, rows)?;
+    let theirs = b.to_f32();
+    let mut ours = Vec::with_capacity(theirs.len());
+    for row in 0..rows {
+        ours.extend_from_slice(&theirs[heads.source_row(tensor, row) * rank..][..rank]);
+    }
+    Ok(Pair { a: a.to_f32(), b: ours, rank })
+}
+
+/// Folds into B what `alpha / rank` lacks of the module's scale. A factor of one up to rounding leaves B's bits alone.
+fn rescale(pair: &mut Pair, alpha: f32, config: &PeftConfig, module: &str) {
+    let factor = config.scale(module, pair.rank) * pair.rank as f64 / f64::from(alpha);
+    if (factor - 1.0).abs() > 1e-6 {
+        pair.b.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+    }
+}

@@ -1,0 +1,197 @@
+//! From the checkpoint's floats to blocks: which type each tensor gets, and the encoding of its rows.
+//!
+//! Encoding is [`loam_shaders::Format::encode_row`], whose bytes are those of llama-quantize. Rows are independent, so the
+//! bytes do not depend on the number of threads.
+
+use loam_shaders::Format;
+use rayon::prelude::*;
+
+use crate::architecture::{ModelTensor, Origin, llama};
+use crate::source::{Source, View};
+use crate::{Error, Result};
+
+/// Rows are encoded in bands of about so many weights: what is held in memory is one band of blocks.
+const BAND: usize = 1 << 20;
+
+/// The type of one tensor, and why it is not the asked one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// What is written.
+    pub format: Format,
+    /// The asked type could not be used: the row length is no multiple of its block.
+    pub fallback: bool,
+}
+
+/// What `tensor` is stored as if every weight is to be `format`, as `llama-quantize --pure` decides: vectors and norms
+/// stay F32; a row that is no whole number of blocks falls back.
+///
+/// llama-quantize falls back from Q4_K to Q5_0, which loam does not write yet: Q8_0 takes its place (more exact, larger).
+/// Where rows are no multiple of 32 either, both take F16.
+pub fn choose(tensor: &ModelTensor, format: Format) -> Choice {
+    let vector = tensor.shape.len() < 2 || tensor.name.ends_with("_norm.weight") || !tensor.name.ends_with(".weight");
+    if vector {
+        return Choice { format: Format::F32, fallback: false };
+    }
+    let fits = |format: Format| tensor.cols().is_multiple_of(format.block_len() as u64);
+    match [format, Format::Q8_0].into_iter().find(|f| fits(*f)) {
+        Some(found) => Choice { format: found, fallback: found != format },
+        None => Choice { format: Format::F16, fallback: true },
+    }
+}
+
+/// Largest magnitude that `format` can hold: beyond, the value, or the f16 scale of its block, would become infinite.
+fn limit(format: Format) -> f32 {
+    // The last f32 that f16 and bf16 do not round to infinity.
+    const F16: f32 = 65_519.996;
+    let bf16 = f32::from_bits(0x7f7f_7fff);
+    match format {
+        Format::F32 => f32::MAX,
+        Format::BF16 => bf16,
+        Format::F16 => F16,
+        // d = max / -8.
+        Format::Q4_0 => F16 * 8.0,
+        // d = max / 127.
+        Format::Q8_0 => F16 * 127.0,
+        // dmin = min / 63, and d is smaller.
+        Format::Q4_K => F16 * 63.0,
+    }
+}
+
+/// Encodes the tensors of a model.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoder<'s> {
+    /// The opened model.
+    pub source: &'s Source,
+    /// Encode NaN, infinity and overflow as they come instead of failing.
+    pub allow_nonfinite: bool,
+}
+
+/// A tensor of the checkpoint as rows for the encoder.
+struct Rows<'s> {
+    view: View<'s>,
+    rows: usize,
+    /// Weights per row.
+    cols: usize,
+    /// Rows per head, if the rows of a head change places.
+    head_dim: Option<usize>,
+}
+
+impl<'s> Rows<'s> {
+    /// The bytes of the row that becomes row `row`.
+    fn bytes(&self, row: usize) -> &'s [u8] {
+        let row = self.head_dim.map_or(row, |dim| llama::permuted_row(row as u64, dim as u64) as usize);
+        let length = self.cols * self.view.float.bytes();
+        &self.view.bytes[row * length..][..length]
+    }
+}
+
+impl Encoder<'_> {
+    /// Encodes `tensor` as `format`, band by band, and gives each band's bytes to `put`.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for NaN, infinity, or values that `format` cannot hold; errors of `put`.
+    pub fn encode(&self, tensor: &ModelTensor, format: Format, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let (name, heads) = match &tensor.origin {
+            Origin::Values(values) => return put(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()),
+            Origin::Checkpoint { name, permuted_heads } => (name, permuted_heads),
+        };
+        let rows = self.rows(tensor, name, *heads)?;
+        let row_bytes = format.row_bytes(rows.cols);
+        let row_bytes =
+            row_bytes.ok_or_else(|| Error::tensor(rows.view.path, name, "row is no whole number of blocks"))?;
+        let largest = if self.allow_nonfinite { None } else { Some(limit(format)) };
+        let band = (BAND / rows.cols).clamp(1, rows.rows);
+        let mut bytes = vec![0; row_bytes * band];
+        for start in (0..rows.rows).step_by(band) {
+            let out = &mut bytes[..row_bytes * band.min(rows.rows - start)];
+            let encode = |values: &mut Vec<f32>, (i, out): (usize, &mut [u8])| {
+                rows.view.float.widen(rows.bytes(start + i), values);
+                if largest.is_some_and(|largest| values.iter().any(|x| !(x.abs() <= largest))) {
+                    return None;
+                }
+                format.encode_row(values, out);
+                Some(())
+            };
+            let done = out.par_chunks_mut(row_bytes).enumerate().try_for_each_init(|| vec![0.0; rows.cols], encode);
+            if done.is_none() {
+                return Err(first_bad(&rows.view, name, format));
+            }
+            put(out)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self, tensor: &ModelTensor, name: &str, heads: Option<u64>) -> Result<Rows<'_>> {
+        let view = self.source.weights.tensor(name)?;
+        let view = view.ok_or_else(|| Error::tensor(&self.source.dir, name, "is missing"))?;
+        let (rows, cols) = match (tensor.shape.len(), heads) {
+            // A bias whose elements change places: rows of one element.
+            (1, Some(_)) => (tensor.cols(), 1),
+            _ => (tensor.rows(), tensor.cols()),
+        };
+        let head_dim = heads.map(|heads| (rows / heads) as usize);
+        Ok(Rows { view, rows: rows as usize, cols: cols as usize, head_dim })
+    }
+}
+
+/// Says which value of a tensor cannot be encoded: the first in the order of the checkpoint, whatever thread met which.
+fn first_bad(view: &View<'_>, name: &str, format: Format) -> Error {
+    let largest = limit(format);
+    let bad = view.to_f32().into_iter().enumerate().find(|(_, x)| !(x.abs() <= largest));
+    let (at, value) = bad.unwrap_or((0, f32::NAN));
+    let problem = if value.is_finite() {
+        format!("element {at} is {value}, too large for {} (limit {largest}); use another format", format.name())
+    } else {
+        format!("element {at} is {value}; --allow-nonfinite converts it all the same")
+    };
+    Error::tensor(view.path, name, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(name: &str, shape: &[u64]) -> ModelTensor {
+        ModelTensor { name: name.into(), shape: shape.into(), origin: Origin::Values(Vec::new()) }
+    }
+
+    #[test]
+    fn types_follow_the_row_length() {
+        let of = |name: &str, shape: &[u64], format| {
+            let choice = choose(&tensor(name, shape), format);
+            (choice.format, choice.fallback)
+        };
+        assert_eq!(of("blk.0.attn_q.weight", &[512, 8], Format::Q4_K), (Format::Q4_K, false));
+        assert_eq!(of("blk.0.attn_q.weight", &[64, 8], Format::Q4_K), (Format::Q8_0, true));
+        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q4_K), (Format::F16, true));
+        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q8_0), (Format::F16, true));
+        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::BF16), (Format::BF16, false));
+        assert_eq!(of("token_embd.weight", &[64, 8], Format::Q4_0), (Format::Q4_0, false));
+        assert_eq!(of("blk.0.attn_norm.weight", &[64], Format::F16), (Format::F32, false));
+        assert_eq!(of("blk.0.attn_q.bias", &[64], Format::Q4_0), (Format::F32, false));
+    }
+
+    #[test]
+    fn limits_are_where_f16_and_bf16_overflow() {
+        let next = |x: f32| f32::from_bits(x.to_bits() + 1);
+        let f16 = limit(Format::F16);
+        assert!(half::f16::from_f32(f16).is_finite() && half::f16::from_f32(next(f16)).is_infinite());
+        let bf16 = limit(Format::BF16);
+        assert!(half::bf16::from_f32(bf16).is_finite() && half::bf16::from_f32(next(bf16)).is_infinite());
+    }
+
+    #[test]
+    fn scales_within_the_limit_stay_finite() {
+        for format in [Format::Q4_0, Format::Q8_0, Format::Q4_K] {
+            for sign in [1.0, -1.0] {
+                let mut row = vec![0.0; 256];
+                row[5] = limit(format) * sign;
+                let mut bytes = vec![0; format.row_bytes(256).unwrap()];
+                format.encode_row(&row, &mut bytes);
+                let mut back = vec![0.0; 256];
+                format.decode_row(&bytes, &mut back);
+                assert!(back.iter().all(|x| x.is_finite()), "{format:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Which `tokenizer.ggml.pre` a tokenizer.json means: read off its pre-tokenizer, not guessed from encoded samples.
+//!
+//! GGUF has no field for the splitting pattern, only the name of one; the names are llama.cpp's.
+
+use serde_json::Value;
+
+use crate::source::Json;
+use crate::source::json::brief;
+use crate::{Error, Result};
+
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// One digit at a time: `Digits` with `individual_digits`.
+const DIGIT: &str = r"\p{N}";
+const CJK: &str = "[一-龥ࠀ-一가-퟿]+";
+
+/// Patterns in order, whether whole-word tokens skip the merges, and the name.
+const NAMES: [(&[&str], bool, &str); 6] = [
+    (&[GPT2], false, "gpt-2"),
+    (&[DIGIT, GPT2], false, "smollm"),
+    (&[LLAMA3], true, "llama-bpe"),
+    (&[LLAMA3], false, "smaug-bpe"),
+    (&[QWEN2], false, "qwen2"),
+    (&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, DIGIT], false, "deepseek-coder"),
+];
+
+/// The name for the pre-tokenizer of `tokenizer` (the whole tokenizer.json).
+///
+/// # Errors
+/// [`Error::Tokenizer`] if no name stands for exactly this pre-tokenizer; the message says how to force one.
+pub fn name(tokenizer: &Json, ignore_merges: bool) -> Result<&'static str> {
+    let mut patterns = Vec::new();
+    let node = tokenizer.get("pre_tokenizer").unwrap_or(&Value::Null);
+    let known = collect(node, &mut patterns);
+    let found = NAMES.iter().find(|(list, ignore, _)| *ignore == ignore_merges && patterns.iter().eq(list.iter()));
+    match (known, found) {
+        (Ok(()), Some((_, _, name))) => Ok(name),
+        (Err(problem), _) => Err(unknown(tokenizer, &problem)),
+        (Ok(()), None) => Err(unknown(tokenizer, &format!("patterns {patterns:?}, ignore_merges {ignore_merges}"))),
+    }
+}
+
+fn unknown(tokenizer: &Json, found: &str) -> Error {
+    let known: Vec<&str> = NAMES.iter().map(|(_, _, name)| *name).collect();
+    let problem = format!(
+        "no GGUF name is known for this pre_tokenizer ({found}); known: {}. If you know that another name is right, \
+         give it with --pre",
+        known.join(", ")
+    );
+    Error::Tokenizer { path: tokenizer.path.clone(), problem }
+}
+
+/// Appends the patterns that cut text, in order. `Err`: a part that has no pattern here.
+fn collect(node: &Value, patterns: &mut Vec<String>) -> Result<(), String> {
+    let flag = |key: &str, default: bool| node.get(key).and_then(Value::as_bool).unwrap_or(default);
+    match node.get("type").and_then(Value::as_str) {
+        Some("Sequence") => {
+            let list = node.get("pretokenizers").and_then(Value::as_array).ok_or("Sequence without pretokenizers")?;
+            list.iter().try_for_each(|part| match part.get("type").and_then(Value::as_str) {
+                Some("Sequence") => Err("nested Sequence".to_owned()),
+                _ => collect(part, patterns),
+            })
+        }
+        Some("ByteLevel") if flag("add_prefix_space", true) => Err("ByteLevel with add_prefix_space".into()),
+        Some("ByteLevel") => {
+            patterns.extend(flag("use_regex", true).then(|| GPT2.to_owned()));
+            Ok(())
+        }
+        Some("Digits") if flag("individual_digits", false) => {
+            patterns.push(DIGIT.to_owned());
+            Ok(())
+        }
+        Some("Split") => {
+            patterns.push(split_pattern(node)?);
+            Ok(())
+        }
+        _ => Err(brief(node)),
+    }
+}
+
+/// The pattern of a `Split` that keeps all text. `Removed` + `invert` keeps matches only, which is the same for
+/// patterns that match everything.
+fn split_pattern(node: &Value) -> Result<String, String> {
+    let pattern = node.pointer("/pattern/Regex").and_then(Value::as_str).ok_or_else(|| brief(node))?;
+    let behavior = node.get("behavior").and_then(Value::as_str).unwrap_or_default();
+    let invert = node.get("invert").and_then(Value::as_bool).unwrap_or(false);
+    let covers = [GPT2, LLAMA3, QWEN2].contains(&pattern);
+    match (behavior, invert) {
+        ("Isolated", false) => Ok(pattern.into()),
+        ("Removed" | "Isolated", true) if covers => Ok(pattern.into()),
+        _ => Err(format!("Split with behavior {behavior:?}, invert {invert}, pattern {pattern:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(pre: Value, ignore_merges: bool) -> Result<&'static str> {
+        let file = Json::from_value(Path::new("tokenizer.json"), "", json!({ "pre_tokenizer": pre }));
+        name(&file, ignore_merges)
+    }
+
+    fn split(pattern: &str) -> Value {
+        json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
+    }
+
+    fn bytes(use_regex: bool) -> Value {
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
+    }
+
+    fn sequence(parts: &[Value]) -> Value {
+        json!({"type": "Sequence", "pretokenizers": parts})
+    }
+
+    #[test]
+    fn published_tokenizers_are_recognised() {
+        let digits = json!({"type": "Digits", "individual_digits": true});
+        assert_eq!(of(bytes(true), false).unwrap(), "gpt-2");
+        assert_eq!(of(sequence(&[digits, bytes(true)]), false).unwrap(), "smollm");
+        assert_eq!(of(sequence(&[split(LLAMA3), bytes(false)]), true).unwrap(), "llama-bpe");
+        assert_eq!(of(sequence(&[split(LLAMA3), bytes(false)]), false).unwrap(), "smaug-bpe");
+        assert_eq!(of(sequence(&[split(QWEN2), bytes(false)]), false).unwrap(), "qwen2");
+    }
+
+    #[test]
+    fn anything_else_is_an_error_that_names_the_override() {
+        let cases = [
+            Value::Null,
+            json!({"type": "Metaspace"}),
+            json!({"type": "ByteLevel", "add_prefix_space": true}),
+            sequence(&[split(r"\w+"), bytes(false)]),
+            sequence(&[split(LLAMA3), split(QWEN2), bytes(false)]),
+            sequence(&[json!({"type": "Digits", "individual_digits": false}), bytes(true)]),
+            json!({"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Removed", "invert": false}),
+        ];
+        for case in cases {
+            let message = of(case.clone(), false).unwrap_err().to_string();
+            assert!(message.contains("--pre") && message.contains("tokenizer.json"), "{case}: {message}");
+        }
+        assert!(of(bytes(true), true).is_err(), "ignore_merges changes the tokens");
+    }
+}
