@@ -1,5 +1,6 @@
 //! Text in and out: conformance of the tokenizer, chat templates and data files made to do harm, through the public API.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -188,4 +189,46 @@ fn hostile_templates_are_bounded() {
         assert!(matches!(result, Err(Error::Template(_))), "{source}");
         assert!(started.elapsed() < Duration::from_secs(5), "{source}: {:?}", started.elapsed());
     }
+}
+
+/// The batches that Transformers and PEFT trained on (GSM8K in ChatML): the same tokens and the same loss mask come out
+/// of the data loader.
+#[test]
+fn masks_agree_with_the_golden_training_run() {
+    let (Some(golden), Some(questions)) =
+        (shared("golden/curves/gsm8k-tiny-q4_0.safetensors"), shared("data/gsm8k/test.jsonl"))
+    else {
+        return;
+    };
+    let tokenizer = Tokenizer::new(loam_tiny()).unwrap();
+    let source = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + \
+        '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    let template = ChatTemplate::for_tokenizer(source, &tokenizer).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gsm8k.jsonl");
+    let mut lines = String::new();
+    for line in std::fs::read_to_string(questions).unwrap().lines() {
+        let item: serde_json::Value = serde_json::from_str(line).unwrap();
+        lines += &serde_json::json!({ "prompt": item["question"], "completion": item["answer"] }).to_string();
+        lines.push('\n');
+    }
+    std::fs::write(&path, lines).unwrap();
+    let data = load(&path, &tokenizer, Some(&template), &DataOptions::new(Objective::Sft, 256)).unwrap();
+    let masks: HashMap<Vec<u32>, Vec<bool>> = data.examples.into_iter().map(|e| (e.tokens, e.trained)).collect();
+
+    let bytes = std::fs::read(golden).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tokens = tensors.tensor("eval_tokens").unwrap();
+    let ids: Vec<u32> =
+        tokens.data().as_chunks::<4>().0.iter().map(|&b| u32::try_from(i32::from_le_bytes(b)).unwrap()).collect();
+    let mask = tensors.tensor("eval_mask").unwrap();
+    let mut rows = 0;
+    for (row, mask) in ids.chunks_exact(256).zip(mask.data().chunks_exact(256)) {
+        let length = mask.iter().rposition(|&m| m != 0).unwrap() + 1;
+        let found = masks.get(&row[..length]).unwrap_or_else(|| panic!("row {rows}: {:?}", tokenizer.decode(row)));
+        let expected: Vec<bool> = mask[..length].iter().map(|&m| m != 0).collect();
+        assert_eq!(found, &expected, "row {rows}");
+        rows += 1;
+    }
+    assert_eq!(rows, 64);
 }
