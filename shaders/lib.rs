@@ -7,6 +7,8 @@
 
 pub mod adamw;
 pub mod attention;
+#[cfg(test)]
+mod check;
 pub mod cross_entropy;
 pub mod dense;
 pub mod elementwise;
@@ -22,6 +24,7 @@ pub mod rows;
 pub mod simd;
 pub mod source;
 pub mod step;
+pub mod tiles;
 
 pub use format::Format;
 pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Op, Source};

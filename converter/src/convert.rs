@@ -97,7 +97,12 @@ pub struct Summary {
 ///
 /// # Errors
 /// Anything wrong with the folder, its tokenizer or its weights; [`Error::Verify`]; errors of the output file.
-pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary> {
+pub fn convert(
+    dir: &Path,
+    out: &Path,
+    options: &Options,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<Summary> {
     let source = Source::open(dir)?;
     let (model, plan) = prepare(&source, out, options)?;
     refuse_overwriting_the_source(&source, out)?;
@@ -106,8 +111,7 @@ pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnM
         builder = builder.num_threads(threads.max(1));
     }
     let pool = builder.build().map_err(|e| Error::Argument(format!("cannot start threads: {e}")))?;
-    let encoder = Encoder { source: &source, pool: &pool, allow_nonfinite: options.allow_nonfinite };
-    write(&encoder, &model, &plan, out, progress)?;
+    pool.install(|| write(&source, &model, &plan, out, options, progress))?;
     Ok(plan.summary())
 }
 
@@ -168,12 +172,14 @@ fn refuse_overwriting_the_source(source: &Source, out: &Path) -> Result<()> {
 }
 
 fn write(
-    encoder: &Encoder<'_>,
+    source: &Source,
     model: &Model,
     plan: &Plan,
     out: &Path,
-    progress: &mut dyn FnMut(Progress<'_>),
+    options: &Options,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<()> {
+    let encoder = Encoder { source, allow_nonfinite: options.allow_nonfinite };
     let file = AtomicFile::create(out)?;
     let mut writer = Writer::new(file, out, &plan.metadata, &plan.declarations())?;
     let placed = writer.tensors().to_vec();

@@ -1,5 +1,7 @@
 //! Strided f32 matrix product: all low-rank products.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, MAX_GROUPS, fold, layout, operands, params};
@@ -38,8 +40,8 @@ const DOT_ELEMENTS: u64 = 1024;
 /// Shortest contraction for `dense_dot`: two steps of its 64 lanes.
 const DOT_LENGTH: u32 = 128;
 
-static DOT: Kernel = Kernel::new(&source::DENSE_DOT, product_reference);
-static TILED: Kernel = Kernel::new(&source::DENSE_TILE, product_reference);
+static DOT: Kernel = Kernel::new(&source::DENSE_DOT, product_reference).with_cpu(cpu::product);
+static TILED: Kernel = Kernel::new(&source::DENSE_TILE, product_reference).with_cpu(cpu::product);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&DOT, &TILED];

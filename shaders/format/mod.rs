@@ -18,6 +18,7 @@
 //! | Q4_K | 8 | 1: a quarter of the 16-byte block header | `64g+4j..+4` and `64g+32+4j..+4`, g = o/8, j = o%8 |
 
 pub mod bf16;
+pub mod cpu;
 pub mod f16;
 pub mod f32;
 pub mod q4_0;

@@ -1,5 +1,7 @@
 //! Products with a quantised weight, forward and transposed. There is no gradient of the weight: the base is frozen.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::SLAB;
@@ -35,9 +37,10 @@ const VECTOR_ROWS: u32 = 8;
 /// Tokens, and rows, per workgroup of the tiled kernels.
 const TILE: u32 = 64;
 
-static VECTOR: [Kernel; 6] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, None);
-static TILED: [Kernel; 6] = Kernel::family(&source::MATMUL_TILE, forward_reference, None);
-static TRANSPOSED: [Kernel; 6] = Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, None);
+static VECTOR: [Kernel; 6] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
+static TILED: [Kernel; 6] = Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile));
+static TRANSPOSED: [Kernel; 6] =
+    Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed));
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[

@@ -1,6 +1,3 @@
-//! Generation: a session with a KV cache, and the sampler that picks the next token.
+//! Generation.
 
 pub mod sampler;
-mod session;
-
-pub use session::{GenerateOptions, Session};

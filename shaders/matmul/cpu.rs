@@ -1,0 +1,210 @@
+//! Fast host functions of `matmul`: GGUF blocks in place, decoded once per task into a panel that stays in the cache.
+//!
+//! - `vector` (up to four tokens): dot products straight from the blocks, tasks of whole rows.
+//! - `tile`: a task decodes a panel of rows and multiplies it with a tile of tokens.
+//! - `transposed`: a task owns a slab of columns for a tile of tokens and adds up row panels in order.
+//!
+//! Task boundaries and the order of every sum follow from the shapes, so the bits do not depend on the threads.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::Params;
+use crate::format::cpu::{decode, dot, dot2, dot4};
+use crate::kernel::{Bind, operands, params};
+use crate::tiles::{Strided, Tiles, cuts, grid};
+use crate::{Format, Step};
+
+/// Rows of a decoded panel of `tile`.
+const PANEL_ROWS: usize = 64;
+/// Tokens of a task of `tile` and `transposed`: decoding costs a few percent of the product then.
+const TOKEN_TILE: usize = 256;
+/// Columns of a task of `transposed`: one Q4_K block.
+const SLAB: usize = 256;
+/// Rows that `transposed` decodes at once.
+const SLAB_ROWS: usize = 256;
+/// Weights of a task of `vector`.
+const VECTOR_WEIGHTS: usize = 1 << 16;
+
+thread_local! {
+    /// Decoded weights of the task that this thread runs.
+    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `work` with `len` numbers of this thread's scratch; their values are left over from earlier tasks.
+fn with_panel(len: usize, work: impl FnOnce(&mut [f32])) {
+    PANEL.with_borrow_mut(|panel| {
+        if panel.len() < len {
+            panel.resize(len, 0.0);
+        }
+        work(&mut panel[..len]);
+    });
+}
+
+/// A weight's blocks by rows.
+#[derive(Clone, Copy)]
+struct Weight<'a> {
+    format: Format,
+    rows: usize,
+    row_bytes: usize,
+    blocks: &'a [u8],
+}
+
+impl<'a> Weight<'a> {
+    fn new(p: &Params, blocks: &'a [u8]) -> Self {
+        let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
+        let (rows, inner) = (p.rows as usize, p.inner as usize);
+        let row_bytes = format.row_bytes(inner).unwrap_or_else(|| panic!("{format}: rows of {inner} weights"));
+        assert_eq!(blocks.len(), rows * row_bytes, "{format}: {rows} x {inner} weights");
+        Self { format, rows, row_bytes, blocks }
+    }
+
+    fn row(&self, row: usize) -> &'a [u8] {
+        &self.blocks[row * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// Decodes columns `from..from + cols` (whole blocks) of `rows` rows from `row` on.
+    fn decode(&self, row: usize, from: usize, cols: usize, panel: &mut [f32]) {
+        let bytes = |cols: usize| cols / self.format.block_len() * self.format.block_bytes();
+        for (index, out) in panel.chunks_exact_mut(cols).enumerate() {
+            decode(self.format, &self.row(row + index)[bytes(from)..][..bytes(cols)], out);
+        }
+    }
+}
+
+/// The blocks of a weight binding: in place, or (in tests of packed weights) unpacked by `work`'s caller.
+fn with_weight(p: &Params, weight: &Bind<'_>, work: impl FnOnce(Weight<'_>)) {
+    match weight {
+        Bind::Blocks(blocks) => work(Weight::new(p, blocks)),
+        packed => {
+            let format = Format::from_ggml_id(p.format);
+            let format = format.unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
+            let blocks = format.unpack(p.rows as usize, p.inner as usize, packed.words());
+            work(Weight::new(p, &blocks));
+        }
+    }
+}
+
+/// `matmul_tile`: `y[t, row0 + n] (+)= sum_k x[t, k] w[n, k]`.
+pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [x, weight, y] = operands(bound);
+    let (x, inner, stride) = (x.f32(), p.inner as usize, p.stride as usize);
+    let y = Tiles::new(y.f32_mut(), p.tokens as usize, stride, stride);
+    with_weight(&p, weight, |weight| {
+        let tasks = grid(cuts(weight.rows, PANEL_ROWS), cuts(p.tokens as usize, TOKEN_TILE));
+        tasks.into_par_iter().for_each(|((row, rows), (token, tokens))| {
+            with_panel(rows * inner, |panel| {
+                weight.decode(row, 0, inner, panel);
+                let x = Strided::rows(&x[token * inner..], inner);
+                let panel = Strided::rows(panel, inner).transposed();
+                let place = (token, p.row0 as usize + row);
+                // SAFETY: every task has its own rows and columns of y.
+                unsafe { y.product(place, (tokens, rows, inner), x, panel, 1.0, p.accumulate != 0) };
+            });
+        });
+    });
+}
+
+/// `matmul_transposed`: `dx[t, k] (+)= sum_n dy[t, row0 + n] w[n, k]`.
+pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [dy, weight, dx] = operands(bound);
+    let (dy, inner, stride) = (dy.f32(), p.inner as usize, p.stride as usize);
+    let dx = Tiles::new(dx.f32_mut(), p.tokens as usize, inner, inner);
+    with_weight(&p, weight, |weight| {
+        let tasks = grid(cuts(inner, SLAB), cuts(p.tokens as usize, TOKEN_TILE));
+        tasks.into_par_iter().for_each(|((col, cols), (token, tokens))| {
+            for (row, rows) in cuts(weight.rows, SLAB_ROWS) {
+                with_panel(rows * cols, |panel| {
+                    weight.decode(row, col, cols, panel);
+                    let dy = Strided::rows(&dy[token * stride + p.row0 as usize + row..], stride);
+                    let accumulate = p.accumulate != 0 || row != 0;
+                    let shape = (tokens, cols, rows);
+                    // SAFETY: every task has its own rows and columns of dx.
+                    unsafe { dx.product((token, col), shape, dy, Strided::rows(panel, cols), 1.0, accumulate) };
+                });
+            }
+        });
+    });
+}
+
+/// `matmul_vector`: [`tile`]'s product for up to four tokens.
+pub(super) fn vector(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [x, weight, y] = operands(bound);
+    let (inner, stride, tokens) = (p.inner as usize, p.stride as usize, p.tokens as usize);
+    let x = x.f32();
+    let row_of_x = |token: usize| &x[token.min(tokens - 1) * inner..][..inner];
+    let y = Tiles::new(y.f32_mut(), tokens, stride, stride);
+    with_weight(&p, weight, |weight| {
+        let tasks: Vec<_> = cuts(weight.rows, (VECTOR_WEIGHTS / inner.max(1)).max(4)).collect();
+        tasks.into_par_iter().for_each(|(first, rows)| {
+            for row in first..first + rows {
+                let blocks = weight.row(row);
+                let sums = match tokens {
+                    0 => return,
+                    1 => [dot(weight.format, blocks, [row_of_x(0)])[0], 0.0, 0.0, 0.0],
+                    2 => {
+                        let [a, b] = dot2(weight.format, blocks, [row_of_x(0), row_of_x(1)]);
+                        [a, b, 0.0, 0.0]
+                    }
+                    _ => dot4(weight.format, blocks, [0, 1, 2, 3].map(row_of_x)),
+                };
+                for (token, sum) in sums.into_iter().enumerate().take(tokens) {
+                    // SAFETY: every task has its own columns of y, and writes each element once.
+                    let y = unsafe { y.row(token, p.row0 as usize + row, 1) };
+                    y[0] = if p.accumulate != 0 { y[0] + sum } else { sum };
+                }
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{check, random, unset, weight};
+    use crate::matmul;
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for format in Format::ALL {
+            for (tokens, inner, rows) in
+                [(1, 256, 5), (2, 512, 70), (3, 256, 33), (4, 768, 65), (5, 256, 64), (300, 512, 130)]
+            {
+                for (row0, stride, accumulate) in [(0, rows, 0), (3, rows + 7, 1)] {
+                    let p = Params {
+                        tokens,
+                        inner,
+                        row0,
+                        rows,
+                        stride,
+                        accumulate,
+                        format: format.ggml_id(),
+                        ..Default::default()
+                    };
+                    let weight = weight(format, rows as usize, inner as usize, 5);
+                    let (x, y) = (random((tokens * inner) as usize, 1), random((tokens * stride) as usize, 2));
+                    check(&Step::default(), &matmul::forward(p), &[x.clone(), weight.clone(), y.clone()]);
+                    let dx = if accumulate == 1 { x } else { unset((tokens * inner) as usize) };
+                    check(&Step::default(), &matmul::transposed(p), &[y, weight, dx]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn takes_rows_that_are_no_whole_slabs() {
+        for (format, inner) in [(Format::F32, 36), (Format::F16, 300), (Format::Q4_0, 96), (Format::Q8_0, 288)] {
+            for tokens in [1, 3, 9] {
+                let p = Params { tokens, inner, rows: 7, stride: 7, format: format.ggml_id(), ..Default::default() };
+                let weight = weight(format, 7, inner as usize, 5);
+                let (x, y) = (random((tokens * inner) as usize, 1), random((tokens * 7) as usize, 2));
+                check(&Step::default(), &matmul::forward(p), &[x.clone(), weight.clone(), y.clone()]);
+                check(&Step::default(), &matmul::transposed(p), &[y, weight, x]);
+            }
+        }
+    }
+}

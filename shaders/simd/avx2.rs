@@ -1,0 +1,140 @@
+//! AVX2, FMA and F16C: a vector is two registers.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+
+/// Proof that the processor has AVX2, FMA and F16C.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token. Safe in code that is compiled for the features.
+    ///
+    /// # Safety
+    /// Elsewhere the caller must have detected them.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    #[allow(clippy::new_without_default, reason = "a token is no default: it proves something")]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Sixteen bytes in a register.
+#[inline(always)]
+fn register(bytes: &[u8; LANES]) -> __m128i {
+    // SAFETY: SSE2 is part of x86-64; the load needs no alignment and reads the 16 bytes of the array.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+impl Simd for Avx2 {
+    type V = [__m256; 2];
+
+    const FUSED: bool = true;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_set1_ps(value); 2] }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::V {
+        // SAFETY: `self` proves the features; both unaligned loads stay inside the array.
+        unsafe { [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))] }
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::V, to: &mut [f32; LANES]) {
+        // SAFETY: `self` proves the features; both unaligned stores stay inside the array.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), value[0]);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), value[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    }
+
+    #[inline(always)]
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
+        let bytes = register(bytes);
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::V {
+        let from: *const f32 = bytes.as_ptr().cast();
+        // SAFETY: `self` proves the features; both unaligned loads stay inside the 64 bytes.
+        unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::V {
+        let from: *const __m128i = bytes.as_ptr().cast();
+        // SAFETY: `self` proves the features; both unaligned loads stay inside the 32 bytes.
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(from)), _mm256_cvtph_ps(_mm_loadu_si128(from.add(1)))] }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8; 2 * LANES]) -> Self::V {
+        let from: *const __m128i = bytes.as_ptr().cast();
+        // SAFETY: `self` proves the features; both unaligned loads stay inside the 32 bytes.
+        unsafe {
+            let low = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from)));
+            let high = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(1))));
+            [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn load_nibbles(self, bytes: &[u8; LANES], [low, high]: [(f32, f32); 2]) -> [Self::V; 2] {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let (bytes, mask) = (register(bytes), _mm_set1_epi8(15));
+            let low_codes = unsigned(_mm_and_si128(bytes, mask));
+            let high_codes = unsigned(_mm_and_si128(_mm_srli_epi16::<4>(bytes), mask));
+            let low = self.mul_add(self.splat(low.0), low_codes, self.splat(low.1));
+            [low, self.mul_add(self.splat(high.0), high_codes, self.splat(high.1))]
+        }
+    }
+}
+
+/// Sixteen unsigned bytes as floats.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[inline(always)]
+unsafe fn unsigned(bytes: __m128i) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
+        [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+    }
+}

@@ -1,0 +1,117 @@
+//! AVX-512 F, BW, DQ and VL (and F16C): a vector is one register.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+
+/// Proof that the processor has F16C and AVX-512 F, BW, DQ and VL.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The token. Safe in code that is compiled for the features.
+    ///
+    /// # Safety
+    /// Elsewhere the caller must have detected them.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+    #[inline]
+    #[allow(clippy::new_without_default, reason = "a token is no default: it proves something")]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Sixteen bytes in a register.
+#[inline(always)]
+fn register(bytes: &[u8; LANES]) -> __m128i {
+    // SAFETY: SSE2 is part of x86-64; the load needs no alignment and reads the 16 bytes of the array.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+
+    const FUSED: bool = true;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::V {
+        // SAFETY: `self` proves the features; the unaligned load reads the array.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::V, to: &mut [f32; LANES]) {
+        // SAFETY: `self` proves the features; the unaligned store writes the array.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    }
+
+    #[inline(always)]
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(register(bytes))) }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::V {
+        // SAFETY: `self` proves the features; the unaligned load reads the 64 bytes of the array.
+        unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::V {
+        // SAFETY: `self` proves the features; the unaligned load reads the 32 bytes of the array.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8; 2 * LANES]) -> Self::V {
+        // SAFETY: `self` proves the features; the unaligned load reads the 32 bytes of the array.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    /// The sixteen possible values are one register, which a permutation looks the nibbles up in.
+    #[inline(always)]
+    fn load_nibbles(self, bytes: &[u8; LANES], [low, high]: [(f32, f32); 2]) -> [Self::V; 2] {
+        // SAFETY: `self` proves the features. The permutation reads only the lowest four bits of an index.
+        unsafe {
+            let codes = _mm512_setr_ps(0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.);
+            let index = _mm512_cvtepu8_epi32(register(bytes));
+            let low = self.mul_add(self.splat(low.0), codes, self.splat(low.1));
+            let high = self.mul_add(self.splat(high.0), codes, self.splat(high.1));
+            [_mm512_permutexvar_ps(index, low), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(index), high)]
+        }
+    }
+}
