@@ -97,12 +97,7 @@ pub struct Summary {
 ///
 /// # Errors
 /// Anything wrong with the folder, its tokenizer or its weights; [`Error::Verify`]; errors of the output file.
-pub fn convert(
-    dir: &Path,
-    out: &Path,
-    options: &Options,
-    progress: &mut (dyn FnMut(Progress<'_>) + Send),
-) -> Result<Summary> {
+pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary> {
     let source = Source::open(dir)?;
     let (model, plan) = prepare(&source, out, options)?;
     refuse_overwriting_the_source(&source, out)?;
@@ -111,7 +106,8 @@ pub fn convert(
         builder = builder.num_threads(threads.max(1));
     }
     let pool = builder.build().map_err(|e| Error::Argument(format!("cannot start threads: {e}")))?;
-    pool.install(|| write(&source, &model, &plan, out, options, progress))?;
+    let encoder = Encoder { source: &source, pool: &pool, allow_nonfinite: options.allow_nonfinite };
+    write(&encoder, &model, &plan, out, progress)?;
     Ok(plan.summary())
 }
 
@@ -172,14 +168,12 @@ fn refuse_overwriting_the_source(source: &Source, out: &Path) -> Result<()> {
 }
 
 fn write(
-    source: &Source,
+    encoder: &Encoder<'_>,
     model: &Model,
     plan: &Plan,
     out: &Path,
-    options: &Options,
-    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<()> {
-    let encoder = Encoder { source, allow_nonfinite: options.allow_nonfinite };
     let file = AtomicFile::create(out)?;
     let mut writer = Writer::new(file, out, &plan.metadata, &plan.declarations())?;
     let placed = writer.tensors().to_vec();

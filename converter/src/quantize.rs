@@ -62,6 +62,8 @@ fn limit(format: Format) -> f32 {
 pub struct Encoder<'s> {
     /// The opened model.
     pub source: &'s Source,
+    /// Threads that encode rows.
+    pub pool: &'s rayon::ThreadPool,
     /// Encode NaN, infinity and overflow as they come instead of failing.
     pub allow_nonfinite: bool,
 }
@@ -112,7 +114,9 @@ impl Encoder<'_> {
                 format.encode_row(values, out);
                 Some(())
             };
-            let done = out.par_chunks_mut(row_bytes).enumerate().try_for_each_init(|| vec![0.0; rows.cols], encode);
+            let encode_all =
+                || out.par_chunks_mut(row_bytes).enumerate().try_for_each_init(|| vec![0.0; rows.cols], encode);
+            let done = self.pool.install(encode_all);
             if done.is_none() {
                 return Err(first_bad(&rows.view, name, format));
             }

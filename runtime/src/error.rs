@@ -99,6 +99,14 @@ pub enum Error {
         /// What happened.
         problem: String,
     },
+    /// The device is gone: unplugged, reset by the driver, or taken away. Nothing on it survives; open it anew.
+    #[error("device {device} was lost: {reason}")]
+    DeviceLost {
+        /// Name of the device.
+        device: String,
+        /// The driver's reason.
+        reason: String,
+    },
     /// The device has not enough memory.
     #[error("device {device}: out of memory: {what} needs {bytes} bytes")]
     OutOfMemory {

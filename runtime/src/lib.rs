@@ -2,18 +2,30 @@
 //!
 //! # Layout
 //! - [`gguf`], [`file`], [`tokenizer`], [`chat`], [`data`]: what comes from disk, all of it checked
-//! - [`adapter`]: low-rank updates and their file
-//! - [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it
+//! - [`base`]: an opened base; [`adapter`]: low-rank updates on it; [`model`]: its hyper-parameters, weights and decoder
+//! - [`ops`], [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it; [`engine`] puts a model on a device
+//! - [`generate`], [`train`], [`evaluate`]: what is done with it
 
 pub mod adapter;
 pub mod backend;
+pub mod base;
 pub mod chat;
 pub mod data;
+pub mod engine;
 pub mod error;
+pub mod evaluate;
 pub mod file;
 pub mod generate;
 pub mod gguf;
+pub mod model;
+pub mod ops;
 pub mod plan;
+pub mod random;
 pub mod tokenizer;
+pub mod train;
 
+pub use adapter::{AdapterFile, LoraOptions, Targets};
+pub use base::Base;
 pub use error::{Error, Result};
+pub use generate::Session;
+pub use train::{TrainOptions, Trainer};

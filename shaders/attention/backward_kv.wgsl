@@ -21,77 +21,109 @@ fn queries_that_see(first: u32) -> vec2<u32> {
     return vec2<u32>(begin, end);
 }
 
+// products[i][j] = key first + ty*4 + i . query base + tx*4 + j.
+fn key_query_products(
+    products: ptr<function, array<vec4<f32>, 4>>,
+    heads: Heads,
+    first: u32,
+    base: u32,
+    local: u32,
+) {
+    for (var slab = 0u; slab < SLABS; slab++) {
+        for (var n = 0u; n < 4u; n++) {
+            let at = copied(local, n);
+            own[at.z] = k_at(heads, first + at.x, params.keys, slab * 8u + at.y);
+            other[at.z] = q_at(heads, base + at.x, slab * 8u + at.y);
+        }
+        workgroupBarrier();
+        add_products(products, local);
+        workgroupBarrier();
+    }
+}
+
+// products[i][j] = value first + ty*4 + i . dout of query base + tx*4 + j.
+fn value_dout_products(
+    products: ptr<function, array<vec4<f32>, 4>>,
+    heads: Heads,
+    first: u32,
+    base: u32,
+    local: u32,
+) {
+    for (var slab = 0u; slab < SLABS; slab++) {
+        for (var n = 0u; n < 4u; n++) {
+            let at = copied(local, n);
+            own[at.z] = v_at(heads, first + at.x, params.keys, slab * 8u + at.y);
+            other[at.z] = dout_at(heads, base + at.x, slab * 8u + at.y);
+        }
+        workgroupBarrier();
+        add_products(products, local);
+        workgroupBarrier();
+    }
+}
+
+// Turns the scores into P^T and dP^T into dS^T, column by column: column j is query base + tx*4 + j.
+fn to_gradients(
+    scores: ptr<function, array<vec4<f32>, 4>>,
+    dp: ptr<function, array<vec4<f32>, 4>>,
+    heads: Heads,
+    first: u32,
+    base: u32,
+    local: u32,
+) {
+    for (var j = 0u; j < 4u; j++) {
+        let query = base + local % 8u * 4u + j;
+        let seen = visible(heads.batch, query);
+        let column = stats_at(heads, query);
+        for (var i = 0u; i < 4u; i++) {
+            let key = first + local / 8u * 4u + i;
+            let hidden = key < seen.x || key >= seen.y;
+            let p = select(exp((*scores)[i][j] * params.scale - column.x), 0.0, hidden);
+            (*scores)[i][j] = p;
+            (*dp)[i][j] = p * ((*dp)[i][j] - column.y) * params.scale;
+        }
+    }
+}
+
+fn store_weights(matrix: ptr<function, array<vec4<f32>, 4>>, local: u32) {
+    for (var i = 0u; i < 4u; i++) {
+        weights[(i * 8u + local / 8u) * STRIDE + local % 8u] = (*matrix)[i];
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * TILE;
-    let kv_head = group.y;
-    let batch = group.z;
     let group_heads = params.heads / params.kv_heads;
-    let tx = local % 8u;
-    let ty = local / 8u;
     var dk_sums: array<vec4<f32>, SLABS * 4u>;
     var dv_sums: array<vec4<f32>, SLABS * 4u>;
     let queries = queries_that_see(first);
-    for (var head = kv_head * group_heads; head < (kv_head + 1u) * group_heads; head++) {
+    for (var head = group.y * group_heads; head < (group.y + 1u) * group_heads; head++) {
+        let heads = Heads(group.z, head, group.y);
         for (var base = queries.x; base < queries.y; base += TILE) {
-            let range = visible_by_tile(batch, base);
+            let range = visible_by_tile(group.z, base);
             if (range.x >= first + TILE || range.y <= first) {
                 continue;
             }
             var scores: array<vec4<f32>, 4>;
-            for (var slab = 0u; slab < SLABS; slab++) {
-                for (var n = 0u; n < 4u; n++) {
-                    let at = copied(local, n);
-                    own[at.z] = k_at(batch, kv_head, first + at.x, params.keys, slab * 8u + at.y);
-                    other[at.z] = q_at(batch, head, base + at.x, slab * 8u + at.y);
-                }
-                workgroupBarrier();
-                add_products(&scores, local);
-                workgroupBarrier();
-            }
+            key_query_products(&scores, heads, first, base, local);
             var dp: array<vec4<f32>, 4>;
+            value_dout_products(&dp, heads, first, base, local);
+            to_gradients(&scores, &dp, heads, first, base, local);
+            store_weights(&scores, local);
             for (var slab = 0u; slab < SLABS; slab++) {
                 for (var n = 0u; n < 4u; n++) {
                     let at = copied(local, n);
-                    own[at.z] = v_at(batch, kv_head, first + at.x, params.keys, slab * 8u + at.y);
-                    other[at.z] = dout_at(batch, head, base + at.x, slab * 8u + at.y);
-                }
-                workgroupBarrier();
-                add_products(&dp, local);
-                workgroupBarrier();
-            }
-            // Now `scores` becomes P^T and `dp` dS^T, column by column: column j is query tx*4 + j.
-            for (var j = 0u; j < 4u; j++) {
-                let query = base + tx * 4u + j;
-                let seen = visible(batch, query);
-                let column = stats_at(batch, head, query);
-                for (var i = 0u; i < 4u; i++) {
-                    let key = first + ty * 4u + i;
-                    let masked = key < seen.x || key >= seen.y;
-                    let p = select(exp(scores[i][j] * params.scale - column.x), 0.0, masked);
-                    scores[i][j] = p;
-                    dp[i][j] = p * (dp[i][j] - column.y) * params.scale;
-                }
-            }
-            for (var i = 0u; i < 4u; i++) {
-                weights[(i * 8u + ty) * STRIDE + tx] = scores[i];
-            }
-            for (var slab = 0u; slab < SLABS; slab++) {
-                for (var n = 0u; n < 4u; n++) {
-                    let at = copied(local, n);
-                    other[at.z] = dout_at(batch, head, base + at.x, slab * 8u + at.y);
+                    other[at.z] = dout_at(heads, base + at.x, slab * 8u + at.y);
                 }
                 workgroupBarrier();
                 add_weighted(&dv_sums, slab, local);
                 workgroupBarrier();
             }
-            for (var i = 0u; i < 4u; i++) {
-                weights[(i * 8u + ty) * STRIDE + tx] = dp[i];
-            }
+            store_weights(&dp, local);
             for (var slab = 0u; slab < SLABS; slab++) {
                 for (var n = 0u; n < 4u; n++) {
                     let at = copied(local, n);
-                    other[at.z] = q_at(batch, head, base + at.x, slab * 8u + at.y);
+                    other[at.z] = q_at(heads, base + at.x, slab * 8u + at.y);
                 }
                 workgroupBarrier();
                 add_weighted(&dk_sums, slab, local);
@@ -100,12 +132,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     for (var i = 0u; i < 4u; i++) {
-        let key = first + ty * 4u + i;
+        let key = first + local / 8u * 4u + i;
         for (var slab = 0u; slab < SLABS; slab++) {
-            let column = slab * 8u + tx;
+            let column = slab * 8u + local % 8u;
             if (key < params.keys && column < params.head_dim / 4u) {
-                dk[key_base(batch, key, kv_head) + column] = dk_sums[slab * 4u + i];
-                dv[key_base(batch, key, kv_head) + column] = dv_sums[slab * 4u + i];
+                dk[key_base(group.z, key, group.y) + column] = dk_sums[slab * 4u + i];
+                dv[key_base(group.z, key, group.y) + column] = dv_sums[slab * 4u + i];
             }
         }
     }

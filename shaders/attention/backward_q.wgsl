@@ -5,55 +5,51 @@
 
 @group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;
 
+// products[i][j] = dout of query first + ty*4 + i . value base + tx*4 + j.
+fn dout_value_products(
+    products: ptr<function, array<vec4<f32>, 4>>,
+    heads: Heads,
+    first: u32,
+    base: u32,
+    end: u32,
+    local: u32,
+) {
+    for (var slab = 0u; slab < SLABS; slab++) {
+        for (var n = 0u; n < 4u; n++) {
+            let at = copied(local, n);
+            own[at.z] = dout_at(heads, first + at.x, slab * 8u + at.y);
+            other[at.z] = v_at(heads, base + at.x, end, slab * 8u + at.y);
+        }
+        workgroupBarrier();
+        add_products(products, local);
+        workgroupBarrier();
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * TILE;
-    let head = group.y;
-    let batch = group.z;
-    let kv_head = head / (params.heads / params.kv_heads);
+    let heads = Heads(group.z, group.y, group.y / (params.heads / params.kv_heads));
     let tx = local % 8u;
     let ty = local / 8u;
-    var seen: array<vec2<u32>, 4>;
-    var row_stats: array<vec2<f32>, 4>;
-    for (var i = 0u; i < 4u; i++) {
-        seen[i] = visible(batch, first + ty * 4u + i);
-        row_stats[i] = stats_at(batch, head, first + ty * 4u + i);
-    }
+    let row = first + ty * 4u;
     var sums: array<vec4<f32>, SLABS * 4u>;
-    let range = visible_by_tile(batch, first);
+    let range = visible_by_tile(heads.batch, first);
     for (var base = range.x / TILE * TILE; base < range.y; base += TILE) {
         var scores: array<vec4<f32>, 4>;
-        for (var slab = 0u; slab < SLABS; slab++) {
-            for (var n = 0u; n < 4u; n++) {
-                let at = copied(local, n);
-                own[at.z] = q_at(batch, head, first + at.x, slab * 8u + at.y);
-                other[at.z] = k_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
-            }
-            workgroupBarrier();
-            add_products(&scores, local);
-            workgroupBarrier();
-        }
+        query_key_products(&scores, heads, first, base, range.y, local);
         var dp: array<vec4<f32>, 4>;
-        for (var slab = 0u; slab < SLABS; slab++) {
-            for (var n = 0u; n < 4u; n++) {
-                let at = copied(local, n);
-                own[at.z] = dout_at(batch, head, first + at.x, slab * 8u + at.y);
-                other[at.z] = v_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
-            }
-            workgroupBarrier();
-            add_products(&dp, local);
-            workgroupBarrier();
-        }
-        let keys = vec4<u32>(0u, 1u, 2u, 3u) + base + tx * 4u;
+        dout_value_products(&dp, heads, first, base, range.y, local);
         for (var i = 0u; i < 4u; i++) {
-            let masked = (keys < vec4<u32>(seen[i].x)) | (keys >= vec4<u32>(seen[i].y));
-            let p = select(exp(scores[i] * params.scale - row_stats[i].x), vec4<f32>(), masked);
-            weights[(i * 8u + ty) * STRIDE + tx] = p * (dp[i] - row_stats[i].y) * params.scale;
+            let row_stats = stats_at(heads, row + i);
+            let hidden = masked(visible(heads.batch, row + i), base + tx * 4u);
+            let p = select(exp(scores[i] * params.scale - row_stats.x), vec4<f32>(), hidden);
+            weights[(i * 8u + ty) * STRIDE + tx] = p * (dp[i] - row_stats.y) * params.scale;
         }
         for (var slab = 0u; slab < SLABS; slab++) {
             for (var n = 0u; n < 4u; n++) {
                 let at = copied(local, n);
-                other[at.z] = k_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
+                other[at.z] = k_at(heads, base + at.x, range.y, slab * 8u + at.y);
             }
             workgroupBarrier();
             add_weighted(&sums, slab, local);
@@ -61,11 +57,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     for (var i = 0u; i < 4u; i++) {
-        let query = first + ty * 4u + i;
         for (var slab = 0u; slab < SLABS; slab++) {
             let column = slab * 8u + tx;
-            if (query < params.queries && column < params.head_dim / 4u) {
-                dq[query_base(batch, query, head) + column] = sums[slab * 4u + i];
+            if (row + i < params.queries && column < params.head_dim / 4u) {
+                dq[query_base(heads.batch, row + i, heads.query) + column] = sums[slab * 4u + i];
             }
         }
     }

@@ -10,92 +10,110 @@
 // One vec4 per thread: a value for each of its four rows.
 var<workgroup> by_rows: array<vec4<f32>, 64>;
 
+// Running softmax of a thread's four rows.
+struct Softmax {
+    m: vec4<f32>,
+    // Over the thread's own columns; added up over tx at the end.
+    l: vec4<f32>,
+}
+
+// Row maxima of the tile, over all columns.
+fn row_peaks(scores: ptr<function, array<vec4<f32>, 4>>, local: u32) -> vec4<f32> {
+    var peak = vec4<f32>();
+    for (var i = 0u; i < 4u; i++) {
+        let row = (*scores)[i];
+        peak[i] = max(max(row.x, row.y), max(row.z, row.w));
+    }
+    by_rows[local] = peak;
+    workgroupBarrier();
+    for (var n = 0u; n < 8u; n++) {
+        peak = max(peak, by_rows[local / 8u * 8u + n]);
+    }
+    return peak;
+}
+
+// Puts P of the tile into `weights`, carries the softmax on and rescales what was summed before.
+fn soften(
+    softmax: ptr<function, Softmax>,
+    sums: ptr<function, array<vec4<f32>, SLABS * 4u>>,
+    scores: ptr<function, array<vec4<f32>, 4>>,
+    local: u32,
+) {
+    let m = max((*softmax).m, row_peaks(scores, local));
+    let factor = exp((*softmax).m - m);
+    var l = (*softmax).l * factor;
+    for (var i = 0u; i < 4u; i++) {
+        // A row that has seen no key yet has m = LOWEST, where exp would give 1 for masked keys.
+        let score = (*scores)[i];
+        let p = select(exp(score - m[i]), vec4<f32>(), score == vec4<f32>(LOWEST));
+        l[i] += p.x + p.y + p.z + p.w;
+        weights[(i * 8u + local / 8u) * STRIDE + local % 8u] = p;
+        for (var slab = 0u; slab < SLABS; slab++) {
+            (*sums)[slab * 4u + i] *= factor[i];
+        }
+    }
+    *softmax = Softmax(m, l);
+}
+
+fn store(
+    softmax: Softmax,
+    sums: ptr<function, array<vec4<f32>, SLABS * 4u>>,
+    heads: Heads,
+    query: u32,
+    i: u32,
+    tx: u32,
+) {
+    if (query >= params.queries) {
+        return;
+    }
+    let some = softmax.l[i] > 0.0;
+    let inverse = select(0.0, 1.0 / softmax.l[i], some);
+    for (var slab = 0u; slab < SLABS; slab++) {
+        let column = slab * 8u + tx;
+        if (column < params.head_dim / 4u) {
+            out[query_base(heads.batch, query, heads.query) + column] = (*sums)[slab * 4u + i] * inverse;
+        }
+    }
+    if (tx == 0u) {
+        let row = (heads.batch * params.queries + query) * params.heads + heads.query;
+        stats[2u * row] = select(0.0, softmax.m[i] + log(softmax.l[i]), some);
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * TILE;
-    let head = group.y;
-    let batch = group.z;
-    let kv_head = head / (params.heads / params.kv_heads);
+    let heads = Heads(group.z, group.y, group.y / (params.heads / params.kv_heads));
     let tx = local % 8u;
-    let ty = local / 8u;
-    var seen: array<vec2<u32>, 4>;
-    for (var i = 0u; i < 4u; i++) {
-        seen[i] = visible(batch, first + ty * 4u + i);
-    }
+    let row = first + local / 8u * 4u;
     var sums: array<vec4<f32>, SLABS * 4u>;
-    var m = vec4<f32>(LOWEST);
-    // Over the thread's own columns; added up over tx at the end.
-    var l = vec4<f32>();
-    let range = visible_by_tile(batch, first);
+    var softmax = Softmax(vec4<f32>(LOWEST), vec4<f32>());
+    let range = visible_by_tile(heads.batch, first);
     for (var base = range.x / TILE * TILE; base < range.y; base += TILE) {
         var scores: array<vec4<f32>, 4>;
+        query_key_products(&scores, heads, first, base, range.y, local);
+        for (var i = 0u; i < 4u; i++) {
+            let hidden = masked(visible(heads.batch, row + i), base + tx * 4u);
+            scores[i] = select(scores[i] * params.scale, vec4<f32>(LOWEST), hidden);
+        }
+        soften(&softmax, &sums, &scores, local);
         for (var slab = 0u; slab < SLABS; slab++) {
             for (var n = 0u; n < 4u; n++) {
                 let at = copied(local, n);
-                own[at.z] = q_at(batch, head, first + at.x, slab * 8u + at.y);
-                other[at.z] = k_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
-            }
-            workgroupBarrier();
-            add_products(&scores, local);
-            workgroupBarrier();
-        }
-        let keys = vec4<u32>(0u, 1u, 2u, 3u) + base + tx * 4u;
-        var peak = vec4<f32>(LOWEST);
-        for (var i = 0u; i < 4u; i++) {
-            let masked = (keys < vec4<u32>(seen[i].x)) | (keys >= vec4<u32>(seen[i].y));
-            scores[i] = select(scores[i] * params.scale, vec4<f32>(LOWEST), masked);
-            peak[i] = max(max(scores[i].x, scores[i].y), max(scores[i].z, scores[i].w));
-        }
-        by_rows[local] = peak;
-        workgroupBarrier();
-        for (var n = 0u; n < 8u; n++) {
-            peak = max(peak, by_rows[ty * 8u + n]);
-        }
-        let new_m = max(m, peak);
-        let factor = exp(m - new_m);
-        m = new_m;
-        l *= factor;
-        for (var i = 0u; i < 4u; i++) {
-            // A row that has seen no key yet has m = LOWEST, where exp would give 1 for masked keys.
-            let p = select(exp(scores[i] - m[i]), vec4<f32>(), scores[i] == vec4<f32>(LOWEST));
-            l[i] += p.x + p.y + p.z + p.w;
-            weights[(i * 8u + ty) * STRIDE + tx] = p;
-            for (var slab = 0u; slab < SLABS; slab++) {
-                sums[slab * 4u + i] *= factor[i];
-            }
-        }
-        for (var slab = 0u; slab < SLABS; slab++) {
-            for (var n = 0u; n < 4u; n++) {
-                let at = copied(local, n);
-                other[at.z] = v_at(batch, kv_head, base + at.x, range.y, slab * 8u + at.y);
+                other[at.z] = v_at(heads, base + at.x, range.y, slab * 8u + at.y);
             }
             workgroupBarrier();
             add_weighted(&sums, slab, local);
             workgroupBarrier();
         }
     }
-    by_rows[local] = l;
+    by_rows[local] = softmax.l;
     workgroupBarrier();
-    l = vec4<f32>();
+    softmax.l = vec4<f32>();
     for (var n = 0u; n < 8u; n++) {
-        l += by_rows[ty * 8u + n];
+        softmax.l += by_rows[local / 8u * 8u + n];
     }
     for (var i = 0u; i < 4u; i++) {
-        let query = first + ty * 4u + i;
-        if (query >= params.queries) {
-            continue;
-        }
-        let some = l[i] > 0.0;
-        let inverse = select(0.0, 1.0 / l[i], some);
-        for (var slab = 0u; slab < SLABS; slab++) {
-            let column = slab * 8u + tx;
-            if (column < params.head_dim / 4u) {
-                out[query_base(batch, query, head) + column] = sums[slab * 4u + i] * inverse;
-            }
-        }
-        if (tx == 0u) {
-            let row = (batch * params.queries + query) * params.heads + head;
-            stats[2u * row] = select(0.0, m[i] + log(l[i]), some);
-        }
+        store(softmax, &sums, heads, row + i, i, tx);
     }
 }

@@ -10,6 +10,13 @@ const STRIDE = 9u;
 // Slabs of 32 dimensions in a head, padded to the variant's HEAD_DIM.
 const SLABS = HEAD_DIM / 32u;
 
+// Which sequence and heads a workgroup works on.
+struct Heads {
+    batch: u32,
+    query: u32,
+    key: u32,
+}
+
 var<workgroup> own: array<vec4<f32>, 288>;
 var<workgroup> other: array<vec4<f32>, 288>;
 // A 32 x 32 matrix: own row in a slot as above, others in natural order along the vec4s.
@@ -24,24 +31,24 @@ fn copied(local: u32, n: u32) -> vec3<u32> {
     return vec3<u32>((slot % 8u) * 4u + slot / 8u, column, slot * STRIDE + column);
 }
 
-fn q_at(batch: u32, head: u32, query: u32, column: u32) -> vec4<f32> {
+fn q_at(heads: Heads, query: u32, column: u32) -> vec4<f32> {
     if (query < params.queries && column < params.head_dim / 4u) {
-        return q[query_base(batch, query, head) + column];
+        return q[query_base(heads.batch, query, heads.query) + column];
     }
     return vec4<f32>();
 }
 
 // `end`: behind the last key that may count. Rows of a cache behind it may hold anything, even NaN.
-fn k_at(batch: u32, kv_head: u32, key: u32, end: u32, column: u32) -> vec4<f32> {
+fn k_at(heads: Heads, key: u32, end: u32, column: u32) -> vec4<f32> {
     if (key < end && column < params.head_dim / 4u) {
-        return k[key_base(batch, key, kv_head) + column];
+        return k[key_base(heads.batch, key, heads.key) + column];
     }
     return vec4<f32>();
 }
 
-fn v_at(batch: u32, kv_head: u32, key: u32, end: u32, column: u32) -> vec4<f32> {
+fn v_at(heads: Heads, key: u32, end: u32, column: u32) -> vec4<f32> {
     if (key < end && column < params.head_dim / 4u) {
-        return v[key_base(batch, key, kv_head) + column];
+        return v[key_base(heads.batch, key, heads.key) + column];
     }
     return vec4<f32>();
 }
@@ -76,6 +83,33 @@ fn add_weighted(sums: ptr<function, array<vec4<f32>, SLABS * 4u>>, slab: u32, lo
             (*sums)[slab * 4u + i] += w.x * b0 + w.y * b1 + w.z * b2 + w.w * b3;
         }
     }
+}
+
+// products[i][j] = query first + ty*4 + i . key base + tx*4 + j.
+fn query_key_products(
+    products: ptr<function, array<vec4<f32>, 4>>,
+    heads: Heads,
+    first: u32,
+    base: u32,
+    end: u32,
+    local: u32,
+) {
+    for (var slab = 0u; slab < SLABS; slab++) {
+        for (var n = 0u; n < 4u; n++) {
+            let at = copied(local, n);
+            own[at.z] = q_at(heads, first + at.x, slab * 8u + at.y);
+            other[at.z] = k_at(heads, base + at.x, end, slab * 8u + at.y);
+        }
+        workgroupBarrier();
+        add_products(products, local);
+        workgroupBarrier();
+    }
+}
+
+// Whether the own row that sees keys `seen` may not look at each of the four keys from `key` on.
+fn masked(seen: vec2<u32>, key: u32) -> vec4<bool> {
+    let keys = vec4<u32>(0u, 1u, 2u, 3u) + key;
+    return (keys < vec4<u32>(seen.x)) | (keys >= vec4<u32>(seen.y));
 }
 
 // Smallest first and largest end of the keys that the queries of a tile see.

@@ -2,7 +2,7 @@
 //! field and its offset, under the budget of [`crate::budget`].
 
 use loam::error::GgufProblem as Problem;
-use loam::gguf::{Array, MAX_ALIGNMENT, MAX_KEY, MAX_STRING, Value};
+use loam::gguf::{Array, MAX_ALIGNMENT, MAX_HEADER, MAX_KEY, MAX_STRING, Value};
 
 use crate::budget::{parse, problem, refused};
 use crate::craft::{
@@ -77,6 +77,21 @@ fn case_5_a_gigabyte_claimed_by_a_tiny_file_is_not_allocated() {
         let bytes = with_pair(pair("k", STRING, claimed.to_le_bytes()));
         assert!(matches!(problem(&bytes), Problem::OverLimit { .. } | Problem::CountExceedsFile { .. }));
     }
+}
+
+#[test]
+fn limits_hold_although_the_bytes_are_there() {
+    // Zeroed memory that is never touched: the limits are checked before the bytes are read.
+    let with_bytes = |start: Vec<u8>, rest: u64| {
+        let mut bytes = vec![0; start.len() + rest as usize];
+        bytes[..start.len()].copy_from_slice(&start);
+        problem(&bytes)
+    };
+    let long = [header(3, 0, 1), pair("k", STRING, (MAX_STRING + 1).to_le_bytes())].concat();
+    assert_eq!(with_bytes(long, MAX_STRING + 1), Problem::OverLimit { value: MAX_STRING + 1, limit: MAX_STRING });
+    let bloated = [header(3, 0, 1), pair("k", ARRAY, array(0, MAX_HEADER, []))].concat();
+    let value = bloated.len() as u64 + MAX_HEADER;
+    assert_eq!(with_bytes(bloated, MAX_HEADER), Problem::OverLimit { value, limit: MAX_HEADER });
 }
 
 #[test]

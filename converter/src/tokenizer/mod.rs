@@ -38,15 +38,15 @@ pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
             "has no tokenizer.json; save the tokenizer with AutoTokenizer.from_pretrained(..).save_pretrained(..)";
         return Err(Error::Source { path: source.dir.clone(), problem: problem.into() });
     }
-    let json = Json::read(&path)?;
-    let model = json.object("model")?.ok_or_else(|| json.error("model", "is missing"))?;
+    let mut json = Json::read(&path)?;
+    let mut model = json.take_object("model")?.ok_or_else(|| json.error("model", "is missing"))?;
     let mut notes = Vec::new();
     check_kind(&json, &model, &mut notes)?;
     let pre = match pre {
         Some(name) => check_override(name)?,
         None => pre::name(&json, model.flag("ignore_merges")?.unwrap_or(false))?,
     };
-    let vocabulary = Vocabulary::read(&json, &model, source.config.vocab_size)?;
+    let vocabulary = Vocabulary::read(&json, &mut model, source.config.vocab_size)?;
     let padded = vocabulary.tokens.iter().filter(|token| token.is_none()).count();
     if padded > 0 {
         notes.push(format!("{padded} ids have no token and are padded as [PAD<id>], type unused"));
@@ -113,8 +113,8 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    fn read(json: &Json, model: &Json, size: u64) -> Result<Vocabulary> {
-        let vocab = model.object("vocab")?.ok_or_else(|| model.error("vocab", "is missing"))?;
+    fn read(json: &Json, model: &mut Json, size: u64) -> Result<Vocabulary> {
+        let vocab = model.take_object("vocab")?.ok_or_else(|| model.error("vocab", "is missing"))?;
         // At most 2^24, checked in the configuration.
         let mut out = Vocabulary { tokens: vec![None; size as usize], ids: std::collections::HashMap::new() };
         for text in vocab.keys() {

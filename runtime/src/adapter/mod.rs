@@ -1,5 +1,49 @@
-//! Low-rank adapters.
+//! Low-rank adapters: their file, their place in device memory, and where they touch the model.
 
+mod arena;
 mod file;
+mod lora;
 
+use std::collections::HashMap;
+use std::path::Path;
+
+pub use arena::Arena;
 pub use file::{AdapterFile, Pair};
+pub use lora::{LoraOptions, Targets};
+
+use crate::ops::dense::LowRank;
+
+/// Metadata key: content digest of the base that the adapter was trained on.
+pub const BASE_DIGEST: &str = "loam.base.digest";
+/// Metadata key: digest of that base's tokenizer.
+pub const TOKENIZER_DIGEST: &str = "loam.tokenizer.digest";
+/// Metadata key: digest of the chat template that rendered the data.
+pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
+
+/// The updates on each weight, by GGUF tensor name. Several adapters may sit on one weight.
+#[derive(Debug, Clone, Default)]
+pub struct Sites {
+    updates: HashMap<String, Vec<LowRank>>,
+}
+
+impl Sites {
+    /// The updates on `weight`, in the order in which they were added.
+    pub fn of(&self, weight: &str) -> &[LowRank] {
+        self.updates.get(weight).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds an update on `weight`.
+    pub fn add(&mut self, weight: &str, update: LowRank) {
+        self.updates.entry(weight.to_owned()).or_default().push(update);
+    }
+}
+
+/// An adapter to run with.
+pub struct Attach<'a> {
+    /// The adapter.
+    pub adapter: &'a AdapterFile,
+    /// Its file, for error messages.
+    pub path: &'a Path,
+    /// Factor on alpha / rank.
+    pub scale: f32,
+}

@@ -1,1 +1,177 @@
-//! Which device to use.
+//! Which device to use: `auto`, `cpu`, `gpu`, `gpu:N`, or part of a name in the list of devices.
+
+use super::cpu::{self, CpuBackend};
+use super::{Backend, DeviceInfo, Kind};
+use crate::error::{Error, Result};
+
+#[cfg(feature = "wgpu")]
+use super::wgpu::{Adapter, Checks, WgpuBackend, adapters, at_once};
+
+/// All devices: GPUs in the order of `gpu:N`, real ones before software rasterisers, then the CPU.
+pub fn devices() -> Vec<DeviceInfo> {
+    let mut all = infos(&gpus());
+    all.push(cpu::info());
+    all
+}
+
+/// Opens the device that `spec` names.
+///
+/// - `auto`: the first real GPU (discrete before integrated), else the CPU. Never a software rasteriser.
+/// - `cpu`
+/// - `gpu`: the first real GPU. `gpu:N`: entry N of [`devices`], software rasterisers included.
+/// - anything else: the first GPU whose name contains it, in whatever case.
+///
+/// # Errors
+/// If no such device exists (the message lists what does), or it cannot be opened. There is no fallback to another.
+pub fn open(spec: &str) -> Result<Box<dyn Backend>> {
+    let spec = spec.trim();
+    if spec == "cpu" {
+        return Ok(Box::new(CpuBackend::new(None)?));
+    }
+    let mut gpus = gpus();
+    match choose(spec, &infos(&gpus))? {
+        Choice::Cpu => Ok(Box::new(CpuBackend::new(None)?)),
+        Choice::Gpu(index) => open_gpu(gpus.swap_remove(index)),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    Cpu,
+    /// Index into the list of GPUs.
+    Gpu(usize),
+}
+
+fn choose(spec: &str, gpus: &[DeviceInfo]) -> Result<Choice> {
+    let real = gpus.iter().position(|gpu| is_real(gpu.kind));
+    let found = match spec {
+        "auto" => return Ok(real.map_or(Choice::Cpu, Choice::Gpu)),
+        "cuda" => return Err(refusal(spec, "the CUDA back end is not built into this program", gpus)),
+        "gpu" => real,
+        _ => match spec.strip_prefix("gpu:") {
+            Some(number) => number.parse().ok().filter(|&index: &usize| index < gpus.len()),
+            None => by_name(spec, gpus),
+        },
+    };
+    let problem = match spec {
+        "gpu" if !cfg!(feature = "wgpu") => "this program was built without the wgpu feature",
+        "gpu" if !gpus.is_empty() => "there is no real GPU; a software rasteriser is only used when it is named",
+        "gpu" => "there is no GPU with a Vulkan, Metal or DX12 driver",
+        _ => "there is no such device",
+    };
+    found.map(Choice::Gpu).ok_or_else(|| refusal(spec, problem, gpus))
+}
+
+/// Whether `auto` and `gpu` may take it. Unknown devices can still be named.
+fn is_real(kind: Kind) -> bool {
+    matches!(kind, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu)
+}
+
+fn by_name(part: &str, gpus: &[DeviceInfo]) -> Option<usize> {
+    let part = part.to_lowercase();
+    gpus.iter().position(|gpu| !part.is_empty() && gpu.name.to_lowercase().contains(&part))
+}
+
+fn refusal(spec: &str, problem: &str, gpus: &[DeviceInfo]) -> Error {
+    let mut choices = String::from("auto, cpu");
+    for (index, gpu) in gpus.iter().enumerate() {
+        let software = if gpu.kind == Kind::Software { ", software" } else { "" };
+        choices += &format!(", gpu:{index} ({}, {}{software})", gpu.name, gpu.backend);
+    }
+    Error::Device { device: spec.into(), problem: format!("{problem}; choose one of: {choices}") }
+}
+
+#[cfg(feature = "wgpu")]
+fn gpus() -> Vec<Adapter> {
+    at_once(adapters()).unwrap_or_default()
+}
+
+#[cfg(feature = "wgpu")]
+fn infos(gpus: &[Adapter]) -> Vec<DeviceInfo> {
+    gpus.iter().map(|gpu| gpu.info.clone()).collect()
+}
+
+#[cfg(feature = "wgpu")]
+fn open_gpu(adapter: Adapter) -> Result<Box<dyn Backend>> {
+    let name = adapter.info.name.clone();
+    let opened = at_once(WgpuBackend::open(adapter, Checks::default()));
+    let late = || Err(Error::Device { device: name, problem: "the driver does not answer".into() });
+    Ok(Box::new(opened.unwrap_or_else(late)?))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn gpus() -> Vec<DeviceInfo> {
+    Vec::new()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn infos(gpus: &[DeviceInfo]) -> Vec<DeviceInfo> {
+    gpus.to_vec()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_gpu(gpu: DeviceInfo) -> Result<Box<dyn Backend>> {
+    let problem = "this program was built without the wgpu feature".into();
+    Err(Error::Device { device: gpu.name, problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Limits;
+
+    fn gpu(name: &str, kind: Kind) -> DeviceInfo {
+        DeviceInfo {
+            name: name.into(),
+            backend: "vulkan".into(),
+            kind,
+            features: Vec::new(),
+            driver: String::new(),
+            limits: Limits { max_binding_bytes: 1 << 27, max_buffer_bytes: 1 << 28 },
+        }
+    }
+
+    fn message(spec: &str, gpus: &[DeviceInfo]) -> String {
+        choose(spec, gpus).map_or_else(|error| error.to_string(), |choice| panic!("{spec} chose {choice:?}"))
+    }
+
+    #[test]
+    fn auto_takes_a_real_gpu_and_never_software() {
+        let software = gpu("llvmpipe (LLVM 15.0.6, 256 bits)", Kind::Software);
+        let integrated = gpu("Intel(R) UHD Graphics", Kind::IntegratedGpu);
+        assert_eq!(choose("auto", &[]).unwrap(), Choice::Cpu);
+        assert_eq!(choose("auto", std::slice::from_ref(&software)).unwrap(), Choice::Cpu);
+        assert_eq!(choose("auto", &[integrated, software]).unwrap(), Choice::Gpu(0));
+    }
+
+    #[test]
+    fn gpu_by_number_or_name() {
+        let list = [gpu("NVIDIA H200", Kind::DiscreteGpu), gpu("llvmpipe (LLVM 15.0.6)", Kind::Software)];
+        assert_eq!(choose("gpu", &list).unwrap(), Choice::Gpu(0));
+        assert_eq!(choose("gpu:1", &list).unwrap(), Choice::Gpu(1));
+        assert_eq!(choose("h200", &list).unwrap(), Choice::Gpu(0));
+        assert_eq!(choose("LLVMpipe", &list).unwrap(), Choice::Gpu(1));
+    }
+
+    #[test]
+    fn refusals_say_what_to_choose() {
+        let list = [gpu("llvmpipe", Kind::Software)];
+        for spec in ["gpu", "gpu:1", "gpu:", "gpu:-1", "cuda", "radeon", ""] {
+            let message = message(spec, &list);
+            assert!(message.contains("gpu:0 (llvmpipe, vulkan, software)"), "{message}");
+            assert!(message.contains("auto, cpu"), "{message}");
+        }
+        assert!(message("cuda", &list).contains("not built"));
+        if cfg!(feature = "wgpu") {
+            assert!(message("gpu", &list).contains("software rasteriser"));
+        } else {
+            assert!(message("gpu", &list).contains("without the wgpu feature"));
+        }
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert!(devices().iter().any(|device| device.kind == Kind::Cpu));
+        assert_eq!(open(" cpu ").unwrap().info().kind, Kind::Cpu);
+    }
+}

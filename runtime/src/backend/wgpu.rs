@@ -1,1 +1,155 @@
-//! The WGSL back end.
+//! The WGSL back end: runs plans on any GPU that wgpu reaches (Vulkan, Metal, DX12).
+//!
+//! Everything that a run needs is made when a plan is compiled: pipelines, bind groups, one uniform of all parameters. A
+//! run writes the step and replays a flat list of dispatches. A slot is one buffer, and so is a stored tensor.
+
+mod buffers;
+mod device;
+mod pipeline;
+mod program;
+mod read;
+mod replay;
+mod segments;
+
+use loam_shaders::Step;
+
+pub use self::device::{Adapter, adapters};
+pub use self::pipeline::Checks;
+
+use self::buffers::Buffers;
+use self::device::Gpu;
+use self::pipeline::{Pipelines, STEP_BYTES};
+use self::program::Program;
+use self::read::Reader;
+use self::replay::Flights;
+use super::{Backend, DeviceInfo, Memory, ProgramId, Reading};
+use crate::error::{Error, Result};
+use crate::plan::{Entry, Plan, Pool, StorageId};
+
+pub(crate) use self::device::at_once;
+
+/// Runs plans on a GPU.
+#[derive(Debug)]
+pub struct WgpuBackend {
+    gpu: Gpu,
+    memory: Memory,
+    buffers: Buffers,
+    pipelines: Pipelines,
+    programs: Vec<Option<Program>>,
+    flights: Flights,
+    reader: Reader,
+    step: ::wgpu::Buffer,
+}
+
+impl WgpuBackend {
+    /// Opens a device with all limits that it has.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub async fn open(adapter: Adapter, checks: Checks) -> Result<Self> {
+        Self::new(Gpu::open(adapter).await?, checks)
+    }
+
+    /// Opens a device with chosen limits, e.g. those of a phone on a desktop.
+    ///
+    /// # Errors
+    /// If the driver refuses, or the adapter has less.
+    pub async fn open_limited(adapter: Adapter, limits: ::wgpu::Limits, checks: Checks) -> Result<Self> {
+        Self::new(Gpu::open_limited(adapter, limits).await?, checks)
+    }
+
+    fn new(gpu: Gpu, checks: Checks) -> Result<Self> {
+        let usage = ::wgpu::BufferUsages::UNIFORM | ::wgpu::BufferUsages::COPY_DST;
+        let step = buffers::create(&gpu, "step", STEP_BYTES / 4, usage)?;
+        let pipelines = Pipelines::new(&gpu, checks);
+        gpu.check("layouts", 0)?;
+        let mut memory = Memory::default();
+        memory.add(Pool::Inputs, STEP_BYTES);
+        Ok(Self {
+            gpu,
+            memory,
+            buffers: Buffers::default(),
+            pipelines,
+            programs: Vec::new(),
+            flights: Flights::new(),
+            reader: Reader::default(),
+            step,
+        })
+    }
+
+    /// Loses the device on purpose: every later call gives [`Error::DeviceLost`]. For tests of recovery.
+    pub fn destroy(&mut self) {
+        self.gpu.destroy();
+    }
+
+    async fn read_back(&mut self, id: StorageId, offset: u64, words: u64) -> Result<Vec<u32>> {
+        self.gpu.check("read", 0)?;
+        let stored = self.buffers.get(&self.gpu, id)?;
+        buffers::check_range(&self.gpu, stored, offset, words)?;
+        if words == 0 {
+            return Ok(Vec::new());
+        }
+        let source = stored.buffer.clone();
+        self.buffers.flush(&self.gpu, &mut self.memory)?;
+        if cfg!(not(target_family = "wasm")) {
+            self.flights.settle(&self.gpu, &mut self.programs)?;
+        }
+        self.reader.read(&self.gpu, &mut self.memory, &source, offset, words).await
+    }
+
+    fn program(&self, id: ProgramId) -> Result<&Program> {
+        let program = self.programs.get(id.0 as usize).and_then(Option::as_ref);
+        program.ok_or_else(|| self.gpu.failure(format!("program {} is not compiled", id.0)))
+    }
+}
+
+impl Backend for WgpuBackend {
+    fn info(&self) -> &DeviceInfo {
+        &self.gpu.info
+    }
+
+    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
+        self.gpu.check(&entry.name, 0)?;
+        self.buffers.provide(&self.gpu, &mut self.memory, id, entry)
+    }
+
+    fn release(&mut self, id: StorageId) {
+        self.buffers.release(&mut self.memory, id);
+    }
+
+    fn write(&mut self, id: StorageId, offset: u64, words: &[u32]) -> Result<()> {
+        self.gpu.check("write", 0)?;
+        self.buffers.write(&self.gpu, id, offset, words)
+    }
+
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+        Box::pin(self.read_back(id, offset, words))
+    }
+
+    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
+        self.gpu.check(&plan.name, 0)?;
+        self.buffers.flush(&self.gpu, &mut self.memory)?;
+        let program = Program::new(&self.gpu, &self.buffers, &mut self.pipelines, &self.step, plan)?;
+        program.count(&mut self.memory);
+        let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
+        self.programs.push(Some(program));
+        Ok(ProgramId(id))
+    }
+
+    fn discard(&mut self, program: ProgramId) {
+        if let Some(old) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
+            old.free(&mut self.memory);
+        }
+    }
+
+    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
+        self.gpu.check("run", 0)?;
+        self.program(program)?;
+        self.gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        self.flights.run(&self.gpu, &mut self.programs, program.0, step.trained)
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}

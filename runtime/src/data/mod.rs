@@ -265,6 +265,17 @@ impl Dataset {
         self.examples.iter().map(Example::trained_tokens).sum()
     }
 
+    /// All examples in file order, packed into micro-batches of `batch` rows of `context` tokens, for evaluation.
+    ///
+    /// # Errors
+    /// As [`Batches::new`].
+    pub fn in_order(&self, batch: usize, context: usize) -> Result<Vec<Batch>> {
+        let options = BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0 };
+        let batches = Batches::new(&self.examples, options)?;
+        let steps = batches.epoch(0).map(|step| Ok(step?.micro)).collect::<Result<Vec<_>>>()?;
+        Ok(steps.concat())
+    }
+
     /// Takes about `fraction` of the lines out for evaluation, chosen by `seed`. Examples of one line stay together; in a
     /// data set of one line (a text file) single windows are taken. Both parts keep their order and get at least one.
     ///

@@ -167,12 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn formats_map_back() {
-        for ty in GgmlType::all() {
-            if let Some(format) = ty.format() {
-                assert_eq!(GgmlType::from(format), ty);
-            }
+    fn formats_agree_with_the_kernels_crate() {
+        for format in Format::ALL {
+            let ty = GgmlType::from(format);
+            assert_eq!((ty.format(), ty.id(), ty.name()), (Some(format), format.ggml_id(), format.name()));
+            assert_eq!(
+                (ty.block_len(), ty.block_bytes()),
+                (format.block_len() as u64, format.block_bytes() as u64),
+                "{}",
+                ty.name()
+            );
         }
+        assert_eq!(GgmlType::all().filter(|ty| ty.format().is_some()).count(), Format::ALL.len());
     }
 
     #[test]

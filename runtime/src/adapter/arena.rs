@@ -1,0 +1,91 @@
+//! An adapter in device memory: all A and B of all sites in one buffer, so that one dispatch updates them all.
+
+use crate::ops::dense::LowRank;
+use crate::plan::{StorageId, Tensor};
+
+use super::file::Pair;
+use super::{AdapterFile, Sites};
+
+/// Devices bind buffers at multiples of 256 bytes.
+const ALIGN_WORDS: u64 = 64;
+
+/// One site's place in the arena.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    name: String,
+    rank: usize,
+    inputs: usize,
+    outputs: usize,
+    a: u64,
+    b: u64,
+}
+
+/// Where every A [rank, in] and B [out, rank] of an adapter lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arena {
+    places: Vec<Place>,
+    words: u64,
+}
+
+impl Arena {
+    /// Lays out the pairs of `adapter` in their order.
+    pub fn new(adapter: &AdapterFile) -> Self {
+        let mut words = 0;
+        let mut reserve = |len: usize| {
+            let at = words;
+            words += (len as u64).next_multiple_of(ALIGN_WORDS);
+            at
+        };
+        let places = adapter.tensors.iter().map(|(name, pair)| {
+            let (rank, inputs, outputs) = (pair.rank, pair.a.len() / pair.rank, pair.b.len() / pair.rank);
+            Place { name: name.clone(), rank, inputs, outputs, a: reserve(pair.a.len()), b: reserve(pair.b.len()) }
+        });
+        let places = places.collect();
+        Self { places, words }
+    }
+
+    /// Length in words.
+    pub fn words(&self) -> u64 {
+        self.words
+    }
+
+    /// The values of `adapter`, which has the shapes that this arena was made from, as the arena's words.
+    pub fn pack(&self, adapter: &AdapterFile) -> Vec<u32> {
+        let mut words = vec![0; self.words as usize];
+        for (place, (_, pair)) in self.places.iter().zip(&adapter.tensors) {
+            for (at, values) in [(place.a, &pair.a), (place.b, &pair.b)] {
+                words[at as usize..at as usize + values.len()].copy_from_slice(bytemuck::cast_slice(values));
+            }
+        }
+        words
+    }
+
+    /// The pairs in the arena's `words`, by weight name.
+    pub fn unpack(&self, words: &[u32]) -> Vec<(String, Pair)> {
+        let values = |at: u64, len: usize| bytemuck::cast_slice(&words[at as usize..at as usize + len]).to_vec();
+        let pair =
+            |p: &Place| Pair { a: values(p.a, p.rank * p.inputs), b: values(p.b, p.outputs * p.rank), rank: p.rank };
+        self.places.iter().map(|p| (p.name.clone(), pair(p))).collect()
+    }
+
+    /// Adds the arena's updates to `sites`: values in `parameters`, summed gradients in `gradients`. `strength` times
+    /// alpha / rank is each update's scale.
+    pub fn attach(
+        &self,
+        sites: &mut Sites,
+        parameters: StorageId,
+        gradients: Option<StorageId>,
+        strength: f32,
+        alpha: f32,
+    ) {
+        for p in &self.places {
+            let at = |id: StorageId| {
+                let a = Tensor::stored(id, p.a, p.rank, p.inputs);
+                (a, Tensor::stored(id, p.b, p.outputs, p.rank))
+            };
+            let (a, b) = at(parameters);
+            let scale = strength * alpha / p.rank as f32;
+            sites.add(&p.name, LowRank { a, b, scale, gradients: gradients.map(at) });
+        }
+    }
+}

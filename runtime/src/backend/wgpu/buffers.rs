@@ -1,0 +1,203 @@
+//! Stored buffers: allocation, uploads, and what they cost.
+//!
+//! A weight goes up in chunks of rows, so that neither its packed copy on the host nor the driver's upload memory ever
+//! holds more than a chunk or two of it.
+
+use ::wgpu as api;
+use loam_shaders::Format;
+
+use super::device::Gpu;
+use crate::backend::Memory;
+use crate::error::{Error, Result};
+use crate::plan::{Content, Entry, Pool, StorageId};
+
+/// Bytes that one upload step packs and copies.
+const CHUNK_BYTES: u64 = 16 << 20;
+
+/// Upload memory after which the queue is flushed and waited for.
+const STAGED_BYTES: u64 = 64 << 20;
+
+/// A buffer of the device that counts in a pool.
+#[derive(Debug)]
+pub struct Stored {
+    /// Name for messages.
+    pub name: String,
+    /// The buffer.
+    pub buffer: api::Buffer,
+    /// Its length in words.
+    pub words: u64,
+    pool: Pool,
+    weight: bool,
+}
+
+/// All stored buffers by id.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    stored: Vec<Option<Stored>>,
+    /// Bytes given to the queue since it was last flushed.
+    staged: u64,
+}
+
+impl Buffers {
+    /// The buffer `id`.
+    ///
+    /// # Errors
+    /// If it is not provided.
+    pub fn get(&self, gpu: &Gpu, id: StorageId) -> Result<&Stored> {
+        let stored = self.stored.get(id.0 as usize).and_then(Option::as_ref);
+        stored.ok_or_else(|| gpu.failure(format!("stored buffer {} is not provided", id.0)))
+    }
+
+    /// Allocates and fills the buffer `id`. What it held before is freed.
+    ///
+    /// # Errors
+    /// Over the device's largest buffer, out of memory, or content that does not fit the declared length.
+    pub fn provide(&mut self, gpu: &Gpu, memory: &mut Memory, id: StorageId, entry: &Entry) -> Result<()> {
+        self.release(memory, id);
+        check_content(gpu, entry)?;
+        let usage = api::BufferUsages::STORAGE | api::BufferUsages::COPY_SRC | api::BufferUsages::COPY_DST;
+        let buffer = create(gpu, &entry.name, entry.words, usage)?;
+        memory.add(entry.pool, entry.words * 4);
+        let weight = matches!(entry.content, Content::Weight { .. });
+        let stored = Stored { name: entry.name.clone(), buffer, words: entry.words, pool: entry.pool, weight };
+        let filled = self.fill(gpu, memory, &stored, &entry.content);
+        let index = id.0 as usize;
+        if self.stored.len() <= index {
+            self.stored.resize_with(index + 1, || None);
+        }
+        self.stored[index] = Some(stored);
+        if filled.is_err() {
+            self.release(memory, id);
+        }
+        filled
+    }
+
+    /// Frees the buffer `id`, if it is provided.
+    pub fn release(&mut self, memory: &mut Memory, id: StorageId) {
+        if let Some(old) = self.stored.get_mut(id.0 as usize).and_then(Option::take) {
+            old.buffer.destroy();
+            memory.sub(old.pool, old.words * 4);
+        }
+    }
+
+    /// Overwrites words of a buffer that is no weight.
+    ///
+    /// # Errors
+    /// If the range is outside the buffer, or the device failed.
+    pub fn write(&self, gpu: &Gpu, id: StorageId, offset: u64, words: &[u32]) -> Result<()> {
+        let stored = self.get(gpu, id)?;
+        if stored.weight {
+            return Err(gpu.failure(format!("{} is a weight and cannot be written", stored.name)));
+        }
+        check_range(gpu, stored, offset, words.len() as u64)?;
+        gpu.queue.write_buffer(&stored.buffer, offset * 4, bytemuck::cast_slice(words));
+        gpu.check(&stored.name, words.len() as u64 * 4)
+    }
+
+    /// Hands pending uploads to the device and waits until their upload memory is free again.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn flush(&mut self, gpu: &Gpu, memory: &mut Memory) -> Result<()> {
+        if self.staged == 0 {
+            return Ok(());
+        }
+        let submission = gpu.queue.submit([]);
+        memory.sub(Pool::Staging, self.staged);
+        self.staged = 0;
+        gpu.wait(&submission)
+    }
+
+    fn fill(&mut self, gpu: &Gpu, memory: &mut Memory, stored: &Stored, content: &Content) -> Result<()> {
+        match content {
+            // wgpu hands out cleared memory.
+            Content::Zeros => Ok(()),
+            Content::Words(words) => {
+                let chunks = words.chunks(CHUNK_BYTES as usize / 4).zip((0..).step_by(CHUNK_BYTES as usize / 4));
+                chunks.into_iter().try_for_each(|(chunk, at)| self.stage(gpu, memory, stored, at as u64, chunk))
+            }
+            Content::Weight { format, rows, cols, blocks } => {
+                self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks.bytes())
+            }
+        }
+    }
+
+    fn fill_weight(
+        &mut self,
+        gpu: &Gpu,
+        memory: &mut Memory,
+        stored: &Stored,
+        (format, rows, cols): (Format, usize, usize),
+        blocks: &[u8],
+    ) -> Result<()> {
+        let (quants, scales) = (format.quant_words(cols), format.scale_words(cols));
+        let row_bytes = format.row_bytes(cols).unwrap_or(0);
+        let chunk_rows = (CHUNK_BYTES / ((quants + scales) as u64 * 4).max(1)).max(1) as usize;
+        for first in (0..rows).step_by(chunk_rows) {
+            let count = chunk_rows.min(rows - first);
+            let packed = format.pack(count, cols, &blocks[first * row_bytes..][..count * row_bytes]);
+            let (quant_part, scale_part) = packed.split_at(count * quants);
+            self.stage(gpu, memory, stored, (first * quants) as u64, quant_part)?;
+            self.stage(gpu, memory, stored, (rows * quants + first * scales) as u64, scale_part)?;
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, gpu: &Gpu, memory: &mut Memory, stored: &Stored, offset: u64, words: &[u32]) -> Result<()> {
+        let bytes = words.len() as u64 * 4;
+        if bytes == 0 {
+            return Ok(());
+        }
+        gpu.queue.write_buffer(&stored.buffer, offset * 4, bytemuck::cast_slice(words));
+        gpu.check(&stored.name, bytes)?;
+        self.staged += bytes;
+        memory.add(Pool::Staging, bytes);
+        if self.staged >= STAGED_BYTES { self.flush(gpu, memory) } else { Ok(()) }
+    }
+}
+
+/// Creates a buffer of `words` words.
+///
+/// # Errors
+/// Over the device's largest buffer, or out of memory.
+pub fn create(gpu: &Gpu, name: &str, words: u64, usage: api::BufferUsages) -> Result<api::Buffer> {
+    let limit = gpu.info.limits.max_buffer_bytes;
+    let bytes = words.checked_mul(4).filter(|&bytes| bytes <= limit).ok_or_else(|| Error::Limit {
+        what: format!("device {}: size of buffer {name} in bytes", gpu.info.name),
+        value: words.saturating_mul(4),
+        limit,
+    })?;
+    let descriptor = api::BufferDescriptor { label: Some(name), size: bytes, usage, mapped_at_creation: false };
+    let buffer = gpu.device.create_buffer(&descriptor);
+    gpu.check(name, bytes).map(|()| buffer)
+}
+
+/// Checks that `words` words at `offset` lie in `stored`.
+///
+/// # Errors
+/// If they do not.
+pub fn check_range(gpu: &Gpu, stored: &Stored, offset: u64, words: u64) -> Result<()> {
+    if offset.checked_add(words).is_some_and(|end| end <= stored.words) {
+        return Ok(());
+    }
+    Err(gpu.failure(format!("{words} words at {offset} are outside of {}, which has {}", stored.name, stored.words)))
+}
+
+fn check_content(gpu: &Gpu, entry: &Entry) -> Result<()> {
+    let found = match &entry.content {
+        Content::Zeros => return Ok(()),
+        Content::Words(words) => words.len() as u64,
+        Content::Weight { format, rows, cols, blocks } => {
+            let expected = format.row_bytes(*cols).and_then(|bytes| bytes.checked_mul(*rows));
+            if expected != Some(blocks.bytes().len()) {
+                let bytes = blocks.bytes().len();
+                return Err(gpu.failure(format!("{}: {bytes} bytes for {rows} x {cols} {format}", entry.name)));
+            }
+            format.packed_words(*rows, *cols)
+        }
+    };
+    if found == entry.words {
+        return Ok(());
+    }
+    Err(gpu.failure(format!("{}: {found} words of content for a buffer of {}", entry.name, entry.words)))
+}

@@ -1,0 +1,130 @@
+//! Reading back: a copy into a mappable buffer, and a future that resolves when it is mapped.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use ::wgpu as api;
+
+use super::buffers;
+use super::device::Gpu;
+use crate::backend::Memory;
+use crate::error::Result;
+use crate::plan::Pool;
+
+/// Read-back buffers up to this size are kept for the next read.
+const KEPT_WORDS: u64 = 1 << 20;
+
+/// The read-back buffer.
+#[derive(Debug)]
+struct Staging {
+    buffer: api::Buffer,
+    words: u64,
+    /// Mapped, or about to be: set while a read is under way, and left set by a read that was given up.
+    mapped: bool,
+}
+
+/// Reads words back, one request at a time.
+#[derive(Debug, Default)]
+pub struct Reader {
+    staging: Option<Staging>,
+}
+
+/// Where the map callback leaves its result.
+#[derive(Default)]
+struct Answer {
+    result: Option<std::result::Result<(), api::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+impl Reader {
+    /// Copies `words` words at `offset` of `source` to the host.
+    ///
+    /// # Errors
+    /// If the device failed, or there is no memory for the copy.
+    pub async fn read(
+        &mut self,
+        gpu: &Gpu,
+        memory: &mut Memory,
+        source: &api::Buffer,
+        offset: u64,
+        words: u64,
+    ) -> Result<Vec<u32>> {
+        let staging = self.reserve(gpu, memory, words)?;
+        let bytes = words * 4;
+        let mut encoder = gpu.device.create_command_encoder(&api::CommandEncoderDescriptor { label: Some("read") });
+        encoder.copy_buffer_to_buffer(source, offset * 4, &staging.buffer, 0, bytes);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        gpu.check("read", bytes)?;
+        staging.mapped = true;
+        let answer = request_map(&staging.buffer, bytes);
+        poll_fn(|context| poll_map(gpu, &submission, &answer, context)).await?;
+        let view = staging.buffer.get_mapped_range(..bytes).map_err(|error| gpu.failure(error.to_string()))?;
+        let result = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        staging.buffer.unmap();
+        staging.mapped = false;
+        if words > KEPT_WORDS {
+            self.free(memory);
+        }
+        Ok(result)
+    }
+
+    /// A buffer for `words` words that is not mapped.
+    fn reserve(&mut self, gpu: &Gpu, memory: &mut Memory, words: u64) -> Result<&mut Staging> {
+        if self.staging.as_ref().is_none_or(|staging| staging.words < words || staging.mapped) {
+            self.free(memory);
+            let words = if words <= KEPT_WORDS { words.next_power_of_two() } else { words };
+            let buffer =
+                buffers::create(gpu, "read", words, api::BufferUsages::MAP_READ | api::BufferUsages::COPY_DST)?;
+            memory.add(Pool::Staging, words * 4);
+            self.staging = Some(Staging { buffer, words, mapped: false });
+        }
+        self.staging.as_mut().ok_or_else(|| gpu.failure("no read-back buffer"))
+    }
+
+    fn free(&mut self, memory: &mut Memory) {
+        if let Some(old) = self.staging.take() {
+            old.buffer.destroy();
+            memory.sub(Pool::Staging, old.words * 4);
+        }
+    }
+}
+
+fn request_map(buffer: &api::Buffer, bytes: u64) -> Arc<Mutex<Answer>> {
+    let answer = Arc::new(Mutex::new(Answer::default()));
+    let shared = Arc::clone(&answer);
+    buffer.map_async(api::MapMode::Read, ..bytes, move |result| {
+        let mut answer = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        answer.result = Some(result);
+        if let Some(waker) = answer.waker.take() {
+            waker.wake();
+        }
+    });
+    answer
+}
+
+/// One poll of a mapping. Native devices only call back while they are polled, so this waits for the submission there;
+/// a browser calls back by itself.
+fn poll_map(
+    gpu: &Gpu,
+    submission: &api::SubmissionIndex,
+    answer: &Mutex<Answer>,
+    context: &Context<'_>,
+) -> Poll<Result<()>> {
+    if cfg!(not(target_family = "wasm"))
+        && let Err(error) = gpu.wait(submission)
+    {
+        return Poll::Ready(Err(error));
+    }
+    let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+    match answer.result.take() {
+        Some(Ok(())) => Poll::Ready(Ok(())),
+        Some(Err(error)) => Poll::Ready(Err(gpu.failure(format!("read: {error}")))),
+        None if cfg!(target_family = "wasm") => {
+            answer.waker = Some(context.waker().clone());
+            Poll::Pending
+        }
+        None => Poll::Ready(Err(gpu.failure("read: no answer"))),
+    }
+}

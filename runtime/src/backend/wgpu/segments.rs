@@ -1,0 +1,163 @@
+//! Where a program is cut into submissions.
+//!
+//! Operating systems reset a GPU whose work does not end (Windows after two seconds, phones earlier), and a busy queue
+//! delays everything else on the machine. So a program goes out as segments of at most about [`TARGET`] each. Nobody knows
+//! beforehand how long a node takes, so the first run uses short segments and later runs cut or join them by what was
+//! measured. Where the cuts are has no influence on results.
+
+/// Longest time of one submission, in microseconds.
+const TARGET: u64 = 50_000;
+
+/// Neighbours that together take at most this long are joined. Well under [`TARGET`], so that joins are not undone.
+const JOIN: u64 = TARGET / 2;
+
+/// Nodes per segment in the first run.
+const FIRST: usize = 16;
+
+/// Nodes up to `end` (from the end of the previous segment) in one submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    end: usize,
+    micros: Option<u64>,
+}
+
+/// The cuts of one program.
+#[derive(Debug)]
+pub struct Segments {
+    list: Vec<Segment>,
+    /// Counts the changes, so that a time measured for an older cut is recognised.
+    version: u32,
+    measured: bool,
+}
+
+impl Segments {
+    /// Short segments for `nodes` nodes.
+    pub fn new(nodes: usize) -> Self {
+        let ends = (FIRST..nodes).step_by(FIRST).chain((nodes > 0).then_some(nodes));
+        Self { list: ends.map(|end| Segment { end, micros: None }).collect(), version: 0, measured: false }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The nodes of segment `index`.
+    pub fn nodes(&self, index: usize) -> std::ops::Range<usize> {
+        let start = if index == 0 { 0 } else { self.list[index - 1].end };
+        start..self.list[index].end
+    }
+
+    /// Names the present cuts, for [`Segments::measure`].
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Notes that segment `index` of the cuts `version` took `micros`, or, if `at_most`, no longer than that. Ignored
+    /// when the cuts have changed since, and when an upper bound is too high to say anything.
+    pub fn measure(&mut self, version: u32, index: usize, micros: u64, at_most: bool) {
+        if version == self.version
+            && !(at_most && micros > JOIN)
+            && let Some(segment) = self.list.get_mut(index)
+        {
+            segment.micros = Some(micros);
+            self.measured = true;
+        }
+    }
+
+    /// Halves segments that took too long, and joins neighbours that took little. Call between runs.
+    pub fn adapt(&mut self) {
+        if !std::mem::take(&mut self.measured) {
+            return;
+        }
+        let mut list: Vec<Segment> = Vec::with_capacity(self.list.len());
+        let mut start = 0;
+        for &segment in &self.list {
+            let nodes = segment.end - start;
+            let previous = list.last().and_then(|last| last.micros);
+            match (previous, segment.micros) {
+                (_, Some(micros)) if micros > TARGET && nodes > 1 => {
+                    list.push(Segment { end: start + nodes / 2, micros: None });
+                    list.push(Segment { end: segment.end, micros: None });
+                }
+                (Some(before), Some(micros)) if before + micros <= JOIN => {
+                    list.pop();
+                    list.push(Segment { end: segment.end, micros: Some(before + micros) });
+                }
+                _ => list.push(segment),
+            }
+            start = segment.end;
+        }
+        if !list.iter().map(|s| s.end).eq(self.list.iter().map(|s| s.end)) {
+            self.version = self.version.wrapping_add(1);
+        }
+        self.list = list;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(segments: &Segments) -> Vec<usize> {
+        segments.list.iter().map(|segment| segment.end).collect()
+    }
+
+    #[test]
+    fn first_cuts_cover_all_nodes() {
+        assert_eq!(Segments::new(0).len(), 0);
+        assert_eq!(ends(&Segments::new(16)), [16]);
+        let segments = Segments::new(40);
+        assert_eq!(ends(&segments), [16, 32, 40]);
+        assert_eq!(segments.nodes(0), 0..16);
+        assert_eq!(segments.nodes(2), 32..40);
+    }
+
+    #[test]
+    fn long_segments_are_halved_and_short_ones_joined() {
+        let mut segments = Segments::new(64);
+        for (index, micros) in [80_000, 1_000, 2_000, 30_000].into_iter().enumerate() {
+            segments.measure(0, index, micros, false);
+        }
+        segments.adapt();
+        assert_eq!(ends(&segments), [8, 16, 48, 64]);
+        assert_eq!(segments.version(), 1);
+        segments.measure(0, 0, 90_000, false);
+        segments.adapt();
+        assert_eq!(ends(&segments), [8, 16, 48, 64], "a time of older cuts changes nothing");
+    }
+
+    #[test]
+    fn a_single_long_node_stays_whole() {
+        let mut segments = Segments::new(1);
+        segments.measure(0, 0, 10 * TARGET, false);
+        segments.adapt();
+        assert_eq!(ends(&segments), [1]);
+        assert_eq!(segments.version(), 0);
+    }
+
+    #[test]
+    fn a_late_look_is_no_reason_to_cut() {
+        let mut segments = Segments::new(16);
+        segments.measure(0, 0, 10 * TARGET, true);
+        segments.adapt();
+        assert_eq!(ends(&segments), [16]);
+    }
+
+    #[test]
+    fn every_program_settles() {
+        // Node i takes 1 + (i % 7) * 900 microseconds.
+        let cost = |range: std::ops::Range<usize>| range.map(|i| 1 + (i as u64 % 7) * 900).sum::<u64>();
+        let mut segments = Segments::new(500);
+        for _ in 0..20 {
+            for index in 0..segments.len() {
+                segments.measure(segments.version(), index, cost(segments.nodes(index)), false);
+            }
+            segments.adapt();
+        }
+        let settled = ends(&segments);
+        assert_eq!(settled.last(), Some(&500));
+        assert!((0..segments.len()).all(|index| cost(segments.nodes(index)) <= TARGET));
+        assert!(segments.len() <= 500 * 2800 / JOIN as usize * 2, "{settled:?}");
+    }
+}

@@ -1,0 +1,101 @@
+//! A base: a GGUF file opened for running and training.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::adapter::AdapterFile;
+use crate::chat::ChatTemplate;
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, GgufFile};
+use crate::model::ModelConfig;
+use crate::tokenizer::Tokenizer;
+
+/// A quantised base model: the mapped file, its checked hyper-parameters, its tokenizer and chat template.
+pub struct Base {
+    file: GgufFile,
+    config: ModelConfig,
+    tokenizer: OnceLock<Tokenizer>,
+    template: OnceLock<Option<ChatTemplate>>,
+}
+
+impl Base {
+    /// Opens and checks a base.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no GGUF, or has hyper-parameters that make no sense.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = GgufFile::open(path.as_ref())?;
+        let config = ModelConfig::from_gguf(&file.gguf)?;
+        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new() })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// Metadata and tensor list.
+    pub fn gguf(&self) -> &Gguf {
+        &self.file.gguf
+    }
+
+    /// Hyper-parameters.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The tokenizer, built at first use: token ids alone do not need it.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] or [`Error::Metadata`] if the file's tokenizer is missing, broken or of an unknown kind.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = Tokenizer::from_gguf(&self.file.gguf)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// The chat template, if the file has one.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if it does not parse.
+    pub fn template(&self) -> Result<Option<&ChatTemplate>> {
+        if let Some(template) = self.template.get() {
+            return Ok(template.as_ref());
+        }
+        let template = ChatTemplate::from_gguf(&self.file.gguf, self.tokenizer()?)?;
+        Ok(self.template.get_or_init(|| template).as_ref())
+    }
+
+    /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file once.
+    pub fn digest(&self) -> &str {
+        self.file.content_digest()
+    }
+
+    /// Checks that `adapter` was made for this base: architecture, shapes and, where the adapter says so, the digests
+    /// of base and tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::BaseMismatch`] naming what differs, or [`Error::Adapter`] for a tensor that does not fit.
+    pub fn check(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
+        let same = |what: &'static str, expected: Option<&str>, found: &str| match expected {
+            Some(expected) if expected != found => Err(Error::BaseMismatch {
+                path: path.into(),
+                what,
+                expected: crate::gguf::printable(expected.as_bytes()),
+                found: found.to_owned(),
+            }),
+            _ => Ok(()),
+        };
+        same("architecture", Some(&adapter.architecture), self.config.architecture)?;
+        adapter.check_against(&self.file.gguf, path)?;
+        if let Some(expected) = adapter.text(crate::adapter::BASE_DIGEST) {
+            same("content digest", Some(expected), self.digest())?;
+        }
+        if let Some(expected) = adapter.text(crate::adapter::TOKENIZER_DIGEST) {
+            same("tokenizer digest", Some(expected), self.tokenizer()?.digest())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! A model on a device: stored buffers declared and provided, ready for plans.
+
+use crate::adapter::{Arena, Attach, Sites};
+use crate::backend::{Backend, Limits};
+use crate::base::Base;
+use crate::error::{Error, Result};
+use crate::model::{Inputs, ModelConfig, Weights, rope_table};
+use crate::ops::rope::Rope;
+use crate::plan::{Content, Entry, Pool, Storage, StorageId, Tensor, View};
+
+/// A base's weights on a device, and everything else that is stored there.
+pub struct Engine {
+    /// What runs the plans.
+    pub backend: Box<dyn Backend>,
+    /// Declarations of all stored buffers.
+    pub storage: Storage,
+    /// Hyper-parameters.
+    pub config: ModelConfig,
+    /// Where the weights are.
+    pub weights: Weights,
+}
+
+impl Engine {
+    /// Puts the weights of `base` on the device.
+    ///
+    /// # Errors
+    /// A tensor that does not fit the metadata, or a device that runs out of memory.
+    pub fn new(base: &Base, backend: Box<dyn Backend>) -> Result<Self> {
+        let mut storage = Storage::default();
+        let config = base.config().clone();
+        let limits: Limits = backend.info().limits;
+        let weights = Weights::declare(base.file(), &config, limits, &mut storage)?;
+        let mut engine = Self { backend, storage, config, weights };
+        for (id, entry) in engine.storage.entries() {
+            engine.backend.provide(id, entry)?;
+        }
+        Ok(engine)
+    }
+
+    /// Declares and provides a stored buffer.
+    ///
+    /// # Errors
+    /// Out of memory, or over a limit of the device.
+    pub fn add(&mut self, name: &str, pool: Pool, words: u64, content: Content) -> Result<StorageId> {
+        let limit = self.backend.info().limits.max_binding_bytes;
+        if words.saturating_mul(4) > limit {
+            return Err(Error::Limit { what: format!("{name} in bytes"), value: words.saturating_mul(4), limit });
+        }
+        let id = self.storage.add(Entry { name: name.to_owned(), pool, words, content });
+        self.backend.provide(id, self.storage.get(id))?;
+        Ok(id)
+    }
+
+    /// Puts `adapters` on the device and returns where they touch the model.
+    ///
+    /// # Errors
+    /// An adapter that does not fit the base, or out of memory.
+    pub fn attach(&mut self, base: &Base, adapters: &[Attach<'_>]) -> Result<Sites> {
+        let mut sites = Sites::default();
+        for attach in adapters {
+            base.check(attach.adapter, attach.path)?;
+            let arena = Arena::new(attach.adapter);
+            let content = Content::Words(arena.pack(attach.adapter));
+            let id = self.add("adapter", Pool::Adapter, arena.words(), content)?;
+            arena.attach(&mut sites, id, None, attach.scale, attach.adapter.alpha);
+        }
+        Ok(sites)
+    }
+}
+
+/// The input buffers of runs with up to `tokens` tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct InputBuffers {
+    /// Token ids.
+    pub tokens: StorageId,
+    /// Positions, for the rotation.
+    pub positions: StorageId,
+    /// First key that each token sees.
+    pub starts: StorageId,
+    /// Rows of the hidden state whose logits are wanted.
+    pub rows: StorageId,
+    table: StorageId,
+    table_words: u64,
+    rotary: usize,
+    style: u32,
+}
+
+impl InputBuffers {
+    /// Allocates the inputs for runs of up to `tokens` tokens at positions below `context`.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(engine: &mut Engine, tokens: usize, context: usize) -> Result<Self> {
+        let table = rope_table(&engine.config, context, engine.weights.rope_factors.as_deref());
+        let (rotary, style) = (engine.config.rotary, engine.config.rope_style);
+        let mut list = |name| engine.add(name, Pool::Inputs, tokens as u64, Content::Zeros);
+        let (tokens, positions, starts, rows) = (list("tokens")?, list("positions")?, list("starts")?, list("rows")?);
+        let table_words = table.len() as u64;
+        let content = Content::Words(bytemuck::cast_vec(table));
+        let table = engine.add("rope_table", Pool::Inputs, table_words, content)?;
+        Ok(Self { tokens, positions, starts, rows, table, table_words, rotary, style })
+    }
+
+    /// The inputs of a run of `tokens` tokens.
+    pub fn of(&self, tokens: usize) -> Inputs {
+        let rope = Rope {
+            positions: list(self.positions, tokens),
+            table: Tensor::stored(self.table, 0, 1, self.table_words as usize).view(),
+            rotary: self.rotary,
+            style: self.style,
+        };
+        Inputs { tokens: list(self.tokens, tokens), starts: list(self.starts, tokens), rope }
+    }
+}
+
+/// The first `len` words of a stored list.
+pub fn list(id: StorageId, len: usize) -> View {
+    Tensor::stored(id, 0, 1, len).view()
+}

@@ -1,0 +1,148 @@
+//! The loss of a base with adapters on held-out data; the same code that training runs, without gradients.
+
+use loam_shaders::Step;
+use loam_shaders::step::NONE;
+
+use crate::adapter::{Attach, Sites};
+use crate::backend::{Backend, ProgramId};
+use crate::base::Base;
+use crate::data::Batch;
+use crate::engine::{Engine, InputBuffers, list};
+use crate::error::{Error, Result};
+use crate::model::{Keys, forward};
+use crate::ops::cross_entropy::{LossInputs, loss};
+use crate::plan::{Content, Plan, Pool, Recorder, StorageId};
+
+/// Most rows of logits that exist at once.
+const LOSS_CHUNK: usize = 64;
+
+/// What runs of batches of `batch` rows with `context` tokens read and write.
+#[derive(Debug, Clone, Copy)]
+pub struct LossBuffers {
+    inputs: InputBuffers,
+    labels: StorageId,
+    losses: StorageId,
+    batch: usize,
+    context: usize,
+}
+
+impl LossBuffers {
+    /// Allocates the buffers.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(engine: &mut Engine, batch: usize, context: usize) -> Result<Self> {
+        let tokens = batch * context;
+        let inputs = InputBuffers::new(engine, tokens, context)?;
+        let labels = engine.add("labels", Pool::Inputs, tokens as u64, Content::Zeros)?;
+        let losses = engine.add("losses", Pool::Inputs, tokens as u64, Content::Zeros)?;
+        Ok(Self { inputs, labels, losses, batch, context })
+    }
+
+    /// Forward, loss and, with `gradient`, the reverse pass. No buffer of it has tokens x tokens or tokens x
+    /// vocabulary values: attention works in tiles, the loss in chunks of at most a quarter of the tokens.
+    pub fn plan(&self, engine: &Engine, sites: &Sites, gradient: bool) -> Plan {
+        let tokens = self.batch * self.context;
+        let mut r = Recorder::new();
+        let io = self.inputs.of(tokens);
+        let keys = Keys::Own { batch: self.batch };
+        let hidden = forward(&mut r, &engine.config, &engine.weights, sites, &io, keys);
+        let io = LossInputs {
+            rows: list(self.inputs.rows, tokens),
+            labels: list(self.labels, tokens),
+            losses: list(self.losses, tokens),
+            chunk: LOSS_CHUNK.min(tokens.div_ceil(4)),
+        };
+        if let Some(dhidden) = loss(&mut r, hidden, &engine.weights.output, io, gradient) {
+            r.reverse(hidden, dhidden);
+        }
+        let kind = if gradient { "train" } else { "evaluate" };
+        r.finish(format!("{kind} {}x{}", self.batch, self.context))
+    }
+
+    /// Runs one batch and returns the sum of its losses in nats.
+    ///
+    /// # Errors
+    /// A batch of another shape, or a device failure.
+    pub async fn run(&self, engine: &mut Engine, program: ProgramId, batch: &Batch, step: &Step) -> Result<f64> {
+        let tokens = self.batch * self.context;
+        for (id, list) in [
+            (self.inputs.tokens, &batch.tokens),
+            (self.inputs.positions, &batch.positions),
+            (self.inputs.starts, &batch.starts),
+        ] {
+            if list.len() != tokens {
+                let message = format!("a batch has {} tokens, the plan was made for {tokens}", list.len());
+                return Err(Error::Argument(message));
+            }
+            engine.backend.write(id, 0, list)?;
+        }
+        for (id, list) in [(self.inputs.rows, &batch.rows), (self.labels, &batch.labels)] {
+            let mut list = list.clone();
+            list.resize(tokens, NONE);
+            engine.backend.write(id, 0, &list)?;
+        }
+        engine.backend.run(program, &Step { trained: batch.trained as u32, ..*step })?;
+        let losses = engine.backend.read(self.losses, 0, batch.trained as u64).await?;
+        // Summed in the order of the rows: the same bits every time.
+        Ok(losses.iter().map(|&bits| f64::from(f32::from_bits(bits))).sum())
+    }
+
+    /// Mean loss in nats over all trained tokens of `batches` and their number; `program` is [`Self::plan`] without
+    /// gradient.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and if no token is trained.
+    pub async fn mean(&self, engine: &mut Engine, program: ProgramId, batches: &[Batch]) -> Result<(f64, usize)> {
+        let (mut sum, mut trained) = (0.0, 0);
+        for batch in batches.iter().filter(|b| b.trained > 0) {
+            sum += self.run(engine, program, batch, &Step::default()).await?;
+            trained += batch.trained;
+        }
+        if trained == 0 {
+            return Err(Error::Argument("the evaluation data has no token with a loss".into()));
+        }
+        Ok((sum / trained as f64, trained))
+    }
+}
+
+/// A base with adapters on a device, ready to measure losses.
+pub struct Evaluator {
+    engine: Engine,
+    buffers: LossBuffers,
+    program: ProgramId,
+}
+
+impl Evaluator {
+    /// Puts `base` and `adapters` on `backend` for batches of `batch` rows with `context` tokens.
+    ///
+    /// # Errors
+    /// An adapter that does not fit the base, or a device without enough memory.
+    pub fn new(
+        base: &Base,
+        backend: Box<dyn Backend>,
+        adapters: &[Attach<'_>],
+        batch: usize,
+        context: usize,
+    ) -> Result<Self> {
+        let mut engine = Engine::new(base, backend)?;
+        let sites = engine.attach(base, adapters)?;
+        let buffers = LossBuffers::new(&mut engine, batch, context)?;
+        let plan = buffers.plan(&engine, &sites, false);
+        let program = engine.backend.compile(&plan)?;
+        Ok(Self { engine, buffers, program })
+    }
+
+    /// The engine, for reports on device and memory.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Mean loss in nats over all trained tokens of `batches`, and their number.
+    ///
+    /// # Errors
+    /// Batches of another shape or without a trained token, or a device failure.
+    pub async fn loss(&mut self, batches: &[Batch]) -> Result<(f64, usize)> {
+        self.buffers.mean(&mut self.engine, self.program, batches).await
+    }
+}

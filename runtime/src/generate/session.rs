@@ -1,0 +1,228 @@
+//! A session: a base on a device with a KV cache, fed with tokens and asked for logits or text.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use loam_shaders::Step;
+
+use super::sampler::{Sampler, SamplerOptions};
+use crate::adapter::{Attach, Sites};
+use crate::backend::{Backend, ProgramId};
+use crate::base::Base;
+use crate::engine::{Engine, InputBuffers, list};
+use crate::error::{Error, Result};
+use crate::model::{Cache, Keys, forward, logits};
+use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
+
+/// Tokens per run, smallest first: a run is padded up to the next of these.
+const CHUNKS: [usize; 4] = [1, 8, 32, 128];
+
+/// Rows of logits per run when all of them are wanted.
+const LOGIT_ROWS: usize = 32;
+
+/// When a generation ends, and how tokens are chosen.
+#[derive(Debug, Clone)]
+pub struct GenerateOptions {
+    /// Most tokens to generate.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+}
+
+/// A base on a device with room for `context` tokens.
+pub struct Session {
+    engine: Engine,
+    sites: Sites,
+    cache: Cache,
+    inputs: InputBuffers,
+    logits: StorageId,
+    /// By (tokens, rows of logits).
+    programs: HashMap<(usize, usize), ProgramId>,
+    context: usize,
+    past: usize,
+}
+
+impl Session {
+    /// Puts `base` and `adapters` on `backend`, with a KV cache of `context` tokens (0: what the model was trained for).
+    ///
+    /// # Errors
+    /// An adapter that does not fit the base, or a device without enough memory.
+    pub fn new(base: &Base, backend: Box<dyn Backend>, context: usize, adapters: &[Attach<'_>]) -> Result<Self> {
+        let context = if context == 0 { base.config().context } else { context };
+        let mut engine = Engine::new(base, backend)?;
+        let sites = engine.attach(base, adapters)?;
+        let largest = CHUNKS[CHUNKS.len() - 1];
+        // Padding tokens of the last run may lie behind the context: their keys get room too, but are never seen.
+        let capacity = context + largest;
+        let cache = cache(&mut engine, capacity)?;
+        let inputs = InputBuffers::new(&mut engine, largest, capacity)?;
+        let words = (LOGIT_ROWS * engine.config.vocabulary) as u64;
+        let logits = engine.add("logits", Pool::Inputs, words, Content::Zeros)?;
+        Ok(Self { engine, sites, cache, inputs, logits, programs: HashMap::new(), context, past: 0 })
+    }
+
+    /// The engine, for reports on device and memory.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Tokens in the cache.
+    pub fn past(&self) -> usize {
+        self.past
+    }
+
+    /// Most tokens that the cache holds.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Keeps only the first `tokens` tokens of the cache.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.past = self.past.min(tokens);
+    }
+
+    /// Appends `tokens` and returns the logits [V] after the last one.
+    ///
+    /// # Errors
+    /// No tokens, a token outside the vocabulary, a full context, a device failure, or logits that are not finite.
+    pub async fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        if tokens.is_empty() {
+            return Err(Error::Argument("there are no tokens to run: the prompt is empty".into()));
+        }
+        self.check(tokens)?;
+        let mut rest = tokens;
+        loop {
+            let chunk = rest.len().min(CHUNKS[CHUNKS.len() - 1]);
+            let (now, later) = rest.split_at(chunk);
+            let last = later.is_empty();
+            self.run(now, if last { chunk - 1..chunk } else { 0..0 })?;
+            if last {
+                return self.read_logits(1).await;
+            }
+            rest = later;
+        }
+    }
+
+    /// Appends `tokens` and returns the logits after each of them, [T, V] row-major.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub async fn feed_all(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check(tokens)?;
+        let mut all = Vec::with_capacity(tokens.len() * self.engine.config.vocabulary);
+        for chunk in tokens.chunks(LOGIT_ROWS) {
+            self.run(chunk, 0..chunk.len())?;
+            all.extend(self.read_logits(chunk.len()).await?);
+        }
+        Ok(all)
+    }
+
+    /// Continues `prompt` token by token until `max_tokens`, an end token, a full context, or `on_token` says stop.
+    /// Returns the new tokens, without the end token.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub async fn generate(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        is_end: &dyn Fn(u32) -> bool,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Vec<u32>> {
+        let mut sampler = Sampler::new(options.sampler.clone())?;
+        let mut seen = prompt.to_vec();
+        let mut logits = self.feed(prompt).await?;
+        for left in (0..options.max_tokens).rev() {
+            let token = sampler.sample(&logits, &seen)?;
+            if is_end(token) {
+                break;
+            }
+            seen.push(token);
+            if on_token(token).is_break() || left == 0 || self.past == self.context {
+                break;
+            }
+            logits = self.feed(&[token]).await?;
+        }
+        Ok(seen.split_off(prompt.len()))
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.engine.config.vocabulary;
+        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
+            return Err(Error::Argument(format!("token {token} is outside the vocabulary of {vocabulary}")));
+        }
+        let wanted = (self.past + tokens.len()) as u64;
+        if wanted > self.context as u64 {
+            return Err(Error::Limit {
+                what: "tokens in the context".into(),
+                value: wanted,
+                limit: self.context as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs one chunk; logits of `rows` of it land in the logits buffer.
+    fn run(&mut self, tokens: &[u32], rows: std::ops::Range<usize>) -> Result<()> {
+        let size = CHUNKS.into_iter().find(|&c| c >= tokens.len()).unwrap_or(tokens.len());
+        let logit_rows = if rows.len() <= 1 { 1 } else { LOGIT_ROWS };
+        let program = self.program(size, logit_rows)?;
+        let mut padded = tokens.to_vec();
+        padded.resize(size, 0);
+        let positions: Vec<u32> = (0..size).map(|i| (self.past + i) as u32).collect();
+        let mut list: Vec<u32> = rows.map(|r| r as u32).collect();
+        list.resize(logit_rows, loam_shaders::step::NONE);
+        let backend = &mut self.engine.backend;
+        backend.write(self.inputs.tokens, 0, &padded)?;
+        backend.write(self.inputs.positions, 0, &positions)?;
+        backend.write(self.inputs.rows, 0, &list)?;
+        let step = Step { past: self.past as u32, ..Step::default() };
+        backend.run(program, &step)?;
+        self.past += tokens.len();
+        Ok(())
+    }
+
+    fn program(&mut self, tokens: usize, logit_rows: usize) -> Result<ProgramId> {
+        if let Some(&program) = self.programs.get(&(tokens, logit_rows)) {
+            return Ok(program);
+        }
+        let plan = self.plan(tokens, logit_rows);
+        let program = self.engine.backend.compile(&plan)?;
+        self.programs.insert((tokens, logit_rows), program);
+        Ok(program)
+    }
+
+    /// The plan of a run of `tokens` tokens with `logit_rows` rows of logits.
+    pub fn plan(&self, tokens: usize, logit_rows: usize) -> Plan {
+        let Engine { config, weights, .. } = &self.engine;
+        let mut r = Recorder::new();
+        let io = self.inputs.of(tokens);
+        let hidden = forward(&mut r, config, weights, &self.sites, &io, Keys::Cached(&self.cache));
+        let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);
+        logits(&mut r, hidden, list(self.inputs.rows, logit_rows), &weights.output, out);
+        r.finish(if tokens == 1 { "decode".to_owned() } else { format!("prefill {tokens}") })
+    }
+
+    async fn read_logits(&mut self, rows: usize) -> Result<Vec<f32>> {
+        let words = (rows * self.engine.config.vocabulary) as u64;
+        let values: Vec<f32> = bytemuck::cast_vec(self.engine.backend.read(self.logits, 0, words).await?);
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NonFinite("a logit".into()));
+        }
+        Ok(values)
+    }
+}
+
+fn cache(engine: &mut Engine, capacity: usize) -> Result<Cache> {
+    let width = engine.config.kv_width();
+    let mut layers = Vec::new();
+    for l in 0..engine.config.layers {
+        let mut buffer = |name: &str| -> Result<Tensor> {
+            let id =
+                engine.add(&format!("cache.{l}.{name}"), Pool::Cache, (capacity * width) as u64, Content::Zeros)?;
+            Ok(Tensor::stored(id, 0, capacity, width))
+        };
+        layers.push((buffer("k")?, buffer("v")?));
+    }
+    Ok(Cache { layers })
+}

@@ -1,0 +1,67 @@
+//! Causal attention over the keys of the same rows (training) or of the cache.
+
+use loam_shaders::attention::{self as kernels, Params};
+
+use crate::plan::{Recorder, Tensor, View};
+
+/// Shape of an attention.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Sequences in the batch.
+    pub batch: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+    /// Keys further back than this are not seen; 0 sees all.
+    pub window: usize,
+}
+
+/// softmax(q kᵀ / sqrt(head_dim)) v per head, causal (Vaswani et al. 2017), computed in tiles with a saved log-sum-exp
+/// (Dao et al. 2022): no T x T buffer exists, forward or backward.
+///
+/// q [batch * T, heads * head_dim]; k and v [batch * keys, kv_heads * head_dim]; `starts` u32[batch * T] is the first
+/// key that a query sees.
+pub fn attention(
+    r: &mut Recorder,
+    label: &str,
+    (q, k, v): (Tensor, Tensor, Tensor),
+    starts: View,
+    shape: Heads,
+) -> Tensor {
+    let out = r.temporary(q.rows, q.cols);
+    let stats = r.temporary(q.rows, shape.heads * 2);
+    let params = Params {
+        batch: shape.batch as u32,
+        queries: (q.rows / shape.batch) as u32,
+        keys: (k.rows / shape.batch) as u32,
+        heads: shape.heads as u32,
+        kv_heads: shape.kv_heads as u32,
+        head_dim: shape.head_dim as u32,
+        window: shape.window as u32,
+        scale: 1.0 / (shape.head_dim as f32).sqrt(),
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let (qv, kv, vv) = (q.view(), k.view(), v.view());
+    r.call(label, kernels::forward(params), &[qv, kv, vv, starts, out.view(), stats.view()]);
+    if [q, k, v].into_iter().any(|x| r.needs_gradient(x)) {
+        let label = label.to_owned();
+        r.backward(out, move |r, g| {
+            let Some(dout) = g.take(out) else { return };
+            let (dv, sv) = (dout.view(), stats.view());
+            r.call(&label, kernels::backward_prepare(params), &[dv, out.view(), sv]);
+            let dq = r.temporary(q.rows, q.cols);
+            r.call(&label, kernels::backward_q(params), &[qv, kv, vv, starts, dv, sv, dq.view()]);
+            let (dk, dval) = (r.temporary(k.rows, k.cols), r.temporary(v.rows, v.cols));
+            r.call(&label, kernels::backward_kv(params), &[qv, kv, vv, starts, dv, sv, dk.view(), dval.view()]);
+            for (x, dx) in [(q, dq), (k, dk), (v, dval)] {
+                if r.needs_gradient(x) {
+                    g.give(r, x, dx);
+                }
+            }
+        });
+    }
+    out
+}

@@ -1,0 +1,52 @@
+//! The training loss in chunks of rows: tokens x vocabulary logits never exist.
+
+use loam_shaders::cross_entropy::{self as kernels, Params};
+
+use super::{elementwise, matmul, rows};
+use crate::model::Weight;
+use crate::plan::{Recorder, Tensor, View};
+
+/// Where the loss reads and writes.
+#[derive(Debug, Clone, Copy)]
+pub struct LossInputs {
+    /// Rows of the hidden state that have a label, u32[T]; trained rows first, then [`loam_shaders::step::NONE`].
+    pub rows: View,
+    /// Their labels, u32[T].
+    pub labels: View,
+    /// Loss per entry of `rows` in nats, f32[T].
+    pub losses: View,
+    /// Rows per chunk.
+    pub chunk: usize,
+}
+
+/// Cross-entropy of `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns dL/dhidden scaled
+/// by `step.loss_scale`: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and Apple's fused
+/// losses), so the loss is both the end of the forward pass and the start of the reverse one.
+pub fn loss(r: &mut Recorder, hidden: Tensor, head: &Weight, io: LossInputs, gradient: bool) -> Option<Tensor> {
+    let dhidden = gradient.then(|| r.temporary(hidden.rows, hidden.cols));
+    if let Some(dhidden) = dhidden {
+        elementwise::fill(r, "loss", dhidden, 0.0);
+    }
+    for offset in (0..hidden.rows).step_by(io.chunk) {
+        let count = io.chunk.min(hidden.rows - offset);
+        r.only_above(offset as u32, |r| {
+            let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
+            let logits = r.temporary(count, head.rows);
+            matmul::forward(r, x, head, logits);
+            let params = Params {
+                rows: count as u32,
+                vocab: head.rows as u32,
+                offset: offset as u32,
+                gradient: gradient.into(),
+                ..bytemuck::Zeroable::zeroed()
+            };
+            r.call("loss", kernels::forward(params), &[io.labels, logits.view(), io.losses]);
+            if let Some(dhidden) = dhidden {
+                let dx = r.temporary(count, hidden.cols);
+                matmul::transposed(r, logits, head, dx, false);
+                rows::scatter(r, "loss", io.rows, offset, dx, dhidden);
+            }
+        });
+    }
+    dhidden
+}

@@ -1,0 +1,17 @@
+//! Ops: shape checks, recording and gradient rules, one file per op under the name of its kernels' folder.
+//!
+//! A function takes the [`crate::plan::Recorder`] and tensors, records the forward nodes and, where a gradient has to
+//! pass, puts a function on the tape that records the backward nodes.
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dense;
+pub mod elementwise;
+pub mod embed;
+pub mod glu;
+pub mod kv_cache;
+pub mod matmul;
+pub mod rmsnorm;
+pub mod rope;
+pub mod rows;

@@ -1,0 +1,142 @@
+//! Recording: a forward function is called once with a [`Recorder`] and leaves nodes and a tape behind.
+
+use loam_shaders::{Access, Call};
+
+use super::reverse::Gradients;
+use super::storage::{Storage, StorageId};
+use super::{Location, Node, Plan, View, memory};
+
+/// f32 values of shape [rows, cols], row-major, in a temporary or a stored buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tensor {
+    /// Where the words live.
+    pub location: Location,
+    /// First word in the buffer.
+    pub offset: u64,
+    /// Rows: tokens for activations, output features for weights.
+    pub rows: usize,
+    /// Columns: features.
+    pub cols: usize,
+}
+
+impl Tensor {
+    /// A whole stored buffer, or its words from `offset` on.
+    pub fn stored(id: StorageId, offset: u64, rows: usize, cols: usize) -> Self {
+        Self { location: Location::Stored(id), offset, rows, cols }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The words as a kernel binds them.
+    pub fn view(&self) -> View {
+        View { location: self.location, offset: self.offset, words: self.len() as u64 }
+    }
+}
+
+/// Adds the nodes that carry a gradient from an op's output to its inputs. Called in reverse order of recording.
+pub type GradFn = Box<dyn FnOnce(&mut Recorder, &mut Gradients)>;
+
+/// Collects nodes, temporaries and the tape of backward functions.
+#[derive(Default)]
+pub struct Recorder {
+    nodes: Vec<Node>,
+    /// Length of each temporary in words.
+    temporaries: Vec<u64>,
+    /// Whether a gradient must reach the temporary.
+    needs_gradient: Vec<bool>,
+    tape: Vec<GradFn>,
+    /// Nodes recorded from now on run only when the step trains more rows than this.
+    only_above: u32,
+}
+
+impl Recorder {
+    /// An empty recorder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new temporary of shape [rows, cols]. Its memory is assigned when the plan is finished.
+    pub fn temporary(&mut self, rows: usize, cols: usize) -> Tensor {
+        self.temporaries.push((rows * cols) as u64);
+        self.needs_gradient.push(false);
+        let location = Location::Slot(self.temporaries.len() as u32 - 1);
+        Tensor { location, offset: 0, rows, cols }
+    }
+
+    /// Records a kernel call over `operands`, one per storage binding.
+    pub fn call(&mut self, label: &str, call: Call, operands: &[View]) {
+        debug_assert_eq!(operands.len(), call.kernel.source.bindings.len(), "bindings of {}", call.kernel.name());
+        let only_above = self.only_above;
+        self.nodes.push(Node { call, operands: operands.to_vec(), label: label.to_owned(), only_above });
+    }
+
+    /// Records what `f` records as nodes that run only when the step trains more than `rows` rows: the loss chunks
+    /// behind the last trained row cost nothing.
+    pub fn only_above(&mut self, rows: u32, f: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.only_above, rows);
+        f(self);
+        self.only_above = before;
+    }
+
+    /// Whether a gradient must reach `x`. Stored tensors (weights, inputs) never need one through this path.
+    pub fn needs_gradient(&self, x: Tensor) -> bool {
+        match x.location {
+            Location::Slot(i) => self.needs_gradient[i as usize],
+            Location::Stored(_) => false,
+        }
+    }
+
+    /// Says that `y` depends on something trainable and how its gradient flows on.
+    pub fn backward(&mut self, y: Tensor, f: impl FnOnce(&mut Self, &mut Gradients) + 'static) {
+        if let Location::Slot(i) = y.location {
+            self.needs_gradient[i as usize] = true;
+        }
+        self.tape.push(Box::new(f));
+    }
+
+    /// The tape, for the reverse walk.
+    pub(super) fn take_tape(&mut self) -> Vec<GradFn> {
+        std::mem::take(&mut self.tape)
+    }
+
+    /// Assigns memory and returns the plan.
+    pub fn finish(self, name: impl Into<String>) -> Plan {
+        let mut plan = Plan { name: name.into(), nodes: self.nodes, slots: Vec::new() };
+        plan.slots = memory::assign(&mut plan.nodes, &self.temporaries);
+        debug_assert!(plan.conflict().is_none(), "a node binds one buffer twice: {:?}", plan.conflict());
+        plan
+    }
+}
+
+impl Plan {
+    /// The first node that writes a buffer which it also binds a second time, if there is one: wgpu tracks usage per
+    /// whole buffer and refuses it.
+    pub fn conflict(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| {
+            let bound = node.operands.iter().zip(node.call.kernel.source.bindings).enumerate();
+            bound.clone().any(|(i, (view, binding))| {
+                binding.access == Access::ReadWrite
+                    && bound.clone().any(|(j, (other, _))| i != j && other.location == view.location)
+            })
+        })
+    }
+
+    /// Checks that every view lies inside its buffer.
+    pub fn views_fit(&self, storage: &Storage) -> bool {
+        self.nodes.iter().flat_map(|node| &node.operands).all(|view| {
+            let words = match view.location {
+                Location::Slot(i) => self.slots[i as usize],
+                Location::Stored(id) => storage.get(id).words,
+            };
+            view.offset.checked_add(view.words).is_some_and(|end| end <= words)
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! The reverse walk: from the gradient of one tensor to the gradients of everything trainable before it.
+
+use std::collections::HashMap;
+
+use super::Location;
+use super::record::{Recorder, Tensor};
+use crate::ops::elementwise;
+
+/// The gradients known so far, by the tensor they belong to.
+///
+/// Two tensors may share one gradient buffer (both inputs of a sum have the sum's gradient). A buffer is copied only
+/// when one of its owners has to add to it while the other still needs the old value.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    of: HashMap<Location, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of `y`, kept for earlier nodes that also wrote to `y`.
+    pub fn get(&self, y: Tensor) -> Option<Tensor> {
+        self.of.get(&y.location).copied()
+    }
+
+    /// The gradient of `y`, for the node that first wrote `y`: nobody before it can ask again.
+    pub fn take(&mut self, y: Tensor) -> Option<Tensor> {
+        self.of.remove(&y.location)
+    }
+
+    /// Where to write a contribution to the gradient of `x`, and whether it must be added to what is there.
+    pub fn target(&mut self, r: &mut Recorder, x: Tensor) -> (Tensor, bool) {
+        match self.get(x) {
+            None => {
+                let gradient = r.temporary(x.rows, x.cols);
+                self.of.insert(x.location, gradient);
+                (gradient, false)
+            }
+            Some(_) => (self.exclusive(r, x), true),
+        }
+    }
+
+    /// The gradient of `x` in a buffer that no other tensor's gradient shares, so that it may be changed in place.
+    ///
+    /// # Panics
+    /// If `x` has no gradient yet: callers have just looked it up.
+    pub fn exclusive(&mut self, r: &mut Recorder, x: Tensor) -> Tensor {
+        let gradient = self.of[&x.location];
+        if self.of.values().filter(|g| g.location == gradient.location).count() == 1 {
+            return gradient;
+        }
+        let copy = elementwise::copy(r, gradient);
+        self.of.insert(x.location, copy);
+        copy
+    }
+
+    /// Contributes `gradient`, a finished tensor, to the gradient of `x`.
+    pub fn give(&mut self, r: &mut Recorder, x: Tensor, gradient: Tensor) {
+        if self.get(x).is_none() {
+            self.of.insert(x.location, gradient);
+            return;
+        }
+        let target = self.exclusive(r, x);
+        elementwise::accumulate(r, gradient, target);
+    }
+}
+
+impl Recorder {
+    /// Records all gradient nodes, starting from `gradient` as the gradient of `output`.
+    pub fn reverse(&mut self, output: Tensor, gradient: Tensor) {
+        let mut gradients = Gradients::default();
+        gradients.give(self, output, gradient);
+        for backward in self.take_tape().into_iter().rev() {
+            backward(self, &mut gradients);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a trained adapter says about itself: `loam.*` metadata that ties it to its base, data and result.
+
+use crate::adapter::{BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
+use crate::base::Base;
+use crate::error::Result;
+use crate::gguf::Value;
+
+use super::{Outcome, TrainOptions};
+
+/// The metadata of an adapter trained on `base` with `options`, from data with digest `data`.
+///
+/// # Errors
+/// If the base's tokenizer cannot be read.
+pub(super) fn describe(base: &Base, options: &TrainOptions, data: &str, outcome: &Outcome) -> Result<Vec<(String, Value)>> {
+    let mut all: Vec<(String, Value)> = Vec::new();
+    let mut set = |key: &str, value: Value| all.push((key.to_owned(), value));
+    set("general.name", Value::from("loam adapter"));
+    set("loam.version", Value::from(env!("CARGO_PKG_VERSION")));
+    set(BASE_DIGEST, Value::from(base.digest()));
+    if let Some(file_type) = base.gguf().opt_u32("general.file_type")? {
+        set("loam.base.file_type", Value::U32(file_type));
+    }
+    set(TOKENIZER_DIGEST, Value::from(base.tokenizer()?.digest()));
+    if let Some(template) = base.template()? {
+        set(TEMPLATE_DIGEST, Value::from(template.digest()));
+    }
+    set("loam.method", Value::from("lora"));
+    set("loam.lora.rank", Value::U32(options.lora.rank as u32));
+    set("loam.lora.targets", Value::from(options.lora.targets.to_string()));
+    set("loam.seed", Value::U64(options.seed));
+    set("loam.data.digest", Value::from(data));
+    set("loam.steps", Value::U64(outcome.steps));
+    set("loam.trained_tokens", Value::U64(outcome.trained_tokens));
+    set("loam.loss.first", Value::F64(outcome.loss_first));
+    set("loam.loss.last", Value::F64(outcome.loss_last));
+    for (key, loss) in [("before", outcome.eval_loss_before), ("after", outcome.eval_loss_after)] {
+        if let Some(loss) = loss {
+            set(&format!("loam.eval_loss.{key}"), Value::F64(loss));
+        }
+    }
+    Ok(all)
+}

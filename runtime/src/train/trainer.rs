@@ -1,0 +1,237 @@
+//! One optimizer step: micro-batches forward and backward, then clipping and AdamW, all on the device.
+
+use loam_shaders::Step;
+
+use super::TrainOptions;
+use crate::adapter::{AdapterFile, Arena, Sites};
+use crate::backend::{Backend, ProgramId};
+use crate::base::Base;
+use crate::data::Batch;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::evaluate::LossBuffers;
+use crate::ops::adamw::{self, Arenas};
+use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
+
+/// What one optimizer step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean loss over the trained tokens of the step, in nats.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f32,
+    /// Global gradient norm before clipping. Not finite: the step was skipped, nothing changed.
+    pub grad_norm: f32,
+    /// Tokens with a loss.
+    pub trained_tokens: usize,
+    /// Tokens in the batches, without padding.
+    pub tokens: usize,
+}
+
+/// The trained adapter's buffers.
+struct Buffers {
+    parameters: StorageId,
+    gradients: StorageId,
+    m: StorageId,
+    v: StorageId,
+    norm: StorageId,
+}
+
+/// A base on a device with an adapter in training.
+pub struct Trainer {
+    engine: Engine,
+    adapter: AdapterFile,
+    arena: Arena,
+    sites: Sites,
+    buffers: Buffers,
+    loss: LossBuffers,
+    options: TrainOptions,
+    train: ProgramId,
+    update: ProgramId,
+    evaluate: Option<ProgramId>,
+    step: u64,
+}
+
+impl Trainer {
+    /// Puts `base` and `adapter` on `backend` and compiles the plans for `options.batch` rows of `options.context`
+    /// tokens. Without an adapter a new one is started with `options.lora`.
+    ///
+    /// # Errors
+    /// Options that make no sense, an adapter without a target, or a device without enough memory.
+    pub fn new(
+        base: &Base,
+        backend: Box<dyn Backend>,
+        adapter: Option<AdapterFile>,
+        options: TrainOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        let mut engine = Engine::new(base, backend)?;
+        let adapter = match adapter {
+            Some(adapter) => adapter,
+            None => options.lora.start(&engine.config, &engine.weights)?,
+        };
+        let arena = Arena::new(&adapter);
+        let buffers = Buffers::new(&mut engine, &arena, &adapter)?;
+        let mut sites = Sites::default();
+        arena.attach(&mut sites, buffers.parameters, Some(buffers.gradients), 1.0, adapter.alpha);
+        let loss = LossBuffers::new(&mut engine, options.batch, options.context)?;
+        let train = engine.backend.compile(&loss.plan(&engine, &sites, true))?;
+        let update = engine.backend.compile(&update_plan(&buffers, &arena, &options))?;
+        Ok(Self { engine, adapter, arena, sites, buffers, loss, options, train, update, evaluate: None, step: 0 })
+    }
+
+    /// The engine, for reports on device and memory.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The options of the run.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// Number of trained values.
+    pub fn parameters(&self) -> usize {
+        self.adapter.tensors.iter().map(|(_, pair)| pair.a.len() + pair.b.len()).sum()
+    }
+
+    /// The training plan, for print-outs and checks.
+    pub fn plan(&self) -> Plan {
+        self.loss.plan(&self.engine, &self.sites, true)
+    }
+
+    /// Runs micro-batches forward and backward and adds up their gradients, each trained token of all of them with
+    /// the same weight. Returns the mean loss in nats.
+    ///
+    /// # Errors
+    /// Batches of another shape than the options say or without a trained token, or a device failure.
+    pub async fn accumulate(&mut self, batches: &[Batch]) -> Result<f64> {
+        let trained: usize = batches.iter().map(|b| b.trained).sum();
+        if trained == 0 {
+            return Err(Error::Argument("a step without a trained token: nothing to learn from".into()));
+        }
+        let mut sum = 0.0;
+        for (micro, batch) in batches.iter().enumerate() {
+            let step = Step {
+                seed: self.options.seed as u32,
+                step: self.step as u32 + 1,
+                micro: micro as u32,
+                loss_scale: 1.0 / trained as f32,
+                ..Step::default()
+            };
+            sum += self.loss.run(&mut self.engine, self.train, batch, &step).await?;
+        }
+        Ok(sum / trained as f64)
+    }
+
+    /// Clips the summed gradients, updates the adapter and zeroes the gradients. Returns the norm before clipping; if
+    /// it is not finite, the adapter is unchanged.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn update(&mut self, lr: f32) -> Result<f32> {
+        self.step += 1;
+        let correction = |beta: f32| (1.0 - f64::from(beta).powf(self.step as f64)) as f32;
+        let step = Step {
+            step: self.step as u32,
+            lr,
+            correction1: correction(self.options.adamw.beta1),
+            correction2: correction(self.options.adamw.beta2),
+            clip: self.options.clip,
+            ..Step::default()
+        };
+        self.engine.backend.run(self.update, &step)?;
+        let norm = self.engine.backend.read(self.buffers.norm, 0, 1).await?;
+        let norm = f32::from_bits(norm[0]);
+        if !norm.is_finite() {
+            // A skipped step does not count for the bias correction: the moments have not moved.
+            self.step -= 1;
+        }
+        Ok(norm)
+    }
+
+    /// One optimizer step over `batches`.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate`] and [`Self::update`].
+    pub async fn step(&mut self, batches: &[Batch], lr: f32) -> Result<StepReport> {
+        let loss = self.accumulate(batches).await?;
+        let grad_norm = self.update(lr).await?;
+        let trained_tokens = batches.iter().map(|b| b.trained).sum();
+        let tokens = batches.iter().map(|b| b.tokens_used).sum();
+        Ok(StepReport { loss, lr, grad_norm, trained_tokens, tokens })
+    }
+
+    /// Mean loss in nats over all trained tokens of `batches`, without touching the adapter.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate`].
+    pub async fn evaluate(&mut self, batches: &[Batch]) -> Result<f64> {
+        let program = match self.evaluate {
+            Some(program) => program,
+            None => {
+                let plan = self.loss.plan(&self.engine, &self.sites, false);
+                *self.evaluate.insert(self.engine.backend.compile(&plan)?)
+            }
+        };
+        Ok(self.loss.mean(&mut self.engine, program, batches).await?.0)
+    }
+
+    /// The adapter as it is now.
+    ///
+    /// # Errors
+    /// A device failure, or a value that is not finite.
+    pub async fn adapter(&mut self) -> Result<AdapterFile> {
+        let words = self.read(self.buffers.parameters).await?;
+        let tensors = self.arena.unpack(&words);
+        for (name, pair) in &tensors {
+            if pair.a.iter().chain(&pair.b).any(|v| !v.is_finite()) {
+                return Err(Error::NonFinite(format!("the adapter on {name}")));
+            }
+        }
+        Ok(AdapterFile { tensors, ..self.adapter.clone() })
+    }
+
+    /// The summed gradients of A and B by weight name, as they are before [`Self::update`].
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn gradients(&mut self) -> Result<AdapterFile> {
+        let words = self.read(self.buffers.gradients).await?;
+        let tensors = self.arena.unpack(&words);
+        Ok(AdapterFile { tensors, ..self.adapter.clone() })
+    }
+
+    async fn read(&mut self, id: StorageId) -> Result<Vec<u32>> {
+        self.engine.backend.read(id, 0, self.arena.words()).await
+    }
+}
+
+impl Buffers {
+    fn new(engine: &mut Engine, arena: &Arena, adapter: &AdapterFile) -> Result<Self> {
+        let words = arena.words();
+        let parameters = Content::Words(arena.pack(adapter));
+        Ok(Self {
+            parameters: engine.add("adapter", Pool::Adapter, words, parameters)?,
+            gradients: engine.add("gradients", Pool::Adapter, words, Content::Zeros)?,
+            m: engine.add("adamw.m", Pool::Optimizer, words, Content::Zeros)?,
+            v: engine.add("adamw.v", Pool::Optimizer, words, Content::Zeros)?,
+            norm: engine.add("gradient_norm", Pool::Inputs, 1, Content::Zeros)?,
+        })
+    }
+}
+
+fn update_plan(buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {
+    let mut r = Recorder::new();
+    let words = arena.words() as usize;
+    let of = |id| Tensor::stored(id, 0, 1, words);
+    let arenas = Arenas {
+        parameters: of(buffers.parameters),
+        gradients: of(buffers.gradients),
+        m: of(buffers.m),
+        v: of(buffers.v),
+        norm: Tensor::stored(buffers.norm, 0, 1, 1),
+    };
+    adamw::update(&mut r, arenas, options.adamw);
+    r.finish("update")
+}

@@ -1,0 +1,152 @@
+//! A back end on the GPU that is present, and two small kernels that need no op.
+
+use loam::backend::wgpu::{Checks, WgpuBackend, adapters};
+use loam::backend::{Backend, ProgramId};
+use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
+use loam_shaders::{Access, Bind, Binding, Call, Kernel, Source, Step};
+
+/// The GPU back end, or `None` after a line on standard error.
+pub fn gpu() -> Option<WgpuBackend> {
+    gpu_with(Checks::On)
+}
+
+/// As [`gpu`], with or without checks in shaders.
+pub fn gpu_with(checks: Checks) -> Option<WgpuBackend> {
+    let Some(adapter) = pollster::block_on(adapters()).into_iter().next() else {
+        loam_tests::skipped("no adapter");
+        return None;
+    };
+    Some(pollster::block_on(WgpuBackend::open(adapter, checks)).expect("the adapter opens"))
+}
+
+pub const A: StorageId = StorageId(0);
+pub const B: StorageId = StorageId(1);
+pub const OUT: StorageId = StorageId(2);
+
+/// A buffer with these values.
+pub fn values(values: &[f32]) -> Entry {
+    let words: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+    Entry { name: "values".into(), pool: Pool::Inputs, words: words.len() as u64, content: Content::Words(words) }
+}
+
+/// A buffer of zeros.
+pub fn zeros(words: u64) -> Entry {
+    Entry { name: "zeros".into(), pool: Pool::Cache, words, content: Content::Zeros }
+}
+
+/// All of a stored buffer.
+pub fn stored(id: StorageId, words: u64) -> View {
+    View { location: Location::Stored(id), offset: 0, words }
+}
+
+/// All of a slot.
+pub fn slot(index: u32, words: u64) -> View {
+    View { location: Location::Slot(index), offset: 0, words }
+}
+
+pub fn node(label: &str, call: Call, operands: &[View]) -> Node {
+    Node { call, operands: operands.to_vec(), label: label.into(), only_above: 0 }
+}
+
+pub fn plan(slots: &[u64], nodes: Vec<Node>) -> Plan {
+    Plan { name: "test".into(), nodes, slots: slots.to_vec() }
+}
+
+/// Reads values back.
+pub fn read(backend: &mut dyn Backend, id: StorageId, offset: u64, words: u64) -> Vec<f32> {
+    let words = pollster::block_on(backend.read(id, offset, words)).expect("read");
+    words.into_iter().map(f32::from_bits).collect()
+}
+
+/// Runs a program once with the default step.
+pub fn run(backend: &mut dyn Backend, program: ProgramId) {
+    backend.run(program, &Step::default()).expect("run");
+}
+
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Params {
+    len: u32,
+    factor: f32,
+    pad: [u32; 2],
+}
+
+macro_rules! wgsl {
+    ($bindings:literal, $body:literal) => {
+        concat!(
+            "struct Params { len: u32, factor: f32 }\n",
+            "struct Step { a: vec4<u32>, loss_scale: f32, lr: f32, b: vec2<u32>, c: vec4<u32> }\n",
+            "@group(1) @binding(0) var<uniform> params: Params;\n",
+            "@group(1) @binding(1) var<uniform> step: Step;\n",
+            $bindings,
+            "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n",
+            "    let i = id.x; if i < params.len {",
+            $body,
+            "} }"
+        )
+    };
+}
+
+const fn binding(name: &'static str, access: Access) -> Binding {
+    Binding { name, access }
+}
+
+static MIX_SOURCE: Source = Source {
+    name: "test_mix",
+    wgsl: wgsl!(
+        "@group(0) @binding(0) var<storage, read> a: array<f32>;
+         @group(0) @binding(1) var<storage, read> b: array<f32>;
+         @group(0) @binding(2) var<storage, read_write> out: array<f32>;",
+        "out[i] = a[i] + params.factor * b[i] + step.lr;"
+    ),
+    bindings: &[binding("a", Access::Read), binding("b", Access::Read), binding("out", Access::ReadWrite)],
+    workgroup: [64, 1, 1],
+    params_bytes: 16,
+};
+
+static ADD_SOURCE: Source = Source {
+    name: "test_add",
+    wgsl: wgsl!(
+        "@group(0) @binding(0) var<storage, read_write> out: array<f32>;",
+        "out[i] += params.factor + step.lr;"
+    ),
+    bindings: &[binding("out", Access::ReadWrite)],
+    workgroup: [64, 1, 1],
+    params_bytes: 16,
+};
+
+static BROKEN_SOURCE: Source = Source { wgsl: "fn main() { this is no shader }", name: "test_broken", ..ADD_SOURCE };
+
+static MIX: Kernel = Kernel::new(&MIX_SOURCE, mix_reference);
+static ADD: Kernel = Kernel::new(&ADD_SOURCE, add_reference);
+static BROKEN: Kernel = Kernel::new(&BROKEN_SOURCE, add_reference);
+
+/// `out = a + factor * b + step.lr`. Bindings: `a[len]`, `b[len]`, `out[len]`.
+pub fn mix(len: u32, factor: f32) -> Call {
+    Call::new(&MIX, &Params { len, factor, pad: [0; 2] }, [len.div_ceil(64), 1, 1])
+}
+
+/// `out += factor + step.lr`. Bindings: `out[len]`.
+pub fn add(len: u32, factor: f32) -> Call {
+    Call::new(&ADD, &Params { len, factor, pad: [0; 2] }, [len.div_ceil(64), 1, 1])
+}
+
+/// A kernel that no driver accepts.
+pub fn broken() -> Call {
+    Call::new(&BROKEN, &Params { len: 1, factor: 0.0, pad: [0; 2] }, [1, 1, 1])
+}
+
+fn mix_reference(step: &Step, params: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = loam_shaders::kernel::params(params);
+    let [a, b, out] = bound else { panic!("three bindings") };
+    let (a, b, out) = (a.f32(), b.f32(), out.f32_mut());
+    for i in 0..p.len as usize {
+        out[i] = a[i] + p.factor * b[i] + step.lr;
+    }
+}
+
+fn add_reference(step: &Step, params: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = loam_shaders::kernel::params(params);
+    let [out] = bound else { panic!("one binding") };
+    out.f32_mut()[..p.len as usize].iter_mut().for_each(|x| *x += p.factor + step.lr);
+}

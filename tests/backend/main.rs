@@ -1,0 +1,7 @@
+//! Both back ends behind the one trait: buffers, plans, errors, and that they compute the same.
+
+mod compare;
+mod faults;
+mod fixture;
+mod plans;
+mod storage;

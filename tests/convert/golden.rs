@@ -1,0 +1,159 @@
+//! Bytes and metadata are those of llama.cpp's converter and llama-quantize.
+
+use std::path::Path;
+
+use loam::gguf::GgufFile;
+use loam_convert::{Options, convert};
+use loam_shaders::Format;
+use loam_tests::{shared, skipped};
+use serde_json::Value;
+
+use super::folder::{micro, tiny, to};
+
+/// Content digests of both committed models in each format. Where the shared inputs are, the tests below compare tensor
+/// by tensor with llama-quantize; these hold the bytes in place everywhere.
+const DIGESTS: [(Format, &str, &str); 6] = [
+    (
+        Format::F32,
+        "4cae00d6cf9d52c215105295e28cf58fb3e9ccb7d8338ad6cbf59ee8b44ca15a",
+        "cba25624011ac43ca76dac3a4f5f80edfa287019023b85550cf3ab20d0239f46",
+    ),
+    (
+        Format::F16,
+        "5f02eacfb135158351cb9b0f489f3a26d998efc9ece4e571a173d08ecf10cce2",
+        "be4f9fb0dc14c942ff69563d7bad13f15b47e23971389661c9d6cda55c705433",
+    ),
+    (
+        Format::BF16,
+        "7362ef9b6e5db989072cadda46bf9e83c04406841a9cd390025a45841c22f2d6",
+        "7f58f761c4fe68dd3f43177a0a72ef0a3bcf1802b4137cc5490fb6da1cc1537c",
+    ),
+    (
+        Format::Q8_0,
+        "9e9c8f729929b965f0b7d660b9b6c361c768d35aa9fd5d8b7933497f38fc5326",
+        "9c28aa7a82a14307e8673b37a05065494efa62d5a278f70b7317cd8e22019893",
+    ),
+    (
+        Format::Q4_0,
+        "2079d7f99e2e4da9199d147fd6e98d68b53333840d9a3c697c52246ca2e222a8",
+        "fa25d29abdfafbc7983fd125800f67529f1031eff0c1e7cd21f5976b4d496aa1",
+    ),
+    (
+        Format::Q4_K,
+        "9e9c8f729929b965f0b7d660b9b6c361c768d35aa9fd5d8b7933497f38fc5326",
+        "bc8adb0a80b7697e25ce45a23524e4f2b61bf751d31f351a5c6c01561eb7d24a",
+    ),
+];
+
+fn converted(dir: &Path, format: Format) -> (GgufFile, tempfile::TempDir) {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("model.gguf");
+    to(format, dir, &path).unwrap();
+    (GgufFile::open(&path).unwrap(), out)
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_format_keeps_its_bytes() {
+    for (format, of_micro, of_tiny) in DIGESTS {
+        assert_eq!(converted(&micro(), format).0.content_digest(), of_micro, "loam-micro {}", format.name());
+        assert_eq!(converted(&tiny(), format).0.content_digest(), of_tiny, "loam-tiny {}", format.name());
+    }
+}
+
+/// `expected`: tensor name to a digest, or to a list of type and digest.
+fn compare(file: &GgufFile, expected: &Value, what: &str) {
+    let expected = expected.as_object().unwrap();
+    assert_eq!(file.gguf.tensors().len(), expected.len(), "{what}: number of tensors");
+    for tensor in file.gguf.tensors() {
+        let entry = &expected[&tensor.name];
+        let (ty, digest) = match entry.as_array() {
+            Some(pair) => (pair[0].as_str(), pair[1].as_str()),
+            None => (None, entry.as_str()),
+        };
+        assert!(ty.is_none_or(|ty| ty.eq_ignore_ascii_case(tensor.ty.name())), "{what}: type of {}", tensor.name);
+        assert_eq!(Some(file.tensor_digest(tensor).as_str()), digest, "{what}: bytes of {}", tensor.name);
+    }
+}
+
+#[test]
+fn tiny_has_the_bytes_of_llama_quantize() {
+    let Some(path) = shared("golden/quantize/loam-tiny.json") else { return };
+    let golden = json(&path);
+    for format in [Format::F16, Format::BF16, Format::Q8_0, Format::Q4_0, Format::Q4_K] {
+        let (file, _out) = converted(&tiny(), format);
+        compare(&file, &golden["types"][format.name()]["tensors"], format.name());
+    }
+}
+
+#[test]
+fn both_models_have_the_bytes_of_the_golden_bases() {
+    let cases = [
+        ("tiny-f32", tiny(), Format::F32),
+        ("tiny-Q4_0", tiny(), Format::Q4_0),
+        ("tiny-Q8_0", tiny(), Format::Q8_0),
+        ("tiny-Q4_K", tiny(), Format::Q4_K),
+        ("micro-f32", micro(), Format::F32),
+        ("micro-Q4_0", micro(), Format::Q4_0),
+        ("micro-Q8_0", micro(), Format::Q8_0),
+    ];
+    for (name, dir, format) in cases {
+        let Some(path) = shared(&format!("golden/{name}.json")) else { return };
+        compare(&converted(&dir, format).0, &json(&path)["tensor_sha256"], name);
+    }
+}
+
+/// Every key of llama.cpp's converter is there with its type and value; the one more is the rotary base, which theirs
+/// leaves out when it is the default.
+#[test]
+fn metadata_is_that_of_llama_cpp() {
+    for (name, dir, format) in [("loam-micro-f32", micro(), Format::F32), ("loam-tiny-Q4_0", tiny(), Format::Q4_0)] {
+        let Some(path) = shared(&format!("golden/{name}.gguf")) else { return };
+        let theirs = GgufFile::open(&path).unwrap();
+        let (ours, _out) = converted(&dir, format);
+        for (key, value) in theirs.gguf.metadata().iter() {
+            assert_eq!(ours.gguf.metadata().get(key), Some(value), "{name}: {key}");
+        }
+        let known = |key: &str| theirs.gguf.metadata().get(key).is_some();
+        let more: Vec<&str> = ours.gguf.metadata().iter().map(|(key, _)| key).filter(|key| !known(key)).collect();
+        assert_eq!(more, ["llama.rope.freq_base"], "{name}");
+    }
+}
+
+/// loam-tiny in Q4_0 has the size of llama-quantize's file, plus the one key more.
+#[test]
+fn tensors_are_where_llama_quantize_puts_them() {
+    let Some(path) = shared("golden/loam-tiny-Q4_0.gguf") else { return };
+    let theirs = GgufFile::open(&path).unwrap();
+    let (ours, _out) = converted(&tiny(), Format::Q4_0);
+    let places = |file: &GgufFile| -> Vec<(String, u64)> {
+        file.gguf.tensors().iter().map(|t| (t.name.clone(), t.offset - file.gguf.data_offset())).collect()
+    };
+    assert_eq!(places(&ours), places(&theirs));
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = |threads: usize| {
+        let path = dir.path().join(format!("{threads}.gguf"));
+        let options = Options { threads: Some(threads), ..Options::new(Format::Q4_K) };
+        convert(&tiny(), &path, &options, &mut |_| ()).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let one = bytes(1);
+    assert!(one == bytes(2) && one == bytes(5));
+}
+
+#[test]
+fn published_pre_tokenizers_are_recognised() {
+    let Some(path) = shared("tokenizers/hf/smollm2/tokenizer.json") else { return };
+    let tokenizer = loam_convert::source::Json::read(&path).unwrap();
+    assert_eq!(loam_convert::tokenizer::pre::name(&tokenizer, false).unwrap(), "smollm");
+    let Some(path) = shared("models/stories260K/hf") else { return skipped("no stories260K") };
+    let message = to(Format::F32, &path, Path::new("never.gguf")).unwrap_err().to_string();
+    assert!(message.contains("byte_fallback"), "{message}");
+}

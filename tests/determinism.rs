@@ -1,0 +1,47 @@
+//! The same run twice gives the same bytes, on each back end; on the CPU with any number of threads.
+
+use loam::backend::Backend;
+use loam::backend::cpu::CpuBackend;
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions, Trainer};
+use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
+
+/// Three accumulated steps; the adapter's values as bits.
+fn train(format: &str, backend: Box<dyn Backend>) -> Vec<u32> {
+    let base = Base::open(convert_asset("loam-micro", format)).expect("base");
+    let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 2, context: 17, ..TrainOptions::default() };
+    let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
+    for step in 0..3 {
+        let rows = some_rows(4, 17 * (step + 1), 4096);
+        let rows: Vec<_> = rows.iter().map(|row| row[row.len() - 17..].to_vec()).collect();
+        let batches = [full_batch(&rows[..2]), full_batch(&rows[2..])];
+        let report = pollster::block_on(trainer.step(&batches, 1e-3)).expect("step");
+        assert!(report.grad_norm.is_finite() && report.grad_norm > 0.0);
+    }
+    bits(&pollster::block_on(trainer.adapter()).expect("adapter"))
+}
+
+fn bits(adapter: &AdapterFile) -> Vec<u32> {
+    let values = adapter.tensors.iter().flat_map(|(_, pair)| pair.a.iter().chain(&pair.b));
+    values.map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn the_same_run_gives_the_same_bits() {
+    for format in ["q4_0", "q8_0"] {
+        let runs = || back_ends().into_iter().map(|(device, backend)| (device, train(format, backend)));
+        for ((device, first), (_, second)) in runs().zip(runs()) {
+            assert!(first.iter().any(|&b| b != 0));
+            assert_eq!(first, second, "{format} on {device}");
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_bits() {
+    let run = |threads| train("q4_0", Box::new(CpuBackend::new(Some(threads)).expect("cpu back end")));
+    let one = run(1);
+    for threads in [2, 3, 7] {
+        assert_eq!(one, run(threads), "{threads} threads");
+    }
+}

@@ -1,0 +1,223 @@
+//! Logits, adapter gradients, ten losses and the trained adapter against PyTorch, Transformers and PEFT, on both back
+//! ends. The expected values lie beside the repository (`LOAM_SHARED`); bases are converted here and their bytes
+//! compared with llama-quantize's first.
+
+use std::path::{Path, PathBuf};
+
+use loam::adapter::Attach;
+use loam::backend::Backend;
+use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam_tests::{back_ends, convert_asset, full_batch, relative, shared};
+use safetensors::SafeTensors;
+
+/// DESIGN: logits against Transformers on the same dequantised weights.
+const LOGITS: f64 = 1e-4;
+/// DESIGN: each adapter gradient against PEFT.
+const GRADIENT: f64 = 1e-3;
+/// DESIGN: ten training losses against PEFT, absolute.
+const LOSS: f64 = 1e-3;
+/// The adapter after ten AdamW steps. AdamW divides by the gradient's own size, so the smallest gradients' rounding
+/// errors reach the parameters whole.
+const FINAL: f64 = 5e-3;
+
+struct Case {
+    name: &'static str,
+    model: &'static str,
+    format: &'static str,
+}
+
+const MICRO: &[Case] = &[
+    Case { name: "micro-f32", model: "loam-micro", format: "f32" },
+    Case { name: "micro-Q8_0", model: "loam-micro", format: "q8_0" },
+    Case { name: "micro-Q4_0", model: "loam-micro", format: "q4_0" },
+];
+const TINY: &[Case] = &[
+    Case { name: "tiny-f32", model: "loam-tiny", format: "f32" },
+    Case { name: "tiny-Q8_0", model: "loam-tiny", format: "q8_0" },
+    Case { name: "tiny-Q4_0", model: "loam-tiny", format: "q4_0" },
+    Case { name: "tiny-Q4_K", model: "loam-tiny", format: "q4_k" },
+];
+
+/// A golden file and the base it belongs to.
+struct Golden {
+    label: String,
+    json: serde_json::Value,
+    tensors: Vec<u8>,
+    base: Base,
+}
+
+impl Golden {
+    fn open(case: &Case) -> Option<Self> {
+        let json = std::fs::read(shared(&format!("golden/{}.json", case.name))?).expect("golden json");
+        let tensors = std::fs::read(shared(&format!("golden/{}.safetensors", case.name))?).expect("golden tensors");
+        let base = Base::open(convert_asset(case.model, case.format)).expect("converted base");
+        let json = serde_json::from_slice(&json).expect("golden json");
+        Some(Self { label: case.name.into(), json, tensors, base })
+    }
+
+    fn values(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
+        let all = SafeTensors::deserialize(&self.tensors).expect("safetensors");
+        let tensor = all.tensor(name).unwrap_or_else(|_| panic!("{} has no {name}", self.label));
+        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        (tensor.shape().to_vec(), values.collect())
+    }
+
+    /// Token rows [B][T].
+    fn tokens(&self) -> Vec<Vec<u32>> {
+        let (shape, bits) = self.values("tokens");
+        bits.chunks(shape[1]).map(|row| row.iter().map(|b| b.to_bits()).collect()).collect()
+    }
+
+    /// The adapter under `prefix` (init, grad, final), taken in through PEFT's own file layout.
+    fn adapter(&self, prefix: &str) -> AdapterFile {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        self.write_peft(prefix, folder.path());
+        let out = folder.path().join("adapter.gguf");
+        loam_convert::peft::from_peft(folder.path(), self.base.file(), &out).expect("from_peft");
+        AdapterFile::read(&out).expect("adapter")
+    }
+
+    fn write_peft(&self, prefix: &str, folder: &Path) {
+        let all = SafeTensors::deserialize(&self.tensors).expect("safetensors");
+        let renamed: Vec<_> = all
+            .tensors()
+            .into_iter()
+            .filter_map(|(name, view)| {
+                let rest = name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned();
+                Some((format!("base_model.model.{rest}"), view))
+            })
+            .collect();
+        assert!(!renamed.is_empty(), "{}: no tensors under {prefix}", self.label);
+        let bytes = safetensors::serialize(renamed, None).expect("serialize");
+        std::fs::write(folder.join("adapter_model.safetensors"), bytes).expect("write");
+        let config = serde_json::json!({
+            "peft_type": "LORA", "r": self.json["rank"], "lora_alpha": self.json["alpha"],
+            "target_modules": self.json["targets"], "bias": "none", "fan_in_fan_out": false, "task_type": "CAUSAL_LM",
+        });
+        std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("write");
+    }
+
+    fn options(&self) -> TrainOptions {
+        let number = |key: &str| self.json["optimizer"][key].as_f64().expect("optimizer") as f32;
+        let beta = |i: usize| self.json["optimizer"]["betas"][i].as_f64().expect("betas") as f32;
+        let adamw = loam::ops::adamw::AdamW {
+            beta1: beta(0),
+            beta2: beta(1),
+            eps: number("eps"),
+            weight_decay: number("weight_decay"),
+        };
+        let size = |key: &str| self.json[key].as_u64().expect("size") as usize;
+        let lora = LoraOptions { rank: size("rank"), ..LoraOptions::default() };
+        let (batch, context) = (size("batch"), size("context"));
+        TrainOptions { lora, batch, context, lr: number("lr"), clip: 0.0, adamw, ..TrainOptions::default() }
+    }
+}
+
+fn each(cases: &[Case], check: impl Fn(&Golden, &str, Box<dyn Backend>)) {
+    for case in cases {
+        let Some(golden) = Golden::open(case) else { return };
+        for (device, backend) in back_ends() {
+            check(&golden, device, backend);
+        }
+    }
+}
+
+fn bytes_are_llama_quantizes(golden: &Golden) {
+    for (name, digest) in golden.json["tensor_sha256"].as_object().expect("digests") {
+        let info = golden.base.gguf().tensor(name).expect("tensor");
+        assert_eq!(golden.base.file().tensor_digest(info), digest.as_str().expect("digest"), "{} {name}", golden.label);
+    }
+}
+
+fn logits(golden: &Golden, device: &str, backend: Box<dyn Backend>, adapter: Option<&AdapterFile>) {
+    let path = PathBuf::from("golden");
+    let attach: Vec<_> = adapter.iter().map(|&adapter| Attach { adapter, path: &path, scale: 1.0 }).collect();
+    let rows = golden.tokens();
+    let mut session = Session::new(&golden.base, backend, rows[0].len(), &attach).expect("session");
+    let name = if adapter.is_some() { "adapter_logits" } else { "base_logits" };
+    let (shape, expected) = golden.values(name);
+    for (row, expected) in rows.iter().zip(expected.chunks(shape[1] * shape[2])) {
+        session.truncate(0);
+        let found = pollster::block_on(session.feed_all(row)).expect("logits");
+        let error = relative(&found, expected);
+        eprintln!("{} {name} on {device}: {error:.2e}", golden.label);
+        assert!(error <= LOGITS, "{} {name} on {device}: relative error {error:.2e}", golden.label);
+    }
+}
+
+fn training(golden: &Golden, device: &str, backend: Box<dyn Backend>) {
+    let options = golden.options();
+    let lr = options.lr;
+    let mut trainer = Trainer::new(&golden.base, backend, Some(golden.adapter("init")), options).expect("trainer");
+    let batch = [full_batch(&golden.tokens())];
+    let expected: Vec<f64> = golden.json["losses"].as_array().expect("losses").iter().filter_map(|v| v.as_f64()).collect();
+    let mut worst = 0.0_f64;
+    for (step, expected) in expected.iter().enumerate() {
+        let loss = pollster::block_on(trainer.accumulate(&batch)).expect("step");
+        worst = worst.max((loss - expected).abs());
+        assert!((loss - expected).abs() <= LOSS, "{} on {device}: loss {step} is {loss}, PEFT has {expected}", golden.label);
+        if step == 0 {
+            let found = pollster::block_on(trainer.gradients()).expect("gradients");
+            compare(golden, device, "gradient", &found, &golden.adapter("grad"), GRADIENT);
+        }
+        pollster::block_on(trainer.update(lr)).expect("update");
+    }
+    eprintln!("{} losses on {device}: {worst:.2e}", golden.label);
+    let found = pollster::block_on(trainer.adapter()).expect("adapter");
+    compare(golden, device, "final adapter", &found, &golden.adapter("final"), FINAL);
+}
+
+fn compare(golden: &Golden, device: &str, what: &str, found: &AdapterFile, expected: &AdapterFile, bound: f64) {
+    assert_eq!(found.tensors.len(), expected.tensors.len());
+    let mut worst = 0.0_f64;
+    for (name, expected) in &expected.tensors {
+        let (_, found) = found.tensors.iter().find(|(n, _)| n == name).expect("same tensors");
+        for (side, found, expected) in [("A", &found.a, &expected.a), ("B", &found.b, &expected.b)] {
+            let error = relative(found, expected);
+            worst = worst.max(error);
+            assert!(error <= bound, "{} {what} {name} {side} on {device}: relative error {error:.2e}", golden.label);
+            let lost = found.iter().zip(expected).filter(|(f, e)| **f == 0.0 && **e != 0.0).count();
+            assert_eq!(lost, 0, "{} {what} {name} {side} on {device}: zeros where PEFT has none", golden.label);
+        }
+    }
+    eprintln!("{} {what} on {device}: {worst:.2e}", golden.label);
+}
+
+#[test]
+fn bases_have_llama_quantizes_bytes() {
+    for case in MICRO.iter().chain(TINY) {
+        if let Some(golden) = Golden::open(case) {
+            bytes_are_llama_quantizes(&golden);
+        }
+    }
+}
+
+#[test]
+fn micro_logits() {
+    each(MICRO, |golden, device, backend| logits(golden, device, backend, None));
+}
+
+#[test]
+fn micro_logits_with_adapter() {
+    each(MICRO, |golden, device, backend| logits(golden, device, backend, Some(&golden.adapter("init"))));
+}
+
+#[test]
+fn micro_training() {
+    each(MICRO, training);
+}
+
+#[test]
+fn tiny_logits() {
+    each(TINY, |golden, device, backend| logits(golden, device, backend, None));
+}
+
+#[test]
+fn tiny_logits_with_adapter() {
+    each(TINY, |golden, device, backend| logits(golden, device, backend, Some(&golden.adapter("init"))));
+}
+
+#[test]
+fn tiny_training() {
+    each(TINY, training);
+}

@@ -1,0 +1,110 @@
+//! Plans as text against committed snapshots (`UPDATE_SNAPSHOTS=1` rewrites them), and what every plan must keep:
+//! slots do not clash, views fit, and no buffer grows with tokens x tokens or tokens x vocabulary.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use loam::backend::cpu::CpuBackend;
+use loam::plan::{Location, Plan};
+use loam::{Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam_shaders::Access;
+use loam_tests::convert_asset;
+
+fn cpu() -> Box<CpuBackend> {
+    Box::new(CpuBackend::new(Some(1)).expect("cpu back end"))
+}
+
+fn micro() -> Base {
+    Base::open(convert_asset("loam-micro", "q4_0")).expect("base")
+}
+
+fn trainer(base: &Base, batch: usize, context: usize) -> Trainer {
+    let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch, context, ..TrainOptions::default() };
+    Trainer::new(base, cpu(), None, options).expect("trainer")
+}
+
+fn snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans").join(name);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, text).expect("write snapshot");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let difference = expected.lines().zip(text.lines()).enumerate().find(|(_, (e, f))| e != f);
+    assert!(expected == text, "{name} differs from its snapshot, first at {difference:?}; UPDATE_SNAPSHOTS=1 accepts");
+}
+
+#[test]
+fn plans_print_as_their_snapshots() {
+    let base = micro();
+    let session = Session::new(&base, cpu(), 64, &[]).expect("session");
+    let storage = &session.engine().storage;
+    snapshot("micro-decode.txt", &session.plan(1, 1).print(storage));
+    snapshot("micro-prefill.txt", &session.plan(32, 1).print(storage));
+    let trainer = trainer(&base, 2, 16);
+    snapshot("micro-train.txt", &trainer.plan().print(&trainer.engine().storage));
+}
+
+/// Replays who wrote what: every read must see the last value written under the same name in a plan without sharing.
+fn slots_do_not_clash(plan: &Plan) {
+    let mut live: HashMap<u32, usize> = HashMap::new();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        for (view, binding) in node.operands.iter().zip(node.call.kernel.source.bindings) {
+            if let Location::Slot(slot) = view.location {
+                match binding.access {
+                    Access::Read => assert!(live.contains_key(&slot), "node {index} reads slot {slot} unwritten"),
+                    Access::ReadWrite => _ = live.insert(slot, index),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn plans_are_sound() {
+    let base = micro();
+    let session = Session::new(&base, cpu(), 64, &[]).expect("session");
+    let trainer = trainer(&base, 2, 48);
+    let plans = [
+        (session.plan(1, 1), &session.engine().storage),
+        (session.plan(32, 32), &session.engine().storage),
+        (trainer.plan(), &trainer.engine().storage),
+    ];
+    for (plan, storage) in &plans {
+        assert!(plan.conflict().is_none(), "{}: {:?}", plan.name, plan.conflict());
+        assert!(plan.views_fit(storage), "{}", plan.name);
+        slots_do_not_clash(plan);
+    }
+}
+
+#[test]
+fn training_has_no_buffer_of_tokens_squared_or_tokens_by_vocabulary() {
+    let base = Base::open(convert_asset("loam-tiny", "q4_0")).expect("base");
+    let (batch, context) = (1, 1024);
+    let trainer = trainer(&base, batch, context);
+    let plan = trainer.plan();
+    let tokens = (batch * context) as u64;
+    let bound = (tokens * tokens).min(tokens * base.config().vocabulary as u64);
+    let stored = trainer.engine().storage.entries().map(|(_, entry)| entry.words);
+    for words in plan.slots.iter().copied().chain(stored) {
+        // The vocabulary itself (4,096 x 256 weights) is as large as 1,024 tokens squared.
+        assert!(words < bound || words == trainer.engine().weights.token_embd.parts[0].words, "a buffer of {words} words");
+    }
+    // Attention and loss at work: twice the tokens take about twice the memory, not four times.
+    let half = self::trainer(&base, 1, 512).plan().slot_bytes();
+    let full = plan.slot_bytes();
+    assert!(full as f64 <= 2.2 * half as f64, "{full} bytes at {context} tokens, {half} at half of them");
+}
+
+#[test]
+fn adapters_on_a_late_layer_leave_early_layers_without_gradient() {
+    let base = micro();
+    let all = trainer(&base, 1, 8).plan().nodes.len();
+    let lora = LoraOptions { rank: 4, targets: "attn_q".parse().expect("targets"), ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let some = Trainer::new(&base, cpu(), None, options).expect("trainer").plan();
+    assert!(some.nodes.len() < all);
+    // The first layer's input needs no gradient: its norm has no backward node.
+    let backward = |label: &str| some.nodes.iter().any(|n| n.label == label && n.call.kernel.name() == "rmsnorm_backward");
+    assert!(!backward("blk.0.attn_norm") && backward("blk.1.attn_norm"));
+}
