@@ -34,9 +34,11 @@ pub struct Params {
 }
 
 /// Rows and columns per workgroup of `dense_tile`.
-const TILE: u32 = 16;
-/// Most elements of `c` for `dense_dot`, which reads each operand once per element.
-const DOT_ELEMENTS: u64 = 1024;
+const TILE: u32 = 32;
+/// Rows and columns per workgroup of `dense_dot`.
+const DOT_TILE: u32 = 4;
+/// Largest low rank: a smaller side of `c` up to this leaves too few tiles of `dense_tile` to fill a device.
+const DOT_SIDE: u32 = 64;
 /// Shortest contraction for `dense_dot`: two steps of its 64 lanes.
 const DOT_LENGTH: u32 = 128;
 
@@ -49,14 +51,14 @@ pub static KERNELS: &[&Kernel] = &[&DOT, &TILED];
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { m, n, k, a_row, a_col, b_row, b_col, accumulate, alpha })];
 
-/// `c[i, j] (+)= alpha * sum_k a[i * a_row + k * a_col] * b[k * b_row + j * b_col]`. `dense_dot` for few elements with
-/// a long sum (a low-rank product of one token), `dense_tile` otherwise.
+/// `c[i, j] (+)= alpha * sum_k a[i * a_row + k * a_col] * b[k * b_row + j * b_col]`. `dense_dot` where one side of `c`
+/// is a low rank and the contraction is long and contiguous in `a` (activations times A or B), `dense_tile` otherwise.
 ///
 /// Bindings: `a`, `b`, `c[m, n]`.
 pub fn product(params: Params) -> Call {
-    let elements = u64::from(params.m) * u64::from(params.n);
-    if elements <= DOT_ELEMENTS && params.k >= DOT_LENGTH {
-        return Call::new(&DOT, &params, fold(elements));
+    if params.m.min(params.n) <= DOT_SIDE && params.k >= DOT_LENGTH && params.a_col == 1 {
+        let (rows, columns) = (params.m.div_ceil(DOT_TILE), params.n.div_ceil(DOT_TILE));
+        return Call::new(&DOT, &params, fold(u64::from(rows) * u64::from(columns)));
     }
     let rows = params.m.div_ceil(TILE);
     let grid = [params.n.div_ceil(TILE), rows.min(MAX_GROUPS), rows.div_ceil(MAX_GROUPS)];

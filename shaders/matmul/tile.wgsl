@@ -1,9 +1,10 @@
 // y = x W^T for many tokens: tiles of 64 tokens x 64 rows, 32 columns at a time through workgroup memory.
 //
-// 256 threads; thread (tx, ty) computes tokens ty + 16 i and rows tx + 16 j, i and j in 0..4. A step takes four octets
-// of every row, in whatever columns they are: x is read in the same columns. Tiles hold vectors of four columns,
+// 128 threads; thread (tx, ty) computes tokens ty + 8 i, i in 0..8, and rows tx + 16 j, j in 0..4. A step takes four
+// octets of every row, in whatever columns they are: x is read in the same columns. Tiles hold vectors of four columns,
 // [8 vectors][64 rows], with the row index scrambled so that neither stores nor loads meet in a memory bank. The next
-// step's values are fetched into registers before the products of this one.
+// step's values are fetched into registers before the products of this one. Quarters of the tile without a token are
+// left out.
 #import "include/matmul.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -60,15 +61,18 @@ fn store4(token: u32, row: u32, sums: vec4<f32>) {
     store(token, row + 48u, sums.w);
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row0 = workgroup.x * 64u;
     let token0 = workgroup.y * 64u;
-    // What this thread brings: one octet of one row and of one token. Rows past the end repeat the last one.
+    let tokens = params.tokens - token0;
+    // What this thread brings: one octet of two rows and of two tokens. Rows past the end repeat the last one.
     let octet = thread % 4u;
     let line = thread / 4u;
-    let row = min(row0 + line, params.rows - 1u);
-    let token = token0 + line;
+    let first_row = min(row0 + line, params.rows - 1u);
+    let second_row = min(row0 + line + 32u, params.rows - 1u);
+    let first_token = token0 + line;
+    let second_token = token0 + line + 32u;
     let slot = octet * 128u + (line ^ (octet * 2u));
     let tx = thread % 16u;
     let ty = thread / 16u;
@@ -76,18 +80,31 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var sums1 = vec4<f32>();
     var sums2 = vec4<f32>();
     var sums3 = vec4<f32>();
+    var sums4 = vec4<f32>();
+    var sums5 = vec4<f32>();
+    var sums6 = vec4<f32>();
+    var sums7 = vec4<f32>();
     let octets = octets_of_row();
-    var w = load8(row, octet);
-    var a = input(token, octet);
+    var w_first = load8(first_row, octet);
+    var w_second = load8(second_row, octet);
+    var x_first = input(first_token, octet);
+    var x_second = input(second_token, octet);
     for (var start = 0u; start < octets; start += 4u) {
-        x_tile[slot] = a.low;
-        x_tile[slot + 64u] = a.high;
-        w_tile[slot] = w.low;
-        w_tile[slot + 64u] = w.high;
+        x_tile[slot] = x_first.low;
+        x_tile[slot + 32u] = x_second.low;
+        x_tile[slot + 64u] = x_first.high;
+        x_tile[slot + 96u] = x_second.high;
+        w_tile[slot] = w_first.low;
+        w_tile[slot + 32u] = w_second.low;
+        w_tile[slot + 64u] = w_first.high;
+        w_tile[slot + 96u] = w_second.high;
         workgroupBarrier();
         if start + 4u < octets {
-            w = load8(row, start + 4u + octet);
-            a = input(token, start + 4u + octet);
+            let next = start + 4u + octet;
+            w_first = load8(first_row, next);
+            w_second = load8(second_row, next);
+            x_first = input(first_token, next);
+            x_second = input(second_token, next);
         }
         for (var k = 0u; k < 8u; k++) {
             let wt = k * 64u + (tx ^ (k & 6u));
@@ -97,14 +114,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let w2 = w_tile[wt + 32u];
             let w3 = w_tile[wt + 48u];
             sums0 = add_products(sums0, x_tile[xt], w0, w1, w2, w3);
-            sums1 = add_products(sums1, x_tile[xt + 16u], w0, w1, w2, w3);
-            sums2 = add_products(sums2, x_tile[xt + 32u], w0, w1, w2, w3);
-            sums3 = add_products(sums3, x_tile[xt + 48u], w0, w1, w2, w3);
+            sums1 = add_products(sums1, x_tile[xt + 8u], w0, w1, w2, w3);
+            if tokens > 16u {
+                sums2 = add_products(sums2, x_tile[xt + 16u], w0, w1, w2, w3);
+                sums3 = add_products(sums3, x_tile[xt + 24u], w0, w1, w2, w3);
+            }
+            if tokens > 32u {
+                sums4 = add_products(sums4, x_tile[xt + 32u], w0, w1, w2, w3);
+                sums5 = add_products(sums5, x_tile[xt + 40u], w0, w1, w2, w3);
+                sums6 = add_products(sums6, x_tile[xt + 48u], w0, w1, w2, w3);
+                sums7 = add_products(sums7, x_tile[xt + 56u], w0, w1, w2, w3);
+            }
         }
         workgroupBarrier();
     }
-    store4(token0 + ty, row0 + tx, sums0);
-    store4(token0 + ty + 16u, row0 + tx, sums1);
-    store4(token0 + ty + 32u, row0 + tx, sums2);
-    store4(token0 + ty + 48u, row0 + tx, sums3);
+    let row = row0 + tx;
+    let token = token0 + ty;
+    store4(token, row, sums0);
+    store4(token + 8u, row, sums1);
+    store4(token + 16u, row, sums2);
+    store4(token + 24u, row, sums3);
+    store4(token + 32u, row, sums4);
+    store4(token + 40u, row, sums5);
+    store4(token + 48u, row, sums6);
+    store4(token + 56u, row, sums7);
 }

@@ -1,7 +1,8 @@
 // dx = dy W: tiles of 64 tokens x one slab of 64 columns, contracting 32 rows of the weight at a time.
 //
-// 256 threads; thread (tx, ty) computes tokens ty + 16 i, i in 0..4, and the tx-th vector of the slab's octets. A step
-// decodes each weight of 32 rows x 8 octets once, one octet per thread.
+// 128 threads; thread (tx, ty) computes tokens ty + 8 i, i in 0..8, and the tx-th vector of the slab's octets. A step
+// decodes each weight of 32 rows x 8 octets once, two octets per thread. Quarters of the tile without a token are left
+// out.
 #import "include/matmul.wgsl"
 
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
@@ -39,13 +40,15 @@ fn store(token: u32, column: u32, sum: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let octet0 = workgroup.x * 8u;
     let token0 = workgroup.y * 64u;
-    // What this thread brings: one octet of one row, and four rows' gradients of two tokens.
+    let tokens = params.tokens - token0;
+    // What this thread brings: one octet of two rows, and the gradients of four rows for four tokens.
     let octet = thread % 8u;
     let line = thread / 8u;
+    let token = token0 + line;
     let last = params.rows - 1u;
     let tx = thread % 16u;
     let ty = thread / 16u;
@@ -53,21 +56,35 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var sum1 = vec4<f32>();
     var sum2 = vec4<f32>();
     var sum3 = vec4<f32>();
+    var sum4 = vec4<f32>();
+    var sum5 = vec4<f32>();
+    var sum6 = vec4<f32>();
+    var sum7 = vec4<f32>();
     // Rows past the end repeat the last one; their gradients are zeros.
-    var w = load8(min(line, last), octet0 + octet);
-    var d0 = gradients(token0 + line, octet * 4u);
-    var d1 = gradients(token0 + line + 32u, octet * 4u);
+    var w_first = load8(min(line, last), octet0 + octet);
+    var w_second = load8(min(line + 16u, last), octet0 + octet);
+    var d0 = gradients(token, octet * 4u);
+    var d1 = gradients(token + 16u, octet * 4u);
+    var d2 = gradients(token + 32u, octet * 4u);
+    var d3 = gradients(token + 48u, octet * 4u);
     for (var start = 0u; start < params.rows; start += 32u) {
-        w_tile[thread * 2u] = w.low;
-        w_tile[thread * 2u + 1u] = w.high;
+        w_tile[thread * 2u] = w_first.low;
+        w_tile[thread * 2u + 1u] = w_first.high;
+        w_tile[thread * 2u + 256u] = w_second.low;
+        w_tile[thread * 2u + 257u] = w_second.high;
         dy_tile[thread] = d0;
-        dy_tile[thread + 256u] = d1;
+        dy_tile[thread + 128u] = d1;
+        dy_tile[thread + 256u] = d2;
+        dy_tile[thread + 384u] = d3;
         workgroupBarrier();
         let next = start + 32u;
         if next < params.rows {
-            w = load8(min(next + line, last), octet0 + octet);
-            d0 = gradients(token0 + line, next + octet * 4u);
-            d1 = gradients(token0 + line + 32u, next + octet * 4u);
+            w_first = load8(min(next + line, last), octet0 + octet);
+            w_second = load8(min(next + line + 16u, last), octet0 + octet);
+            d0 = gradients(token, next + octet * 4u);
+            d1 = gradients(token + 16u, next + octet * 4u);
+            d2 = gradients(token + 32u, next + octet * 4u);
+            d3 = gradients(token + 48u, next + octet * 4u);
         }
         for (var k = 0u; k < 8u; k++) {
             let wt = k * 64u + tx;
@@ -77,16 +94,29 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let w3 = w_tile[wt + 48u];
             let dt = ty * 8u + k;
             sum0 = add_products(sum0, dy_tile[dt], w0, w1, w2, w3);
-            sum1 = add_products(sum1, dy_tile[dt + 128u], w0, w1, w2, w3);
-            sum2 = add_products(sum2, dy_tile[dt + 256u], w0, w1, w2, w3);
-            sum3 = add_products(sum3, dy_tile[dt + 384u], w0, w1, w2, w3);
+            sum1 = add_products(sum1, dy_tile[dt + 64u], w0, w1, w2, w3);
+            if tokens > 16u {
+                sum2 = add_products(sum2, dy_tile[dt + 128u], w0, w1, w2, w3);
+                sum3 = add_products(sum3, dy_tile[dt + 192u], w0, w1, w2, w3);
+            }
+            if tokens > 32u {
+                sum4 = add_products(sum4, dy_tile[dt + 256u], w0, w1, w2, w3);
+                sum5 = add_products(sum5, dy_tile[dt + 320u], w0, w1, w2, w3);
+                sum6 = add_products(sum6, dy_tile[dt + 384u], w0, w1, w2, w3);
+                sum7 = add_products(sum7, dy_tile[dt + 448u], w0, w1, w2, w3);
+            }
         }
         workgroupBarrier();
     }
     let columns = octet_columns(octet0 + tx / 2u);
     let column = select(columns.x, columns.y, tx % 2u == 1u);
-    store(token0 + ty, column, sum0);
-    store(token0 + ty + 16u, column, sum1);
-    store(token0 + ty + 32u, column, sum2);
-    store(token0 + ty + 48u, column, sum3);
+    let out = token0 + ty;
+    store(out, column, sum0);
+    store(out + 8u, column, sum1);
+    store(out + 16u, column, sum2);
+    store(out + 24u, column, sum3);
+    store(out + 32u, column, sum4);
+    store(out + 40u, column, sum5);
+    store(out + 48u, column, sum6);
+    store(out + 56u, column, sum7);
 }
