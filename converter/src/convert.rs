@@ -91,7 +91,7 @@ pub struct Summary {
 }
 
 /// Converts the Hugging Face folder `dir` to the GGUF file `out`, which is replaced only when the new file is complete
-/// and verified. `progress` is called before each tensor and at the end.
+/// and verified. `progress` is called before each band of a tensor and at the end.
 ///
 /// Holds a band of one tensor in memory at a time; the weights stay in the mapped files.
 ///
@@ -180,9 +180,11 @@ fn write(
     let total_bytes = plan.tensors.iter().map(|t| t.bytes).sum();
     let (tensors, mut bytes) = (plan.tensors.len(), 0);
     for (index, (tensor, planned)) in model.tensors.iter().zip(&plan.tensors).enumerate() {
-        progress(Progress { tensor: &tensor.name, index, tensors, bytes, total_bytes });
-        encoder.encode(tensor, planned.choice.format, |band| Ok(writer.write(&tensor.name, band)?))?;
-        bytes += planned.bytes;
+        encoder.encode(tensor, planned.choice.format, |band| {
+            progress(Progress { tensor: &tensor.name, index, tensors, bytes, total_bytes });
+            bytes += band.len() as u64;
+            Ok(writer.write(&tensor.name, band)?)
+        })?;
     }
     // Flushes, so that the reader sees everything.
     let file = writer.finish()?;

@@ -108,7 +108,7 @@ impl Encoder<'_> {
             let out = &mut bytes[..row_bytes * band.min(rows.rows - start)];
             let encode = |values: &mut Vec<f32>, (i, out): (usize, &mut [u8])| {
                 rows.view.float.widen(rows.bytes(start + i), values);
-                if largest.is_some_and(|largest| values.iter().any(|x| !(x.abs() <= largest))) {
+                if largest.is_some_and(|largest| values.iter().any(|x| beyond(*x, largest))) {
                     return None;
                 }
                 format.encode_row(values, out);
@@ -138,11 +138,25 @@ impl Encoder<'_> {
     }
 }
 
+/// Whether `x` is NaN or larger in magnitude than `largest`.
+fn beyond(x: f32, largest: f32) -> bool {
+    x.is_nan() || x.abs() > largest
+}
+
 /// Says which value of a tensor cannot be encoded: the first in the order of the checkpoint, whatever thread met which.
 fn first_bad(view: &View<'_>, name: &str, format: Format) -> Error {
     let largest = limit(format);
-    let bad = view.to_f32().into_iter().enumerate().find(|(_, x)| !(x.abs() <= largest));
-    let (at, value) = bad.unwrap_or((0, f32::NAN));
+    let mut values = [0.0; 4096];
+    let mut found = (0, f32::NAN);
+    for (chunk, bytes) in view.bytes.chunks(values.len() * view.float.bytes()).enumerate() {
+        let length = bytes.len() / view.float.bytes();
+        view.float.widen(bytes, &mut values[..length]);
+        if let Some(at) = values[..length].iter().position(|x| beyond(*x, largest)) {
+            found = (chunk * values.len() + at, values[at]);
+            break;
+        }
+    }
+    let (at, value) = found;
     let problem = if value.is_finite() {
         format!("element {at} is {value}, too large for {} (limit {largest}); use another format", format.name())
     } else {

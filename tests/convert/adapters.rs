@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use loam::adapter::AdapterFile;
+use loam::adapter::{AdapterFile, BASE_DIGEST};
 use loam::gguf::GgufFile;
 use loam_convert::{Error, from_peft, to_peft};
 use loam_shaders::Format;
@@ -215,6 +215,22 @@ fn what_cannot_be_converted_is_named_and_the_previous_adapter_stays() {
     });
     refused(&["embedding"], &|_, t| moved(t, "base_model.model.model.embed_tokens.lora_embedding_A"));
     refused(&["lm_head.weight"], &|_, t| moved(t, "base_model.model.lm_head.weight"));
+}
+
+#[test]
+fn an_adapter_of_another_base_is_not_exported() {
+    let bench = Bench::new();
+    let mut adapter = bench.import(&config(), &tensors(|_, _| 4)).unwrap();
+    let out = bench.model.file("exported");
+    for (digest, fits) in [("0123", false), (bench.base.content_digest(), true)] {
+        adapter.metadata.retain(|(key, _)| key != BASE_DIGEST);
+        adapter.metadata.push((BASE_DIGEST.into(), digest.into()));
+        adapter.write(&bench.model.file("adapter.gguf")).unwrap();
+        let result = to_peft(&bench.model.file("adapter.gguf"), &bench.base, &out);
+        assert_eq!((result.is_ok(), out.exists()), (fits, fits));
+        let message = result.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(fits || (message.contains("0123") && message.contains(bench.base.content_digest())), "{message}");
+    }
 }
 
 #[test]

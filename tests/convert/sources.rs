@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use loam::gguf::{GgmlType, GgufFile};
+use loam_convert::{Options, Progress, convert};
 use loam_shaders::Format;
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -159,4 +160,18 @@ fn rows_that_do_not_fit_fall_back_and_are_reported() {
     assert_eq!(summary.bytes, std::fs::metadata(&out).unwrap().len());
     let plan = loam_convert::plan(folder.path(), &out, &loam_convert::Options::new(Format::Q4_K)).unwrap();
     assert_eq!(plan.summary(), summary);
+}
+
+#[test]
+fn progress_ends_at_the_total() {
+    let folder = Folder::random(512, 1536, 1);
+    let mut seen = Vec::new();
+    let mut note = |p: Progress<'_>| seen.push((p.index, p.tensors, p.bytes, p.total_bytes));
+    convert(folder.path(), &folder.file("out.gguf"), &Options::new(Format::F32), &mut note).unwrap();
+    assert!(seen.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].2 <= w[1].2), "{seen:?}");
+    assert!(seen.len() > 12, "the embedding is two bands: {seen:?}");
+    let (index, tensors, bytes, total) = seen[seen.len() - 1];
+    assert_eq!((index, bytes), (tensors, total));
+    let file = GgufFile::open(&folder.file("out.gguf")).unwrap();
+    assert_eq!(total, file.gguf.tensors().iter().map(|t| t.bytes).sum::<u64>());
 }

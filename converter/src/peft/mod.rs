@@ -10,7 +10,7 @@ mod write;
 
 use std::path::Path;
 
-use loam::adapter::AdapterFile;
+use loam::adapter::{AdapterFile, BASE_DIGEST};
 use loam::gguf::{Gguf, GgufFile};
 
 pub use config::PeftConfig;
@@ -24,7 +24,8 @@ const PREFIX: &str = "base_model.model.";
 const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 
 /// Converts the PEFT folder `dir`, trained on the model that `base` was made from, to the GGUF adapter `out`.
-/// A and B are stored in F32; plain configurations keep their bits.
+/// A and B are stored in F32; plain configurations keep their bits. The adapter is not bound to this base's digest: it was
+/// trained on the weights before quantisation, and fits every base made from them.
 ///
 /// # Errors
 /// Options that GGUF cannot express (DoRA, biases, embeddings, saved modules: named), tensors that do not fit the base,
@@ -39,11 +40,25 @@ pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile>
 /// Converts the GGUF adapter `adapter`, trained on `base`, to the PEFT folder `out_dir`, which is made if it is not there.
 ///
 /// # Errors
-/// The adapter is broken or does not fit the base; errors of the files.
+/// The adapter is broken, does not fit the base, or names another base's digest; errors of the files.
 pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
     let file = AdapterFile::read(adapter)?;
     file.check_against(&base.gguf, adapter)?;
+    check_digest(&file, adapter, base)?;
     write::write(&file, adapter, &Heads::of(&base.gguf)?, out_dir)
+}
+
+/// An adapter that says which base it was trained on is not exported with the names and row order of another.
+fn check_digest(adapter: &AdapterFile, path: &Path, base: &GgufFile) -> Result<()> {
+    match adapter.text(BASE_DIGEST) {
+        Some(expected) if expected != base.content_digest() => Err(Error::Runtime(loam::Error::BaseMismatch {
+            path: path.into(),
+            what: "content digest",
+            expected: loam::gguf::printable(expected.as_bytes()),
+            found: base.content_digest().to_owned(),
+        })),
+        _ => Ok(()),
+    }
 }
 
 /// What of the base decides names and row order.

@@ -260,7 +260,7 @@ fn check_pair(path: &Path, name: &str, pair: &Pair) -> Result<()> {
         return Err(adapter_error(path, problem));
     }
     for (half, values) in [("lora_a", &pair.a), ("lora_b", &pair.b)] {
-        match values.iter().find(|x| !(x.abs() <= MAX_VALUE)) {
+        match values.iter().find(|x| x.is_nan() || x.abs() > MAX_VALUE) {
             None => {}
             Some(x) if x.is_finite() => {
                 return Err(adapter_error(path, format!("tensor {shown}.{half}: holds {x}, the limit is {MAX_VALUE}")));
