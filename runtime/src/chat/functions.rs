@@ -110,7 +110,7 @@ fn strftime(format: &str, seconds: u64) -> String {
 
 /// Year, month and day of a day count from 1970-01-01 in the Gregorian calendar.
 fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     // 146,097 days are exactly 400 years: the loops below stay short for any clock.
     let mut year = 1970 + days / 146_097 * 400;
     days %= 146_097;

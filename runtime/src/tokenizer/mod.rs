@@ -37,6 +37,10 @@ const END_TOKENS: &[&str] = &[
     "<eos>",
 ];
 
+/// Longest piece in bytes: a run of letters, or of white space, that is merged as a whole. The merge takes up to about
+/// 150 bytes of memory for each of them. No language has such words.
+const PIECE_LIMIT: usize = 16 << 20;
+
 /// Turns text into token ids and back.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
@@ -153,7 +157,8 @@ impl Tokenizer {
     /// - `bos`: put BOS in front and EOS at the end, each if the model asks for it (`add_bos_token`, `add_eos_token`).
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when the vocabulary has no token for a byte of the text.
+    /// [`Error::Tokenizer`] when the vocabulary has no token for a byte of the text; [`Error::Limit`] for a run of more
+    /// than 16 MiB of characters of one kind.
     pub fn encode(&self, text: &str, special: bool, bos: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if bos && self.add_bos {
@@ -235,6 +240,10 @@ impl Tokenizer {
         let mut mapped = String::new();
         self.user_defined.cut(text, |stretch, id| {
             for piece in self.splitter.split(stretch) {
+                if piece.len() > PIECE_LIMIT {
+                    let what = "length in bytes of a run of one kind of characters".into();
+                    return Err(Error::Limit { what, value: piece.len() as u64, limit: PIECE_LIMIT as u64 });
+                }
                 mapped.clear();
                 for byte in piece.bytes() {
                     if !self.known_bytes[usize::from(byte)] {

@@ -165,7 +165,8 @@ fn hostile_vocabularies_are_errors() {
     let error = |v: Vocabulary| Tokenizer::new(v).unwrap_err().to_string();
     let good = byte_vocabulary(&[("ab", 1)], &["a b"]);
     assert_eq!(Tokenizer::new(good.clone()).unwrap().encode("ab", false, false).unwrap(), [256]);
-    let cases: [(&str, Box<dyn Fn(&mut Vocabulary)>); 13] = [
+    type Spoil = Box<dyn Fn(&mut Vocabulary)>;
+    let cases: [(&str, Spoil); 13] = [
         ("tokens is empty", Box::new(|v| v.tokens.clear())),
         ("types for", Box::new(|v| v.types.truncate(3))),
         ("unknown type 7", Box::new(|v| v.types[5] = 7)),
@@ -248,6 +249,15 @@ fn stream_gives_whole_characters() {
     let all: String =
         (tokenizer.encode(text, false, false).unwrap().into_iter()).filter_map(|id| stream.push(id)).collect();
     assert_eq!(all, text);
+}
+
+#[test]
+fn a_piece_over_the_limit_is_an_error() {
+    let tokenizer = Tokenizer::new(loam_tiny()).unwrap();
+    let words = "word ".repeat(PIECE_LIMIT / 4);
+    assert!(tokenizer.encode(&words, false, false).is_ok(), "long texts are fine, long words are not");
+    let error = tokenizer.encode(&"A".repeat(PIECE_LIMIT + 1), false, false).unwrap_err();
+    assert!(matches!(error, Error::Limit { limit, .. } if limit == PIECE_LIMIT as u64), "{error}");
 }
 
 /// Ten megabytes of one character class are one piece. On a thread with a stack of 256 KiB.
