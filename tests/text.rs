@@ -1,4 +1,4 @@
-//! Text in and out: conformance of the tokenizer, chat templates and data files made to do harm, through the public API.
+//! Text in and out: conformance of the tokenizer, chat templates and data files made to do harm, by the public API.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Examples to batches of fixed shape, and batches to optimizer steps.
 //!
 //! Which rows a step trains on is a function of (options, step number) alone: training can resume at any step. Nothing
-//! is dropped: the last step of an epoch is smaller when the rows do not divide evenly, and the number of trained tokens
-//! of each step is exact, so every token weighs the same within a step whatever the micro-batches look like.
+//! is dropped: the last step of an epoch is smaller when the rows do not divide evenly. The number of trained tokens
+//! of a step is exact, so every token weighs the same within a step whatever the micro-batches look like.
 
 use super::{Example, permutation};
 use crate::{Error, Result};
@@ -115,7 +115,7 @@ pub struct OptimizerStep {
 pub struct Batches<'a> {
     examples: &'a [Example],
     options: BatchOptions,
-    /// Rows as indices of examples. With packing they are formed once, so that every epoch has the same number of steps.
+    /// Rows as indices of examples. With packing they are formed once, so that all epochs have the same number of steps.
     rows: Vec<Vec<usize>>,
 }
 

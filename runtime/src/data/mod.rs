@@ -276,7 +276,7 @@ impl Dataset {
         Ok(steps.concat())
     }
 
-    /// Takes about `fraction` of the lines out for evaluation, chosen by `seed`. Examples of one line stay together; in a
+    /// Takes about `fraction` of the lines out for evaluation, chosen by `seed`. Examples of a line stay together; in a
     /// data set of one line (a text file) single windows are taken. Both parts keep their order and get at least one.
     ///
     /// # Errors

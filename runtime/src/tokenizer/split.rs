@@ -1,8 +1,8 @@
 //! Pre-tokenizers: how text is cut into pieces before byte-pair merges, by `tokenizer.ggml.pre`.
 //!
-//! The patterns are those of the models' own tokenizers (the source that GGUF names stand for is the table in llama.cpp's
-//! `llama-vocab.cpp`). They run on a linear-time engine: a backtracking one overflows or gives up without a word on long
-//! runs of one character. The one construct that needs look-ahead, `\s+(?!\S)|\s+`, is a flag of the stage instead.
+//! The patterns are those of the models' own tokenizers (the names are those of the table in llama.cpp's
+//! `llama-vocab.cpp`). They run on a linear-time engine: a backtracking one overflows or gives up without a word on
+//! long runs of one character. The one construct that needs look-ahead, `\s+(?!\S)|\s+`, is a flag of the stage instead.
 
 use regex_automata::{Input, meta::Regex};
 
@@ -12,7 +12,7 @@ use crate::{Error, Result};
 struct Stage {
     /// A pattern without look-around.
     pattern: &'static str,
-    /// Whether `\s+(?!\S)|\s+` follows as the last alternatives: white space before a word leaves its last character to it.
+    /// Whether `\s+(?!\S)|\s+` follows as the last alternatives: white space before a word leaves it its last one.
     spaces: bool,
 }
 
@@ -119,7 +119,7 @@ fn split_piece<'t>(regex: &Regex, spaces: bool, piece: &'t str, out: &mut Vec<&'
     while let Some(found) = regex.find(Input::new(piece).range(at..)) {
         let (start, mut end) = (found.start(), found.end());
         if spaces && found.pattern().as_usize() == SPACES && end < piece.len() {
-            // `\s+(?!\S)`: the run ends before a word, so its last character goes with the word, unless it is the only one.
+            // `\s+(?!\S)`: the run ends before a word, so its last character goes with the word, if it has two.
             let last = piece[start..end].chars().next_back().map_or(0, char::len_utf8);
             if end - last > start {
                 end -= last;

@@ -196,7 +196,7 @@ impl Vocabulary {
         Ok(merges)
     }
 
-    /// SHA-256 over everything that decides the ids of a text: pre-tokenizer, tokens, types, merges, BOS and EOS policy.
+    /// SHA-256 over all that decides the ids of a text: pre-tokenizer, tokens, types, merges, BOS and EOS policy.
     pub(super) fn digest(&self, add_bos: bool, add_eos: bool) -> String {
         let mut hash = Sha256::new();
         let mut text = |part: &str| {
