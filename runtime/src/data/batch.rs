@@ -115,7 +115,7 @@ pub struct OptimizerStep {
 pub struct Batches<'a> {
     examples: &'a [Example],
     options: BatchOptions,
-    /// Rows as indices of examples. With packing they are formed once, so that all epochs have the same number of steps.
+    /// Rows as indices of examples. With packing they are formed once, so that all epochs have equally many steps.
     rows: Vec<Vec<usize>>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Conversations: for each assistant message the prompt is exactly what `chat` would send (all earlier messages
 //! rendered with the generation prompt), the answer is what the template writes after it, up to the end-of-turn token.
-//! Turns share an example as long as each prompt continues the tokens before it; a template that rewrites history (dropping earlier
+//! Turns share an example as
+//! long as each prompt continues the tokens before it; a template that rewrites history (dropping earlier
 //! thoughts, say) or a merge over a boundary starts a new example, so that no prompt differs from what is served.
 
 use crate::Result;

@@ -1,6 +1,6 @@
 //! One line of a .jsonl file.
 //!
-//! Policy: a key that is given twice is an error; unknown keys are ignored (data sets carry ids and the like), but a line
+//! Policy: a key that is given twice is an error; unknown keys are ignored (data sets carry ids), but a line
 //! needs exactly one of the known shapes. Unknown values are skipped without recursion, whatever their depth.
 
 use serde::Deserialize;

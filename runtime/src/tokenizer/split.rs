@@ -1,7 +1,7 @@
 //! Pre-tokenizers: how text is cut into pieces before byte-pair merges, by `tokenizer.ggml.pre`.
 //!
 //! The patterns are those of the models' own tokenizers (the names are those of the table in llama.cpp's
-//! `llama-vocab.cpp`). They run on a linear-time engine: a backtracking one overflows or gives up without a word on
+//! `llama-vocab.cpp`). They run on a linear-time engine: a backtracking one overflows or gives up on
 //! long runs of one character. The one construct that needs look-ahead, `\s+(?!\S)|\s+`, is a flag of the stage instead.
 
 use regex_automata::{Input, meta::Regex};
