@@ -2,6 +2,8 @@
 
 mod compare;
 mod faults;
+mod feed_forward;
 mod fixture;
 mod plans;
+mod selection;
 mod storage;
