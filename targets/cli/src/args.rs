@@ -1,0 +1,203 @@
+//! The arguments as typed. What they mean is decided by the verb that gets them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod run;
+mod train;
+mod values;
+
+pub use run::{BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, LogitsArgs, MetricArg, SamplingArgs};
+pub use train::{ObjectiveArg, ScheduleArg, TrainArgs};
+pub use values::AdapterSpec;
+
+/// Turns a server model into a small GGUF base, trains adapters on it and runs both.
+#[derive(Debug, Parser)]
+#[command(name = "loam", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs, one file each in `verbs/`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole main job on the embedded model: convert, evaluate, train, evaluate, generate
+    Demo(DemoArgs),
+    /// List the devices that loam can run on
+    Devices(DevicesArgs),
+    /// Convert a Hugging Face model folder to a GGUF base
+    Convert(ConvertArgs),
+    /// Show what a GGUF file holds: a base, an adapter, anything
+    Inspect(InspectArgs),
+    /// Print the token ids of a text
+    Tokenize(TokenizeArgs),
+    /// Write the logits of a token sequence as a .npy file
+    Logits(LogitsArgs),
+    /// Train an adapter on a base
+    Train(TrainArgs),
+    /// Measure loss and perplexity on a data file
+    Eval(EvalArgs),
+    /// Answer one prompt
+    Generate(GenerateArgs),
+    /// Talk to a model
+    Chat(ChatArgs),
+    /// Import, export or check an adapter
+    #[command(subcommand)]
+    Adapter(AdapterCommand),
+    /// Measure load time, prompt, generation and training speed
+    Bench(BenchArgs),
+}
+
+/// Which processor runs the model.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// auto, cpu, gpu, gpu:N or a part of a name in `loam devices` [default: $LOAM_DEVICE, else auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+impl DeviceArgs {
+    /// The flag, else `LOAM_DEVICE`, else `auto`.
+    pub fn name(&self) -> String {
+        let named = self.device.clone().or_else(|| std::env::var("LOAM_DEVICE").ok());
+        named.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| "auto".to_owned())
+    }
+}
+
+/// `--json`, of every verb that has results.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON on standard output, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loam devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// Weight formats that `loam convert` writes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FormatArg {
+    /// 32-bit floating point
+    F32,
+    /// 16-bit floating point
+    F16,
+    /// bfloat16
+    Bf16,
+    /// 8-bit blocks of 32
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 4-bit blocks of 32
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 4-bit super-blocks of 256
+    #[value(name = "q4_k")]
+    Q4K,
+}
+
+/// `loam convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
+    #[arg(value_name = "SRC")]
+    pub source: PathBuf,
+    /// The GGUF file to write
+    #[arg(short, long, value_name = "OUT.gguf")]
+    pub output: PathBuf,
+    /// Type of every weight whose shape allows it
+    #[arg(long, value_enum, default_value = "q4_0")]
+    pub format: FormatArg,
+    /// Threads that quantise [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Pre-tokenizer name (tokenizer.ggml.pre) where tokenizer.json does not tell
+    #[arg(long, value_name = "NAME")]
+    pub pre: Option<String>,
+    /// Convert weights that are NaN, infinite or too large for the format, instead of failing
+    #[arg(long)]
+    pub allow_nonfinite: bool,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// `loam inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Any .gguf file
+    pub file: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    pub tensors: bool,
+    /// Compute the content digest that adapters name their base by (reads the whole file)
+    #[arg(long)]
+    pub digest: bool,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// `loam tokenize`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["text", "file"]))]
+pub struct TokenizeArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// The text
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub text: Option<String>,
+    /// A UTF-8 text file
+    #[arg(long, value_name = "F")]
+    pub file: Option<PathBuf>,
+    /// Treat the spelling of special tokens as plain text
+    #[arg(long)]
+    pub no_special: bool,
+    /// Put no beginning-of-sequence token in front
+    #[arg(long)]
+    pub no_bos: bool,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// `loam adapter ..`.
+#[derive(Debug, Subcommand)]
+pub enum AdapterCommand {
+    /// Turn a PEFT LoRA folder into a GGUF adapter
+    FromPeft(ExchangeArgs),
+    /// Turn a GGUF adapter into a PEFT LoRA folder
+    ToPeft(ExchangeArgs),
+    /// Check that an adapter fits a base
+    Verify(VerifyArgs),
+}
+
+/// `loam adapter from-peft` and `to-peft`.
+#[derive(Debug, Args)]
+pub struct ExchangeArgs {
+    /// The adapter: a PEFT folder, or a .gguf file
+    pub source: PathBuf,
+    /// The GGUF base that the adapter belongs to
+    #[arg(long, value_name = "MODEL")]
+    pub base: PathBuf,
+    /// What to write: a .gguf file, or a folder
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// `loam adapter verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The GGUF adapter
+    pub adapter: PathBuf,
+    /// The GGUF base
+    #[arg(long, value_name = "MODEL")]
+    pub base: PathBuf,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}

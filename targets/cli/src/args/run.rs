@@ -1,0 +1,185 @@
+//! Arguments of the verbs that run a model.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{AdapterSpec, TokenList, above_zero, fraction, not_negative};
+use super::{DeviceArgs, JsonArgs, ObjectiveArg};
+
+/// `loam demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Training steps
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Keep base.gguf and adapter.gguf in this folder
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// `loam logits`.
+#[derive(Debug, Args)]
+pub struct LogitsArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "1,2,3")]
+    pub tokens: TokenList,
+    /// Adapter to apply, with an optional factor
+    #[arg(long, value_name = "A[:SCALE]")]
+    pub adapter: Vec<AdapterSpec>,
+    /// The file to write: float32 [tokens, vocabulary]
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// Numbers that `loam eval` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetricArg {
+    /// Mean cross entropy in nats per token
+    Loss,
+    /// exp(loss)
+    Perplexity,
+}
+
+/// `loam eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// Data, .jsonl or .txt
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Adapter to apply, with an optional factor; may be given several times
+    #[arg(long, value_name = "A[:SCALE]")]
+    pub adapter: Vec<AdapterSpec>,
+    /// Which tokens count [default: clm for .txt, else sft]
+    #[arg(long, value_enum)]
+    pub objective: Option<ObjectiveArg>,
+    /// Numbers to print, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "loss,perplexity")]
+    pub metric: Vec<MetricArg>,
+    /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub context: Option<u32>,
+    /// Wrong data lines to put up with
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip_bad: usize,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// 0 takes the most likely token; higher is more varied
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub temperature: f32,
+    /// Choose among the K most likely tokens; 0 is all
+    #[arg(long, default_value_t = 0)]
+    pub top_k: u32,
+    /// Choose among the most likely tokens that together have this probability
+    #[arg(long, default_value_t = 1.0, value_parser = fraction)]
+    pub top_p: f32,
+    /// Drop tokens under this fraction of the most likely one's probability
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub min_p: f32,
+    /// Divides the logits of tokens that were there; 1 is off
+    #[arg(long, default_value_t = 1.0, value_parser = above_zero)]
+    pub repeat_penalty: f32,
+    /// Seed of the choice
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Stop in front of this text; may be given several times
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+}
+
+impl SamplingArgs {
+    /// The most likely token each time, at most `max_tokens` of them.
+    pub fn greedy(max_tokens: u32) -> Self {
+        SamplingArgs {
+            max_tokens,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+        }
+    }
+}
+
+/// `loam generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// The question, or with --raw the text to go on from
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub prompt: String,
+    /// Adapter to apply, with an optional factor; may be given several times
+    #[arg(long, value_name = "A[:SCALE]")]
+    pub adapter: Vec<AdapterSpec>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Use the prompt as it is, without the chat template
+    #[arg(long)]
+    pub raw: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// `loam chat`.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// Adapter to apply, with an optional factor; may be given several times
+    #[arg(long, value_name = "A[:SCALE]")]
+    pub adapter: Vec<AdapterSpec>,
+    /// System message
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub system: Option<String>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `loam bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt: u32,
+    /// Tokens to generate
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub generate: u32,
+    /// Tokens of a training step
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..))]
+    pub train: u32,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}

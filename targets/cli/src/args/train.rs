@@ -1,0 +1,138 @@
+//! Arguments of `loam train`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use loam::Targets;
+use loam::data::Objective;
+
+use super::values::{above_zero, not_negative, split};
+use super::{DeviceArgs, JsonArgs};
+
+/// Training methods.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum MethodArg {
+    /// Low-rank adaptation
+    Lora,
+}
+
+/// What is learned from an example.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ObjectiveArg {
+    /// Supervised fine-tuning: loss on assistant turns and completions
+    Sft,
+    /// Causal language modelling: loss on every token
+    Clm,
+}
+
+impl From<ObjectiveArg> for Objective {
+    fn from(objective: ObjectiveArg) -> Self {
+        match objective {
+            ObjectiveArg::Sft => Objective::Sft,
+            ObjectiveArg::Clm => Objective::Clm,
+        }
+    }
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ScheduleArg {
+    /// Down to zero along half a cosine
+    Cosine,
+    /// Down to zero along a line
+    Linear,
+    /// Stays
+    Constant,
+}
+
+/// `loam train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// Training data, .jsonl or .txt
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// The adapter to write
+    #[arg(short, long, value_name = "ADAPTER.gguf")]
+    pub output: PathBuf,
+    /// Training method
+    #[arg(long, value_enum, default_value = "lora")]
+    pub method: MethodArg,
+    /// What is learned from an example
+    #[arg(long, value_enum, default_value = "sft")]
+    pub objective: ObjectiveArg,
+    /// Rank of the adapter
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rank: u32,
+    /// Scale of the adapter: its output counts alpha / rank
+    #[arg(long, default_value_t = 16.0, value_parser = above_zero)]
+    pub alpha: f32,
+    /// all-linear, or some of attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down
+    #[arg(long, default_value = "all-linear")]
+    pub targets: Targets,
+    /// Times that the data is seen [default: 3]
+    #[arg(long, conflicts_with = "steps", value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: Option<u32>,
+    /// Optimizer steps
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: Option<u32>,
+    /// Sequences in a micro-batch
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// Micro-batches in a step
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub accumulate: u32,
+    /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub context: Option<u32>,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 2e-4, value_parser = above_zero)]
+    pub lr: f32,
+    /// Learning rate after the warm-up
+    #[arg(long, value_enum, default_value = "cosine")]
+    pub schedule: ScheduleArg,
+    /// Steps of linear warm-up
+    #[arg(long, default_value_t = 0)]
+    pub warmup: u32,
+    /// Decoupled weight decay
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub weight_decay: f32,
+    /// Largest gradient norm; 0 turns clipping off
+    #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
+    pub clip: f32,
+    /// Seed of the adapter's start and of the order of the data
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Take the examples in the order of the files
+    #[arg(long)]
+    pub no_shuffle: bool,
+    /// Put several short examples into one sequence [default]
+    #[arg(long, overrides_with = "no_pack")]
+    pub pack: bool,
+    /// One example per sequence
+    #[arg(long, overrides_with = "pack")]
+    pub no_pack: bool,
+    /// Held-out data, evaluated before and after
+    #[arg(long, value_name = "FILE", conflicts_with = "eval_split")]
+    pub eval_data: Option<PathBuf>,
+    /// Fraction of the data that is held out
+    #[arg(long, value_name = "X", value_parser = split)]
+    pub eval_split: Option<f32>,
+    /// Evaluate every N steps too
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub eval_every: Option<u32>,
+    /// Start from this adapter
+    #[arg(long, value_name = "ADAPTER")]
+    pub init: Option<PathBuf>,
+    /// Wrong data lines to put up with
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip_bad: usize,
+    /// Write one JSON object per step to this file
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub log: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}

@@ -1,0 +1,45 @@
+//! Loading data files as the flags ask.
+
+use std::path::{Path, PathBuf};
+
+use loam::Base;
+use loam::data::{self, Batch, BatchOptions, Batches, DataOptions, Dataset, Objective};
+
+use crate::failure::{Failure, Result};
+use crate::output::{Output, escape};
+
+/// Loads `paths` in order as one data set; what a user should know about them becomes notes.
+pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Output) -> Result<Dataset> {
+    let (tokenizer, template) = (base.tokenizer()?, base.template()?);
+    let mut options = options.clone();
+    let mut all: Option<Dataset> = None;
+    for path in paths {
+        let part = data::load(path, tokenizer, template, &options)?;
+        for warning in part.notes.warnings() {
+            output.note(format!("note: {}: {}", escape(&path.to_string_lossy()), escape(&warning)));
+        }
+        // `--skip-bad N` allows N lines in all, not in each file.
+        options.skip_bad -= part.notes.skipped.min(options.skip_bad);
+        match &mut all {
+            Some(all) => all.append(part),
+            None => all = Some(part),
+        }
+    }
+    all.ok_or_else(|| Failure::Usage("no data file is given".into()))
+}
+
+/// What is learned from `path` if no flag says: everything of a text file, the answers of a .jsonl file.
+pub fn objective(path: &Path) -> Objective {
+    let text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
+    if text { Objective::Clm } else { Objective::Sft }
+}
+
+/// The data set once, in the order of its files, short examples packed together: for evaluation.
+pub fn batches(data: &Dataset, batch: usize, context: usize) -> Result<Vec<Batch>> {
+    let options = BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0 };
+    let mut all = Vec::new();
+    for step in Batches::new(&data.examples, options)?.epoch(0) {
+        all.extend(step?.micro);
+    }
+    Ok(all)
+}

@@ -1,0 +1,177 @@
+//! How a verb ends badly: what is printed on standard error, and the exit code.
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+
+use crate::output::escape;
+
+/// Result of a verb.
+pub type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// Why a verb did not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The request makes no sense as typed: exit code 2.
+    Usage(String),
+    /// The work failed: exit code 1.
+    Failed {
+        /// What went wrong, with its causes.
+        error: Box<dyn Error + Send + Sync>,
+        /// What to do about it, without a full stop.
+        hint: Option<String>,
+    },
+    /// Whoever read standard output has gone: nobody is left to tell.
+    Closed,
+}
+
+impl Failure {
+    /// A failure that has no error value behind it.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Failure::Failed { error: message.into().into(), hint: Some(hint.into()) }
+    }
+
+    /// The exit code of the process.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Failed { .. } => 1,
+            Failure::Closed => 0,
+        }
+    }
+
+    /// The lines for standard error: the cause chain, then one hint.
+    fn lines(&self) -> (Vec<String>, Option<&str>) {
+        match self {
+            Failure::Usage(message) => (vec![message.clone()], Some("run the verb with --help for its arguments")),
+            Failure::Failed { error, hint } => {
+                let mut chain = vec![error.to_string()];
+                let mut next = error.source();
+                while let Some(cause) = next {
+                    let text = cause.to_string();
+                    // Transparent wrappers repeat the message of what they wrap.
+                    if chain.last() != Some(&text) {
+                        chain.push(text);
+                    }
+                    next = cause.source();
+                }
+                (chain, hint.as_deref())
+            }
+            Failure::Closed => (Vec::new(), None),
+        }
+    }
+
+    /// Prints the failure on standard error. Text that came from files cannot reach the terminal raw.
+    pub fn print(&self) {
+        let mut stderr = std::io::stderr().lock();
+        let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let (red, cyan, reset) = if color { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+        let (chain, hint) = self.lines();
+        let mut text = String::new();
+        for (depth, message) in chain.iter().enumerate() {
+            let label = if depth == 0 { "error" } else { "  caused by" };
+            text += &format!("{red}{label}:{reset} {}\n", escape(message));
+        }
+        if let Some(hint) = hint {
+            text += &format!("{cyan}hint:{reset} {}\n", escape(hint));
+        }
+        // Standard error is the last place to report to: if it is closed, the exit code has to do.
+        let _ = stderr.write_all(text.as_bytes());
+    }
+}
+
+impl From<loam::Error> for Failure {
+    fn from(error: loam::Error) -> Self {
+        match error {
+            loam::Error::Argument(message) => Failure::Usage(message),
+            error => Failure::Failed { hint: runtime_hint(&error), error: Box::new(error) },
+        }
+    }
+}
+
+impl From<loam_convert::Error> for Failure {
+    fn from(error: loam_convert::Error) -> Self {
+        match error {
+            loam_convert::Error::Runtime(error) => error.into(),
+            loam_convert::Error::Argument(message) => Failure::Usage(message),
+            error => Failure::Failed { hint: converter_hint(&error), error: Box::new(error) },
+        }
+    }
+}
+
+/// What to do about an error of the converter. Most of its messages say it themselves.
+fn converter_hint(error: &loam_convert::Error) -> Option<String> {
+    use loam_convert::Error as E;
+    let hint = match error {
+        E::Io { source, .. } => return io_hint(source),
+        E::Json { .. } | E::Safetensors { .. } | E::Field { .. } => {
+            "the file is damaged or was edited; download it again"
+        }
+        E::Source { .. } => "give a folder with config.json, *.safetensors and tokenizer.json",
+        E::Verify { .. } => "the disk or the memory may be faulty; nothing was put in place",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about an error of the runtime.
+fn runtime_hint(error: &loam::Error) -> Option<String> {
+    use loam::Error as E;
+    use loam::error::GgufProblem as P;
+    let hint = match error {
+        E::Io { source, .. } => return io_hint(source),
+        E::Gguf { problem: P::BadMagic, .. } => {
+            "give a .gguf file; `loam convert FOLDER -o base.gguf` makes one from a Hugging Face model folder"
+        }
+        E::Gguf { .. } => "the file is damaged or lies about its contents; download or convert it again",
+        E::Metadata { .. } | E::Tensor { .. } | E::Tokenizer(_) | E::Template(_) => {
+            "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"
+        }
+        E::Data { .. } => {
+            "a line is {\"messages\":[{\"role\":..,\"content\":..},..]}, {\"prompt\":..,\"completion\":..} or \
+             {\"text\":..}; --skip-bad N allows N wrong lines"
+        }
+        E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
+        E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
+        E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
+        E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
+        E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
+        E::Limit { .. } => "use a smaller --batch or --context, or another device",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about a failed system call.
+fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind as K;
+    let hint = match error.kind() {
+        K::NotFound => "check the path; loam does not create missing folders",
+        K::PermissionDenied => "check who may read and write there",
+        K::StorageFull | K::QuotaExceeded => "free some space or write to another disk; nothing half-written is left",
+        K::IsADirectory => "give a file, not a folder",
+        K::NotADirectory => "give a folder, not a file",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_names_causes_once_and_ends_with_a_hint() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let failure = Failure::from(loam::Error::Io { action: "open", path: "x.gguf".into(), source });
+        let (chain, hint) = failure.lines();
+        assert_eq!(chain[0], "cannot open x.gguf");
+        assert_eq!(chain.len(), 2);
+        assert!(hint.is_some_and(|h| !h.ends_with('.')));
+        assert_eq!(failure.code(), 1);
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        assert_eq!(Failure::from(loam::Error::Argument("no such target".into())).code(), 2);
+    }
+}

@@ -1,0 +1,82 @@
+//! Opening what a verb needs: base, device, adapters, session, and prompts made of messages.
+
+use std::path::{Path, PathBuf};
+
+use loam::Base;
+use loam::adapter::{AdapterFile, Attach};
+use loam::backend::Backend;
+use loam::chat::Message;
+use loam::generate::Session;
+
+use crate::args::{AdapterSpec, DeviceArgs};
+use crate::failure::{Failure, Result};
+
+/// Opens the device that the flag or `LOAM_DEVICE` names.
+pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {
+    Ok(loam::backend::select::open(&args.name())?)
+}
+
+/// Adapters read from their files, with the factors they were asked for.
+pub struct Adapters(Vec<(AdapterFile, PathBuf, f32)>);
+
+impl Adapters {
+    /// Reads all of `specs`.
+    pub fn load(specs: &[AdapterSpec]) -> Result<Self> {
+        let load = |spec: &AdapterSpec| Ok((AdapterFile::read(&spec.path)?, spec.path.clone(), spec.scale));
+        Ok(Adapters(specs.iter().map(load).collect::<loam::Result<_>>()?))
+    }
+
+    /// As a session takes them.
+    pub fn attach(&self) -> Vec<Attach<'_>> {
+        self.0.iter().map(|(adapter, path, scale)| Attach { adapter, path, scale: *scale }).collect()
+    }
+}
+
+/// Opens a session with room for `context` tokens (0: what the model was trained for).
+pub fn session(base: &Base, device: &DeviceArgs, context: usize, adapters: &[AdapterSpec]) -> Result<Session> {
+    // Adapters first: a wrong one is found before the weights travel to the device.
+    let adapters = Adapters::load(adapters)?;
+    Ok(Session::new(base, self::device(device)?, context, &adapters.attach())?)
+}
+
+/// The token ids of a conversation that the model is to continue.
+pub fn prompt(base: &Base, messages: &[Message]) -> Result<Vec<u32>> {
+    let Some(template) = base.template()? else {
+        let message = format!("{} has no chat template", base.gguf().path().display());
+        return Err(Failure::new(message, "`loam generate --raw` continues a text without one"));
+    };
+    Ok(template.encode(base.tokenizer()?, messages, true)?)
+}
+
+/// Fails now if `path` could not be written after the work: no such folder, a folder itself, or one of the inputs.
+pub fn writable(path: &Path, inputs: &[&Path]) -> Result {
+    if let Ok(target) = path.canonicalize() {
+        if inputs.iter().any(|input| input.canonicalize().is_ok_and(|i| i == target)) {
+            return Err(Failure::Usage(format!("{} is an input; loam does not overwrite it", path.display())));
+        }
+        if target.is_dir() {
+            let message = format!("cannot write {}: it is a folder", path.display());
+            return Err(Failure::new(message, "give the name of a file in it"));
+        }
+        return Ok(());
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let message = format!("cannot write {}: there is no folder {}", path.display(), folder.display());
+    Err(Failure::new(message, "make the folder first"))
+}
+
+/// Tokens per sequence unless a flag says otherwise.
+const CONTEXT: usize = 512;
+
+/// The context that was asked for, if the model was made for it; without a wish 512 or the model's limit.
+pub fn context(base: &Base, asked: Option<u32>) -> Result<usize> {
+    let limit = base.config().context;
+    match asked.map(|tokens| tokens as usize) {
+        None => Ok(CONTEXT.min(limit)),
+        Some(tokens) if tokens <= limit => Ok(tokens),
+        Some(tokens) => Err(Failure::Usage(format!("--context is {tokens}, the model was made for {limit} tokens"))),
+    }
+}

@@ -1,0 +1,127 @@
+//! What goes to standard output (results) and standard error (progress, notes), for people or as JSON.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+use crate::failure::{Failure, Result};
+
+/// Where a verb reports to.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// With `json`, standard output carries JSON objects only, one a line.
+    pub fn new(json: bool) -> Self {
+        Output { json }
+    }
+
+    /// Whether results are JSON.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// A line for people on standard output; nothing with `--json`.
+    pub fn line(self, text: impl Display) -> Result {
+        if self.json { Ok(()) } else { write(&format!("{text}\n")) }
+    }
+
+    /// Text for people without a line end, shown at once: a streamed answer.
+    pub fn text(self, text: &str) -> Result {
+        if self.json { Ok(()) } else { write(text) }
+    }
+
+    /// An object for programs on standard output; nothing without `--json`.
+    pub fn object(self, value: &Value) -> Result {
+        if self.json { write(&format!("{value}\n")) } else { Ok(()) }
+    }
+
+    /// A note for people on standard error: what is being done. Nothing with `--json`.
+    pub fn note(self, text: impl Display) {
+        if !self.json {
+            // A closed standard error is no reason to stop working.
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// A progress bar on standard error, hidden with `--json` and where standard error is no terminal.
+    pub fn bar(self, length: u64, what: &'static str) -> ProgressBar {
+        let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        let template = "{prefix:>10} [{bar:30}] {pos}/{len} {elapsed}, {eta} left  {wide_msg}";
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what);
+        bar
+    }
+
+    /// A spinner on standard error for work whose length is not known.
+    pub fn spinner(self, what: &str) -> ProgressBar {
+        let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+}
+
+fn write(text: &str) -> Result {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Closed,
+        _ => Failure::Failed { error: format!("cannot write to standard output: {error}").into(), hint: None },
+    })
+}
+
+/// Text that came from a file or an error, made safe to show on one line.
+pub fn escape(text: &str) -> String {
+    loam::gguf::printable(text.as_bytes())
+}
+
+/// An answer of a model made safe to show: like [`escape`], but line ends, tabs and joined emoji stay.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        let direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let kept = matches!(c, '\n' | '\t') || !(c.is_control() || direction);
+        if kept { safe.push(c) } else { safe.extend(c.escape_default()) }
+    }
+    safe
+}
+
+/// A byte count for people.
+pub fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = count as f64;
+    let mut unit = "bytes";
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "bytes" { format!("{count} bytes") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_direction_characters_never_reach_the_terminal() {
+        assert_eq!(escape("a\x1b[31mb\n\u{202e}c"), "a\\u{1b}[31mb\\n\\u{202e}c");
+        assert_eq!(printable("a\n\tb\x07"), "a\n\tb\\u{7}");
+        assert_eq!(escape("naïve 日本"), "naïve 日本");
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(bytes(1023), "1023 bytes");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+    }
+}

@@ -1,0 +1,60 @@
+//! `loam adapter`: PEFT in, PEFT out, and whether an adapter fits a base.
+
+use loam::adapter::AdapterFile;
+use loam::{Base, gguf::GgufFile};
+use serde_json::json;
+
+use crate::args::{AdapterCommand, ExchangeArgs, VerifyArgs};
+use crate::failure::Result;
+use crate::model;
+use crate::output::{Output, escape};
+
+/// Runs the verb.
+pub fn run(command: &AdapterCommand) -> Result {
+    match command {
+        AdapterCommand::FromPeft(args) => from_peft(args),
+        AdapterCommand::ToPeft(args) => to_peft(args),
+        AdapterCommand::Verify(args) => verify(args),
+    }
+}
+
+fn from_peft(args: &ExchangeArgs) -> Result {
+    model::writable(&args.output, &[&args.base])?;
+    let base = GgufFile::open(&args.base)?;
+    let adapter = loam_convert::from_peft(&args.source, &base, &args.output)?;
+    report(args, &adapter)
+}
+
+fn to_peft(args: &ExchangeArgs) -> Result {
+    let base = Base::open(&args.base)?;
+    let adapter = AdapterFile::read(&args.source)?;
+    base.check(&adapter, &args.source)?;
+    loam_convert::to_peft(&args.source, base.file(), &args.output)?;
+    report(args, &adapter)
+}
+
+fn report(args: &ExchangeArgs, adapter: &AdapterFile) -> Result {
+    let output = Output::new(args.json.json);
+    let (sites, written) = (adapter.tensors.len(), args.output.to_string_lossy());
+    output.line(format!("{}: {sites} layers, alpha {}", escape(&written), adapter.alpha))?;
+    output.object(&json!({"event": "done", "output": written, "layers": sites, "alpha": adapter.alpha}))
+}
+
+fn verify(args: &VerifyArgs) -> Result {
+    let output = Output::new(args.json.json);
+    let base = Base::open(&args.base)?;
+    let adapter = AdapterFile::read(&args.adapter)?;
+    base.check(&adapter, &args.adapter)?;
+    let digest = base.digest();
+    // Adapters from elsewhere do not say which bytes they were trained on; only names and shapes can be checked then.
+    let known = adapter.text(loam::adapter::BASE_DIGEST).is_some();
+    let how = if known { "digests, names and shapes agree" } else { "names and shapes agree; it names no base digest" };
+    output.line(format!("{} fits {}: {how}", show(&args.adapter), show(&args.base)))?;
+    output.object(&json!({
+        "event": "done", "fits": true, "digest_checked": known, "base_digest": digest, "layers": adapter.tensors.len(),
+    }))
+}
+
+fn show(path: &std::path::Path) -> String {
+    escape(&path.to_string_lossy())
+}

@@ -1,0 +1,132 @@
+//! `loam bench`: how fast a base loads, reads a prompt, generates and trains on a device.
+
+use std::time::Instant;
+
+use loam::data::{Batch, Example};
+use loam::train::Trainer;
+use loam::{Base, TrainOptions};
+use serde_json::json;
+
+use crate::args::BenchArgs;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, bytes, escape};
+use crate::{memory, model};
+
+/// A measurement goes on for at least this long and this many runs.
+const SECONDS: f64 = 2.0;
+const RUNS: u32 = 3;
+
+/// Speeds in tokens per second.
+struct Speeds {
+    load_seconds: f64,
+    prefill: f64,
+    decode: f64,
+    train: f64,
+    peak_device_bytes: u64,
+}
+
+/// Runs the verb.
+pub fn run(args: &BenchArgs) -> Result {
+    let output = Output::new(args.json.json);
+    let spinner = output.spinner("measuring");
+    let (device, speeds) = pollster::block_on(measure(args))?;
+    spinner.finish_and_clear();
+    let peak = memory::peak_host_bytes();
+    output.line(format!("device   {}", escape(&device)))?;
+    output.line(format!("load     {:.3} s", speeds.load_seconds))?;
+    output.line(format!("prompt   {:.0} tokens per second ({} tokens)", speeds.prefill, args.prompt))?;
+    output.line(format!("decode   {:.1} tokens per second ({} tokens)", speeds.decode, args.generate))?;
+    output.line(format!("train    {:.0} tokens per second (1 x {} tokens)", speeds.train, args.train))?;
+    let host = peak.map_or("?".into(), bytes);
+    output.line(format!("memory   {} on the device, {host} of the process", bytes(speeds.peak_device_bytes)))?;
+    output.object(&json!({
+        "event": "done", "device": device, "load_seconds": speeds.load_seconds,
+        "prefill_tokens_per_second": speeds.prefill, "decode_tokens_per_second": speeds.decode,
+        "train_tokens_per_second": speeds.train, "peak_device_bytes": speeds.peak_device_bytes,
+        "peak_host_bytes": peak, "prompt": args.prompt, "generate": args.generate, "train": args.train,
+    }))
+}
+
+async fn measure(args: &BenchArgs) -> Result<(String, Speeds)> {
+    let (prompt, generate) = (args.prompt as usize, args.generate as usize);
+    let start = Instant::now();
+    let base = Base::open(&args.model)?;
+    let limit = base.config().context;
+    if prompt + generate > limit || args.train as usize > limit {
+        let message = format!("--prompt plus --generate, and --train, can be at most the model's {limit} tokens");
+        return Err(Failure::Usage(message));
+    }
+    let mut session = model::session(&base, &args.device, prompt + generate, &[])?;
+    let load_seconds = start.elapsed().as_secs_f64();
+    let device = session.engine().backend.info().name.clone();
+    let tokens = tokens(&base, prompt);
+    // The first runs compile plans; they are not counted.
+    session.feed(&tokens).await?;
+    session.feed(&tokens[..1]).await?;
+    let (mut prefill, mut decode) = (Speed::default(), Speed::default());
+    while prefill.wants_more() || decode.wants_more() {
+        session.truncate(0);
+        let start = Instant::now();
+        session.feed(&tokens).await?;
+        prefill.add(prompt, start);
+        let start = Instant::now();
+        for at in 0..generate {
+            session.feed(&tokens[at % prompt..][..1]).await?;
+        }
+        decode.add(generate, start);
+    }
+    let session_bytes = session.engine().backend.memory().peak_bytes;
+    drop(session);
+    let (train, train_bytes) = train(&base, args).await?;
+    let (prefill, decode) = (prefill.per_second(), decode.per_second());
+    let peak_device_bytes = session_bytes.max(train_bytes);
+    Ok((device, Speeds { load_seconds, prefill, decode, train, peak_device_bytes }))
+}
+
+/// Training speed with a LoRA on all linear layers, and the device memory it took.
+async fn train(base: &Base, args: &BenchArgs) -> Result<(f64, u64)> {
+    let context = args.train as usize;
+    let options = TrainOptions { batch: 1, context, ..TrainOptions::default() };
+    let lr = options.lr;
+    let mut trainer = Trainer::new(base, model::device(&args.device)?, None, options)?;
+    let example = Example { tokens: tokens(base, context), trained: vec![true; context], line: 0 };
+    let batches = [Batch::new(&[vec![&example]], 1, context)?];
+    trainer.step(&batches, lr).await?;
+    let mut speed = Speed::default();
+    while speed.wants_more() {
+        let start = Instant::now();
+        trainer.step(&batches, lr).await?;
+        speed.add(context, start);
+    }
+    Ok((speed.per_second(), trainer.engine().backend.memory().peak_bytes))
+}
+
+/// Token ids spread over the vocabulary, always the same ones.
+fn tokens(base: &Base, count: usize) -> Vec<u32> {
+    let vocabulary = base.config().vocabulary as u64;
+    (0..count as u64).map(|i| (i.wrapping_mul(2_654_435_761) % vocabulary) as u32).collect()
+}
+
+/// Tokens and seconds of repeated runs.
+#[derive(Default)]
+struct Speed {
+    tokens: usize,
+    seconds: f64,
+    runs: u32,
+}
+
+impl Speed {
+    fn add(&mut self, tokens: usize, start: Instant) {
+        self.seconds += start.elapsed().as_secs_f64();
+        self.tokens += tokens;
+        self.runs += 1;
+    }
+
+    fn wants_more(&self) -> bool {
+        self.runs < RUNS || self.seconds < SECONDS
+    }
+
+    fn per_second(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+}

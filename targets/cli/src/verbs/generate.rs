@@ -1,0 +1,36 @@
+//! `loam generate`: one prompt, one answer.
+
+use loam::Base;
+use loam::chat::Message;
+use serde_json::json;
+
+use crate::answer::{answer, fits};
+use crate::args::GenerateArgs;
+use crate::failure::Result;
+use crate::model;
+use crate::output::{Output, printable};
+
+/// Runs the verb.
+pub fn run(args: &GenerateArgs) -> Result {
+    let output = Output::new(args.json.json);
+    let base = Base::open(&args.model)?;
+    let tokenizer = base.tokenizer()?;
+    let prompt = if args.raw {
+        tokenizer.encode(&args.prompt, true, true)?
+    } else {
+        model::prompt(&base, &[Message { role: "user".into(), content: args.prompt.clone() }])?
+    };
+    let limit = base.config().context;
+    fits(&prompt, limit)?;
+    // The cache has room for what can come, no more: a phone does not pay for 128 thousand tokens.
+    let context = prompt.len().saturating_add(args.sampling.max_tokens as usize).min(limit);
+    let mut session = model::session(&base, &args.device, context, &args.adapter)?;
+    let mut show = |text: &str| output.text(&printable(text));
+    let result = answer(&mut session, tokenizer, &prompt, &args.sampling, &mut show)?;
+    output.line("")?;
+    output.object(&json!({
+        "event": "done", "text": result.text, "ids": result.ids, "prompt_tokens": prompt.len(),
+        "generated_tokens": result.ids.len(), "stop": result.stop, "seconds": result.seconds,
+        "device": session.engine().backend.info().name,
+    }))
+}

@@ -1,0 +1,29 @@
+//! `loam logits`: the logits after each of a list of tokens, as a NumPy file.
+
+use loam::Base;
+use serde_json::json;
+
+use crate::args::LogitsArgs;
+use crate::failure::Result;
+use crate::output::{Output, escape};
+use crate::{model, npy};
+
+/// Runs the verb.
+pub fn run(args: &LogitsArgs) -> Result {
+    let output = Output::new(args.json.json);
+    let tokens = &args.tokens.0;
+    model::writable(&args.output, &[&args.model])?;
+    let base = Base::open(&args.model)?;
+    let mut session = model::session(&base, &args.device, tokens.len(), &args.adapter)?;
+    let logits = pollster::block_on(session.feed_all(tokens))?;
+    let columns = logits.len() / tokens.len();
+    loam::file::write_atomic(&args.output, |out| {
+        let written = npy::write_f32(out, &logits, tokens.len(), columns);
+        written.map_err(loam::file::io_error("write", &args.output))
+    })?;
+    output.line(format!("{} float32 [{}, {columns}]", escape(&args.output.to_string_lossy()), tokens.len()))?;
+    output.object(&json!({
+        "event": "done", "output": args.output.to_string_lossy(), "shape": [tokens.len(), columns],
+        "device": session.engine().backend.info().name,
+    }))
+}

@@ -1,0 +1,35 @@
+//! The verbs, one file each.
+
+mod adapter;
+mod bench;
+mod chat;
+mod convert;
+mod demo;
+mod devices;
+mod eval;
+mod generate;
+mod inspect;
+mod logits;
+mod tokenize;
+mod train;
+
+use crate::args::Command;
+use crate::failure::Result;
+
+/// Does what was asked.
+pub fn run(command: &Command) -> Result {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
+        Command::Logits(args) => logits::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Adapter(command) => adapter::run(command),
+        Command::Bench(args) => bench::run(args),
+    }
+}

@@ -1,0 +1,224 @@
+//! `loam train`: an adapter from a base and data, with progress, a log and a report.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use loam::adapter::AdapterFile;
+use loam::data::{DataOptions, Dataset};
+use loam::train::{Event, Outcome, Schedule};
+use loam::{Base, LoraOptions, TrainOptions};
+use serde_json::{Value, json};
+
+use crate::args::{ScheduleArg, TrainArgs};
+use crate::failure::{Failure, Result};
+use crate::output::{Output, bytes, escape};
+use crate::{dataset, memory, model};
+
+/// Passes over the data unless flags say otherwise.
+const EPOCHS: u64 = 3;
+
+/// Runs the verb.
+pub fn run(args: &TrainArgs) -> Result {
+    let output = Output::new(args.json.json);
+    let inputs: Vec<&Path> =
+        args.data.iter().chain(&args.eval_data).chain([&args.model]).map(|p| p.as_path()).collect();
+    model::writable(&args.output, &inputs)?;
+    let base = Base::open(&args.model)?;
+    let options = options(args, &base)?;
+    let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
+    let (data, held_out) = datasets(args, &base, options.context, output)?;
+    if options.eval_every > 0 && held_out.is_none() {
+        return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
+    }
+    let mut log = args.log.as_deref().map(|path| Log::create(path, &inputs)).transpose()?;
+    let backend = model::device(&args.device)?;
+    let device = backend.info().name.clone();
+    output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
+    let mut progress = Progress::new(output);
+    let mut failed = None;
+    let mut on_event = |event: &Event| {
+        let reported = progress.show(event).and_then(|()| log.as_mut().map_or(Ok(()), |log| log.write(event)));
+        // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
+        failed = failed.take().or(reported.err());
+    };
+    let work = loam::train::run(&base, backend, start, (&data, held_out.as_ref()), options, &mut on_event);
+    let (adapter, outcome) = pollster::block_on(work)?;
+    progress.finish();
+    adapter.write(&args.output)?;
+    report(output, &outcome, &args.output, &device)?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// What the flags mean for this base.
+fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
+    let mut options = TrainOptions {
+        lora: LoraOptions {
+            rank: args.rank as usize,
+            alpha: args.alpha,
+            targets: args.targets.clone(),
+            seed: args.seed,
+        },
+        batch: args.batch as usize,
+        accumulate: args.accumulate as usize,
+        context: model::context(base, args.context)?,
+        lr: args.lr,
+        schedule: schedule(args.schedule),
+        warmup: u64::from(args.warmup),
+        steps: args.steps.map(u64::from),
+        epochs: args.epochs.map_or(EPOCHS, u64::from),
+        clip: args.clip,
+        seed: args.seed,
+        shuffle: !args.no_shuffle,
+        pack: !args.no_pack,
+        eval_every: args.eval_every.map_or(0, u64::from),
+        ..TrainOptions::default()
+    };
+    options.adamw.weight_decay = args.weight_decay;
+    Ok(options)
+}
+
+fn schedule(schedule: ScheduleArg) -> Schedule {
+    match schedule {
+        ScheduleArg::Cosine => Schedule::Cosine,
+        ScheduleArg::Linear => Schedule::Linear,
+        ScheduleArg::Constant => Schedule::Constant,
+    }
+}
+
+/// The adapter to go on from, checked against the base.
+fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
+    let adapter = AdapterFile::read(path)?;
+    base.check(&adapter, path)?;
+    Ok(adapter)
+}
+
+/// Training data, and held-out data if there is any.
+fn datasets(args: &TrainArgs, base: &Base, context: usize, output: Output) -> Result<(Dataset, Option<Dataset>)> {
+    let options = DataOptions { objective: args.objective.into(), context, skip_bad: args.skip_bad };
+    let data = dataset::load(base, &args.data, &options, output)?;
+    if let Some(path) = &args.eval_data {
+        let held_out = dataset::load(base, std::slice::from_ref(path), &options, output)?;
+        return Ok((data, Some(held_out)));
+    }
+    match args.eval_split {
+        Some(fraction) => {
+            let (data, held_out) = data.split_eval(f64::from(fraction), args.seed)?;
+            Ok((data, Some(held_out)))
+        }
+        None => Ok((data, None)),
+    }
+}
+
+/// An event as `--log` and `--json` write it.
+pub fn object(event: &Event) -> Value {
+    match event {
+        Event::Start { steps, parameters } => json!({"event": "start", "steps": steps, "parameters": parameters}),
+        Event::Evaluated { step, loss } => json!({"event": "eval", "step": step, "loss": loss}),
+        Event::Step { step, report, seconds } => json!({
+            "event": "step", "step": step, "loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm,
+            "tokens": report.tokens, "trained_tokens": report.trained_tokens, "seconds": seconds,
+        }),
+    }
+}
+
+/// The `--log` file. It grows line by line so that it can be followed, and is not replaced in one go like outputs are.
+struct Log {
+    file: BufWriter<File>,
+}
+
+impl Log {
+    fn create(path: &Path, inputs: &[&Path]) -> Result<Self> {
+        model::writable(path, inputs)?;
+        let file = File::create(path).map_err(loam::file::io_error("create", path))?;
+        Ok(Log { file: BufWriter::new(file) })
+    }
+
+    fn write(&mut self, event: &Event) -> Result {
+        let done = writeln!(self.file, "{}", object(event)).and_then(|()| self.file.flush());
+        done.map_err(|error| Failure::new(format!("cannot write the log: {error}"), "free some space"))
+    }
+}
+
+/// Shows a training run while it goes on.
+pub struct Progress {
+    output: Output,
+    bar: ProgressBar,
+    steps: u64,
+    /// Losses of the steps so far.
+    pub losses: Vec<f64>,
+}
+
+impl Progress {
+    /// Nothing is shown before the first event.
+    pub fn new(output: Output) -> Self {
+        Progress { output, bar: ProgressBar::hidden(), steps: 0, losses: Vec::new() }
+    }
+
+    /// Takes an event.
+    pub fn show(&mut self, event: &Event) -> Result {
+        match event {
+            Event::Start { steps, .. } => {
+                self.steps = *steps;
+                self.bar = self.output.bar(*steps, "train");
+            }
+            Event::Evaluated { step, loss } => {
+                let (bar, output) = (&self.bar, self.output);
+                bar.suspend(|| output.note(format!("held-out loss after step {step}: {loss:.4} nats per token")));
+            }
+            Event::Step { step, report, .. } => {
+                self.losses.push(report.loss);
+                self.bar.set_position(*step);
+                self.bar.set_message(format!("loss {:.3}, norm {:.2}", report.loss, report.grad_norm));
+                self.plain(*step, report.loss);
+            }
+        }
+        self.output.object(&object(event))
+    }
+
+    /// About ten lines for a run whose progress bar nobody sees.
+    fn plain(&self, step: u64, loss: f64) {
+        let every = self.steps.div_ceil(10).max(1);
+        if self.bar.is_hidden() && (step % every == 0 || step == self.steps) {
+            self.output.note(format!("step {step}/{}: loss {loss:.4}", self.steps));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn report(output: Output, outcome: &Outcome, adapter: &Path, device: &str) -> Result {
+    let o = outcome;
+    let peak = memory::peak_host_bytes();
+    output.line(format!("adapter        {}", escape(&adapter.to_string_lossy())))?;
+    output.line(format!("steps          {} in {:.1} s", o.steps, o.seconds))?;
+    output.line(format!(
+        "tokens         {} ({} trained), {:.0} per second",
+        o.tokens,
+        o.trained_tokens,
+        o.tokens_per_second()
+    ))?;
+    output.line(format!("loss           {:.4} -> {:.4}", o.loss_first, o.loss_last))?;
+    if let (Some(before), Some(after)) = (o.eval_loss_before, o.eval_loss_after) {
+        output.line(format!("held-out loss  {before:.4} -> {after:.4}"))?;
+    }
+    if o.skipped > 0 {
+        output.line(format!("skipped        {} steps with a gradient that was not finite", o.skipped))?;
+    }
+    output.line(format!(
+        "peak memory    {} on the device, {} of the process",
+        bytes(o.peak_device_bytes),
+        peak.map_or("?".into(), bytes)
+    ))?;
+    output.object(&json!({
+        "event": "done", "steps": o.steps, "skipped": o.skipped, "tokens": o.tokens,
+        "trained_tokens": o.trained_tokens, "seconds": o.seconds, "tokens_per_second": o.tokens_per_second(),
+        "loss_first": o.loss_first, "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before,
+        "eval_loss_after": o.eval_loss_after, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
+        "adapter": adapter.to_string_lossy(), "device": device,
+    }))
+}
