@@ -150,12 +150,17 @@ fn training(golden: &Golden, device: &str, backend: Box<dyn Backend>) {
     let lr = options.lr;
     let mut trainer = Trainer::new(&golden.base, backend, Some(golden.adapter("init")), options).expect("trainer");
     let batch = [full_batch(&golden.tokens())];
-    let expected: Vec<f64> = golden.json["losses"].as_array().expect("losses").iter().filter_map(|v| v.as_f64()).collect();
+    let expected: Vec<f64> =
+        golden.json["losses"].as_array().expect("losses").iter().filter_map(|v| v.as_f64()).collect();
     let mut worst = 0.0_f64;
     for (step, expected) in expected.iter().enumerate() {
         let loss = pollster::block_on(trainer.accumulate(&batch)).expect("step");
         worst = worst.max((loss - expected).abs());
-        assert!((loss - expected).abs() <= LOSS, "{} on {device}: loss {step} is {loss}, PEFT has {expected}", golden.label);
+        assert!(
+            (loss - expected).abs() <= LOSS,
+            "{} on {device}: loss {step} is {loss}, PEFT has {expected}",
+            golden.label
+        );
         if step == 0 {
             let found = pollster::block_on(trainer.gradients()).expect("gradients");
             compare(golden, device, "gradient", &found, &golden.adapter("grad"), GRADIENT);

@@ -62,7 +62,7 @@ fn adapter_gradients_match_finite_differences() {
                     let gradient = side(&mut gradients.tensors[site].1, b).clone();
                     let slope = norm(&gradient);
                     assert!(slope > 0.0, "{name}: zero gradient");
-                    let mut moved = |sign: f64| {
+                    let moved = |sign: f64| {
                         let mut moved = start.clone();
                         let values = side(&mut moved.tensors[site].1, b);
                         let length = STEP * norm(values);

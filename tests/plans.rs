@@ -88,7 +88,10 @@ fn training_has_no_buffer_of_tokens_squared_or_tokens_by_vocabulary() {
     let stored = trainer.engine().storage.entries().map(|(_, entry)| entry.words);
     for words in plan.slots.iter().copied().chain(stored) {
         // The vocabulary itself (4,096 x 256 weights) is as large as 1,024 tokens squared.
-        assert!(words < bound || words == trainer.engine().weights.token_embd.parts[0].words, "a buffer of {words} words");
+        assert!(
+            words < bound || words == trainer.engine().weights.token_embd.parts[0].words,
+            "a buffer of {words} words"
+        );
     }
     // Attention and loss at work: twice the tokens take about twice the memory, not four times.
     let half = self::trainer(&base, 1, 512).plan().slot_bytes();
@@ -105,6 +108,7 @@ fn adapters_on_a_late_layer_leave_early_layers_without_gradient() {
     let some = Trainer::new(&base, cpu(), None, options).expect("trainer").plan();
     assert!(some.nodes.len() < all);
     // The first layer's input needs no gradient: its norm has no backward node.
-    let backward = |label: &str| some.nodes.iter().any(|n| n.label == label && n.call.kernel.name() == "rmsnorm_backward");
+    let backward =
+        |label: &str| some.nodes.iter().any(|n| n.label == label && n.call.kernel.name() == "rmsnorm_backward");
     assert!(!backward("blk.0.attn_norm") && backward("blk.1.attn_norm"));
 }

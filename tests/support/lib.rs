@@ -4,11 +4,13 @@
 pub mod check;
 pub mod gpu;
 pub mod gradient;
+pub mod model;
 pub mod random;
 
 pub use check::{Operand, check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};
 pub use gradient::check_gradient;
+pub use model::{asset, back_ends, convert_asset, full_batch, relative, some_rows};
 pub use random::Random;
 
 use std::path::PathBuf;

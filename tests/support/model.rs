@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use loam::backend::cpu::CpuBackend;
 use loam::backend::{Backend, select};
 use loam::data::Batch;
+use loam_shaders::Format;
 
 /// The committed Hugging Face folder of `loam-tiny` or `loam-micro`.
 ///
@@ -34,7 +35,7 @@ pub fn convert_asset(model: &str, format: &str) -> PathBuf {
         .entry(name.clone())
         .or_insert_with(|| {
             let out = folder.path().join(name);
-            let options = loam_convert::Options { format: format.parse().expect("format"), ..Default::default() };
+            let options = loam_convert::Options::new(named(format));
             loam_convert::convert(&asset(model), &out, &options, &mut |_| ()).expect("conversion");
             out
         })
@@ -50,7 +51,7 @@ pub fn back_ends() -> Vec<(&'static str, Box<dyn Backend>)> {
     let mut all = vec![("cpu", cpu)];
     match select::open("gpu:0") {
         Ok(gpu) => all.push(("wgpu", gpu)),
-        Err(error) => eprintln!("skipped: no GPU adapter ({error})"),
+        Err(error) => crate::skipped(&format!("no GPU adapter ({error})")),
     }
     all
 }
@@ -89,4 +90,8 @@ pub fn full_batch(rows: &[Vec<u32>]) -> Batch {
 pub fn some_rows(count: usize, context: usize, vocabulary: u32) -> Vec<Vec<u32>> {
     let token = |b: usize, t: usize| loam::random::philox(7, [b as u32, t as u32, 0, 0])[0] % vocabulary;
     (0..count).map(|b| (0..context).map(|t| token(b, t)).collect()).collect()
+}
+
+fn named(name: &str) -> Format {
+    Format::ALL.into_iter().find(|f| f.name() == name).unwrap_or_else(|| panic!("no format {name}"))
 }
