@@ -80,7 +80,11 @@ fn wgsl_files_begin_with_a_description() {
 fn every_op_is_found_by_its_name_everywhere() {
     let mut problems = Vec::new();
     for op in loam_shaders::OPS {
-        for path in [format!("shaders/{}/mod.rs", op.name), format!("tests/ops/{}.rs", op.name)] {
+        for path in [
+            format!("shaders/{}/mod.rs", op.name),
+            format!("runtime/src/ops/{}.rs", op.name),
+            format!("tests/ops/{}.rs", op.name),
+        ] {
             if !root().join(&path).is_file() {
                 problems.push(format!("{path} is missing"));
             }
