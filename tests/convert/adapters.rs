@@ -6,7 +6,7 @@ use loam::adapter::{AdapterFile, BASE_DIGEST};
 use loam::gguf::GgufFile;
 use loam_convert::{Error, from_peft, to_peft};
 use loam_shaders::Format;
-use loam_tests::Random;
+use loam_tests::{Random, shared};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -44,6 +44,19 @@ fn config() -> Value {
         "target_modules": ["q_proj", "k_proj", "v_proj", "down_proj"]})
 }
 
+/// A PEFT folder inside of `model`.
+pub fn sample(model: &Folder) -> PathBuf {
+    peft(model, &config(), &tensors(|_, _| 4))
+}
+
+fn peft(model: &Folder, config: &Value, tensors: &Tensors) -> PathBuf {
+    let dir = model.file("peft");
+    let _ = std::fs::create_dir(&dir);
+    std::fs::write(dir.join("adapter_config.json"), config.to_string()).unwrap();
+    write_tensors(&dir.join("adapter_model.safetensors"), tensors);
+    dir
+}
+
 /// A base, and room for adapters.
 struct Bench {
     model: Folder,
@@ -58,17 +71,9 @@ impl Bench {
         Bench { model, base }
     }
 
-    fn peft(&self, config: &Value, tensors: &Tensors) -> PathBuf {
-        let dir = self.model.file("peft");
-        let _ = std::fs::create_dir(&dir);
-        std::fs::write(dir.join("adapter_config.json"), config.to_string()).unwrap();
-        write_tensors(&dir.join("adapter_model.safetensors"), tensors);
-        dir
-    }
-
     fn import(&self, config: &Value, tensors: &Tensors) -> loam_convert::Result<AdapterFile> {
         let out = self.model.file("adapter.gguf");
-        from_peft(&self.peft(config, tensors), &self.base, &out)?;
+        from_peft(&peft(&self.model, config, tensors), &self.base, &out)?;
         Ok(AdapterFile::read(&out)?)
     }
 
@@ -91,6 +96,22 @@ fn a_plain_adapter_survives_the_round_trip_bit_by_bit() {
         assert_eq!(exported[key], config()[key], "{key}");
     }
     assert_eq!(exported["target_modules"], json!(["down_proj", "k_proj", "q_proj", "v_proj"]));
+}
+
+/// The adapters that PEFT trained for the golden vectors.
+#[test]
+fn trained_adapters_survive_the_round_trip() {
+    let Some(path) = shared("golden/micro-f32.json") else { return };
+    let golden: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let vectors = read_tensors(&path.with_extension("safetensors"));
+    let peft = |name: &str| Some(format!("base_model.model.{}", name.strip_prefix("final.")?));
+    let trained: Tensors = vectors.into_iter().filter_map(|(name, tensor)| Some((peft(&name)?, tensor))).collect();
+    let bench = Bench::new();
+    let mut config = config();
+    (config["r"], config["lora_alpha"]) = (golden["rank"].clone(), golden["alpha"].clone());
+    let adapter = bench.import(&config, &trained).unwrap();
+    assert_eq!((adapter.tensors.len() * 2, Some(f64::from(adapter.alpha))), (trained.len(), golden["alpha"].as_f64()));
+    assert!(bench.export().1 == trained);
 }
 
 #[test]
@@ -236,7 +257,7 @@ fn an_adapter_of_another_base_is_not_exported() {
 #[test]
 fn folders_and_files_of_another_kind() {
     let bench = Bench::new();
-    let dir = bench.peft(&config(), &tensors(|_, _| 4));
+    let dir = sample(&bench.model);
     let out = bench.model.file("adapter.gguf");
     std::fs::rename(dir.join("adapter_model.safetensors"), dir.join("adapter_model.bin")).unwrap();
     assert!(matches!(from_peft(&dir, &bench.base, &out), Err(Error::Pickle { .. })));

@@ -4,4 +4,5 @@ mod adapters;
 mod failures;
 mod folder;
 mod golden;
+mod hostile;
 mod sources;
