@@ -149,6 +149,7 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
         K::PermissionDenied => "check who may read and write there",
         K::StorageFull | K::QuotaExceeded => "free some space or write to another disk; nothing half-written is left",
         K::IsADirectory => "give a file, not a folder",
+        K::InvalidInput => "give a regular file: no folder, pipe or device",
         K::NotADirectory => "give a folder, not a file",
         _ => return None,
     };

@@ -21,9 +21,9 @@ pub fn run(args: &InspectArgs) -> Result {
     let digest = if args.digest { Some(file.content_digest()) } else { None };
     let summary = Summary::of(&file.gguf);
     if output.is_json() {
-        return output.object(&summary.json(&file.gguf, args, digest.as_deref()));
+        return output.object(&summary.json(&file.gguf, args, digest));
     }
-    summary.print(&file.gguf, output, digest.as_deref())?;
+    summary.print(&file.gguf, output, digest)?;
     output.line("metadata")?;
     for (key, value) in file.gguf.metadata().iter() {
         output.line(format!("  {} = {}", escape(key), line(value)))?;

@@ -180,7 +180,7 @@ impl Progress {
     /// About ten lines for a run whose progress bar nobody sees.
     fn plain(&self, step: u64, loss: f64) {
         let every = self.steps.div_ceil(10).max(1);
-        if self.bar.is_hidden() && (step % every == 0 || step == self.steps) {
+        if self.bar.is_hidden() && (step.is_multiple_of(every) || step == self.steps) {
             self.output.note(format!("step {step}/{}: loss {loss:.4}", self.steps));
         }
     }

@@ -1,0 +1,128 @@
+//! Runs the binary and looks at what it leaves behind.
+#![allow(dead_code, reason = "every test program uses its own part of this module")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// What a run of `loam` left.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The run, which must have gone well.
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The run, which must have failed with `code`, said why on standard error only, and mention every one of `words`.
+    #[track_caller]
+    pub fn bad(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(self.stdout, "", "a failed run prints no result");
+        assert!(self.stderr.contains("error:"), "{}", self.stderr);
+        assert!(!self.stderr.contains('\x1b'), "no terminal, no color: {:?}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is not in: {}", self.stderr);
+        }
+        self
+    }
+
+    /// All lines of standard output, each a JSON object.
+    #[track_caller]
+    pub fn objects(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The last line of standard output: the result.
+    #[track_caller]
+    pub fn result(&self) -> Value {
+        self.objects().pop().unwrap_or_else(|| panic!("no output; stderr: {}", self.stderr))
+    }
+}
+
+/// Runs the binary.
+#[track_caller]
+pub fn loam<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
+    let output = Command::new(env!("CARGO_BIN_EXE_loam"))
+        .args(args)
+        .env_remove("LOAM_DEVICE")
+        .env("NO_COLOR", "1")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the binary starts");
+    Outcome {
+        code: output.status.code().expect("ends by itself"),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// Runs the binary with arguments separated by spaces; `{}` stands for the next of `paths`.
+#[track_caller]
+pub fn run(line: &str, paths: &[&Path]) -> Outcome {
+    let mut paths = paths.iter();
+    let args: Vec<String> = line
+        .split_whitespace()
+        .map(|word| match word.strip_prefix("{}") {
+            Some(rest) => format!("{}{rest}", paths.next().expect("as many paths as holes").display()),
+            None => word.to_owned(),
+        })
+        .collect();
+    assert!(paths.next().is_none(), "more paths than holes in: {line}");
+    loam(args)
+}
+
+/// The Hugging Face folder of the test model.
+pub fn micro() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/assets/loam-micro")
+}
+
+/// A file of the demo data.
+pub fn demo_data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo").join(name)
+}
+
+/// The test model as a q8_0 base, converted once per test program.
+pub fn base() -> &'static Path {
+    static BASE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    &BASE
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().expect("temp dir");
+            let path = folder.path().join("base.gguf");
+            run("convert {} -o {} --format q8_0", &[&micro(), &path]).good();
+            (folder, path)
+        })
+        .1
+}
+
+/// Names of what is in `folder`, sorted.
+pub fn listing(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The element count and values of a float32 .npy file, and its shape as NumPy prints it.
+pub fn read_npy(path: &Path) -> (String, Vec<f32>) {
+    let file = std::fs::read(path).expect("a file");
+    assert_eq!(&file[..8], b"\x93NUMPY\x01\x00");
+    let end = 10 + usize::from(u16::from_le_bytes([file[8], file[9]]));
+    let header = std::str::from_utf8(&file[10..end]).expect("ASCII").to_owned();
+    assert!(header.contains("'descr': '<f4'") && header.contains("'fortran_order': False"), "{header}");
+    let (_, shape) = header.split_once("'shape': ").expect("a shape");
+    let shape = shape.split_once(')').expect("closed").0.to_owned() + ")";
+    let values = file[end..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    (shape, values)
+}

@@ -1,0 +1,184 @@
+//! Wrong input: the exit code, a message that says what to do, nothing on standard output, nothing half-written.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::{base, demo_data, listing, micro, run};
+use tempfile::TempDir;
+
+/// A folder with a previous output in it that must survive, and the path to give as output.
+fn with_previous() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let output = folder.path().join("out");
+    fs::write(&output, "previous").expect("writes");
+    (folder, output)
+}
+
+#[track_caller]
+fn untouched(folder: &TempDir) {
+    assert_eq!(listing(folder.path()), ["out"], "something half-written was left");
+    assert_eq!(fs::read(folder.path().join("out")).expect("still there"), b"previous");
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_usage_errors() {
+    let nowhere = Path::new("nowhere.gguf");
+    for line in [
+        "",
+        "frobnicate",
+        "train",
+        "train {}",
+        "train {} --data x",
+        "train {} --data x -o y --no-such-flag",
+        "train {} --data x -o y --rank 0",
+        "train {} --data x -o y --rank eight",
+        "train {} --data x -o y --lr 0",
+        "train {} --data x -o y --lr nan",
+        "train {} --data x -o y --alpha inf",
+        "train {} --data x -o y --epochs 1 --steps 1",
+        "train {} --data x -o y --eval-split 1.5",
+        "train {} --data x -o y --eval-split 0.1 --eval-data z",
+        "train {} --data x -o y --schedule exponential",
+        "train {} --data x -o y --method dreambooth",
+        "train {} --data x -o y --objective dpo",
+        "train {} --data x -o y --context 1",
+        "train {} --data x -o y --patience 3",
+        "convert {} -o y --format q3_k",
+        "convert {}",
+        "tokenize {}",
+        "tokenize {} --text a --file b",
+        "logits {} --tokens 1,x -o y",
+        "logits {} --tokens -o y",
+        "generate {}",
+        "generate {} --prompt a --temperature -1",
+        "generate {} --prompt a --top-p 0",
+        "generate {} --prompt a --adapter a.gguf:big",
+        "eval {} --data x --metric bogus",
+        "bench {} --prompt 0",
+        "adapter",
+        "adapter from-peft {} -o y",
+        "inspect {} --execute",
+    ] {
+        let paths: &[&Path] = if line.contains("{}") { &[nowhere] } else { &[] };
+        let outcome = run(line, paths);
+        assert_eq!(outcome.code, 2, "`{line}`: {}", outcome.stderr);
+        assert_eq!(outcome.stdout, "", "`{line}`");
+        assert!(outcome.stderr.contains("--help") || outcome.stderr.contains("Usage:"), "`{line}`: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn what_the_model_cannot_do_is_named() {
+    let (folder, output) = with_previous();
+    let data = demo_data("train.jsonl");
+    let train = |flags: &str| {
+        let line = format!("train {{}} --data {{}} -o {{}} --device cpu --steps 1 {flags}");
+        run(&line, &[base(), &data, &output])
+    };
+    train("--targets attn_q,attn_x").bad(2, &["attn_x"]);
+    train("--context 100000").bad(2, &["100000"]);
+    train("--rank 100000").bad(2, &["100000"]);
+    run("logits {} --tokens 1,99999 --device cpu -o {}", &[base(), &output]).bad(2, &["99999"]);
+    untouched(&folder);
+}
+
+#[test]
+fn missing_files_are_named_with_the_reason() {
+    let (folder, output) = with_previous();
+    let missing = folder.path().join("missing");
+    for line in ["inspect {}", "tokenize {} --text a", "eval {} --data x", "generate {} --prompt a", "bench {}"] {
+        run(line, &[&missing]).bad(1, &["missing", "caused by", "hint: check the path"]);
+    }
+    run("convert {} -o {}", &[&missing, &output]).bad(1, &["missing"]);
+    run("train {} --data {} -o {}", &[&missing, &demo_data("train.jsonl"), &output]).bad(1, &["missing"]);
+    run("train {} --data {} -o {} --device cpu", &[base(), &missing, &output]).bad(1, &["missing"]);
+    run("adapter from-peft {} --base {} -o {}", &[&missing, base(), &output]).bad(1, &["missing"]);
+    untouched(&folder);
+}
+
+#[test]
+fn wrong_kinds_of_files_are_told_apart() {
+    let (folder, output) = with_previous();
+    let data = demo_data("train.jsonl");
+    run("inspect {}", &[&data]).bad(1, &["not a GGUF file", "loam convert"]);
+    run("inspect {}", &[folder.path()]).bad(1, &["hint:"]);
+    run("train {} --data {} -o {}", &[&data, &data, &output]).bad(1, &["not a GGUF file"]);
+    run("train {} --data {} -o {} --device cpu", &[base(), base(), &output]).bad(1, &["base.gguf"]);
+    run("convert {} -o {}", &[&data, &output]).bad(1, &["train.jsonl"]);
+    run("generate {} --prompt a --device cpu --adapter {}", &[base(), base()]).bad(1, &["base.gguf"]);
+    run("adapter from-peft {} --base {} -o {}", &[&micro(), base(), &output]).bad(1, &["adapter_config.json"]);
+    untouched(&folder);
+}
+
+#[test]
+fn truncated_bases_are_refused_wherever_they_are_cut() {
+    let whole = fs::read(base()).expect("a base");
+    let folder = tempfile::tempdir().expect("temp dir");
+    let cut = folder.path().join("cut.gguf");
+    for length in [0, 3, 4, 20, 1000, whole.len() / 2, whole.len() - 1] {
+        fs::write(&cut, &whole[..length]).expect("writes");
+        run("inspect {}", &[&cut]).bad(1, &["cut.gguf", "hint:"]);
+        run("generate {} --prompt a --device cpu", &[&cut]).bad(1, &["cut.gguf"]);
+    }
+}
+
+#[test]
+fn bad_data_lines_are_named_and_can_be_put_up_with() {
+    let (folder, output) = with_previous();
+    let data = tempfile::tempdir().expect("temp dir");
+    let file = data.path().join("d.jsonl");
+    let good = fs::read_to_string(demo_data("train.jsonl")).expect("demo data");
+    let good: Vec<&str> = good.lines().take(6).collect();
+    let train = |flags: &str| {
+        let line = format!("train {{}} --data {{}} -o {{}} --device cpu --steps 1 {flags}");
+        run(&line, &[base(), &file, &output])
+    };
+    for wrong in ["{\"messages\": [", "[1, 2]", "{\"unknown\": 1}", "{\"messages\": [{\"role\": 3}]}"] {
+        fs::write(&file, format!("{}\n{wrong}\n{}\n", good[..3].join("\n"), good[3..].join("\n"))).expect("writes");
+        train("").bad(1, &["d.jsonl:4:", "--skip-bad"]);
+        untouched(&folder);
+    }
+    fs::write(&file, "").expect("writes");
+    train("").bad(1, &["d.jsonl"]);
+    untouched(&folder);
+    fs::write(&file, format!("{}\nnot json\n", good.join("\n"))).expect("writes");
+    train("--skip-bad 1").good();
+    assert_ne!(fs::read(&output).expect("an adapter"), b"previous");
+}
+
+#[test]
+fn an_adapter_for_another_base_says_what_differs() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (adapter, other) = (folder.path().join("a.gguf"), folder.path().join("other.gguf"));
+    let line = "train {} --data {} -o {} --device cpu --steps 1";
+    run(line, &[base(), &demo_data("train.jsonl"), &adapter]).good();
+    run("convert {} -o {} --format q4_0", &[&micro(), &other]).good();
+    let words = ["another base", "digest", "hint: give the base"];
+    run("adapter verify {} --base {}", &[&adapter, &other]).bad(1, &words);
+    run("generate {} --prompt a --device cpu --adapter {}", &[&other, &adapter]).bad(1, &words);
+    run("eval {} --data {} --device cpu --adapter {}", &[&other, &demo_data("heldout.jsonl"), &adapter]).bad(1, &words);
+}
+
+#[test]
+fn unknown_devices_and_unwritable_outputs_fail_before_the_work() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let lost = folder.path().join("no/such/folder/a.gguf");
+    let data = demo_data("train.jsonl");
+    run("generate {} --prompt a --device warp9", &[base()]).bad(1, &["warp9", "loam devices"]);
+    run("train {} --data {} -o {} --device cpu", &[base(), &data, &lost]).bad(1, &["no/such/folder"]);
+    run("convert {} -o {}", &[&micro(), &lost]).bad(1, &["no/such/folder"]);
+    run("train {} --data {} -o {} --device cpu", &[base(), &data, base()]).bad(2, &["overwrite"]);
+}
+
+#[test]
+fn escape_sequences_from_files_do_not_reach_the_terminal() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let evil = folder.path().join("evil.jsonl");
+    fs::write(&evil, "{\"messages\":[{\"role\":\"\\u001b[2Jking\",\"content\":\"x\"}]}\n").expect("writes");
+    let output = folder.path().join("out");
+    let outcome = run("train {} --data {} -o {} --device cpu", &[base(), &evil, &output]);
+    outcome.bad(1, &["evil.jsonl:1:"]);
+    assert_eq!(listing(folder.path()), ["evil.jsonl"]);
+}
