@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use loam_convert::{Error, Options, convert};
+use loam_convert::{Error, Options, Progress, convert};
 use loam_shaders::Format;
 use serde_json::{Value, json};
 
@@ -180,4 +180,35 @@ fn sources_that_are_no_model() {
     std::fs::rename(folder.file("config.json"), folder.file("adapter_config.json")).unwrap();
     assert!(message(folder.path()).contains("from-peft"));
     assert!(!out.exists());
+}
+
+/// Changes the file while it is being written, as a failing disk or another program might: the second reader sees it.
+#[test]
+fn a_file_that_is_not_what_was_written_is_not_put_in_place() {
+    let folder = Folder::micro();
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("model.gguf");
+    std::fs::write(&path, "previous").unwrap();
+    let mut tampered = 0;
+    let mut tamper = |progress: Progress<'_>| {
+        // By then the header, at the start of 2 MB, has left every buffer.
+        if progress.index + 1 == progress.tensors {
+            let temporary = |entry: &std::path::PathBuf| entry.extension().is_some_and(|e| e == "tmp");
+            let files = std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path());
+            let file = files.into_iter().find(temporary).unwrap();
+            let mut bytes = std::fs::read(&file).unwrap();
+            let name = b"blk.0.ffn_up.weight";
+            let at = bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 4;
+            bytes[at] ^= 64;
+            // In place: the writer keeps its position in the open file.
+            use std::io::Write;
+            std::fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(&bytes).unwrap();
+            tampered += 1;
+        }
+    };
+    let result = convert(folder.path(), &path, &Options::new(Format::F32), &mut tamper);
+    let message = result.expect_err("the shape was changed").to_string();
+    assert!(message.contains("verification") && message.contains("blk.0.ffn_up.weight"), "{message}");
+    assert_eq!((tampered, std::fs::read(&path).unwrap()), (1, b"previous".to_vec()));
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
 }
