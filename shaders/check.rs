@@ -35,6 +35,11 @@ pub fn unset(len: usize) -> Operand {
     Operand::Words(vec![f32::NAN.to_bits(); len])
 }
 
+/// Words as they are.
+pub fn words(words: &[u32]) -> Operand {
+    Operand::Words(words.to_vec())
+}
+
 /// A weight of [`values`].
 pub fn weight(format: Format, rows: usize, cols: usize, seed: u32) -> Operand {
     let row_bytes = format.row_bytes(cols).expect("whole blocks");

@@ -1,6 +1,25 @@
 //! Matrices that several tasks write at once, and single-threaded products into their tiles.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
+
+thread_local! {
+    /// What tasks on this thread compute with, kept from one to the next.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `work` with `len` numbers of this thread's scratch, whose values are left over from earlier tasks.
+///
+/// # Panics
+/// If `work` calls it again, or runs other tasks that do.
+pub fn with_scratch(len: usize, work: impl FnOnce(&mut [f32])) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < len {
+            scratch.resize(len, 0.0);
+        }
+        work(&mut scratch[..len]);
+    });
+}
 
 /// A row-major matrix whose disjoint tiles are written by different tasks.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 //!
 //! The norm takes two kernels: `norm_partial` sums squares by chunks, `norm_final` adds the chunks in a fixed order.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold, fold_elements, layout, operands, params};
@@ -37,8 +39,9 @@ pub struct NormParams {
     pub pad: [u32; 2],
 }
 
-static UPDATE: Kernel = Kernel::new(&source::ADAMW_UPDATE, update_reference);
-static NORM_PARTIAL: Kernel = Kernel::new(&source::ADAMW_NORM_PARTIAL, norm_partial_reference);
+static UPDATE: Kernel = Kernel::new(&source::ADAMW_UPDATE, update_reference).with_cpu(cpu::update);
+static NORM_PARTIAL: Kernel =
+    Kernel::new(&source::ADAMW_NORM_PARTIAL, norm_partial_reference).with_cpu(cpu::norm_partial);
 static NORM_FINAL: Kernel = Kernel::new(&source::ADAMW_NORM_FINAL, norm_final_reference);
 
 /// The kernels of this op.

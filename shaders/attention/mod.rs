@@ -9,6 +9,7 @@
 //! `dq = dS k`, `dk = dS^T q`, `dv = P^T dout`. `backward_q` owns query rows and `backward_kv` key rows, so nothing is
 //! added from two workgroups.
 
+mod cpu;
 mod reference;
 
 use bytemuck::{Pod, Zeroable};
@@ -44,21 +45,22 @@ pub const MAX_HEAD_DIM: u32 = 128;
 const TILE: u32 = 32;
 
 static VECTOR: [Kernel; 2] = [
-    Kernel::new(&source::ATTENTION_VECTOR_64, reference::forward),
-    Kernel::new(&source::ATTENTION_VECTOR_128, reference::forward),
+    Kernel::new(&source::ATTENTION_VECTOR_64, reference::forward).with_cpu(cpu::forward),
+    Kernel::new(&source::ATTENTION_VECTOR_128, reference::forward).with_cpu(cpu::forward),
 ];
 static TILED: [Kernel; 2] = [
-    Kernel::new(&source::ATTENTION_TILE_64, reference::forward),
-    Kernel::new(&source::ATTENTION_TILE_128, reference::forward),
+    Kernel::new(&source::ATTENTION_TILE_64, reference::forward).with_cpu(cpu::forward),
+    Kernel::new(&source::ATTENTION_TILE_128, reference::forward).with_cpu(cpu::forward),
 ];
-static BACKWARD_PREPARE: Kernel = Kernel::new(&source::ATTENTION_BACKWARD_PREPARE, reference::backward_prepare);
+static BACKWARD_PREPARE: Kernel =
+    Kernel::new(&source::ATTENTION_BACKWARD_PREPARE, reference::backward_prepare).with_cpu(cpu::backward_prepare);
 static BACKWARD_Q: [Kernel; 2] = [
-    Kernel::new(&source::ATTENTION_BACKWARD_Q_64, reference::backward_q),
-    Kernel::new(&source::ATTENTION_BACKWARD_Q_128, reference::backward_q),
+    Kernel::new(&source::ATTENTION_BACKWARD_Q_64, reference::backward_q).with_cpu(cpu::backward_q),
+    Kernel::new(&source::ATTENTION_BACKWARD_Q_128, reference::backward_q).with_cpu(cpu::backward_q),
 ];
 static BACKWARD_KV: [Kernel; 2] = [
-    Kernel::new(&source::ATTENTION_BACKWARD_KV_64, reference::backward_kv),
-    Kernel::new(&source::ATTENTION_BACKWARD_KV_128, reference::backward_kv),
+    Kernel::new(&source::ATTENTION_BACKWARD_KV_64, reference::backward_kv).with_cpu(cpu::backward_kv),
+    Kernel::new(&source::ATTENTION_BACKWARD_KV_128, reference::backward_kv).with_cpu(cpu::backward_kv),
 ];
 
 /// The kernels of this op.

@@ -6,10 +6,11 @@ use crate::kernel::{Bind, operands, params};
 use std::ops::Range;
 
 /// Where things are: offsets of heads and the keys that a query sees.
-struct Shape<'a> {
-    p: Params,
-    past: usize,
-    starts: &'a [u32],
+#[derive(Clone, Copy)]
+pub(super) struct Shape<'a> {
+    pub(super) p: Params,
+    pub(super) past: usize,
+    pub(super) starts: &'a [u32],
 }
 
 impl Shape<'_> {
@@ -20,7 +21,7 @@ impl Shape<'_> {
     }
 
     /// Row of `stats`.
-    fn row(&self, batch: usize, query: usize, head: usize) -> usize {
+    pub(super) fn row(&self, batch: usize, query: usize, head: usize) -> usize {
         (batch * self.p.queries as usize + query) * self.p.heads as usize + head
     }
 
@@ -32,7 +33,7 @@ impl Shape<'_> {
     }
 
     /// Elements of the key/value head that query head `head` reads at key `key`.
-    fn key(&self, batch: usize, key: usize, head: usize) -> Range<usize> {
+    pub(super) fn key(&self, batch: usize, key: usize, head: usize) -> Range<usize> {
         let (dim, kv_heads) = (self.p.head_dim as usize, self.p.kv_heads as usize);
         let kv_head = head / (self.p.heads as usize / kv_heads);
         let at = ((batch * self.p.keys as usize + key) * kv_heads + kv_head) * dim;
@@ -40,7 +41,7 @@ impl Shape<'_> {
     }
 
     /// Keys that a query sees.
-    fn visible(&self, batch: usize, query: usize) -> Range<usize> {
+    pub(super) fn visible(&self, batch: usize, query: usize) -> Range<usize> {
         let end = self.past + query + 1;
         let window = if self.p.window == 0 { end } else { self.p.window as usize };
         let start = self.starts[batch * self.p.queries as usize + query] as usize;

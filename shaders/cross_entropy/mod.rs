@@ -2,6 +2,8 @@
 //!
 //! A chunk of rows at a time passes through here, so that tokens x vocabulary never exists as one buffer.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold, layout, operands, params};
@@ -22,7 +24,7 @@ pub struct Params {
     pub gradient: u32,
 }
 
-static FORWARD: Kernel = Kernel::new(&source::CROSS_ENTROPY_FORWARD, forward_reference);
+static FORWARD: Kernel = Kernel::new(&source::CROSS_ENTROPY_FORWARD, forward_reference).with_cpu(cpu::forward);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&FORWARD];

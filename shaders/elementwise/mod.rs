@@ -1,5 +1,7 @@
 //! Element by element: sums, copies and constants.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
@@ -17,11 +19,12 @@ pub struct Params {
     pub pad: [u32; 2],
 }
 
-static ADD: Kernel = Kernel::new(&source::ELEMENTWISE_ADD, add_reference);
-static ACCUMULATE: Kernel = Kernel::new(&source::ELEMENTWISE_ACCUMULATE, accumulate_reference);
-static COPY: Kernel = Kernel::new(&source::ELEMENTWISE_COPY, copy_reference);
-static FILL: Kernel = Kernel::new(&source::ELEMENTWISE_FILL, fill_reference);
-static SCALE: Kernel = Kernel::new(&source::ELEMENTWISE_SCALE, scale_reference);
+static ADD: Kernel = Kernel::new(&source::ELEMENTWISE_ADD, add_reference).with_cpu(cpu::add);
+static ACCUMULATE: Kernel =
+    Kernel::new(&source::ELEMENTWISE_ACCUMULATE, accumulate_reference).with_cpu(cpu::accumulate);
+static COPY: Kernel = Kernel::new(&source::ELEMENTWISE_COPY, copy_reference).with_cpu(cpu::copy);
+static FILL: Kernel = Kernel::new(&source::ELEMENTWISE_FILL, fill_reference).with_cpu(cpu::fill);
+static SCALE: Kernel = Kernel::new(&source::ELEMENTWISE_SCALE, scale_reference).with_cpu(cpu::scale);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&ADD, &ACCUMULATE, &COPY, &FILL, &SCALE];

@@ -1,5 +1,7 @@
 //! Rows of the token embedding.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::SLAB;
@@ -26,7 +28,7 @@ pub struct Params {
     pub pad: [u32; 2],
 }
 
-static FORWARD: [Kernel; 6] = Kernel::family(&source::EMBED_FORWARD, forward_reference, None);
+static FORWARD: [Kernel; 6] = Kernel::family(&source::EMBED_FORWARD, forward_reference, Some(cpu::forward));
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&FORWARD[0], &FORWARD[1], &FORWARD[2], &FORWARD[3], &FORWARD[4], &FORWARD[5]];

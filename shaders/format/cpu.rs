@@ -5,7 +5,29 @@
 //! scales and codes are exact in f32, and each weight rounds once.
 
 use super::Format;
+use crate::kernel::Bind;
 use crate::simd::{LANES, Simd};
+
+/// Calls `work` with the blocks of a weight of `rows` x `cols`: in place, or unpacked from the device layout, which the
+/// CPU back end never binds.
+///
+/// # Panics
+/// If the binding has another length.
+pub fn with_blocks<R>(
+    format: Format,
+    (rows, cols): (usize, usize),
+    weight: &Bind<'_>,
+    work: impl FnOnce(&[u8]) -> R,
+) -> R {
+    match weight {
+        Bind::Blocks(blocks) => {
+            let expected = format.row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows));
+            assert_eq!(Some(blocks.len()), expected, "{format}: {rows} x {cols} weights");
+            work(blocks)
+        }
+        packed => work(&format.unpack(rows, cols, packed.words())),
+    }
+}
 
 /// How a unit of `B` bytes decodes: `G` vectors for each of its parts.
 ///

@@ -1,5 +1,7 @@
 //! Gated linear unit (Shazeer 2020): `out = activation(gate) * up`.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
@@ -22,8 +24,8 @@ pub struct Params {
     pub pad: [u32; 2],
 }
 
-static FORWARD: Kernel = Kernel::new(&source::GLU_FORWARD, forward_reference);
-static BACKWARD: Kernel = Kernel::new(&source::GLU_BACKWARD, backward_reference);
+static FORWARD: Kernel = Kernel::new(&source::GLU_FORWARD, forward_reference).with_cpu(cpu::forward);
+static BACKWARD: Kernel = Kernel::new(&source::GLU_BACKWARD, backward_reference).with_cpu(cpu::backward);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];

@@ -6,14 +6,12 @@
 //!
 //! Task boundaries and the order of every sum follow from the shapes, so the bits do not depend on the threads.
 
-use std::cell::RefCell;
-
 use rayon::prelude::*;
 
 use super::Params;
-use crate::format::cpu::{decode, dot, dot2, dot4};
+use crate::format::cpu::{decode, dot, dot2, dot4, with_blocks};
 use crate::kernel::{Bind, operands, params};
-use crate::tiles::{Strided, Tiles, cuts, grid};
+use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
 use crate::{Format, Step};
 
 /// Rows of a decoded panel of `tile`.
@@ -27,21 +25,6 @@ const SLAB_ROWS: usize = 256;
 /// Weights of a task of `vector`.
 const VECTOR_WEIGHTS: usize = 1 << 16;
 
-thread_local! {
-    /// Decoded weights of the task that this thread runs.
-    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `work` with `len` numbers of this thread's scratch; their values are left over from earlier tasks.
-fn with_panel(len: usize, work: impl FnOnce(&mut [f32])) {
-    PANEL.with_borrow_mut(|panel| {
-        if panel.len() < len {
-            panel.resize(len, 0.0);
-        }
-        work(&mut panel[..len]);
-    });
-}
-
 /// A weight's blocks by rows.
 #[derive(Clone, Copy)]
 struct Weight<'a> {
@@ -52,14 +35,6 @@ struct Weight<'a> {
 }
 
 impl<'a> Weight<'a> {
-    fn new(p: &Params, blocks: &'a [u8]) -> Self {
-        let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
-        let (rows, inner) = (p.rows as usize, p.inner as usize);
-        let row_bytes = format.row_bytes(inner).unwrap_or_else(|| panic!("{format}: rows of {inner} weights"));
-        assert_eq!(blocks.len(), rows * row_bytes, "{format}: {rows} x {inner} weights");
-        Self { format, rows, row_bytes, blocks }
-    }
-
     fn row(&self, row: usize) -> &'a [u8] {
         &self.blocks[row * self.row_bytes..][..self.row_bytes]
     }
@@ -73,17 +48,13 @@ impl<'a> Weight<'a> {
     }
 }
 
-/// The blocks of a weight binding: in place, or (in tests of packed weights) unpacked by `work`'s caller.
+/// Calls `work` with the weight that is bound.
 fn with_weight(p: &Params, weight: &Bind<'_>, work: impl FnOnce(Weight<'_>)) {
-    match weight {
-        Bind::Blocks(blocks) => work(Weight::new(p, blocks)),
-        packed => {
-            let format = Format::from_ggml_id(p.format);
-            let format = format.unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
-            let blocks = format.unpack(p.rows as usize, p.inner as usize, packed.words());
-            work(Weight::new(p, &blocks));
-        }
-    }
+    let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
+    let (rows, inner) = (p.rows as usize, p.inner as usize);
+    with_blocks(format, (rows, inner), weight, |blocks| {
+        work(Weight { format, rows, row_bytes: blocks.len() / rows.max(1), blocks });
+    });
 }
 
 /// `matmul_tile`: `y[t, row0 + n] (+)= sum_k x[t, k] w[n, k]`.
@@ -95,7 +66,7 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     with_weight(&p, weight, |weight| {
         let tasks = grid(cuts(weight.rows, PANEL_ROWS), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((row, rows), (token, tokens))| {
-            with_panel(rows * inner, |panel| {
+            with_scratch(rows * inner, |panel| {
                 weight.decode(row, 0, inner, panel);
                 let x = Strided::rows(&x[token * inner..], inner);
                 let panel = Strided::rows(panel, inner).transposed();
@@ -117,7 +88,7 @@ pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
         let tasks = grid(cuts(inner, SLAB), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((col, cols), (token, tokens))| {
             for (row, rows) in cuts(weight.rows, SLAB_ROWS) {
-                with_panel(rows * cols, |panel| {
+                with_scratch(rows * cols, |panel| {
                     weight.decode(row, col, cols, panel);
                     let dy = Strided::rows(&dy[token * stride + p.row0 as usize + row..], stride);
                     let accumulate = p.accumulate != 0 || row != 0;

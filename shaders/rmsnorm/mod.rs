@@ -3,6 +3,8 @@
 //! The weight is frozen, so there is no weight gradient. `backward` recomputes the root mean square from `x`:
 //! cheaper than a saved buffer that a checkpointed layer would have to recompute anyway.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold, layout, operands, params};
@@ -22,8 +24,8 @@ pub struct Params {
     pub eps: f32,
 }
 
-static FORWARD: Kernel = Kernel::new(&source::RMSNORM_FORWARD, forward_reference);
-static BACKWARD: Kernel = Kernel::new(&source::RMSNORM_BACKWARD, backward_reference);
+static FORWARD: Kernel = Kernel::new(&source::RMSNORM_FORWARD, forward_reference).with_cpu(cpu::forward);
+static BACKWARD: Kernel = Kernel::new(&source::RMSNORM_BACKWARD, backward_reference).with_cpu(cpu::backward);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];

@@ -2,6 +2,8 @@
 //!
 //! The backward pass is the rotation by the negative angle: the same kernel with `sign` -1.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
@@ -32,7 +34,7 @@ pub struct Params {
     pub pad: [u32; 2],
 }
 
-static ROTATE: Kernel = Kernel::new(&source::ROPE_ROTATE, rotate_reference);
+static ROTATE: Kernel = Kernel::new(&source::ROPE_ROTATE, rotate_reference).with_cpu(cpu::rotate);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&ROTATE];

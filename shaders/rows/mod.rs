@@ -1,5 +1,7 @@
 //! Rows picked by a list: the trained rows go to the loss head, their gradients come back.
 
+mod cpu;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
@@ -20,8 +22,8 @@ pub struct Params {
     pub pad: u32,
 }
 
-static GATHER: Kernel = Kernel::new(&source::ROWS_GATHER, gather_reference);
-static SCATTER: Kernel = Kernel::new(&source::ROWS_SCATTER, scatter_reference);
+static GATHER: Kernel = Kernel::new(&source::ROWS_GATHER, gather_reference).with_cpu(cpu::gather);
+static SCATTER: Kernel = Kernel::new(&source::ROWS_SCATTER, scatter_reference).with_cpu(cpu::scatter);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[&GATHER, &SCATTER];

@@ -1,0 +1,366 @@
+//! Fast host functions of `attention`: tiles of queries against tiles of keys, products on one thread per task.
+//!
+//! A task owns a tile of query rows of one head (`forward`, `backward_q`) or a tile of key rows of one key/value head
+//! (`backward_kv`), so nothing is added from two tasks and the order of all sums is fixed. Tiles of keys that no query
+//! of the tile sees are left out, whatever they hold.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Params;
+use super::reference::Shape;
+use crate::Step;
+use crate::kernel::{Bind, operands, params};
+use crate::simd::Simd;
+use crate::simd::slices::{dot, exp, exp_sum, max};
+use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
+
+/// Query rows of a tile.
+const QUERIES: usize = 64;
+/// Key rows of a tile of `forward` and `backward_q`.
+const KEYS: usize = 128;
+/// Key rows of a task of `backward_kv`.
+const OWN_KEYS: usize = 64;
+/// Rows of `stats` that a task of `backward_prepare` takes.
+const PREPARE_ROWS: usize = 256;
+
+/// A tile of query rows of one head.
+#[derive(Clone, Copy)]
+struct Queries {
+    batch: usize,
+    head: usize,
+    first: usize,
+    count: usize,
+}
+
+/// Shapes, and the matrices that the kernels read.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    shape: Shape<'a>,
+    q_width: usize,
+    k_width: usize,
+    dim: usize,
+}
+
+impl<'a> View<'a> {
+    fn new(p: Params, step: &Step, starts: &'a [u32]) -> Self {
+        let dim = p.head_dim as usize;
+        let (q_width, k_width) = (p.heads as usize * dim, p.kv_heads as usize * dim);
+        Self { shape: Shape { p, past: step.past as usize, starts }, q_width, k_width, dim }
+    }
+
+    /// Every head's query tiles of every batch.
+    fn query_tiles(&self) -> Vec<Queries> {
+        let p = &self.shape.p;
+        let heads = grid(cuts(p.batch as usize, 1), cuts(p.heads as usize, 1));
+        let tile = |((batch, _), (head, _)): ((usize, usize), (usize, usize))| {
+            cuts(p.queries as usize, QUERIES).map(move |(first, count)| Queries { batch, head, first, count })
+        };
+        heads.into_iter().flat_map(tile).collect()
+    }
+
+    /// Row of `q` and `stats` (over the heads) where a tile starts.
+    fn row(&self, tile: Queries) -> usize {
+        tile.batch * self.shape.p.queries as usize + tile.first
+    }
+
+    /// A tile of `q` or `dout`.
+    fn queries(&self, data: &'a [f32], tile: Queries) -> Strided<'a> {
+        Strided::rows(&data[self.row(tile) * self.q_width + tile.head * self.dim..], self.q_width)
+    }
+
+    /// Rows of `k` or `v` from `key` on, of the head that query head `head` reads.
+    fn keys(&self, data: &'a [f32], batch: usize, key: usize, head: usize) -> Strided<'a> {
+        Strided::rows(&data[self.shape.key(batch, key, head).start..], self.k_width)
+    }
+
+    /// Keys that query `index` of a tile sees. The start is never behind the end.
+    fn visible(&self, tile: Queries, index: usize) -> Range<usize> {
+        let keys = self.shape.visible(tile.batch, tile.first + index);
+        keys.start.min(keys.end)..keys.end
+    }
+
+    /// From the first to the last key that any query of a tile sees.
+    fn span(&self, tile: Queries) -> Range<usize> {
+        let seen = (0..tile.count).map(|index| self.visible(tile, index)).filter(|keys| !keys.is_empty());
+        seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
+    /// The part of `key..key + keys` that query `index` sees, relative to `key`.
+    fn inside(&self, tile: Queries, index: usize, key: usize, keys: usize) -> Range<usize> {
+        let seen = self.visible(tile, index);
+        let clip = |at: usize| at.clamp(key, key + keys) - key;
+        clip(seen.start)..clip(seen.end)
+    }
+}
+
+/// Online softmax over key tiles (Milakov & Gimelshein 2018): scores are shifted by the maximum so far, what was summed
+/// under an older maximum is scaled down.
+pub(super) fn forward(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [q, k, v, starts, out, stats] = operands(bound);
+    let (q, k, v, view) = (q.f32(), k.f32(), v.f32(), View::new(p, step, starts.words()));
+    let rows = p.batch as usize * p.queries as usize;
+    let out = Tiles::new(out.f32_mut(), rows, view.q_width, view.q_width);
+    let stats = Tiles::new(stats.f32_mut(), rows, 2 * p.heads as usize, 2 * p.heads as usize);
+    view.query_tiles().into_par_iter().for_each(|tile| {
+        with_scratch(QUERIES * KEYS, |scores| {
+            let (mut maxima, mut sums) = ([f32::NEG_INFINITY; QUERIES], [0.0; QUERIES]);
+            let place = (view.row(tile), tile.head * view.dim);
+            // SAFETY: the task owns these rows of its head.
+            let out_row = |index: usize| unsafe { out.row(place.0 + index, place.1, view.dim) };
+            (0..tile.count).for_each(|index| out_row(index).fill(0.0));
+            let span = view.span(tile);
+            for (offset, keys) in cuts(span.len(), KEYS) {
+                let key = span.start + offset;
+                let (k, v) = (view.keys(k, tile.batch, key, tile.head), view.keys(v, tile.batch, key, tile.head));
+                let scores = &mut scores[..tile.count * keys];
+                product(scores, keys, (tile.count, view.dim), view.queries(q, tile), k.transposed(), p.scale);
+                for (index, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                    let seen = view.inside(tile, index, key, keys);
+                    let factor = soften(scores, seen, &mut maxima[index], &mut sums[index]);
+                    if factor != 1.0 {
+                        out_row(index).iter_mut().for_each(|x| *x *= factor);
+                    }
+                }
+                // SAFETY: the task owns these rows of its head.
+                unsafe { out.product(place, (tile.count, view.dim, keys), Strided::rows(scores, keys), v, 1.0, true) };
+            }
+            for index in 0..tile.count {
+                let (max, sum) = (maxima[index], sums[index]);
+                // SAFETY: the task owns these rows of its head.
+                let log_sum = unsafe { stats.row(place.0 + index, 2 * tile.head, 1) };
+                log_sum[0] = 0.0;
+                if !view.visible(tile, index).is_empty() {
+                    log_sum[0] = max + sum.ln();
+                    out_row(index).iter_mut().for_each(|x| *x /= sum);
+                }
+            }
+        });
+    });
+}
+
+/// Turns one row of scores into weights under the new maximum, zeros outside of `seen`. Returns the factor on what was
+/// summed before.
+fn soften(scores: &mut [f32], seen: Range<usize>, maximum: &mut f32, sum: &mut f32) -> f32 {
+    scores[..seen.start].fill(0.0);
+    scores[seen.end..].fill(0.0);
+    if seen.is_empty() {
+        return 1.0;
+    }
+    let scores = &mut scores[seen];
+    let new = max(scores).max(*maximum);
+    let factor = (*maximum - new).exp();
+    *sum = *sum * factor + exp_sum(scores, 1.0, new);
+    *maximum = new;
+    factor
+}
+
+/// `c = alpha * a * b` into scratch rows of `cols` numbers.
+fn product(c: &mut [f32], cols: usize, (rows, k): (usize, usize), a: Strided<'_>, b: Strided<'_>, alpha: f32) {
+    let c = Tiles::new(c, rows, cols, cols);
+    // SAFETY: `c` is borrowed for this call alone.
+    unsafe { c.product((0, 0), (rows, cols, k), a, b, alpha, false) };
+}
+
+/// `stats[.., 1] = rowsum(dout * out)`
+pub(super) fn backward_prepare(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [dout, out, stats] = operands(bound);
+    let (dout, out, dim) = (dout.f32(), out.f32(), p.head_dim as usize);
+    let rows = p.batch as usize * p.queries as usize * p.heads as usize;
+    let tasks = stats.f32_mut()[..2 * rows].par_chunks_mut(2 * PREPARE_ROWS);
+    let inputs = dout.par_chunks(dim * PREPARE_ROWS).zip(out.par_chunks(dim * PREPARE_ROWS));
+    tasks.zip(inputs).for_each(|(stats, (dout, out))| {
+        for (stats, (dout, out)) in stats.chunks_exact_mut(2).zip(dout.chunks_exact(dim).zip(out.chunks_exact(dim))) {
+            stats[1] = dot(dout, out);
+        }
+    });
+}
+
+/// What both gradient kernels read.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    view: View<'a>,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    dout: &'a [f32],
+    stats: &'a [f32],
+}
+
+impl<'a> Inputs<'a> {
+    /// Probabilities and gradients of the scores of a tile of queries and `keys` keys, zeros where a key is not seen.
+    fn tile(&self, tile: Queries, key: usize, keys: usize, p: &mut [f32], ds: &mut [f32]) {
+        let view = &self.view;
+        let (k, v) = (view.keys(self.k, tile.batch, key, tile.head), view.keys(self.v, tile.batch, key, tile.head));
+        let (scale, shape) = (view.shape.p.scale, (tile.count, view.dim));
+        product(p, keys, shape, view.queries(self.q, tile), k.transposed(), scale);
+        product(ds, keys, shape, view.queries(self.dout, tile), v.transposed(), 1.0);
+        for (index, (p, ds)) in p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys)).enumerate() {
+            let seen = view.inside(tile, index, key, keys);
+            let stats = 2 * view.shape.row(tile.batch, tile.first + index, tile.head);
+            for row in [&mut *p, &mut *ds] {
+                row[..seen.start].fill(0.0);
+                row[seen.end..].fill(0.0);
+            }
+            probabilities(&mut p[seen.clone()], &mut ds[seen], self.stats[stats], self.stats[stats + 1], scale);
+        }
+    }
+}
+
+crate::vectorized! {
+    /// `p = exp(p - log_sum)`, `ds = p * (ds - delta) * scale`
+    fn probabilities(p: &mut [f32], ds: &mut [f32], log_sum: f32, delta: f32, scale: f32) = probabilities_body
+}
+
+#[inline(always)]
+fn probabilities_body<S: Simd>(_: S, p: &mut [f32], ds: &mut [f32], log_sum: f32, delta: f32, scale: f32) {
+    for (p, ds) in p.iter_mut().zip(ds) {
+        *p = exp::<S>(*p - log_sum);
+        *ds = *p * (*ds - delta) * scale;
+    }
+}
+
+/// `dq = dS k`
+pub(super) fn backward_q(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [q, k, v, starts, dout, stats, dq] = operands(bound);
+    let view = View::new(p, step, starts.words());
+    let inputs = Inputs { view, q: q.f32(), k: k.f32(), v: v.f32(), dout: dout.f32(), stats: stats.f32() };
+    let dq = Tiles::new(dq.f32_mut(), p.batch as usize * p.queries as usize, view.q_width, view.q_width);
+    view.query_tiles().into_par_iter().for_each(|tile| {
+        with_scratch(2 * QUERIES * KEYS, |scratch| {
+            let (p, ds) = scratch.split_at_mut(QUERIES * KEYS);
+            let place = (view.row(tile), tile.head * view.dim);
+            for index in 0..tile.count {
+                // SAFETY: the task owns these rows of its head.
+                unsafe { dq.row(place.0 + index, place.1, view.dim) }.fill(0.0);
+            }
+            let span = view.span(tile);
+            for (offset, keys) in cuts(span.len(), KEYS) {
+                let (key, len) = (span.start + offset, tile.count * keys);
+                inputs.tile(tile, key, keys, &mut p[..len], &mut ds[..len]);
+                let (ds, k) = (Strided::rows(&ds[..len], keys), view.keys(inputs.k, tile.batch, key, tile.head));
+                // SAFETY: the task owns these rows of its head.
+                unsafe { dq.product(place, (tile.count, view.dim, keys), ds, k, 1.0, true) };
+            }
+        });
+    });
+}
+
+/// `dk = dS^T q`, `dv = P^T dout`, over the query heads of each key/value head in order.
+pub(super) fn backward_kv(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [q, k, v, starts, dout, stats, dk, dv] = operands(bound);
+    let view = View::new(p, step, starts.words());
+    let inputs = Inputs { view, q: q.f32(), k: k.f32(), v: v.f32(), dout: dout.f32(), stats: stats.f32() };
+    let rows = p.batch as usize * p.keys as usize;
+    let dk = Tiles::new(dk.f32_mut(), rows, view.k_width, view.k_width);
+    let dv = Tiles::new(dv.f32_mut(), rows, view.k_width, view.k_width);
+    let group = p.heads as usize / p.kv_heads as usize;
+    let owners = grid(cuts(p.batch as usize, 1), cuts(p.kv_heads as usize, 1));
+    let tasks = grid(owners.into_iter().map(|((batch, _), (head, _))| (batch, head)), cuts(p.keys as usize, OWN_KEYS));
+    tasks.into_par_iter().for_each(|((batch, kv_head), (key, keys))| {
+        let place = (batch * p.keys as usize + key, kv_head * view.dim);
+        for index in 0..keys {
+            // SAFETY: the task owns these rows of its head.
+            unsafe { dk.row(place.0 + index, place.1, view.dim) }.fill(0.0);
+            // SAFETY: as above.
+            unsafe { dv.row(place.0 + index, place.1, view.dim) }.fill(0.0);
+        }
+        with_scratch(2 * QUERIES * OWN_KEYS, |scratch| {
+            let (p_tile, ds_tile) = scratch.split_at_mut(QUERIES * OWN_KEYS);
+            for (head, (first, count)) in tiles_of_group(kv_head * group, group, p.queries as usize) {
+                let tile = Queries { batch, head, first, count };
+                let span = view.span(tile);
+                if span.start >= key + keys || span.end <= key {
+                    continue;
+                }
+                let len = count * keys;
+                inputs.tile(tile, key, keys, &mut p_tile[..len], &mut ds_tile[..len]);
+                let shape = (keys, view.dim, count);
+                let ds = Strided::rows(&ds_tile[..len], keys).transposed();
+                // SAFETY: the task owns these rows of its head.
+                unsafe { dk.product(place, shape, ds, view.queries(inputs.q, tile), 1.0, true) };
+                let p = Strided::rows(&p_tile[..len], keys).transposed();
+                // SAFETY: the task owns these rows of its head.
+                unsafe { dv.product(place, shape, p, view.queries(inputs.dout, tile), 1.0, true) };
+            }
+        });
+    });
+}
+
+/// The query tiles of `heads` heads from `head` on.
+fn tiles_of_group(head: usize, heads: usize, queries: usize) -> impl Iterator<Item = (usize, (usize, usize))> {
+    (head..head + heads).flat_map(move |head| cuts(queries, QUERIES).map(move |tile| (head, tile)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention;
+    use crate::check::{check, random, unset, values, words};
+    use crate::kernel::Call;
+
+    fn params(queries: u32, keys: u32, window: u32) -> Params {
+        Params { batch: 2, queries, keys, heads: 6, kv_heads: 2, head_dim: 36, window, scale: 0.3 }
+    }
+
+    /// Starts of packed sequences, among them queries that see nothing.
+    fn starts(p: &Params, past: u32) -> Vec<u32> {
+        let start = |i: u32| match i % p.queries {
+            query if query % 7 == 6 => past + query + 3,
+            query => query / 50 * 50,
+        };
+        (0..p.batch * p.queries).map(start).collect()
+    }
+
+    #[test]
+    fn forward_agrees_with_the_reference() {
+        for (queries, keys, window, past) in [(1, 300, 0, 280), (5, 40, 0, 30), (70, 70, 0, 0), (150, 200, 40, 20)] {
+            let p = params(queries, keys, window);
+            let (rows, keys) =
+                ((p.batch * queries * p.heads) as usize, (p.batch * keys * p.kv_heads * p.head_dim) as usize);
+            let step = Step { past, ..Step::default() };
+            let operands = [
+                random(rows * p.head_dim as usize, 1),
+                random(keys, 2),
+                random(keys, 3),
+                words(&starts(&p, past)),
+                unset(rows * p.head_dim as usize),
+                random(rows * 2, 4),
+            ];
+            check(&step, &attention::forward(p), &operands);
+        }
+    }
+
+    #[test]
+    fn backward_agrees_with_the_reference() {
+        for (queries, window) in [(3, 0), (64, 0), (150, 60)] {
+            let p = params(queries, queries, window);
+            let (rows, keys) =
+                ((p.batch * queries * p.heads) as usize, (p.batch * queries * p.kv_heads * p.head_dim) as usize);
+            let len = rows * p.head_dim as usize;
+            let stats: Vec<u32> = values(2 * rows, 9).iter().map(|x| (x + 3.0).to_bits()).collect();
+            let inputs = [
+                random(len, 1),
+                random(keys, 2),
+                random(keys, 3),
+                words(&starts(&p, 0)),
+                random(len, 5),
+                words(&stats),
+            ];
+            let run = |call: Call, outputs: &[usize]| {
+                let mut operands = inputs.to_vec();
+                operands.extend(outputs.iter().map(|&len| unset(len)));
+                check(&Step::default(), &call, &operands);
+            };
+            run(attention::backward_q(p), &[len]);
+            run(attention::backward_kv(p), &[keys, keys]);
+            let prepare = [random(len, 1), random(len, 2), random(2 * rows, 3)];
+            check(&Step::default(), &attention::backward_prepare(p), &prepare);
+        }
+    }
+}
