@@ -6,6 +6,7 @@ pub mod gpu;
 pub mod gradient;
 pub mod model;
 pub mod random;
+pub mod rewrite;
 
 pub use check::{Operand, check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};

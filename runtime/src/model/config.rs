@@ -87,6 +87,10 @@ impl ModelConfig {
                 format!("{kv_heads} does not divide {heads} heads"),
             ));
         }
+        if !head_dim.is_multiple_of(4) {
+            let problem = format!("heads of {head_dim} values: loam needs a multiple of 4");
+            return Err(bad(gguf, &key("attention.head_count"), problem));
+        }
         if !rotary.is_multiple_of(2) {
             return Err(bad(gguf, &key("rope.dimension_count"), format!("{rotary} is odd")));
         }

@@ -1,5 +1,7 @@
 //! Weights by their GGUF names: shapes checked, split by rows where a device cannot bind them whole.
 
+use std::collections::HashSet;
+
 use loam_shaders::Format;
 
 use super::ModelConfig;
@@ -88,7 +90,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Tensor`] naming a tensor that is missing or has another shape or type than `config` says.
     pub fn declare(file: &GgufFile, config: &ModelConfig, limits: Limits, storage: &mut Storage) -> Result<Self> {
-        let mut d = Declarer { file, limits, storage };
+        let mut d = Declarer { file, limits, storage, used: HashSet::new() };
         let (width, vocab) = (config.embedding, config.vocabulary);
         let token_embd = d.matrix("token_embd.weight", vocab, width)?;
         let output = match file.gguf.opt_tensor("output.weight") {
@@ -101,6 +103,7 @@ impl Weights {
             Some(_) => Some(d.values("rope_freqs.weight", config.rotary / 2)?),
             None => None,
         };
+        d.refuse_unused()?;
         Ok(Self { token_embd, layers, output_norm, output, rope_factors })
     }
 
@@ -116,6 +119,8 @@ struct Declarer<'a> {
     file: &'a GgufFile,
     limits: Limits,
     storage: &'a mut Storage,
+    /// Names that were asked for.
+    used: HashSet<String>,
 }
 
 impl Declarer<'_> {
@@ -135,8 +140,9 @@ impl Declarer<'_> {
         })
     }
 
-    fn info(&self, name: &str, shape: &[usize]) -> Result<TensorInfo> {
+    fn info(&mut self, name: &str, shape: &[usize]) -> Result<TensorInfo> {
         let info = self.file.gguf.tensor(name)?;
+        self.used.insert(name.to_owned());
         // GGUF lists the row length first.
         let expected: Vec<u64> = shape.iter().rev().map(|&n| n as u64).collect();
         if info.shape != expected {
@@ -145,13 +151,21 @@ impl Declarer<'_> {
         Ok(info.clone())
     }
 
+    /// A tensor that the decoder does not use (a bias, say) would be left out silently, and the model would be another.
+    fn refuse_unused(&self) -> Result<()> {
+        match self.file.gguf.tensors().iter().find(|info| !self.used.contains(&info.name)) {
+            Some(info) => Err(self.bad(&info.name, "is not known to this architecture in loam".into())),
+            None => Ok(()),
+        }
+    }
+
     fn format(&self, info: &TensorInfo) -> Result<Format> {
         let problem = || format!("has type {}, which loam cannot compute with yet", info.ty.name());
         info.ty.format().ok_or_else(|| self.bad(&info.name, problem()))
     }
 
     /// Values of a 1-D tensor.
-    fn values(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+    fn values(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
         let info = self.info(name, &[len])?;
         let format = self.format(&info)?;
         let mut values = vec![0.0; len];

@@ -11,7 +11,12 @@ use super::{Outcome, TrainOptions};
 ///
 /// # Errors
 /// If the base's tokenizer cannot be read.
-pub(super) fn describe(base: &Base, options: &TrainOptions, data: &str, outcome: &Outcome) -> Result<Vec<(String, Value)>> {
+pub(super) fn describe(
+    base: &Base,
+    options: &TrainOptions,
+    data: &str,
+    outcome: &Outcome,
+) -> Result<Vec<(String, Value)>> {
     let mut all: Vec<(String, Value)> = Vec::new();
     let mut set = |key: &str, value: Value| all.push((key.to_owned(), value));
     set("general.name", Value::from("loam adapter"));

@@ -1,0 +1,98 @@
+//! Adapters on a base: bound to what they were trained on, added up when there are several.
+
+use std::path::Path;
+
+use loam::adapter::{Attach, BASE_DIGEST, TOKENIZER_DIGEST};
+use loam::gguf::Value;
+use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random};
+use loam_tests::{back_ends, convert_asset, relative, some_rows};
+
+fn base(format: &str) -> Base {
+    Base::open(convert_asset("loam-micro", format)).expect("base")
+}
+
+/// An adapter with values in A and B that says it was made for `base`.
+fn adapter(base: &Base, seed: u64) -> AdapterFile {
+    let lora = LoraOptions { rank: 4, seed, ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let mut trainer = Trainer::new(base, back_ends().remove(0).1, None, options).expect("trainer");
+    let mut adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+    for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
+        let value = |i: usize| (random::uniform(seed, stream as u32, i as u64) - 0.5) * 0.1;
+        pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
+    }
+    adapter.metadata.push((BASE_DIGEST.into(), Value::from(base.digest())));
+    adapter
+}
+
+fn logits(base: &Base, adapters: &[(&AdapterFile, f32)]) -> Vec<f32> {
+    let attach: Vec<_> =
+        adapters.iter().map(|&(adapter, scale)| Attach { adapter, path: Path::new("a.gguf"), scale }).collect();
+    let mut session = Session::new(base, back_ends().remove(0).1, 16, &attach).expect("session");
+    pollster::block_on(session.feed_all(&some_rows(1, 9, 4096)[0])).expect("logits")
+}
+
+fn attach(base: &Base, adapter: &AdapterFile) -> Error {
+    let attach = [Attach { adapter, path: Path::new("a.gguf"), scale: 1.0 }];
+    match Session::new(base, back_ends().remove(0).1, 16, &attach) {
+        Ok(_) => panic!("the adapter was accepted"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn an_adapter_of_another_quantisation_is_refused_with_both_digests() {
+    let (q4, q8) = (base("q4_0"), base("q8_0"));
+    let adapter = adapter(&q4, 1);
+    let error = attach(&q8, &adapter);
+    let Error::BaseMismatch { expected, found, .. } = &error else { panic!("{error}") };
+    assert_eq!((expected.as_str(), found.as_str()), (q4.digest(), q8.digest()));
+    assert!(error.to_string().contains(q4.digest()) && error.to_string().contains(q8.digest()));
+}
+
+#[test]
+fn an_adapter_of_another_tokenizer_or_architecture_is_refused() {
+    let base = base("q4_0");
+    let mut other = adapter(&base, 1);
+    other.metadata.push((TOKENIZER_DIGEST.into(), Value::from("0000")));
+    assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "tokenizer digest", .. }));
+    let mut other = adapter(&base, 1);
+    other.architecture = "gemma".into();
+    assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "architecture", .. }));
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_refused_by_tensor() {
+    let base = base("q4_0");
+    let mut other = adapter(&base, 1);
+    other.tensors[3].0 = "blk.9.attn_q.weight".into();
+    assert!(attach(&base, &other).to_string().contains("blk.9.attn_q.weight"));
+    let mut other = adapter(&base, 1);
+    other.tensors[3].1.b.truncate(4);
+    let name = other.tensors[3].0.clone();
+    assert!(attach(&base, &other).to_string().contains(&name));
+}
+
+#[test]
+fn several_adapters_add_up() {
+    let base = base("q8_0");
+    let (first, second) = (adapter(&base, 1), adapter(&base, 2));
+    let plain = logits(&base, &[]);
+    let whole = logits(&base, &[(&first, 1.0)]);
+    assert!(relative(&whole, &plain) > 1e-3, "the adapter does nothing");
+    assert!(relative(&logits(&base, &[(&first, 0.0)]), &plain) < 1e-6, "scale 0 is the base");
+    assert!(relative(&logits(&base, &[(&first, 0.5), (&first, 0.5)]), &whole) < 1e-5);
+    let both = logits(&base, &[(&first, 1.0), (&second, 1.0)]);
+    assert!(relative(&logits(&base, &[(&second, 1.0), (&first, 1.0)]), &both) < 1e-5);
+    assert!(relative(&both, &whole) > 1e-3, "the second adapter does nothing");
+}
+
+#[test]
+fn a_saved_adapter_comes_back_bit_for_bit() {
+    let base = base("q4_0");
+    let adapter = adapter(&base, 3);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("a.gguf");
+    adapter.write(&path).expect("write");
+    assert_eq!(AdapterFile::read(&path).expect("read"), adapter);
+}
