@@ -13,7 +13,7 @@ pub struct DemoArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Training steps
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
     /// Keep base.gguf and adapter.gguf in this folder
     #[arg(long, value_name = "DIR")]

@@ -135,7 +135,11 @@ impl Log {
         Ok(Log { file: BufWriter::new(file) })
     }
 
+    /// Writes steps and evaluations.
     fn write(&mut self, event: &Event) -> Result {
+        if matches!(event, Event::Start { .. }) {
+            return Ok(());
+        }
         let done = writeln!(self.file, "{}", object(event)).and_then(|()| self.file.flush());
         done.map_err(|error| Failure::new(format!("cannot write the log: {error}"), "free some space"))
     }
