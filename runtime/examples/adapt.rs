@@ -1,0 +1,25 @@
+//! The README's library program: trains an adapter on a base and saves it.
+//! `cargo run --release -p loam --example adapt -- base.gguf data.jsonl adapter.gguf`
+#![allow(clippy::print_stdout, reason = "a program, not a library")]
+
+use std::path::PathBuf;
+
+use loam::data::{DataOptions, Objective, load};
+use loam::{Base, TrainOptions, backend, train};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [base, data, output] = &paths[..] else { return Err("usage: adapt BASE DATA OUTPUT".into()) };
+
+    let base = Base::open(base)?;
+    let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
+    let sft = DataOptions::new(Objective::Sft, options.context);
+    let data = load(data, base.tokenizer()?, base.template()?, &sft)?;
+    let device = backend::select::open("auto")?;
+    let mut on_event = |event: &train::Event| println!("{event:?}");
+    let run = train::run(&base, device, None, (&data, None), options, &mut on_event);
+    let (adapter, outcome) = pollster::block_on(run)?;
+    adapter.write(output)?;
+    println!("loss {:.3} -> {:.3}", outcome.loss_first, outcome.loss_last);
+    Ok(())
+}
