@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{base, demo_data, loam, micro, read_npy, run};
+use support::{base, demo_data, listing, loam, loam_with, micro, read_npy, run};
 
 /// Trains a small adapter on the demo data, always the same one.
 fn train(adapter: &Path, more: &str) -> serde_json::Value {
@@ -111,4 +111,28 @@ fn every_format_converts_and_runs() {
     // The weights were bf16: f32 and bf16 are the same model, the others come close.
     assert!((losses[0] - losses[2]).abs() < 1e-5, "{losses:?}");
     assert!(losses.iter().all(|l| (l - losses[0]).abs() < 0.5), "{losses:?}");
+}
+
+#[test]
+fn the_demo_learns_and_keeps_its_files() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let done = run("demo --device cpu --steps 2 --json --keep {}", &[folder.path()]).good().result();
+    let loss = |name: &str| done[name].as_f64().expect("a loss");
+    assert!(loss("eval_loss_after") < loss("eval_loss_before") - 0.5, "{done}");
+    assert_eq!(done["answers"].as_array().map(Vec::len), Some(4));
+    assert_eq!(listing(folder.path()), ["adapter.gguf", "base.gguf"]);
+    let [adapter, base] = ["adapter.gguf", "base.gguf"].map(|name| folder.path().join(name));
+    run("adapter verify {} --base {}", &[&adapter, &base]).good();
+}
+
+#[test]
+fn a_chat_answers_line_by_line_and_remembers() {
+    let args = ["chat", "--device", "cpu", "--max-tokens", "8", "--system", "Be brief."].map(Path::new);
+    let chat = |input: &str| loam_with(args.iter().copied().chain([base()]), input).good().stdout;
+    let one = chat("Who are you?\n");
+    assert!(!one.trim().is_empty());
+    let two = chat("Who are you?\n\nWho are you?\n/exit\nnever asked\n");
+    assert!(two.starts_with(&one), "{one:?} {two:?}");
+    // After a reset the second question is the first one again: same answer.
+    assert_eq!(chat("Who are you?\n/reset\nWho are you?\n"), format!("{one}{one}"));
 }

@@ -1,8 +1,9 @@
 //! Runs the binary and looks at what it leaves behind.
 #![allow(dead_code, reason = "every test program uses its own part of this module")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -50,16 +51,27 @@ impl Outcome {
     }
 }
 
-/// Runs the binary.
+/// Runs the binary without input.
 #[track_caller]
 pub fn loam<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
-    let output = Command::new(env!("CARGO_BIN_EXE_loam"))
+    loam_with(args, "")
+}
+
+/// Runs the binary with `input` on its standard input.
+#[track_caller]
+pub fn loam_with<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, input: &str) -> Outcome {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loam"))
         .args(args)
         .env_remove("LOAM_DEVICE")
         .env("NO_COLOR", "1")
-        .stdin(std::process::Stdio::null())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the binary starts");
+    // A verb that does not read its input may be gone already.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("ends");
     Outcome {
         code: output.status.code().expect("ends by itself"),
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
