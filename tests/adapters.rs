@@ -18,7 +18,7 @@ fn adapter(base: &Base, seed: u64) -> AdapterFile {
     let mut trainer = Trainer::new(base, back_ends().remove(0).1, None, options).expect("trainer");
     let mut adapter = pollster::block_on(trainer.adapter()).expect("adapter");
     for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
-        let value = |i: usize| (random::uniform(seed, stream as u32, i as u64) - 0.5) * 0.1;
+        let value = |i: usize| ((random::uniform(seed, stream as u32, i as u64) - 0.5) * 0.1) as f32;
         pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
     }
     adapter.metadata.push((BASE_DIGEST.into(), Value::from(base.digest())));

@@ -24,7 +24,7 @@ fn adapter(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
     let mut trainer = Trainer::new(base, backend, None, options()).expect("trainer");
     let mut adapter = pollster::block_on(trainer.adapter()).expect("adapter");
     for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
-        let value = |i: usize| (random::uniform(11, stream as u32, i as u64) - 0.5) * 0.2;
+        let value = |i: usize| ((random::uniform(11, stream as u32, i as u64) - 0.5) * 0.2) as f32;
         pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
     }
     adapter

@@ -14,10 +14,15 @@ pub fn philox(seed: u64, counter: [u32; 4]) -> [u32; 4] {
     x
 }
 
-/// The `index`-th number of `stream`, uniform in [0, 1) with 24 bits.
-pub fn uniform(seed: u64, stream: u32, index: u64) -> f32 {
-    let word = philox(seed, [index as u32, (index >> 32) as u32, stream, 0])[0];
-    (word >> 8) as f32 / (1 << 24) as f32
+/// The `index`-th 64 bits of `stream`.
+pub fn bits(seed: u64, stream: u32, index: u64) -> u64 {
+    let [low, high, ..] = philox(seed, [index as u32, (index >> 32) as u32, stream, 0]);
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The `index`-th number of `stream`, uniform in [0, 1) with 53 bits.
+pub fn uniform(seed: u64, stream: u32, index: u64) -> f64 {
+    (bits(seed, stream, index) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -33,9 +38,9 @@ mod tests {
 
     #[test]
     fn uniform_is_in_range_and_not_constant() {
-        let values: Vec<f32> = (0..1000).map(|i| uniform(7, 3, i)).collect();
+        let values: Vec<f64> = (0..1000).map(|i| uniform(7, 3, i)).collect();
         assert!(values.iter().all(|v| (0.0..1.0).contains(v)));
-        let mean = values.iter().sum::<f32>() / 1000.0;
+        let mean = values.iter().sum::<f64>() / 1000.0;
         assert!((mean - 0.5).abs() < 0.05, "{mean}");
     }
 }

@@ -100,8 +100,8 @@ impl LoraOptions {
                 let message = format!("rank is {}, {} allows 1 to {most}", self.rank, w.name);
                 return Err(Error::Argument(message));
             }
-            let bound = 1.0 / (w.cols as f32).sqrt();
-            let value = |i: usize| (random::uniform(self.seed, stream as u32, i as u64) * 2.0 - 1.0) * bound;
+            let bound = 1.0 / (w.cols as f64).sqrt();
+            let value = |i: usize| ((random::uniform(self.seed, stream as u32, i as u64) * 2.0 - 1.0) * bound) as f32;
             let a = (0..self.rank * w.cols).map(value).collect();
             tensors.push((w.name.clone(), Pair { a, b: vec![0.0; w.rows * self.rank], rank: self.rank }));
         }

@@ -1,17 +1,19 @@
 //! Seeded order: a permutation is a function of its length, a seed and a stream, so a run can resume anywhere.
 
-use crate::generate::sampler::hash;
+use crate::random::bits;
 
+/// Stream of random numbers for orders.
+const STREAM: u32 = 0x6f72_6465;
 /// Stream of the evaluation split; epochs use 0, 1, 2, ..
 pub(super) const EVAL_STREAM: u64 = u64::MAX;
 
 /// A permutation of `0..n` (Fisher-Yates over counter-based numbers). Every seed and stream gives its own.
 pub fn permutation(n: usize, seed: u64, stream: u64) -> Vec<usize> {
-    let key = hash(seed, stream);
+    let key = bits(seed, STREAM, stream);
     let mut order: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {
         // The high half of a 64 x 64 bit product: uniform over 0..=i up to 2^-64 per item.
-        let j = (u128::from(hash(key, i as u64)) * (i as u128 + 1)) >> 64;
+        let j = (u128::from(bits(key, STREAM, i as u64)) * (i as u128 + 1)) >> 64;
         order.swap(i, j as usize);
     }
     order

@@ -3,7 +3,10 @@
 //! Order and meaning as in llama.cpp's default chain: repeat penalty, top-k, top-p, min-p, temperature, draw. Random
 //! numbers are a function of (seed, position), so a generation can be resumed at any token and a run repeats exactly.
 
-use crate::{Error, Result};
+use crate::{Error, Result, random};
+
+/// Stream of random numbers for sampling.
+const STREAM: u32 = 0x7361_6d70;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +111,7 @@ impl Sampler {
         }
         self.top_k();
         self.nucleus();
-        self.draw(uniform(self.options.seed, history.len() as u64))
+        self.draw(random::uniform(self.options.seed, STREAM, history.len() as u64))
     }
 
     fn greedy(&self) -> Result<u32> {
@@ -193,22 +196,6 @@ fn finite(best: Candidate) -> Result<()> {
         return Err(Error::NonFinite("every logit".into()));
     }
     Ok(())
-}
-
-/// A number in [0, 1) for a seed and a position: two rounds of the SplitMix64 finaliser (Steele, Lea & Flood 2014).
-pub(crate) fn uniform(seed: u64, position: u64) -> f64 {
-    (hash(seed, position) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// 64 well-mixed bits for a seed and a counter.
-pub(crate) fn hash(seed: u64, counter: u64) -> u64 {
-    let mix = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    mix(mix(seed.wrapping_add(GOLDEN)) ^ counter.wrapping_add(1).wrapping_mul(GOLDEN))
 }
 
 #[cfg(test)]
@@ -322,14 +309,5 @@ mod tests {
         }
         assert!(Sampler::new(SamplerOptions { top_p: 1.5, ..plain(1.0) }).is_err());
         assert!(Sampler::new(SamplerOptions { repeat_penalty: 0.0, ..plain(1.0) }).is_err());
-    }
-
-    #[test]
-    fn uniform_is_uniform() {
-        let mean = |seed| (0..10_000).map(|i| uniform(seed, i)).sum::<f64>() / 10_000.0;
-        for seed in [0, 1, u64::MAX] {
-            assert!((mean(seed) - 0.5).abs() < 0.015);
-        }
-        assert!((0..10_000).all(|i| (0.0..1.0).contains(&uniform(3, i))));
     }
 }
