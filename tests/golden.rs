@@ -2,6 +2,8 @@
 //! ends. The expected values lie beside the repository (`LOAM_SHARED`); bases are converted here and their bytes
 //! compared with llama-quantize's first.
 
+#![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
+
 use std::path::{Path, PathBuf};
 
 use loam::adapter::Attach;

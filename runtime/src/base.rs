@@ -68,6 +68,15 @@ impl Base {
         Ok(self.template.get_or_init(|| template).as_ref())
     }
 
+    /// Uses `source` instead of the file's own chat template.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can print.
+    pub fn with_template(mut self, source: &str) -> Result<Self> {
+        self.template = OnceLock::from(Some(ChatTemplate::for_tokenizer(source, self.tokenizer()?)?));
+        Ok(self)
+    }
+
     /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file once.
     pub fn digest(&self) -> &str {
         self.file.content_digest()

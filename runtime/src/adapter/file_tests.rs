@@ -115,7 +115,8 @@ fn another_kind_of_file_is_named() {
 fn broken_pairs_are_named() {
     let name = "blk.0.attn_q.weight";
     let b = |shape: &'static [u64], fill: f32| (B.0, shape, fill);
-    let cases: [(&str, Vec<(&str, &[u64], f32)>); 9] = [
+    type Tensors<'a> = Vec<(&'a str, &'a [u64], f32)>;
+    let cases: [(&str, Tensors<'_>); 9] = [
         ("lora_b", vec![A]),
         ("lora_a", vec![B]),
         ("rank 3", vec![A, b(&[3, 6], 0.5)]),

@@ -42,7 +42,6 @@ pub fn attention(
         head_dim: shape.head_dim as u32,
         window: shape.window as u32,
         scale: 1.0 / (shape.head_dim as f32).sqrt(),
-        ..bytemuck::Zeroable::zeroed()
     };
     let (qv, kv, vv) = (q.view(), k.view(), v.view());
     r.call(label, kernels::forward(params), &[qv, kv, vv, starts, out.view(), stats.view()]);

@@ -38,7 +38,6 @@ pub fn loss(r: &mut Recorder, hidden: Tensor, head: &Weight, io: LossInputs, gra
                 vocab: head.rows as u32,
                 offset: offset as u32,
                 gradient: gradient.into(),
-                ..bytemuck::Zeroable::zeroed()
             };
             r.call("loss", kernels::forward(params), &[io.labels, logits.view(), io.losses]);
             if let Some(dhidden) = dhidden {

@@ -9,13 +9,8 @@ use crate::plan::{Recorder, Tensor};
 pub fn rmsnorm(r: &mut Recorder, label: &str, x: Tensor, weight: Tensor, eps: f32) -> Tensor {
     let width = weight.len();
     assert_eq!(x.len() % width, 0, "{label}: width of a norm");
-    let params = move |add: bool| Params {
-        rows: (x.len() / width) as u32,
-        width: width as u32,
-        accumulate: add.into(),
-        eps,
-        ..bytemuck::Zeroable::zeroed()
-    };
+    let params =
+        move |add: bool| Params { rows: (x.len() / width) as u32, width: width as u32, accumulate: add.into(), eps };
     let y = r.temporary(x.rows, x.cols);
     r.call(label, kernels::forward(params(false)), &[x.view(), weight.view(), y.view()]);
     if r.needs_gradient(x) {

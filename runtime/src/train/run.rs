@@ -80,8 +80,8 @@ pub async fn run(
     let held_out = held_out.map(|data| data.in_order(options.batch, options.context)).transpose()?;
     let mut trainer = Trainer::new(base, backend, adapter, options)?;
     on_event(&Event::Start { steps, parameters: trainer.parameters() });
-    let mut outcome = Outcome::default();
-    outcome.eval_loss_before = evaluate(&mut trainer, held_out.as_deref(), 0, on_event).await?;
+    let eval_loss_before = evaluate(&mut trainer, held_out.as_deref(), 0, on_event).await?;
+    let mut outcome = Outcome { eval_loss_before, ..Outcome::default() };
     for step in 1..=steps {
         let micro = batches.step(step as usize - 1)?.micro;
         let began = Instant::now();

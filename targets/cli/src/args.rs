@@ -67,6 +67,16 @@ impl DeviceArgs {
     }
 }
 
+/// The base, of every verb that renders conversations.
+#[derive(Debug, Args)]
+pub struct BaseArgs {
+    /// GGUF base
+    pub model: PathBuf,
+    /// Use this Jinja file instead of the base's own chat template
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+}
+
 /// `--json`, of every verb that has results.
 #[derive(Debug, Args)]
 pub struct JsonArgs {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use loam::Base;
-use loam::data::{self, Batch, BatchOptions, Batches, DataOptions, Dataset, Objective};
+use loam::data::{self, DataOptions, Dataset, Objective};
 
 use crate::failure::{Failure, Result};
 use crate::output::{Output, escape};
@@ -32,14 +32,4 @@ pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Outpu
 pub fn objective(path: &Path) -> Objective {
     let text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
     if text { Objective::Clm } else { Objective::Sft }
-}
-
-/// The data set once, in the order of its files, short examples packed together: for evaluation.
-pub fn batches(data: &Dataset, batch: usize, context: usize) -> Result<Vec<Batch>> {
-    let options = BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0 };
-    let mut all = Vec::new();
-    for step in Batches::new(&data.examples, options)?.epoch(0) {
-        all.extend(step?.micro);
-    }
-    Ok(all)
 }

@@ -8,8 +8,21 @@ use loam::backend::Backend;
 use loam::chat::Message;
 use loam::generate::Session;
 
-use crate::args::{AdapterSpec, DeviceArgs};
+use crate::args::{AdapterSpec, BaseArgs, DeviceArgs};
 use crate::failure::{Failure, Result};
+
+/// Templates are a few thousand bytes; a larger file is something else.
+const TEMPLATE_LIMIT: u64 = 1 << 20;
+
+/// Opens the base, with another chat template if one is given.
+pub fn base(args: &BaseArgs) -> Result<Base> {
+    let base = Base::open(&args.model)?;
+    let Some(path) = &args.chat_template else { return Ok(base) };
+    let source = loam::file::read_bounded(path, TEMPLATE_LIMIT)?;
+    let source =
+        String::from_utf8(source).map_err(|_| loam::Error::Template(format!("{} is not UTF-8", path.display())))?;
+    Ok(base.with_template(&source)?)
+}
 
 /// Opens the device that the flag or `LOAM_DEVICE` names.
 pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {

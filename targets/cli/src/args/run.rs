@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::{AdapterSpec, TokenList, above_zero, fraction, not_negative};
-use super::{DeviceArgs, JsonArgs, ObjectiveArg};
+use super::{BaseArgs, DeviceArgs, JsonArgs, ObjectiveArg};
 
 /// `loam demo`.
 #[derive(Debug, Args)]
@@ -54,8 +54,8 @@ pub enum MetricArg {
 /// `loam eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: BaseArgs,
     /// Data, .jsonl or .txt
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -128,8 +128,8 @@ impl SamplingArgs {
 /// `loam generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: BaseArgs,
     /// The question, or with --raw the text to go on from
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub prompt: String,
@@ -150,8 +150,8 @@ pub struct GenerateArgs {
 /// `loam chat`.
 #[derive(Debug, Args)]
 pub struct ChatArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: BaseArgs,
     /// Adapter to apply, with an optional factor; may be given several times
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,

@@ -7,7 +7,7 @@ use loam::Targets;
 use loam::data::Objective;
 
 use super::values::{above_zero, not_negative, split};
-use super::{DeviceArgs, JsonArgs};
+use super::{BaseArgs, DeviceArgs, JsonArgs};
 
 /// Training methods.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -48,8 +48,8 @@ pub enum ScheduleArg {
 /// `loam train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: BaseArgs,
     /// Training data, .jsonl or .txt
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     pub data: Vec<PathBuf>,

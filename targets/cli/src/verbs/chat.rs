@@ -15,7 +15,7 @@ use crate::output::{Output, printable};
 /// Runs the verb.
 pub fn run(args: &ChatArgs) -> Result {
     let output = Output::new(false);
-    let base = Base::open(&args.model)?;
+    let base = model::base(&args.base)?;
     let mut chat = Chat::new(&base, args)?;
     output.note("/exit or end of input leaves, /reset forgets the conversation");
     while let Some(line) = read_line()? {

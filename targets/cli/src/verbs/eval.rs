@@ -1,6 +1,5 @@
 //! `loam eval`: loss and perplexity on a data file.
 
-use loam::Base;
 use loam::data::DataOptions;
 use loam::evaluate::Evaluator;
 use serde_json::json;
@@ -17,13 +16,13 @@ const BATCH: usize = 4;
 /// Runs the verb.
 pub fn run(args: &EvalArgs) -> Result {
     let output = Output::new(args.json.json);
-    let base = Base::open(&args.model)?;
+    let base = model::base(&args.base)?;
     let adapters = Adapters::load(&args.adapter)?;
     let context = model::context(&base, args.context)?;
     let objective = args.objective.map_or_else(|| dataset::objective(&args.data), Into::into);
     let options = DataOptions { objective, context, skip_bad: args.skip_bad };
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;
-    let batches = dataset::batches(&data, BATCH, context)?;
+    let batches = data.in_order(BATCH, context)?;
     let backend = model::device(&args.device)?;
     let spinner = output.spinner("evaluating");
     let mut evaluator = Evaluator::new(&base, backend, &adapters.attach(), BATCH, context)?;

@@ -1,6 +1,5 @@
 //! `loam generate`: one prompt, one answer.
 
-use loam::Base;
 use loam::chat::Message;
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use crate::output::{Output, printable};
 /// Runs the verb.
 pub fn run(args: &GenerateArgs) -> Result {
     let output = Output::new(args.json.json);
-    let base = Base::open(&args.model)?;
+    let base = model::base(&args.base)?;
     let tokenizer = base.tokenizer()?;
     let prompt = if args.raw {
         tokenizer.encode(&args.prompt, true, true)?

@@ -23,9 +23,9 @@ const EPOCHS: u64 = 3;
 pub fn run(args: &TrainArgs) -> Result {
     let output = Output::new(args.json.json);
     let inputs: Vec<&Path> =
-        args.data.iter().chain(&args.eval_data).chain([&args.model]).map(|p| p.as_path()).collect();
+        args.data.iter().chain(&args.eval_data).chain([&args.base.model]).map(|p| p.as_path()).collect();
     model::writable(&args.output, &inputs)?;
-    let base = Base::open(&args.model)?;
+    let base = model::base(&args.base)?;
     let options = options(args, &base)?;
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
     let (data, held_out) = datasets(args, &base, options.context, output)?;
