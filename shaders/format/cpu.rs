@@ -8,6 +8,10 @@ use super::Format;
 use crate::kernel::Bind;
 use crate::simd::{LANES, Simd};
 
+/// How far ahead of a dot product its weights are asked for: without it, decoding and waiting take turns, because the
+/// out-of-order window holds only a few blocks.
+const PREFETCH: usize = 2048;
+
 /// Calls `work` with the blocks of a weight of `rows` x `cols`: in place, or unpacked from the device layout, which the
 /// CPU back end never binds.
 ///
@@ -122,6 +126,7 @@ fn dot_units<U: Unit<B, G>, S: Simd, const B: usize, const G: usize, const T: us
     let (units, tail) = blocks.as_chunks::<B>();
     let runs = x.map(|x| x.as_chunks::<LANES>().0);
     for (index, block) in units.iter().enumerate() {
+        simd.prefetch(block, PREFETCH);
         for part in 0..U::PARTS {
             let first = (index * U::PARTS + part) * G;
             let weights = U::decode(simd, block, part);

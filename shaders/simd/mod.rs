@@ -43,6 +43,11 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Asks for the cache line `ahead` bytes behind the start of `bytes`, which may be anywhere. Nothing by default.
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], ahead: usize) {
+        let _ = (bytes, ahead);
+    }
     /// The value of an IEEE half.
     fn half(self, bits: u16) -> f32;
     /// Signed bytes.
