@@ -59,12 +59,32 @@ pub struct DataOptions {
     pub context: usize,
     /// How many bad lines per file are skipped instead of ending the load.
     pub skip_bad: usize,
+    /// For [`Objective::Clm`]: a window of `context` tokens starts every `stride` tokens, from 1 to `context - 1`, and
+    /// trains what no window before it had. So each token behind the first window sees at least `context - stride`
+    /// tokens; all windows are held in memory. `None` is `context - 1`: windows share one token.
+    pub stride: Option<usize>,
 }
 
 impl DataOptions {
-    /// Options without skipped lines.
+    /// Options without skipped lines and with windows that share one token.
     pub fn new(objective: Objective, context: usize) -> Self {
-        DataOptions { objective, context, skip_bad: 0 }
+        DataOptions { objective, context, skip_bad: 0, stride: None }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.context < 2 {
+            return Err(Error::Argument(format!("a context of {} tokens is too short to train on", self.context)));
+        }
+        let Some(stride) = self.stride else { return Ok(()) };
+        if self.objective != Objective::Clm {
+            let problem = "a stride is for windows over plain text: it needs the objective clm, not sft";
+            return Err(Error::Argument(problem.into()));
+        }
+        if stride == 0 || stride >= self.context {
+            let range = format!("it must be from 1 to {}, less than the context", self.context - 1);
+            return Err(Error::Argument(format!("the stride is {stride}, {range}")));
+        }
+        Ok(())
     }
 }
 
@@ -136,16 +156,15 @@ pub struct Dataset {
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
-/// with line 0 for a file without any example or without any trained token; [`Error::Argument`] for a context below 2.
+/// with line 0 for a file without any example or without any trained token; [`Error::Argument`] for a context below 2
+/// or a stride that is out of its range or not for this objective.
 pub fn load(
     path: &Path,
     tokenizer: &Tokenizer,
     template: Option<&ChatTemplate>,
     options: &DataOptions,
 ) -> Result<Dataset> {
-    if options.context < 2 {
-        return Err(Error::Argument(format!("a context of {} tokens is too short to train on", options.context)));
-    }
+    options.check()?;
     let encoder = Encoder { tokenizer, template, options };
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let dataset = match extension.as_str() {
@@ -214,18 +233,21 @@ fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     Ok(Dataset { examples, notes, digest })
 }
 
-/// Makes an example fit the context and adds it. Plain text is cut into windows that overlap by one token, so that
-/// every token but the first is trained exactly once; a conversation loses its end.
+/// Makes an example fit the context and adds it. Plain text is cut into windows that overlap, so that every token but
+/// the first is trained exactly once; a conversation loses its end.
 fn fit(mut example: Example, line: usize, options: &DataOptions, examples: &mut Vec<Example>, notes: &mut Notes) {
     example.line = line;
     let length = example.tokens.len();
     if options.objective == Objective::Clm {
-        let mut start = 0;
-        while start + 1 < length {
+        let stride = options.stride.unwrap_or(options.context - 1);
+        // `seen`: how many tokens the windows so far hold.
+        let (mut start, mut seen) = (0, 0);
+        while length > 1 && seen < length {
             let end = length.min(start + options.context);
-            let (tokens, trained) = (example.tokens[start..end].to_vec(), example.trained[start..end].to_vec());
+            let tokens = example.tokens[start..end].to_vec();
+            let trained = (start..end).map(|t| t >= seen && example.trained[t]).collect();
             examples.push(Example { tokens, trained, line });
-            start = end - 1;
+            (start, seen) = (start + stride, end);
         }
         notes.masked += usize::from(length < 2);
         return;

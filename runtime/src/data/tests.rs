@@ -147,6 +147,59 @@ fn plain_text_trains_every_token_once() {
     assert!(sft("{\"text\":\"a\"}").unwrap_err().to_string().contains("--objective clm"));
 }
 
+/// For each token of `text`, how many tokens of it come before it in the window where it counts.
+fn depths(text: &str, options: &DataOptions) -> Vec<Vec<usize>> {
+    let data = load_with("a.txt", text.as_bytes(), None, options).unwrap();
+    let mut depths = vec![Vec::new(); text.len()];
+    for window in &data.examples {
+        assert!(window.tokens.len() <= options.context);
+        // No character is in the text twice: a token tells its place.
+        let place = text.find(&tokenizer().decode(&window.tokens)).unwrap();
+        (1..window.tokens.len()).filter(|&t| window.trained[t]).for_each(|t| depths[place + t].push(t));
+    }
+    depths
+}
+
+#[test]
+fn a_stride_counts_every_token_once_and_a_smaller_one_gives_more_context() {
+    let text = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let options = |stride| DataOptions { stride, ..DataOptions::new(Objective::Clm, 8) };
+    for length in 2..=text.len() {
+        let mut before = vec![usize::MAX; length];
+        for stride in 1..8 {
+            let depths = depths(&text[..length], &options(Some(stride)));
+            assert!(depths[0].is_empty() && depths[1..].iter().all(|d| d.len() == 1), "{length} {stride}: {depths:?}");
+            let smallest = depths[8.min(length)..].iter().map(|d| d[0]).min();
+            assert!(smallest.is_none_or(|depth| depth >= 8 - stride), "{length} {stride}: {depths:?}");
+            let sum = |depths: &[usize]| depths.iter().fold(0usize, |sum, &d| sum.saturating_add(d));
+            let now: Vec<usize> = depths[1..].iter().map(|d| d[0]).collect();
+            assert!(sum(&now) <= sum(&before[1..]), "{length} {stride}: a larger stride gives no more context");
+            before[1..].copy_from_slice(&now);
+        }
+    }
+    // The windows of Hugging Face's strided evaluation: they start at 0, 3, 6, .. and the last one ends the text.
+    let data = load_with("a.txt", b"abcdefghijklm", None, &options(Some(3))).unwrap();
+    let windows: Vec<String> = data.examples.iter().map(marked).collect();
+    assert_eq!(windows, ["[abcdefgh]", "defgh[ijk]", "ghijk[lm]"]);
+    let load = |options: &DataOptions| load_with("a.txt", text.as_bytes(), None, options);
+    assert_eq!(load(&options(None)).unwrap(), load(&options(Some(7))).unwrap());
+}
+
+#[test]
+fn a_stride_out_of_range_or_without_windows_is_refused() {
+    let load = |objective, stride| {
+        let options = DataOptions { stride: Some(stride), ..DataOptions::new(objective, 8) };
+        load_with("a.jsonl", b"{\"prompt\":\"U\",\"completion\":\"A\"}", None, &options)
+    };
+    for (objective, stride, word) in
+        [(Objective::Clm, 0, "is 0"), (Objective::Clm, 8, "from 1 to 7"), (Objective::Sft, 4, "objective clm")]
+    {
+        let error = load(objective, stride).unwrap_err();
+        assert!(matches!(&error, Error::Argument(message) if message.contains(word)), "{error}");
+    }
+    assert_eq!(load(Objective::Clm, 7).unwrap().trained_tokens(), 2);
+}
+
 #[test]
 fn long_and_masked_examples_are_counted() {
     let short = r#"{"prompt":"U","completion":"A"}"#;

@@ -71,6 +71,10 @@ pub struct EvalArgs {
     /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,
+    /// With objective clm: start a window of --context tokens every N tokens, less than --context; a token counts in
+    /// the first window that holds it [default: context - 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub stride: Option<u32>,
     /// Wrong data lines to put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip_bad: usize,

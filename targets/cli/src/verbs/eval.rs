@@ -20,7 +20,8 @@ pub fn run(args: &EvalArgs) -> Result {
     let adapters = Adapters::load(&args.adapter)?;
     let context = model::context(&base, args.context)?;
     let objective = args.objective.map_or_else(|| dataset::objective(&args.data), Into::into);
-    let options = DataOptions { objective, context, skip_bad: args.skip_bad };
+    let stride = args.stride.map(|stride| stride as usize);
+    let options = DataOptions { objective, context, skip_bad: args.skip_bad, stride };
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;
     let batches = data.in_order(BATCH, context)?;
     let backend = model::device(&args.device)?;

@@ -96,7 +96,7 @@ fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
 
 /// Training data, and held-out data if there is any.
 fn datasets(args: &TrainArgs, base: &Base, context: usize, output: Output) -> Result<(Dataset, Option<Dataset>)> {
-    let options = DataOptions { objective: args.objective.into(), context, skip_bad: args.skip_bad };
+    let options = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(args.objective.into(), context) };
     let data = dataset::load(base, &args.data, &options, output)?;
     if let Some(path) = &args.eval_data {
         let held_out = dataset::load(base, std::slice::from_ref(path), &options, output)?;
