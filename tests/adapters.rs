@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use loam::adapter::{Attach, BASE_DIGEST, TOKENIZER_DIGEST};
+use loam::adapter::{Attach, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
+use loam::data::{Dataset, Example, Notes};
 use loam::gguf::Value;
-use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random};
+use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random, train};
 use loam_tests::{back_ends, convert_asset, relative, some_rows};
 
 fn base(format: &str) -> Base {
@@ -57,6 +58,12 @@ fn an_adapter_of_another_tokenizer_or_architecture_is_refused() {
     other.metadata.push((TOKENIZER_DIGEST.into(), Value::from("0000")));
     assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "tokenizer digest", .. }));
     let mut other = adapter(&base, 1);
+    other.metadata.push((TEMPLATE_DIGEST.into(), Value::from("0000")));
+    assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "chat template digest", .. }));
+    let template = base.template().expect("template").expect("loam-micro has one").digest().to_owned();
+    other.metadata.last_mut().expect("digest").1 = Value::from(template);
+    assert!(base.check(&other, Path::new("a.gguf")).is_ok());
+    let mut other = adapter(&base, 1);
     other.architecture = "gemma".into();
     assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "architecture", .. }));
 }
@@ -95,4 +102,23 @@ fn a_saved_adapter_comes_back_bit_for_bit() {
     let path = folder.path().join("a.gguf");
     adapter.write(&path).expect("write");
     assert_eq!(AdapterFile::read(&path).expect("read"), adapter);
+}
+
+#[test]
+fn an_adapter_that_goes_on_from_another_describes_itself() {
+    let base = base("q4_0");
+    let lora = LoraOptions { rank: 3, targets: "attn_q,ffn_up".parse().expect("targets"), ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 1, context: 8, steps: Some(1), ..TrainOptions::default() };
+    let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1 };
+    let data = Dataset { examples: vec![example], notes: Notes::default(), digest: "test".into() };
+    let train = |start: Option<AdapterFile>, options: TrainOptions| {
+        let mut ignore = |_: &train::Event| ();
+        let run = train::run(&base, back_ends().remove(0).1, start, (&data, None), options, &mut ignore);
+        pollster::block_on(run).expect("training").0
+    };
+    let first = train(None, options);
+    let second = train(Some(first), TrainOptions { batch: 1, context: 8, steps: Some(1), ..TrainOptions::default() });
+    let find = |key: &str| second.metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+    assert_eq!(find("loam.lora.rank"), Some(Value::U32(3)));
+    assert_eq!(find("loam.lora.targets"), Some(Value::from("attn_q,ffn_up")));
 }

@@ -2,10 +2,13 @@
 //! (hostile-input cases 19 to 21).
 
 use loam::backend::cpu::CpuBackend;
+use loam::data::{Dataset, Example, Notes};
+use loam::evaluate::Evaluator;
 use loam::gguf::{GgmlType, Metadata, Value};
-use loam::{Base, Error, Session};
+use loam::train::{self, Event};
+use loam::{Base, Error, Session, TrainOptions, Trainer};
 use loam_tests::rewrite::{Tensor, rewrite};
-use loam_tests::{convert_asset, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
 
 /// Opens a changed copy of loam-micro and puts it on the CPU.
 fn open(format: &str, change: impl FnOnce(&mut Metadata, &mut Vec<Tensor>)) -> Result<Session, Error> {
@@ -109,14 +112,58 @@ fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
     names(&failed(&integers), "blk.1.ffn_down.weight");
 }
 
+/// loam-micro with a NaN scale in one block.
+fn broken(folder: &std::path::Path) -> Base {
+    let path = rewrite(&convert_asset("loam-micro", "q4_0"), folder, "nan.gguf", |_, tensors| {
+        let down = tensors.iter_mut().find(|t| t.declaration.name == "blk.3.ffn_down.weight").expect("tensor");
+        down.bytes[..2].copy_from_slice(&[0xff, 0x7f]);
+    });
+    Base::open(path).expect("a NaN inside a block is found when it is used")
+}
+
+#[test]
+fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let base = broken(folder.path());
+    let batch = full_batch(&some_rows(1, 8, 4096));
+    for (device, backend) in back_ends() {
+        let mut evaluator = Evaluator::new(&base, backend, &[], 1, 8).expect("evaluator");
+        let found = pollster::block_on(evaluator.loss(std::slice::from_ref(&batch)));
+        assert!(matches!(found, Err(Error::NonFinite(_))), "{device}: {found:?}");
+    }
+    let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1 };
+    let data = Dataset { examples: vec![example], notes: Notes::default(), digest: "test".into() };
+    for (device, backend) in back_ends() {
+        let options = TrainOptions { batch: 1, context: 8, steps: Some(1000), ..TrainOptions::default() };
+        let mut steps = 0;
+        let mut count = |event: &Event| steps += usize::from(matches!(event, Event::Step { .. }));
+        let run = train::run(&base, backend, None, (&data, None), options, &mut count);
+        assert!(matches!(pollster::block_on(run), Err(Error::NonFinite(_))), "{device}");
+        assert!(steps <= 5, "{device}: {steps} steps were tried");
+    }
+}
+
+#[test]
+fn runs_that_no_host_can_hold_are_refused_before_anything_is_allocated() {
+    let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
+    let cpu = || Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
+    for (batch, context) in [(1 << 20, 1024), (usize::MAX, 2), (1, 1 << 30)] {
+        let options = TrainOptions { batch, context, ..TrainOptions::default() };
+        let error = Trainer::new(&base, cpu(), None, options).err();
+        let refused = matches!(error, Some(Error::OutOfMemory { .. } | Error::Limit { .. }));
+        // Only Linux tells how much memory is free.
+        assert!(refused || !cfg!(target_os = "linux"), "{batch} x {context}: {error:?}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(matches!(Session::new(&base, cpu(), 1 << 40, &[]).err(), Some(Error::OutOfMemory { .. })));
+    }
+}
+
 #[test]
 fn weights_that_are_not_finite_give_an_error_instead_of_text() {
-    let mut session = open("q4_0", |_, tensors| {
-        let down = tensors.iter_mut().find(|t| t.declaration.name == "blk.3.ffn_down.weight").expect("tensor");
-        // The first block's f16 scale becomes NaN.
-        down.bytes[..2].copy_from_slice(&[0xff, 0x7f]);
-    })
-    .expect("a NaN inside a block is found when it is used");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let base = broken(folder.path());
+    let mut session = Session::new(&base, Box::new(CpuBackend::new(Some(1)).expect("cpu")), 16, &[]).expect("session");
     let error = pollster::block_on(session.feed(&some_rows(1, 4, 4096)[0])).expect_err("NaN logits");
     assert!(matches!(error, Error::NonFinite(_)), "{error}");
     let error = open("f32", |_, tensors| {

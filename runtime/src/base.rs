@@ -83,7 +83,7 @@ impl Base {
     }
 
     /// Checks that `adapter` was made for this base: architecture, shapes and, where the adapter says so, the digests
-    /// of base and tokenizer.
+    /// of base, tokenizer and chat template.
     ///
     /// # Errors
     /// [`Error::BaseMismatch`] naming what differs, or [`Error::Adapter`] for a tensor that does not fit.
@@ -104,6 +104,10 @@ impl Base {
         }
         if let Some(expected) = adapter.text(crate::adapter::TOKENIZER_DIGEST) {
             same("tokenizer digest", Some(expected), self.tokenizer()?.digest())?;
+        }
+        if let Some(expected) = adapter.text(crate::adapter::TEMPLATE_DIGEST) {
+            let found = self.template()?.map_or("none", |template| template.digest());
+            same("chat template digest", Some(expected), found)?;
         }
         Ok(())
     }

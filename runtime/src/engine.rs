@@ -1,12 +1,13 @@
 //! A model on a device: stored buffers declared and provided, ready for plans.
 
 use crate::adapter::{Arena, Attach, Sites};
-use crate::backend::{Backend, Limits};
+use crate::backend::{Backend, Kind, Limits};
 use crate::base::Base;
 use crate::error::{Error, Result};
+use crate::host;
 use crate::model::{Inputs, ModelConfig, Weights, rope_table};
 use crate::ops::rope::Rope;
-use crate::plan::{Content, Entry, Pool, Storage, StorageId, Tensor, View};
+use crate::plan::{Content, Entry, Plan, Pool, Storage, StorageId, Tensor, View};
 
 /// A base's weights on a device, and everything else that is stored there.
 pub struct Engine {
@@ -18,43 +19,61 @@ pub struct Engine {
     pub config: ModelConfig,
     /// Where the weights are.
     pub weights: Weights,
+    /// Entries of `storage` that are on the device already.
+    provided: usize,
 }
 
 impl Engine {
-    /// Puts the weights of `base` on the device.
+    /// Declares the weights of `base`. Nothing is allocated before [`Self::provide`].
     ///
     /// # Errors
-    /// A tensor that does not fit the metadata, or a device that runs out of memory.
+    /// A tensor that does not fit the metadata or the device's limits.
     pub fn new(base: &Base, backend: Box<dyn Backend>) -> Result<Self> {
         let mut storage = Storage::default();
         let config = base.config().clone();
         let limits: Limits = backend.info().limits;
         let weights = Weights::declare(base.file(), &config, limits, &mut storage)?;
-        let mut engine = Self { backend, storage, config, weights };
-        for (id, entry) in engine.storage.entries() {
-            engine.backend.provide(id, entry)?;
-        }
-        Ok(engine)
+        Ok(Self { backend, storage, config, weights, provided: 0 })
     }
 
-    /// Declares and provides a stored buffer.
+    /// Allocates everything declared so far on the device, if the host can hold it and the slots of `plans`.
+    /// Returns the bytes of both.
     ///
     /// # Errors
-    /// Out of memory, or over a limit of the device.
+    /// Out of memory.
+    pub fn provide(&mut self, plans: &[&Plan]) -> Result<u64> {
+        let new = self.storage.entries().skip(self.provided);
+        // On the CPU weights stay in the mapped file; on a GPU they may have memory of their own.
+        let stored = new.filter(|(_, entry)| entry.pool != Pool::Weights).map(|(_, entry)| entry.words * 4);
+        let slots = plans.iter().map(|plan| plan.slot_bytes());
+        let bytes = stored.chain(slots).fold(0, u64::saturating_add);
+        if matches!(self.backend.info().kind, Kind::Cpu | Kind::Software | Kind::IntegratedGpu) {
+            let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+            host::check(&format!("the plan {}", names.join(", ")), bytes)?;
+        }
+        for (id, entry) in self.storage.entries().skip(self.provided) {
+            self.backend.provide(id, entry)?;
+        }
+        self.provided = self.storage.entries().count();
+        Ok(bytes)
+    }
+
+    /// Declares a stored buffer.
+    ///
+    /// # Errors
+    /// Over a limit of the device.
     pub fn add(&mut self, name: &str, pool: Pool, words: u64, content: Content) -> Result<StorageId> {
         let limit = self.backend.info().limits.max_binding_bytes;
         if words.saturating_mul(4) > limit {
             return Err(Error::Limit { what: format!("{name} in bytes"), value: words.saturating_mul(4), limit });
         }
-        let id = self.storage.add(Entry { name: name.to_owned(), pool, words, content });
-        self.backend.provide(id, self.storage.get(id))?;
-        Ok(id)
+        Ok(self.storage.add(Entry { name: name.to_owned(), pool, words, content }))
     }
 
-    /// Puts `adapters` on the device and returns where they touch the model.
+    /// Declares `adapters` and returns where they touch the model.
     ///
     /// # Errors
-    /// An adapter that does not fit the base, or out of memory.
+    /// An adapter that does not fit the base.
     pub fn attach(&mut self, base: &Base, adapters: &[Attach<'_>]) -> Result<Sites> {
         let mut sites = Sites::default();
         for attach in adapters {
@@ -86,11 +105,12 @@ pub struct InputBuffers {
 }
 
 impl InputBuffers {
-    /// Allocates the inputs for runs of up to `tokens` tokens at positions below `context`.
+    /// Declares the inputs for runs of up to `tokens` tokens at positions below `context`.
     ///
     /// # Errors
-    /// Out of memory.
+    /// A rotation table that the host cannot hold, or a list over the device's limits.
     pub fn new(engine: &mut Engine, tokens: usize, context: usize) -> Result<Self> {
+        host::check("the rotation table", (context as u64).saturating_mul(engine.config.rotary as u64 * 4))?;
         let table = rope_table(&engine.config, context, engine.weights.rope_factors.as_deref());
         let (rotary, style) = (engine.config.rotary, engine.config.rope_style);
         let mut list = |name| engine.add(name, Pool::Inputs, tokens as u64, Content::Zeros);

@@ -27,12 +27,12 @@ pub struct LossBuffers {
 }
 
 impl LossBuffers {
-    /// Allocates the buffers.
+    /// Declares the buffers.
     ///
     /// # Errors
-    /// Out of memory.
+    /// Over a limit of host or device.
     pub fn new(engine: &mut Engine, batch: usize, context: usize) -> Result<Self> {
-        let tokens = batch * context;
+        let tokens = places(batch, context)?;
         let inputs = InputBuffers::new(engine, tokens, context)?;
         let labels = engine.add("labels", Pool::Inputs, tokens as u64, Content::Zeros)?;
         let losses = engine.add("losses", Pool::Inputs, tokens as u64, Content::Zeros)?;
@@ -98,11 +98,27 @@ impl LossBuffers {
         for batch in batches.iter().filter(|b| b.trained > 0) {
             sum += self.run(engine, program, batch, &Step::default()).await?;
             trained += batch.trained;
+            if !sum.is_finite() {
+                return Err(Error::NonFinite("the loss on the evaluation data".into()));
+            }
         }
         if trained == 0 {
             return Err(Error::Argument("the evaluation data has no token with a loss".into()));
         }
         Ok((sum / trained as f64, trained))
+    }
+}
+
+/// Tokens of a batch, if they can be counted in 31 bits.
+fn places(batch: usize, context: usize) -> Result<usize> {
+    let limit = 1 << 31;
+    match batch.checked_mul(context) {
+        Some(tokens) if tokens <= limit => Ok(tokens),
+        _ => {
+            let (what, value) =
+                (format!("{batch} rows of {context} tokens"), (batch as u64).saturating_mul(context as u64));
+            Err(Error::Limit { what, value, limit: limit as u64 })
+        }
     }
 }
 
@@ -129,6 +145,7 @@ impl Evaluator {
         let sites = engine.attach(base, adapters)?;
         let buffers = LossBuffers::new(&mut engine, batch, context)?;
         let plan = buffers.plan(&engine, &sites, false);
+        engine.provide(&[&plan])?;
         let program = engine.backend.compile(&plan)?;
         Ok(Self { engine, buffers, program })
     }

@@ -17,6 +17,7 @@ pub mod evaluate;
 pub mod file;
 pub mod generate;
 pub mod gguf;
+pub mod host;
 pub mod model;
 pub mod ops;
 pub mod plan;

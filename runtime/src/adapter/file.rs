@@ -60,6 +60,13 @@ pub struct AdapterFile {
 }
 
 impl AdapterFile {
+    /// The rank of all updates, if they have the same.
+    pub fn rank(&self) -> Option<usize> {
+        let mut ranks = self.tensors.iter().map(|(_, pair)| pair.rank);
+        let first = ranks.next()?;
+        ranks.all(|rank| rank == first).then_some(first)
+    }
+
     /// Reads and checks an adapter: complete pairs of matching rank, finite values, nothing that would be ignored.
     /// A and B may be F32, F16, BF16 or any other type that loam computes with.
     ///

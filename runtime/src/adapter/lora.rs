@@ -21,9 +21,16 @@ pub enum Targets {
 }
 
 impl Targets {
+    /// The kinds of layers that `adapter` updates.
+    pub fn of(adapter: &AdapterFile) -> Self {
+        let updated = |kind: &&str| adapter.tensors.iter().any(|(name, _)| kind_of(name) == Some(kind));
+        let kinds: Vec<String> = KINDS.iter().filter(|kind| updated(kind)).map(|kind| (*kind).to_owned()).collect();
+        if kinds.len() == KINDS.len() { Targets::AllLinear } else { Targets::Kinds(kinds) }
+    }
+
     /// Whether the weight called `name` is meant. Names are compared whole: `attn_q` is not `attn_q_norm`.
     pub fn contains(&self, name: &str) -> bool {
-        let kind = name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next());
+        let kind = kind_of(name);
         match self {
             Targets::AllLinear => kind.is_some_and(|k| KINDS.contains(&k)),
             Targets::Kinds(kinds) => kind.is_some_and(|k| kinds.iter().any(|x| x == k)),
@@ -62,6 +69,11 @@ impl FromStr for Targets {
         }
         Ok(Targets::Kinds(kinds))
     }
+}
+
+/// `attn_q` of `blk.0.attn_q.weight`.
+fn kind_of(name: &str) -> Option<&str> {
+    name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next())
 }
 
 /// Options of a new LoRA, named as in PEFT.

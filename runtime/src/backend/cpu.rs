@@ -86,6 +86,7 @@ fn failure(problem: String) -> Error {
 
 /// `words` zeros, or an error instead of an abort when the system has no room for them.
 fn zeros(words: u64, what: &str) -> Result<Vec<u32>> {
+    crate::host::check(what, words.saturating_mul(4))?;
     let refuse = || Error::OutOfMemory { device: NAME.into(), what: what.into(), bytes: words.saturating_mul(4) };
     let len = usize::try_from(words).map_err(|_| refuse())?;
     let mut buffer = Vec::new();

@@ -11,6 +11,7 @@ use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
+use crate::host;
 use crate::model::{Cache, Keys, forward, logits};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
 
@@ -49,6 +50,7 @@ impl Session {
     /// An adapter that does not fit the base, or a device without enough memory.
     pub fn new(base: &Base, backend: Box<dyn Backend>, context: usize, adapters: &[Attach<'_>]) -> Result<Self> {
         let context = if context == 0 { base.config().context } else { context };
+        host::check("the cache", cache_bytes(base, context))?;
         let mut engine = Engine::new(base, backend)?;
         let sites = engine.attach(base, adapters)?;
         let largest = CHUNKS[CHUNKS.len() - 1];
@@ -58,7 +60,10 @@ impl Session {
         let inputs = InputBuffers::new(&mut engine, largest, capacity)?;
         let words = (LOGIT_ROWS * engine.config.vocabulary) as u64;
         let logits = engine.add("logits", Pool::Inputs, words, Content::Zeros)?;
-        Ok(Self { engine, sites, cache, inputs, logits, programs: HashMap::new(), context, past: 0 })
+        let mut session = Self { engine, sites, cache, inputs, logits, programs: HashMap::new(), context, past: 0 };
+        let decode = session.plan(1, 1);
+        session.engine.provide(&[&decode])?;
+        Ok(session)
     }
 
     /// The engine, for reports on device and memory.
@@ -211,6 +216,12 @@ impl Session {
         }
         Ok(values)
     }
+}
+
+/// Keys and values of all layers, in f32.
+fn cache_bytes(base: &Base, tokens: usize) -> u64 {
+    let config = base.config();
+    (tokens as u64).saturating_mul((config.layers * config.kv_width() * 8) as u64)
 }
 
 fn cache(engine: &mut Engine, capacity: usize) -> Result<Cache> {

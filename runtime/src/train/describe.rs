@@ -1,19 +1,19 @@
 //! What a trained adapter says about itself: `loam.*` metadata that ties it to its base, data and result.
 
-use crate::adapter::{BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
+use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST, Targets};
 use crate::base::Base;
 use crate::error::Result;
 use crate::gguf::Value;
 
 use super::{Outcome, TrainOptions};
 
-/// The metadata of an adapter trained on `base` with `options`, from data with digest `data`.
+/// The metadata of `adapter` trained on `base` with `options`, from data with digest `data`.
 ///
 /// # Errors
 /// If the base's tokenizer cannot be read.
 pub(super) fn describe(
     base: &Base,
-    options: &TrainOptions,
+    (options, adapter): (&TrainOptions, &AdapterFile),
     data: &str,
     outcome: &Outcome,
 ) -> Result<Vec<(String, Value)>> {
@@ -30,8 +30,11 @@ pub(super) fn describe(
         set(TEMPLATE_DIGEST, Value::from(template.digest()));
     }
     set("loam.method", Value::from("lora"));
-    set("loam.lora.rank", Value::U32(options.lora.rank as u32));
-    set("loam.lora.targets", Value::from(options.lora.targets.to_string()));
+    // Of the adapter itself: one that was given to start from brings its own rank and targets.
+    if let Some(rank) = adapter.rank() {
+        set("loam.lora.rank", Value::U32(rank as u32));
+    }
+    set("loam.lora.targets", Value::from(Targets::of(adapter).to_string()));
     set("loam.seed", Value::U64(options.seed));
     set("loam.data.digest", Value::from(data));
     set("loam.steps", Value::U64(outcome.steps));

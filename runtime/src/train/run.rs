@@ -10,6 +10,9 @@ use crate::base::Base;
 use crate::data::{Batch, Batches, Dataset};
 use crate::error::{Error, Result};
 
+/// Steps with a gradient that is not finite after which a run ends: one can be an accident, these are not.
+const GIVE_UP: u32 = 5;
+
 /// What happens while a run goes on, for progress displays and logs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -19,6 +22,8 @@ pub enum Event {
         steps: u64,
         /// Parameters of the adapter.
         parameters: usize,
+        /// Bytes that the training plan and its buffers take on the device, base weights not counted.
+        planned_bytes: u64,
     },
     /// The held-out loss was measured after `step` steps.
     Evaluated {
@@ -77,11 +82,14 @@ pub async fn run(
 ) -> Result<(AdapterFile, Outcome)> {
     let batches = Batches::new(&data.examples, options.batches())?;
     let steps = options.steps.unwrap_or(options.epochs.saturating_mul(batches.steps_per_epoch() as u64));
-    let held_out = held_out.map(|data| data.in_order(options.batch, options.context)).transpose()?;
     let mut trainer = Trainer::new(base, backend, adapter, options)?;
-    on_event(&Event::Start { steps, parameters: trainer.parameters() });
+    let (batch, context) = (trainer.options().batch, trainer.options().context);
+    let held_out = held_out.map(|data| data.in_order(batch, context)).transpose()?;
+    let (parameters, planned_bytes) = (trainer.parameters(), trainer.planned_bytes());
+    on_event(&Event::Start { steps, parameters, planned_bytes });
     let eval_loss_before = evaluate(&mut trainer, held_out.as_deref(), 0, on_event).await?;
     let mut outcome = Outcome { eval_loss_before, ..Outcome::default() };
+    let mut in_a_row = 0;
     for step in 1..=steps {
         let micro = batches.step(step as usize - 1)?.micro;
         let began = Instant::now();
@@ -91,17 +99,21 @@ pub async fn run(
         let report = trainer.step(&micro, lr).await?;
         outcome.count(&report, began.elapsed().as_micros() as f64 / 1e6);
         on_event(&Event::Step { step, report, seconds: outcome.seconds });
+        in_a_row = if report.grad_norm.is_finite() { 0 } else { in_a_row + 1 };
+        if in_a_row == GIVE_UP {
+            return Err(Error::NonFinite(format!("the gradient of {GIVE_UP} steps in a row, up to step {step},")));
+        }
         if every > 0 && step % every == 0 && step < steps {
             evaluate(&mut trainer, held_out.as_deref(), step, on_event).await?;
         }
     }
     if outcome.skipped == steps {
-        return Err(Error::NonFinite(format!("the gradient of every one of {steps} steps")));
+        return Err(Error::NonFinite("the gradient of every step".into()));
     }
     outcome.eval_loss_after = evaluate(&mut trainer, held_out.as_deref(), steps, on_event).await?;
     outcome.peak_device_bytes = trainer.engine().backend.memory().peak_bytes;
     let mut adapter = trainer.adapter().await?;
-    adapter.metadata = describe(base, trainer.options(), &data.digest, &outcome)?;
+    adapter.metadata = describe(base, (trainer.options(), &adapter), &data.digest, &outcome)?;
     Ok((adapter, outcome))
 }
 

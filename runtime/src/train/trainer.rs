@@ -50,6 +50,7 @@ pub struct Trainer {
     update: ProgramId,
     evaluate: Option<ProgramId>,
     step: u64,
+    planned_bytes: u64,
 }
 
 impl Trainer {
@@ -75,9 +76,24 @@ impl Trainer {
         let mut sites = Sites::default();
         arena.attach(&mut sites, buffers.parameters, Some(buffers.gradients), 1.0, adapter.alpha);
         let loss = LossBuffers::new(&mut engine, options.batch, options.context)?;
-        let train = engine.backend.compile(&loss.plan(&engine, &sites, true))?;
+        let plan = loss.plan(&engine, &sites, true);
+        let planned_bytes = engine.provide(&[&plan])?;
+        let train = engine.backend.compile(&plan)?;
         let update = engine.backend.compile(&update_plan(&buffers, &arena, &options))?;
-        Ok(Self { engine, adapter, arena, sites, buffers, loss, options, train, update, evaluate: None, step: 0 })
+        Ok(Self {
+            engine,
+            adapter,
+            arena,
+            sites,
+            buffers,
+            loss,
+            options,
+            train,
+            update,
+            evaluate: None,
+            step: 0,
+            planned_bytes,
+        })
     }
 
     /// The engine, for reports on device and memory.
@@ -93,6 +109,12 @@ impl Trainer {
     /// Number of trained values.
     pub fn parameters(&self) -> usize {
         self.adapter.tensors.iter().map(|(_, pair)| pair.a.len() + pair.b.len()).sum()
+    }
+
+    /// Bytes that the training plan and its buffers take on the device, base weights not counted: known before anything
+    /// was allocated.
+    pub fn planned_bytes(&self) -> u64 {
+        self.planned_bytes
     }
 
     /// The training plan, for print-outs and checks.

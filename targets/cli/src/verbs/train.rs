@@ -114,7 +114,9 @@ fn datasets(args: &TrainArgs, base: &Base, context: usize, output: Output) -> Re
 /// An event as `--log` and `--json` write it.
 pub fn object(event: &Event) -> Value {
     match event {
-        Event::Start { steps, parameters } => json!({"event": "start", "steps": steps, "parameters": parameters}),
+        Event::Start { steps, parameters, planned_bytes } => {
+            json!({"event": "start", "steps": steps, "parameters": parameters, "planned_bytes": planned_bytes})
+        }
         Event::Evaluated { step, loss } => json!({"event": "eval", "step": step, "loss": loss}),
         Event::Step { step, report, seconds } => json!({
             "event": "step", "step": step, "loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm,
