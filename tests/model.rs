@@ -147,7 +147,7 @@ fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
 fn runs_that_no_host_can_hold_are_refused_before_anything_is_allocated() {
     let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
     let cpu = || Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
-    for (batch, context) in [(1 << 20, 1024), (usize::MAX, 2), (1, 1 << 30)] {
+    for (batch, context) in [(1 << 20, 1024), (usize::MAX, 2), (1, 1 << 30), (1 << 10, 1 << 11)] {
         let options = TrainOptions { batch, context, ..TrainOptions::default() };
         let error = Trainer::new(&base, cpu(), None, options).err();
         let refused = matches!(error, Some(Error::OutOfMemory { .. } | Error::Limit { .. }));

@@ -109,9 +109,12 @@ impl LossBuffers {
     }
 }
 
-/// Tokens of a batch, if they can be counted in 31 bits.
+/// Most tokens of one batch: tiles of 64 tokens then fit a grid's 65,535 workgroups with room to spare.
+const MAX_TOKENS: usize = 1 << 21;
+
+/// Tokens of a batch, if a plan can have as many.
 fn places(batch: usize, context: usize) -> Result<usize> {
-    let limit = 1 << 31;
+    let limit = MAX_TOKENS;
     match batch.checked_mul(context) {
         Some(tokens) if tokens <= limit => Ok(tokens),
         _ => {
