@@ -13,6 +13,9 @@ use crate::tokenizer::Tokenizer;
 use super::record::Record;
 use super::{DataOptions, Example, Objective};
 
+/// What is wrong with a conversation for a model that was not made for conversations.
+const NO_TEMPLATE: &str = "has messages, but the model has no chat template: give one, or use prompt and completion";
+
 /// What turns records into examples.
 pub(super) struct Encoder<'a> {
     pub(super) tokenizer: &'a Tokenizer,
@@ -33,9 +36,7 @@ impl Encoder<'_> {
                 Err("has only text, but the objective sft trains on answers: use --objective clm, or messages".into())
             }
             (objective, Record::Messages(messages), Some(template)) => self.conversation(objective, messages, template),
-            (_, Record::Messages(_), None) => {
-                Err("has messages, but the model has no chat template: give one, or use prompt and completion".into())
-            }
+            (_, Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
             (objective, Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = [Message::new("user", prompt), Message::new("assistant", completion)];
                 self.conversation(objective, &messages, template)
@@ -53,12 +54,46 @@ impl Encoder<'_> {
         Ok(vec![Example { trained: vec![true; tokens.len()], tokens, line: 0 }])
     }
 
-    /// Prompt and answer for a model without a chat template: the texts as they are, then EOS.
-    fn completion(&self, objective: Objective, prompt: &str, completion: &str) -> Result<Vec<Example>> {
+    /// The tokens in front of the last answer of a record, as `chat` would send them, and the text of that answer.
+    ///
+    /// # Errors
+    /// What is wrong, without file and line.
+    pub(super) fn question(&self, record: &Record) -> Result<(Vec<u32>, String), String> {
+        let fail = |error: crate::Error| error.to_string();
+        match (record, self.template) {
+            (Record::Text(_), _) => {
+                Err("has only text and no answer to compare with: messages, or prompt and completion are needed".into())
+            }
+            (Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
+            (Record::Messages(messages), Some(template)) => {
+                let last = messages.iter().rposition(|message| message.role == "assistant");
+                let last = last.ok_or("has no assistant message to compare with")?;
+                let prompt = template.encode(self.tokenizer, &messages[..last], true).map_err(fail)?;
+                Ok((prompt, messages[last].content.clone()))
+            }
+            (Record::Completion { prompt, completion }, Some(template)) => {
+                let messages = [Message::new("user", prompt)];
+                let prompt = template.encode(self.tokenizer, &messages, true).map_err(fail)?;
+                Ok((prompt, completion.clone()))
+            }
+            (Record::Completion { prompt, completion }, None) => {
+                Ok((self.plain_prompt(prompt).map_err(fail)?, completion.clone()))
+            }
+        }
+    }
+
+    /// A prompt for a model without a chat template: the text as it is, behind BOS if the model wants it.
+    fn plain_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut tokens = self.tokenizer.encode(prompt, false, false)?;
         if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos()) {
             tokens.insert(0, bos);
         }
+        Ok(tokens)
+    }
+
+    /// Prompt and answer for a model without a chat template: the texts as they are, then EOS.
+    fn completion(&self, objective: Objective, prompt: &str, completion: &str) -> Result<Vec<Example>> {
+        let mut tokens = self.plain_prompt(prompt)?;
         let mut trained = vec![objective == Objective::Clm; tokens.len()];
         tokens.extend(self.tokenizer.encode(completion, false, false)?);
         tokens.extend(self.tokenizer.eos());

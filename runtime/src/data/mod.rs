@@ -7,10 +7,12 @@ mod batch;
 mod encode;
 mod lines;
 mod order;
+mod pairs;
 mod record;
 
 pub use batch::{Batch, BatchOptions, Batches, OptimizerStep};
 pub use order::permutation;
+pub use pairs::{Pair, Pairs, load_pairs};
 
 use std::path::Path;
 
@@ -22,6 +24,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use encode::Encoder;
 use lines::{Lines, bad};
+use record::Record;
 
 /// Largest .txt file: it is tokenised as one text in memory.
 const TEXT_LIMIT: u64 = 1 << 28;
@@ -166,8 +169,7 @@ pub fn load(
 ) -> Result<Dataset> {
     options.check()?;
     let encoder = Encoder { tokenizer, template, options };
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let dataset = match extension.as_str() {
+    let dataset = match extension(path).as_str() {
         "jsonl" => load_jsonl(path, &encoder)?,
         "txt" => load_text(path, &encoder)?,
         _ => return Err(bad(path, 0, "the name must end in .jsonl (one JSON object a line) or .txt (one document)")),
@@ -185,20 +187,37 @@ pub fn load(
     Ok(dataset)
 }
 
+/// What a file's name ends in, in lower case.
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
+}
+
 fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
+    let (mut examples, mut notes) = (Vec::new(), Notes::default());
+    let digest = each_record(path, encoder.options.skip_bad, &mut notes, |line, record, notes| {
+        let found = encoder.encode(record)?;
+        notes.divided += usize::from(found.len() > 1);
+        found.into_iter().for_each(|example| fit(example, line, encoder.options, &mut examples, notes));
+        Ok(())
+    })?;
+    Ok(Dataset { examples, notes, digest })
+}
+
+/// Reads a .jsonl file, hands each record with its line to `take`, and returns the digest of the file. A line that is no
+/// record, or that `take` has a problem with, is bad; `skip_bad` bad lines are only noted.
+fn each_record(
+    path: &Path,
+    skip_bad: usize,
+    notes: &mut Notes,
+    mut take: impl FnMut(usize, &Record, &mut Notes) -> Result<(), String>,
+) -> Result<String> {
     let mut lines = Lines::open(path)?;
-    let mut examples = Vec::new();
-    let mut notes = Notes::default();
     while let Some((line, bytes)) = lines.next()? {
-        match record::parse(bytes).and_then(|record| encoder.encode(&record)) {
-            Ok(found) => {
-                notes.records += 1;
-                notes.divided += usize::from(found.len() > 1);
-                found.into_iter().for_each(|example| fit(example, line, encoder.options, &mut examples, &mut notes));
-            }
+        match record::parse(bytes).and_then(|record| take(line, &record, notes)) {
+            Ok(()) => notes.records += 1,
             Err(problem) => {
                 notes.skipped += 1;
-                if notes.skipped > encoder.options.skip_bad {
+                if notes.skipped > skip_bad {
                     return Err(bad(path, line, problem));
                 }
                 if notes.problems.len() < SHOWN {
@@ -207,7 +226,7 @@ fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
             }
         }
     }
-    Ok(Dataset { examples, notes, digest: lines.digest() })
+    Ok(lines.digest())
 }
 
 fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {

@@ -313,6 +313,58 @@ fn evaluation_split_keeps_lines_together() {
     assert!(single.split_eval(0.5, 1).is_err());
 }
 
+fn pairs_of(content: &str, source: Option<&str>, context: usize, skip_bad: usize) -> Result<Pairs> {
+    let (_folder, path) = file("a.jsonl", content.as_bytes());
+    load_pairs(&path, &tokenizer(), source.map(template).as_ref(), context, skip_bad)
+}
+
+#[test]
+fn pairs_ask_for_the_last_answer_as_chat_does() {
+    let completion = r#"{"prompt":"U","completion":" A "}"#;
+    let trailing = r#"{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A"},{"role":"user","content":"V"}]}"#;
+    let found = pairs_of(&[TURNS, completion, trailing].join("\n\n"), Some(CHATML), 512, 0).unwrap();
+    let chat = template(CHATML);
+    let served = |messages: &[(&str, &str)]| {
+        let messages: Vec<Message> = messages.iter().map(|&(role, content)| Message::new(role, content)).collect();
+        chat.encode(&tokenizer(), &messages, true).unwrap()
+    };
+    let turns = served(&[("system", "S"), ("user", "U"), ("assistant", "A!B"), ("user", "V")]);
+    let one = served(&[("user", "U")]);
+    let pair =
+        |prompt: &Vec<u32>, reference: &str, line| Pair { prompt: prompt.clone(), reference: reference.into(), line };
+    assert_eq!(found.pairs, [pair(&turns, "C", 1), pair(&one, " A ", 3), pair(&one, "A", 5)]);
+    assert_eq!((found.notes.records, found.notes.skipped), (3, 0));
+    assert_eq!((found.context(10, 512), found.context(usize::MAX, 512)), (turns.len() + 10, 512));
+    // Without a template the prompt is the text itself: what training sees before the completion.
+    let plain = pairs_of(completion, None, 512, 0).unwrap();
+    assert_eq!(tokenizer().decode(&plain.pairs[0].prompt), "U");
+}
+
+#[test]
+fn lines_without_a_question_and_an_answer_are_bad() {
+    let good = r#"{"prompt":"U","completion":"A"}"#;
+    let bad = [
+        (r#"{"text":"a"}"#, Some(CHATML), "no answer to compare with"),
+        (r#"{"messages":[{"role":"user","content":"U"}]}"#, Some(CHATML), "no assistant message"),
+        (TURNS, None, "no chat template"),
+        (r#"{"prompt":"","completion":"A"}"#, None, "nothing to answer"),
+        (r#"{"prompt":"uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu","completion":"A"}"#, None, "has 50 tokens"),
+    ];
+    for (line, source, expected) in bad {
+        let content = format!("{good}\n{line}\n");
+        let error = pairs_of(&content, source, 50, 0).unwrap_err().to_string();
+        assert!(error.contains("a.jsonl:2: ") && error.contains(expected), "{expected}: {error}");
+        let skipped = pairs_of(&content, source, 50, 1).unwrap();
+        assert_eq!((skipped.pairs.len(), skipped.notes.skipped, skipped.notes.problems[0].0), (1, 1, 2));
+    }
+    assert!(pairs_of("x", None, 50, 1).unwrap_err().to_string().contains("no usable line"));
+    assert!(pairs_of("\n", None, 50, 0).unwrap_err().to_string().contains("is empty"));
+    assert!(matches!(pairs_of(good, None, 1, 0), Err(Error::Argument(_))));
+    let (_folder, path) = file("a.txt", b"text");
+    let error = load_pairs(&path, &tokenizer(), None, 50, 0).unwrap_err().to_string();
+    assert!(error.contains("no answers to compare with"), "{error}");
+}
+
 #[test]
 fn files_can_be_appended() {
     let a = sft(r#"{"prompt":"U","completion":"A"}"#).unwrap();

@@ -1,0 +1,83 @@
+//! Prompts with their reference answers, for measures that compare what a model generates.
+
+use std::path::Path;
+
+use super::encode::Encoder;
+use super::lines::bad;
+use super::{DataOptions, Notes, Objective, each_record, extension};
+use crate::chat::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// A prompt and the answer that the data gives to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The tokens of the prompt as `chat` would send it: everything before the last assistant message.
+    pub prompt: Vec<u32>,
+    /// The text of that message.
+    pub reference: String,
+    /// Line of the file it came from, from 1.
+    pub line: usize,
+}
+
+/// The pairs of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pairs {
+    /// In file order, one for each usable line.
+    pub pairs: Vec<Pair>,
+    /// What happened while loading.
+    pub notes: Notes,
+}
+
+impl Pairs {
+    /// Tokens that a session needs for any of the prompts and `max_tokens` of its answer, at most `limit`.
+    pub fn context(&self, max_tokens: usize, limit: usize) -> usize {
+        let longest = self.pairs.iter().map(|pair| pair.prompt.len()).max().unwrap_or(0);
+        longest.saturating_add(max_tokens).min(limit)
+    }
+}
+
+/// Loads the pairs of a .jsonl file with messages or with prompts and completions. A line is bad if its prompt leaves no
+/// room for an answer in `context` tokens; `skip_bad` bad lines are left out.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain text
+/// and for a file without a usable line; [`Error::Argument`] for a context below 2.
+pub fn load_pairs(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    context: usize,
+    skip_bad: usize,
+) -> Result<Pairs> {
+    if context < 2 {
+        return Err(Error::Argument(format!("a context of {context} tokens has no room for an answer")));
+    }
+    if extension(path) != "jsonl" {
+        let problem = "has no answers to compare with: messages, or prompt and completion, in a .jsonl file are needed";
+        return Err(bad(path, 0, problem));
+    }
+    let options = DataOptions::new(Objective::Sft, context);
+    let encoder = Encoder { tokenizer, template, options: &options };
+    let (mut pairs, mut notes) = (Vec::new(), Notes::default());
+    each_record(path, skip_bad, &mut notes, |line, record, _| {
+        let (prompt, reference) = encoder.question(record)?;
+        if prompt.is_empty() {
+            return Err("the prompt has no tokens: there is nothing to answer".into());
+        }
+        if prompt.len() >= context {
+            let length = prompt.len();
+            return Err(format!("the prompt has {length} tokens: {context} have no room for an answer"));
+        }
+        pairs.push(Pair { prompt, reference, line });
+        Ok(())
+    })?;
+    if pairs.is_empty() {
+        let problem = match notes.skipped {
+            0 => "the file is empty".to_owned(),
+            skipped => format!("no usable line: {skipped} were skipped"),
+        };
+        return Err(bad(path, 0, problem));
+    }
+    Ok(Pairs { pairs, notes })
+}
