@@ -125,7 +125,7 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, default_value = "q4_0")]
     pub format: FormatArg,
     /// Threads that quantise [default: all cores]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Pre-tokenizer name (tokenizer.ggml.pre) where tokenizer.json does not tell
     #[arg(long, value_name = "NAME")]

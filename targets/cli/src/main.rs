@@ -5,7 +5,7 @@
 //! - [`verbs`]: one file per verb
 //! - [`output`], [`failure`]: what is printed, for people or as JSON; errors, hints and exit codes
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
-//! - [`dataset`]: data files as the flags ask
+//! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
 mod answer;
@@ -13,6 +13,7 @@ mod args;
 mod curve;
 mod dataset;
 mod failure;
+mod files;
 mod memory;
 mod model;
 mod npy;
@@ -22,6 +23,8 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+// The runtime measures time through embassy-time; the final program chooses the clock: its `std` feature.
+use embassy_time as _;
 
 fn main() -> ExitCode {
     // Wrong arguments end here: clap prints them and exits with 2, `--help` and `--version` with 0.

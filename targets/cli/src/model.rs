@@ -1,6 +1,6 @@
 //! Opening what a verb needs: base, device, adapters, session, and prompts made of messages.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use loam::Base;
 use loam::adapter::{AdapterFile, Attach};
@@ -61,34 +61,19 @@ pub fn prompt(base: &Base, messages: &[Message]) -> Result<Vec<u32>> {
     Ok(template.encode(base.tokenizer()?, messages, true)?)
 }
 
-/// Fails now if `path` could not be written after the work: no such folder, a folder itself, or one of the inputs.
-pub fn writable(path: &Path, inputs: &[&Path]) -> Result {
-    if let Ok(target) = path.canonicalize() {
-        if inputs.iter().any(|input| input.canonicalize().is_ok_and(|i| i == target)) {
-            return Err(Failure::Usage(format!("{} is an input; loam does not overwrite it", path.display())));
-        }
-        if target.is_dir() {
-            let message = format!("cannot write {}: it is a folder", path.display());
-            return Err(Failure::new(message, "give the name of a file in it"));
-        }
-        return Ok(());
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let message = format!("cannot write {}: there is no folder {}", path.display(), folder.display());
-    Err(Failure::new(message, "make the folder first"))
-}
-
 /// Tokens per sequence unless a flag says otherwise.
 const CONTEXT: usize = 512;
 
 /// The context that was asked for, if the model was made for it; without a wish 512 or the model's limit.
 pub fn context(base: &Base, asked: Option<u32>) -> Result<usize> {
+    context_or(base, asked, CONTEXT)
+}
+
+/// As [`context`], with another default.
+pub fn context_or(base: &Base, asked: Option<u32>, default: usize) -> Result<usize> {
     let limit = base.config().context;
     match asked.map(|tokens| tokens as usize) {
-        None => Ok(CONTEXT.min(limit)),
+        None => Ok(default.min(limit)),
         Some(tokens) if tokens <= limit => Ok(tokens),
         Some(tokens) => Err(Failure::Usage(format!("--context is {tokens}, the model was made for {limit} tokens"))),
     }

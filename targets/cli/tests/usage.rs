@@ -44,8 +44,10 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "train {} --data x -o y --method dreambooth",
         "train {} --data x -o y --objective dpo",
         "train {} --data x -o y --context 1",
-        "train {} --data x -o y --patience 3",
+        "convert {} -o y --threads 0",
+        "convert {} -o y --threads 1025",
         "convert {} -o y --format q3_k",
+        "convert {} -o y --threads many",
         "convert {}",
         "tokenize {}",
         "tokenize {} --text a --file b",
@@ -181,4 +183,73 @@ fn escape_sequences_from_files_do_not_reach_the_terminal() {
     let outcome = run("train {} --data {} -o {} --device cpu", &[base(), &evil, &output]);
     outcome.bad(1, &["evil.jsonl:1:"]);
     assert_eq!(listing(folder.path()), ["evil.jsonl"]);
+}
+
+#[test]
+fn outputs_overwrite_neither_inputs_nor_each_other() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str| folder.path().join(name);
+    for name in ["a.gguf", "d.jsonl", "t.jinja"] {
+        fs::write(at(name), "precious").expect("writes");
+    }
+    let peft = at("peft");
+    fs::create_dir(&peft).expect("a folder");
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::write(peft.join(name), "precious").expect("writes");
+    }
+    let before = listing(folder.path());
+    let (a, d, t, x) = (at("a.gguf"), at("d.jsonl"), at("t.jinja"), at("x"));
+    let (weights, peft_config) = (peft.join("adapter_model.safetensors"), peft.join("adapter_config.json"));
+    let b = base();
+    let lines: [(&str, &[&Path]); 12] = [
+        ("train {} --data {} -o {} --init {} --log {}", &[b, &d, &x, &a, &a]),
+        ("train {} --data {} -o {} --log {}", &[b, &d, &x, &x]),
+        ("train {} --data {} -o {} --log {}", &[b, &d, &x, b]),
+        ("train {} --data {} -o {}", &[b, &d, &d]),
+        ("train {} --data {} -o {} --eval-data {}", &[b, &demo_data("train.jsonl"), &d, &d]),
+        ("train {} --data {} -o {} --chat-template {}", &[b, &d, &t, &t]),
+        ("logits {} --tokens 1 --adapter {} -o {}", &[b, &a, &a]),
+        ("logits {} --tokens 1 --adapter {}:0.5 -o {}", &[b, &a, &a]),
+        ("logits {} --tokens 1 -o {}", &[b, b]),
+        ("adapter from-peft {} --base {} -o {}", &[&peft, b, &weights]),
+        ("adapter to-peft {} --base {} -o {}", &[&peft_config, b, &peft]),
+        ("convert {} -o {}", &[&peft, &peft_config]),
+    ];
+    let whole = fs::read(b).expect("a base");
+    for (line, paths) in lines {
+        let outcome = run(line, paths);
+        outcome.bad(2, &[if line.ends_with("--log {}") && paths[3] == x { "twice" } else { "overwrite" }]);
+    }
+    assert_eq!(listing(folder.path()), before);
+    for path in [a, d, t, weights, peft_config] {
+        assert_eq!(fs::read(&path).expect("still there"), b"precious", "{}", path.display());
+    }
+    assert!(fs::read(b).expect("still there") == whole);
+}
+
+#[cfg(unix)]
+#[test]
+fn outputs_that_are_no_regular_files_are_refused_before_the_work() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success());
+    // An input that is not there would be told of if any work were done.
+    let (missing, null) = (Path::new("missing"), Path::new("/dev/null"));
+    for output in [&pipe, null] {
+        run("train {} --data {} -o {}", &[missing, missing, output]).bad(1, &["no regular file"]);
+        run("train {} --data {} -o x --log {}", &[missing, missing, output]).bad(1, &["no regular file"]);
+        run("logits {} --tokens 1 -o {}", &[missing, output]).bad(1, &["no regular file"]);
+        run("convert {} -o {}", &[missing, output]).bad(1, &["no regular file"]);
+        run("adapter from-peft {} --base {} -o {}", &[missing, missing, output]).bad(1, &["no regular file"]);
+        run("adapter to-peft {} --base {} -o {}", &[missing, missing, output]).bad(1, &["not a folder"]);
+    }
+}
+
+#[test]
+fn logits_of_more_tokens_than_the_context_are_refused() {
+    let (folder, output) = with_previous();
+    let tokens = vec!["1"; 1025].join(",");
+    run(&format!("logits {{}} --tokens {tokens} --device cpu -o {{}}"), &[base(), &output]).bad(2, &["1025", "1024"]);
+    untouched(&folder);
 }

@@ -1,13 +1,18 @@
 //! `loam adapter`: PEFT in, PEFT out, and whether an adapter fits a base.
 
+use std::path::{Path, PathBuf};
+
 use loam::adapter::AdapterFile;
 use loam::{Base, gguf::GgufFile};
 use serde_json::json;
 
 use crate::args::{AdapterCommand, ExchangeArgs, VerifyArgs};
-use crate::failure::Result;
-use crate::model;
+use crate::failure::{Failure, Result};
+use crate::files;
 use crate::output::{Output, escape};
+
+/// What a PEFT folder consists of.
+const PEFT_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 /// Runs the verb.
 pub fn run(command: &AdapterCommand) -> Result {
@@ -19,18 +24,35 @@ pub fn run(command: &AdapterCommand) -> Result {
 }
 
 fn from_peft(args: &ExchangeArgs) -> Result {
-    model::writable(&args.output, &[&args.base])?;
+    files::check(&[&args.source, &args.base], &[&args.output])?;
     let base = GgufFile::open(&args.base)?;
     let adapter = loam_convert::from_peft(&args.source, &base, &args.output)?;
     report(args, &adapter)
 }
 
 fn to_peft(args: &ExchangeArgs) -> Result {
+    // A folder that is not there yet holds nothing that could be overwritten.
+    if args.output.is_dir() {
+        let outputs = PEFT_FILES.map(|name| args.output.join(name));
+        files::check(&[&args.source, &args.base], &outputs.each_ref().map(PathBuf::as_path))?;
+    } else {
+        new_folder(&args.output)?;
+    }
     let base = Base::open(&args.base)?;
     let adapter = AdapterFile::read(&args.source)?;
     base.check(&adapter, &args.source)?;
     loam_convert::to_peft(&args.source, base.file(), &args.output)?;
     report(args, &adapter)
+}
+
+/// Fails now if the folder `path` could not be made after the work.
+fn new_folder(path: &Path) -> Result {
+    if path.exists() {
+        let message = format!("cannot write {}: it is a file, not a folder", path.display());
+        return Err(Failure::new(message, "give the name of a folder"));
+    }
+    // A folder is made where a file could be written.
+    files::check(&[], &[path])
 }
 
 fn report(args: &ExchangeArgs, adapter: &AdapterFile) -> Result {
@@ -55,6 +77,6 @@ fn verify(args: &VerifyArgs) -> Result {
     }))
 }
 
-fn show(path: &std::path::Path) -> String {
+fn show(path: &Path) -> String {
     escape(&path.to_string_lossy())
 }

@@ -11,12 +11,12 @@ use serde_json::{Map, json};
 use crate::args::{ConvertArgs, FormatArg};
 use crate::failure::Result;
 use crate::output::{Output, bytes, escape};
-use crate::{memory, model};
+use crate::{files, memory};
 
 /// Runs the verb.
 pub fn run(args: &ConvertArgs) -> Result {
     let output = Output::new(args.json.json);
-    model::writable(&args.output, &[])?;
+    files::check(&[&args.source], &[&args.output])?;
     let options = Options {
         threads: args.threads.map(usize::from),
         pre: args.pre.clone(),

@@ -18,7 +18,7 @@ use crate::answer::answer;
 use crate::args::{DemoArgs, SamplingArgs};
 use crate::failure::Result;
 use crate::output::{Output, bytes, escape, printable};
-use crate::{curve, dataset, memory, model};
+use crate::{curve, dataset, files, memory, model};
 
 /// The embedded model, a Hugging Face folder.
 const MODEL: [(&str, &[u8]); 6] = [
@@ -54,6 +54,7 @@ pub fn run(args: &DemoArgs) -> Result {
     let temporary = tempfile::tempdir().map_err(loam::file::io_error("create", &std::env::temp_dir()))?;
     let folder = args.keep.clone().unwrap_or_else(|| temporary.path().join("out"));
     fs::create_dir_all(&folder).map_err(loam::file::io_error("create", &folder))?;
+    files::check(&[], &[&folder.join("base.gguf"), &folder.join("adapter.gguf")])?;
     let base = base(temporary.path(), &folder, output)?;
     let before = answers(&base, args, None, output)?;
     let (adapter, outcome) = adapt(&base, temporary.path(), args, output)?;

@@ -1,19 +1,28 @@
 //! `loam logits`: the logits after each of a list of tokens, as a NumPy file.
 
+use std::path::Path;
+
 use loam::Base;
 use serde_json::json;
 
 use crate::args::LogitsArgs;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Output, escape};
-use crate::{model, npy};
+use crate::{files, model, npy};
 
 /// Runs the verb.
 pub fn run(args: &LogitsArgs) -> Result {
     let output = Output::new(args.json.json);
     let tokens = &args.tokens.0;
-    model::writable(&args.output, &[&args.model])?;
+    let inputs: Vec<&Path> =
+        args.adapter.iter().map(|spec| spec.path.as_path()).chain([args.model.as_path()]).collect();
+    files::check(&inputs, &[&args.output])?;
     let base = Base::open(&args.model)?;
+    let limit = base.config().context;
+    if tokens.len() > limit {
+        let message = format!("--tokens has {} tokens, the model was made for {limit} tokens", tokens.len());
+        return Err(Failure::Usage(message));
+    }
     let mut session = model::session(&base, &args.device, tokens.len(), &args.adapter)?;
     let logits = pollster::block_on(session.feed_all(tokens))?;
     let columns = logits.len() / tokens.len();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
@@ -11,10 +11,10 @@ use loam::train::{Event, Outcome, Schedule};
 use loam::{Base, LoraOptions, TrainOptions};
 use serde_json::{Value, json};
 
-use crate::args::{ScheduleArg, TrainArgs};
+use crate::args::{BaseArgs, ScheduleArg, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::output::{Output, bytes, escape};
-use crate::{dataset, memory, model};
+use crate::{dataset, files, memory, model};
 
 /// Passes over the data unless flags say otherwise.
 const EPOCHS: u64 = 3;
@@ -22,9 +22,7 @@ const EPOCHS: u64 = 3;
 /// Runs the verb.
 pub fn run(args: &TrainArgs) -> Result {
     let output = Output::new(args.json.json);
-    let inputs: Vec<&Path> =
-        args.data.iter().chain(&args.eval_data).chain([&args.base.model]).map(|p| p.as_path()).collect();
-    model::writable(&args.output, &inputs)?;
+    check_files(args)?;
     let base = model::base(&args.base)?;
     let options = options(args, &base)?;
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
@@ -32,8 +30,8 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
-    let mut log = args.log.as_deref().map(|path| Log::create(path, &inputs)).transpose()?;
     let backend = model::device(&args.device)?;
+    let mut log = args.log.as_deref().map(Log::create).transpose()?;
     let device = backend.info().name.clone();
     output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
@@ -49,6 +47,20 @@ pub fn run(args: &TrainArgs) -> Result {
     adapter.write(&args.output)?;
     report(output, &outcome, &args.output, &device)?;
     failed.map_or(Ok(()), Err)
+}
+
+/// No output may be an input or the other output.
+fn check_files(args: &TrainArgs) -> Result {
+    let BaseArgs { model, chat_template } = &args.base;
+    let inputs = args.data.iter().chain(&args.eval_data).chain(chat_template).chain([model]);
+    let inputs: Vec<&Path> = inputs.map(PathBuf::as_path).collect();
+    let outputs: Vec<&Path> = args.log.iter().chain([&args.output]).map(PathBuf::as_path).collect();
+    files::check(&inputs, &outputs)?;
+    // `--init X -o X` goes on with X: X is read before the training and replaced in one go after it. The log grows
+    // while it is written, so it must be another file.
+    let (init, log): (Vec<_>, Vec<_>) =
+        (args.init.iter().map(PathBuf::as_path).collect(), args.log.iter().map(PathBuf::as_path).collect());
+    files::check(&init, &log)
 }
 
 /// What the flags mean for this base.
@@ -131,8 +143,7 @@ struct Log {
 }
 
 impl Log {
-    fn create(path: &Path, inputs: &[&Path]) -> Result<Self> {
-        model::writable(path, inputs)?;
+    fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(loam::file::io_error("create", path))?;
         Ok(Log { file: BufWriter::new(file) })
     }
