@@ -38,7 +38,7 @@ pub enum Command {
     Logits(LogitsArgs),
     /// Train an adapter on a base
     Train(TrainArgs),
-    /// Measure loss and perplexity on a data file
+    /// Measure loss, perplexity and the quality of answers on a data file
     Eval(EvalArgs),
     /// Answer one prompt
     Generate(GenerateArgs),

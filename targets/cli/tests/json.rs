@@ -72,6 +72,68 @@ fn eval_reports_loss_perplexity_and_tokens() {
 }
 
 #[test]
+fn eval_reports_the_metrics_that_were_asked_for() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("few.jsonl");
+    let demo = std::fs::read_to_string(demo_data("heldout.jsonl")).expect("demo data");
+    std::fs::write(&data, demo.lines().take(3).collect::<Vec<_>>().join("\n")).expect("writes");
+    let eval = |metrics: &str| {
+        let line = format!("eval {{}} --data {{}} --metric {metrics} --max-tokens 6 --device cpu --json");
+        let outcome = run(&line, &[base(), &data]).good();
+        assert_eq!(outcome.stderr, "", "with --json all is on standard output");
+        outcome.result()
+    };
+    let scores = ["rouge1", "rouge2", "rougeL", "bleu", "accuracy"];
+    let all = eval("loss,perplexity,rouge,bleu,accuracy");
+    positive(&all, &["loss", "perplexity", "tokens", "peak_device_bytes"]);
+    assert_eq!(all["answers"], 3);
+    for name in scores {
+        let highest = if name == "bleu" { 100.0 } else { 1.0 };
+        assert!(all[name].as_f64().is_some_and(|v| (0.0..=highest).contains(&v)), "{name} in {all}");
+    }
+    let bleu = eval("bleu");
+    assert_eq!((&bleu["bleu"], &bleu["tokens"]), (&all["bleu"], &all["tokens"]), "the same run, the same numbers");
+    for absent in ["loss", "perplexity", "rouge1", "rouge2", "rougeL", "accuracy"] {
+        assert!(bleu.get(absent).is_none(), "{absent} in {bleu}");
+    }
+    let loss = eval("loss");
+    assert!(scores.iter().chain(&["answers", "perplexity"]).all(|name| loss.get(name).is_none()), "{loss}");
+}
+
+#[test]
+fn metrics_compare_what_generate_says() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("own.jsonl");
+    let line = "generate {} --prompt Hello --max-tokens 12 --device cpu --json";
+    let said = run(line, &[base()]).good().result()["text"].as_str().expect("a text").to_owned();
+    let metrics = |answer: &str| {
+        let example = serde_json::json!({"prompt": "Hello", "completion": answer});
+        std::fs::write(&data, example.to_string()).expect("writes");
+        let line = "eval {} --data {} --metric accuracy,rouge,bleu --max-tokens 12 --device cpu --json";
+        run(line, &[base(), &data]).good().result()
+    };
+    let own = metrics(&said);
+    assert_eq!(own["accuracy"], 1.0, "{own} {said:?}");
+    let other = metrics("zyx wvu tsr qpo nml");
+    assert_eq!((&other["accuracy"], &other["rouge1"], &other["bleu"]), (&0.0.into(), &0.0.into(), &0.0.into()));
+}
+
+#[test]
+fn eval_with_a_stride_counts_the_same_tokens() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("a.txt");
+    std::fs::write(&data, "The keeper of the light climbs the steps every night. ".repeat(6)).expect("writes");
+    let eval = |stride: &str| {
+        let line = format!("eval {{}} --data {{}} --context 32 {stride} --device cpu --json");
+        run(&line, &[base(), &data]).good().result()
+    };
+    let (plain, strided) = (eval(""), eval("--stride 8"));
+    assert_eq!(plain["tokens"], strided["tokens"]);
+    assert_ne!(plain["loss"], strided["loss"], "other tokens are seen");
+    assert_eq!(plain["loss"], eval("--stride 31")["loss"]);
+}
+
+#[test]
 fn tokenize_reports_ids_that_text_and_flags_decide() {
     let ids = |line: &str| {
         let result = run(line, &[base()]).good().result();

@@ -58,6 +58,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "generate {} --prompt a --top-p 0",
         "generate {} --prompt a --adapter a.gguf:big",
         "eval {} --data x --metric bogus",
+        "eval {} --data x --metric rouge --max-tokens 0",
+        "eval {} --data x --stride 0",
         "bench {} --prompt 0",
         "adapter",
         "adapter from-peft {} -o y",
@@ -83,6 +85,9 @@ fn what_the_model_cannot_do_is_named() {
     train("--context 100000").bad(2, &["100000"]);
     train("--rank 100000").bad(2, &["100000"]);
     run("logits {} --tokens 1,99999 --device cpu -o {}", &[base(), &output]).bad(2, &["99999"]);
+    let eval = |flags: &str| run(&format!("eval {{}} --data {{}} --device cpu {flags}"), &[base(), &data]);
+    eval("--stride 8").bad(2, &["stride", "clm"]);
+    eval("--objective clm --context 32 --stride 32").bad(2, &["stride is 32", "31"]);
     untouched(&folder);
 }
 
@@ -148,6 +153,17 @@ fn bad_data_lines_are_named_and_can_be_put_up_with() {
     fs::write(&file, format!("{}\nnot json\n", good.join("\n"))).expect("writes");
     train("--skip-bad 1").good();
     assert_ne!(fs::read(&output).expect("an adapter"), b"previous");
+}
+
+#[test]
+fn plain_text_has_no_answers_to_compare_with() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (text, lines) = (folder.path().join("t.txt"), folder.path().join("t.jsonl"));
+    fs::write(&text, "Some words of a text.").expect("writes");
+    fs::write(&lines, "{\"text\": \"Some words of a text.\"}\n").expect("writes");
+    let eval = "eval {} --data {} --objective clm --metric loss,bleu --device cpu";
+    run(eval, &[base(), &text]).bad(1, &["t.txt", "no answers to compare with"]);
+    run(eval, &[base(), &lines]).bad(1, &["t.jsonl:1:", "no answer to compare with"]);
 }
 
 #[test]

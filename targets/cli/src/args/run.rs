@@ -49,6 +49,19 @@ pub enum MetricArg {
     Loss,
     /// exp(loss)
     Perplexity,
+    /// Words (rouge1), word pairs (rouge2) and word order (rougeL) that answers share with the references: mean F1
+    Rouge,
+    /// BLEU-4 of all answers, 0 to 100
+    Bleu,
+    /// Share of answers that are the reference
+    Accuracy,
+}
+
+impl MetricArg {
+    /// Whether it compares generated answers with the ones in the data.
+    pub fn compares(self) -> bool {
+        matches!(self, MetricArg::Rouge | MetricArg::Bleu | MetricArg::Accuracy)
+    }
 }
 
 /// `loam eval`.
@@ -65,9 +78,12 @@ pub struct EvalArgs {
     /// Which tokens count [default: clm for .txt, else sft]
     #[arg(long, value_enum)]
     pub objective: Option<ObjectiveArg>,
-    /// Numbers to print, separated by commas
+    /// Numbers to print, separated by commas; rouge, bleu and accuracy let the model answer the last turn of each example
     #[arg(long, value_enum, value_delimiter = ',', default_value = "loss,perplexity")]
     pub metric: Vec<MetricArg>,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
     /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,

@@ -1,13 +1,16 @@
-//! `loam eval`: loss and perplexity on a data file.
+//! `loam eval`: loss and perplexity on a data file, and how the model's answers compare with the ones in it.
 
-use loam::data::DataOptions;
-use loam::evaluate::Evaluator;
-use serde_json::json;
+use loam::Base;
+use loam::data::{DataOptions, Dataset, Pairs, load_pairs};
+use loam::engine::Engine;
+use loam::evaluate::{Evaluator, Rouge, accuracy, answers, corpus_bleu};
+use loam::generate::Session;
+use serde_json::{Map, Value, json};
 
 use crate::args::{EvalArgs, MetricArg};
 use crate::failure::Result;
 use crate::model::{self, Adapters};
-use crate::output::Output;
+use crate::output::{Output, escape};
 use crate::{dataset, memory};
 
 /// Sequences per run.
@@ -23,25 +26,119 @@ pub fn run(args: &EvalArgs) -> Result {
     let stride = args.stride.map(|stride| stride as usize);
     let options = DataOptions { objective, context, skip_bad: args.skip_bad, stride };
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;
+    // Before any work on the device: lines that cannot be answered are told of now.
+    let pairs = if args.metric.iter().any(|m| m.compares()) { Some(pairs(args, &base, &data, output)?) } else { None };
+    let mut report = Report { output, fields: Map::new(), peak: 0, device: String::new() };
+    if args.metric.iter().any(|m| !m.compares()) {
+        measure_loss(args, &base, &adapters, (&data, context), &mut report)?;
+    }
+    if let Some(pairs) = pairs {
+        compare(args, &base, &adapters, &pairs, &mut report)?;
+    }
+    report.finish(data.trained_tokens())
+}
+
+/// Prompts and reference answers. The notes repeat those of the loss, unless prompts were too long for the model.
+fn pairs(args: &EvalArgs, base: &Base, data: &Dataset, output: Output) -> Result<Pairs> {
+    let limit = base.config().context;
+    let pairs = load_pairs(&args.data, base.tokenizer()?, base.template()?, limit, args.skip_bad)?;
+    if pairs.notes.problems != data.notes.problems {
+        for warning in pairs.notes.warnings() {
+            output.note(format!("note: {}: {}", escape(&args.data.to_string_lossy()), escape(&warning)));
+        }
+    }
+    Ok(pairs)
+}
+
+/// Loss and perplexity.
+fn measure_loss(
+    args: &EvalArgs,
+    base: &Base,
+    adapters: &Adapters,
+    (data, context): (&Dataset, usize),
+    report: &mut Report,
+) -> Result {
     let batches = data.in_order(BATCH, context)?;
     let backend = model::device(&args.device)?;
-    let spinner = output.spinner("evaluating");
-    let mut evaluator = Evaluator::new(&base, backend, &adapters.attach(), BATCH, context)?;
-    let (loss, tokens) = pollster::block_on(evaluator.loss(&batches))?;
+    let spinner = report.output.spinner("evaluating");
+    let mut evaluator = Evaluator::new(base, backend, &adapters.attach(), BATCH, context)?;
+    let (loss, _) = pollster::block_on(evaluator.loss(&batches))?;
     spinner.finish_and_clear();
-    let perplexity = loss.exp();
-    let wanted = |metric| args.metric.contains(&metric);
-    if wanted(MetricArg::Loss) {
-        output.line(format!("loss        {loss:.4} nats per token"))?;
+    report.ran_on(evaluator.engine());
+    if args.metric.contains(&MetricArg::Loss) {
+        report.number("loss", loss, format!("{loss:.4} nats per token"))?;
     }
-    if wanted(MetricArg::Perplexity) {
-        output.line(format!("perplexity  {perplexity:.3}"))?;
+    if args.metric.contains(&MetricArg::Perplexity) {
+        report.number("perplexity", loss.exp(), format!("{:.3}", loss.exp()))?;
     }
-    output.line(format!("tokens      {tokens}"))?;
-    output.object(&json!({
-        "event": "done", "loss": wanted(MetricArg::Loss).then_some(loss),
-        "perplexity": wanted(MetricArg::Perplexity).then_some(perplexity), "tokens": tokens,
-        "peak_device_bytes": evaluator.engine().backend.memory().peak_bytes,
-        "peak_host_bytes": memory::peak_host_bytes(), "device": evaluator.engine().backend.info().name,
-    }))
+    Ok(())
+}
+
+/// Answers every prompt and compares the answers with the references.
+fn compare(args: &EvalArgs, base: &Base, adapters: &Adapters, pairs: &Pairs, report: &mut Report) -> Result {
+    let (output, count) = (report.output, pairs.pairs.len());
+    let context = pairs.context(args.max_tokens as usize, base.config().context);
+    let mut session = Session::new(base, model::device(&args.device)?, context, &adapters.attach())?;
+    let bar = output.bar(count as u64, "answer");
+    let mut progress = |done: usize| {
+        bar.set_position(done as u64);
+        // About ten lines for a run whose progress bar nobody sees.
+        if bar.is_hidden() && (done.is_multiple_of(count.div_ceil(10)) || done == count) {
+            output.note(format!("answer {done}/{count}"));
+        }
+    };
+    let work = answers(&mut session, base.tokenizer()?, &pairs.pairs, args.max_tokens as usize, &mut progress);
+    let answers = pollster::block_on(work)?;
+    bar.finish_and_clear();
+    report.ran_on(session.engine());
+    if args.metric.contains(&MetricArg::Rouge) {
+        let Rouge { rouge1, rouge2, rouge_l } = Rouge::mean(&answers);
+        for (name, value) in [("rouge1", rouge1), ("rouge2", rouge2), ("rougeL", rouge_l)] {
+            report.number(name, value, format!("{value:.4}"))?;
+        }
+    }
+    if args.metric.contains(&MetricArg::Bleu) {
+        let bleu = corpus_bleu(&answers);
+        report.number("bleu", bleu, format!("{bleu:.2}"))?;
+    }
+    if args.metric.contains(&MetricArg::Accuracy) {
+        let accuracy = accuracy(&answers);
+        report.number("accuracy", accuracy, format!("{accuracy:.4}"))?;
+    }
+    report.output.line(format!("answers     {count}"))?;
+    report.fields.insert("answers".into(), count.into());
+    Ok(())
+}
+
+/// What was measured so far. Lines for people are printed as soon as they are known.
+struct Report {
+    output: Output,
+    fields: Map<String, Value>,
+    peak: u64,
+    device: String,
+}
+
+impl Report {
+    fn number(&mut self, name: &str, value: f64, shown: String) -> Result {
+        self.fields.insert(name.into(), value.into());
+        self.output.line(format!("{name:<11} {shown}"))
+    }
+
+    fn ran_on(&mut self, engine: &Engine) {
+        self.peak = self.peak.max(engine.backend.memory().peak_bytes);
+        self.device = engine.backend.info().name.clone();
+    }
+
+    fn finish(mut self, tokens: usize) -> Result {
+        self.output.line(format!("tokens      {tokens}"))?;
+        let rest = [
+            ("event", json!("done")),
+            ("tokens", json!(tokens)),
+            ("peak_device_bytes", json!(self.peak)),
+            ("peak_host_bytes", json!(memory::peak_host_bytes())),
+            ("device", json!(self.device)),
+        ];
+        self.fields.extend(rest.map(|(name, value)| (name.to_owned(), value)));
+        self.output.object(&Value::Object(self.fields))
+    }
 }
