@@ -59,7 +59,7 @@ pub enum Error {
     #[error("chat template: {0}")]
     Template(String),
     /// A line of a data file is wrong.
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}{}: {problem}", path.display(), if *line == 0 { String::new() } else { format!(":{line}") })]
     Data {
         /// The file.
         path: PathBuf,

@@ -237,16 +237,16 @@ fn bad_files_name_file_and_line() {
     let line = r#"{"prompt":"U","completion":"A"}"#;
     let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(line.bytes().flat_map(|b| [b, 0])).collect();
     let cases: [(Vec<u8>, &str); 11] = [
-        (b"".to_vec(), "a.jsonl:0: the file is empty"),
-        (b"\n \r\n\n".to_vec(), "a.jsonl:0: the file is empty"),
-        (b"\xef\xbb\xbf".to_vec(), "a.jsonl:0: the file is empty"),
+        (b"".to_vec(), "a.jsonl: the file is empty"),
+        (b"\n \r\n\n".to_vec(), "a.jsonl: the file is empty"),
+        (b"\xef\xbb\xbf".to_vec(), "a.jsonl: the file is empty"),
         (format!("{line}\n{{\"prompt\":").into(), "a.jsonl:2: not valid JSON"),
         (format!("{line}\n\n{line}\nx\n").into(), "a.jsonl:4: not valid JSON"),
         (format!("{line}\n{}\n", "[".repeat(100_000)).into(), "a.jsonl:2: "),
         (format!("{line}\n{{\"text\":\"\0\"}}\n").into(), "a.jsonl:2: not valid JSON"),
-        (b"\x1f\x8b\x08\x00".to_vec(), "a.jsonl:0: this is a gzip file"),
-        (utf16.clone(), "a.jsonl:0: this is UTF-16"),
-        (utf16[2..].to_vec(), "a.jsonl:0: this is UTF-16"),
+        (b"\x1f\x8b\x08\x00".to_vec(), "a.jsonl: this is a gzip file"),
+        (utf16.clone(), "a.jsonl: this is UTF-16"),
+        (utf16[2..].to_vec(), "a.jsonl: this is UTF-16"),
         (br#"{"messages":[{"role":"user","content":"U"}]}"#.to_vec(), "a.jsonl:1: has no assistant message"),
     ];
     for (content, expected) in cases {

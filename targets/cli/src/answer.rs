@@ -68,7 +68,7 @@ pub fn fits(prompt: &[u32], context: usize) -> Result {
     if prompt.len() < context {
         return Ok(());
     }
-    let message = format!("the prompt has {} tokens, the model's context is {context}", prompt.len());
+    let message = format!("the prompt is too long: it has {} tokens, the context is {context}", prompt.len());
     Err(Failure::new(message, "shorten the prompt"))
 }
 

@@ -6,7 +6,7 @@ use loam::Base;
 use loam::data::{self, DataOptions, Dataset, Objective};
 
 use crate::failure::{Failure, Result};
-use crate::output::{Output, escape};
+use crate::output::Output;
 
 /// Loads `paths` in order as one data set; what a user should know about them becomes notes.
 pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Output) -> Result<Dataset> {
@@ -16,7 +16,7 @@ pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Outpu
     for path in paths {
         let part = data::load(path, tokenizer, template, &options)?;
         for warning in part.notes.warnings() {
-            output.note(format!("note: {}: {}", escape(&path.to_string_lossy()), escape(&warning)));
+            output.note(&format!("{}: {warning}", path.display()));
         }
         // `--skip-bad N` allows N lines in all, not in each file.
         options.skip_bad -= part.notes.skipped.min(options.skip_bad);

@@ -123,13 +123,24 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
             "give a .gguf file; `loam convert FOLDER -o base.gguf` makes one from a Hugging Face model folder"
         }
         E::Gguf { .. } => "the file is damaged or lies about its contents; download or convert it again",
-        E::Metadata { .. } | E::Tensor { .. } | E::Tokenizer(_) | E::Template(_) => {
+        E::Tensor { problem, .. } if problem.contains("cannot compute with") => {
+            "loam computes with f32, f16, bf16, q8_0, q4_0 and q4_k; convert the original model to one of them"
+        }
+        E::Tensor { problem, .. } if problem.contains("not known to this architecture") => {
+            "the model has parts that loam does not compute; give a plain Llama model"
+        }
+        E::Tokenizer(problem) if problem.contains("unknown pre-tokenizer") => {
+            "the file is sound, but loam does not know how it splits text; `loam convert --pre NAME` names a way"
+        }
+        E::Tokenizer(problem) if problem.contains("is the only one supported") => {
+            "the file is sound, but loam cannot compute with its tokenizer; give a model with a byte-level BPE one"
+        }
+        E::Template(_) => "--chat-template FILE uses another template instead of the one in the base",
+        E::Metadata { .. } | E::Tensor { .. } | E::Tokenizer(_) => {
             "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"
         }
-        E::Data { .. } => {
-            "a line is {\"messages\":[{\"role\":..,\"content\":..},..]}, {\"prompt\":..,\"completion\":..} or \
-             {\"text\":..}; --skip-bad N allows N wrong lines"
-        }
+        E::Data { line: 0, problem, .. } => return whole_file_hint(problem),
+        E::Data { .. } => LINE_FORMAT,
         E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
         E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
         E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
@@ -139,6 +150,19 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What a line of a data file is.
+const LINE_FORMAT: &str = "a line is {\"messages\":[{\"role\":..,\"content\":..},..]}, \
+    {\"prompt\":..,\"completion\":..} or {\"text\":..}; --skip-bad N allows N wrong lines";
+
+/// What to do about a data file as a whole. Messages about its name, emptiness or encoding say it themselves.
+fn whole_file_hint(problem: &str) -> Option<String> {
+    if problem.starts_with("no usable line") {
+        return Some(LINE_FORMAT.to_owned());
+    }
+    let short = problem.starts_with("none of");
+    short.then(|| "raise --context, or see that the conversations have answers".to_owned())
 }
 
 /// What to do about a failed system call.

@@ -27,6 +27,7 @@ use clap::Parser;
 use embassy_time as _;
 
 fn main() -> ExitCode {
+    runtime_folder();
     // Wrong arguments end here: clap prints them and exits with 2, `--help` and `--version` with 0.
     let cli = args::Cli::parse();
     match verbs::run(&cli.command) {
@@ -37,3 +38,16 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Vulkan drivers complain on standard error where the session has no folder for runtime files; any folder will do.
+#[cfg(target_os = "linux")]
+fn runtime_folder() {
+    const NAME: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(NAME).is_none() {
+        // SAFETY: called at the start of `main`, before anything could have started a thread that reads the environment.
+        unsafe { std::env::set_var(NAME, std::env::temp_dir()) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn runtime_folder() {}

@@ -19,9 +19,12 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
     let base = Base::open(&args.model)?;
     let Some(path) = &args.chat_template else { return Ok(base) };
     let source = loam::file::read_bounded(path, TEMPLATE_LIMIT)?;
-    let source =
-        String::from_utf8(source).map_err(|_| loam::Error::Template(format!("{} is not UTF-8", path.display())))?;
-    Ok(base.with_template(&source)?)
+    let wrong = |problem: String| loam::Error::Template(format!("{}: {problem}", path.display()));
+    let source = String::from_utf8(source).map_err(|_| wrong("is not UTF-8".into()))?;
+    base.with_template(&source).map_err(|error| match error {
+        loam::Error::Template(problem) => wrong(problem).into(),
+        error => error.into(),
+    })
 }
 
 /// Opens the device that the flag or `LOAM_DEVICE` names.
@@ -58,7 +61,12 @@ pub fn prompt(base: &Base, messages: &[Message]) -> Result<Vec<u32>> {
         let message = format!("{} has no chat template", base.gguf().path().display());
         return Err(Failure::new(message, "`loam generate --raw` continues a text without one"));
     };
-    Ok(template.encode(base.tokenizer()?, messages, true)?)
+    let prompt = template.encode(base.tokenizer()?, messages, true)?;
+    if prompt.is_empty() {
+        let hint = "--chat-template FILE uses another template; `loam generate --raw` continues a text without one";
+        return Err(Failure::new("the chat template writes nothing for this conversation", hint));
+    }
+    Ok(prompt)
 }
 
 /// Tokens per sequence unless a flag says otherwise.

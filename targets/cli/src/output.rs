@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
 
@@ -41,12 +41,19 @@ impl Output {
         if self.json { write(&format!("{value}\n")) } else { Ok(()) }
     }
 
-    /// A note for people on standard error: what is being done. Nothing with `--json`.
-    pub fn note(self, text: impl Display) {
+    /// A line for people on standard error: what is being done. Nothing with `--json`, where events tell it.
+    pub fn status(self, text: impl Display) {
         if !self.json {
             // A closed standard error is no reason to stop working.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         }
+    }
+
+    /// What a user should know about the input, on standard error, or as an event with `--json`.
+    pub fn note(self, text: &str) {
+        self.status(format!("note: {}", escape(text)));
+        // If nobody listens any more, the result will tell.
+        let _ = self.object(&json!({"event": "note", "message": text}));
     }
 
     /// A progress bar on standard error, hidden with `--json` and where standard error is no terminal.

@@ -53,6 +53,51 @@ fn train_reports_steps_and_a_result() {
 }
 
 #[test]
+fn what_happened_to_the_data_is_told() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (data, adapter) = (folder.path().join("d.jsonl"), folder.path().join("a.gguf"));
+    let good = std::fs::read_to_string(demo_data("train.jsonl")).expect("demo data");
+    std::fs::write(&data, format!("{good}not json\n")).expect("writes");
+    let line = "train {} --data {} -o {} --device cpu --steps 1 --context 40 --skip-bad 1 --json";
+    let outcome = run(line, &[base(), &data, &adapter]).good();
+    assert_eq!(outcome.stderr, "");
+    let notes: Vec<String> = outcome
+        .objects()
+        .iter()
+        .filter(|object| object["event"] == "note")
+        .map(|note| note["message"].as_str().expect("a text").to_owned())
+        .collect();
+    for words in ["were cut", "1 bad lines were skipped", "line 117"] {
+        assert!(notes.iter().any(|note| note.contains(words) && note.contains("d.jsonl")), "{words}: {notes:?}");
+    }
+    let done = outcome.result();
+    assert_eq!(done["skipped_lines"], 1);
+    positive(&done, &["truncated_examples"]);
+}
+
+#[test]
+fn long_work_tells_of_its_stages() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str| folder.path().join(name);
+    let events = |line: &str, paths: &[&std::path::Path]| -> Vec<String> {
+        let objects = run(line, paths).good().objects();
+        objects.iter().map(|object| object["event"].as_str().expect("an event").to_owned()).collect()
+    };
+    let bench = events("bench {} --prompt 16 --generate 4 --train 32 --device cpu --json", &[base()]);
+    assert_eq!(bench, ["start", "prefill", "decode", "train", "done"]);
+    let logits = events("logits {} --tokens 1,2 --device cpu --json -o {}", &[base(), &at("l.npy")]);
+    assert_eq!(logits, ["start", "computed", "done"]);
+    let (data, adapter, peft) = (demo_data("train.jsonl"), at("a.gguf"), at("peft"));
+    run("train {} --data {} -o {} --device cpu --steps 1 --context 64", &[base(), &data, &adapter]).good();
+    let verify = events("adapter verify {} --base {} --json", &[&adapter, base()]);
+    assert_eq!(verify, ["start", "opened", "checked", "done"]);
+    let out = events("adapter to-peft {} --base {} -o {} --json", &[&adapter, base(), &peft]);
+    assert_eq!(out, ["start", "opened", "checked", "done"]);
+    let back = events("adapter from-peft {} --base {} -o {} --json", &[&peft, base(), &at("b.gguf")]);
+    assert_eq!(back, ["start", "opened", "done"]);
+}
+
+#[test]
 fn without_held_out_data_the_fields_are_there_and_null() {
     let folder = tempfile::tempdir().expect("temp dir");
     let adapter = folder.path().join("a.gguf");

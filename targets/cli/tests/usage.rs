@@ -61,6 +61,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "eval {} --data x --metric rouge --max-tokens 0",
         "eval {} --data x --stride 0",
         "bench {} --prompt 0",
+        "chat {} --context 1",
+        "chat {} --context many",
         "adapter",
         "adapter from-peft {} -o y",
         "inspect {} --execute",
@@ -84,6 +86,7 @@ fn what_the_model_cannot_do_is_named() {
     train("--targets attn_q,attn_x").bad(2, &["attn_x"]);
     train("--context 100000").bad(2, &["100000"]);
     train("--rank 100000").bad(2, &["100000"]);
+    run("chat {} --device cpu --context 100000", &[base()]).bad(2, &["100000", "1024"]);
     run("logits {} --tokens 1,99999 --device cpu -o {}", &[base(), &output]).bad(2, &["99999"]);
     let eval = |flags: &str| run(&format!("eval {{}} --data {{}} --device cpu {flags}"), &[base(), &data]);
     eval("--stride 8").bad(2, &["stride", "clm"]);
@@ -144,11 +147,12 @@ fn bad_data_lines_are_named_and_can_be_put_up_with() {
     };
     for wrong in ["{\"messages\": [", "[1, 2]", "{\"unknown\": 1}", "{\"messages\": [{\"role\": 3}]}"] {
         fs::write(&file, format!("{}\n{wrong}\n{}\n", good[..3].join("\n"), good[3..].join("\n"))).expect("writes");
-        train("").bad(1, &["d.jsonl:4:", "--skip-bad"]);
+        train("").bad(1, &["d.jsonl:4:", "--skip-bad", "a line is"]);
         untouched(&folder);
     }
     fs::write(&file, "").expect("writes");
-    train("").bad(1, &["d.jsonl"]);
+    let empty = train("").bad(1, &["d.jsonl: the file is empty"]);
+    assert!(!empty.stderr.contains("a line is"), "{}", empty.stderr);
     untouched(&folder);
     fs::write(&file, format!("{}\nnot json\n", good.join("\n"))).expect("writes");
     train("--skip-bad 1").good();
@@ -268,4 +272,85 @@ fn logits_of_more_tokens_than_the_context_are_refused() {
     let tokens = vec!["1"; 1025].join(",");
     run(&format!("logits {{}} --tokens {tokens} --device cpu -o {{}}"), &[base(), &output]).bad(2, &["1025", "1024"]);
     untouched(&folder);
+}
+
+#[test]
+fn an_adapter_that_is_gone_on_from_decides_its_shape() {
+    let (folder, output) = with_previous();
+    for flag in ["--rank 8", "--alpha 16", "--targets all-linear"] {
+        let line = format!("train {{}} --data {{}} -o {{}} --init {{}} {flag}");
+        let name = flag.split(' ').next().expect("a word");
+        let paths = [base(), &demo_data("train.jsonl"), &output, &output];
+        run(&line, &paths).bad(2, &[name, "come from the adapter"]);
+    }
+    untouched(&folder);
+}
+
+#[test]
+fn the_objective_must_be_given_for_mixed_data() {
+    let (folder, output) = with_previous();
+    let data = tempfile::tempdir().expect("temp dir");
+    let (text, lines, table) = (data.path().join("d.txt"), demo_data("train.jsonl"), data.path().join("d.csv"));
+    fs::write(&text, "Some text.").expect("writes");
+    fs::write(&table, "a,b").expect("writes");
+    run("train {} -o {} --data {} {}", &[base(), &output, &text, &lines]).bad(2, &["--objective"]);
+    run("train {} -o {} --data {} --eval-data {}", &[base(), &output, &text, &lines]).bad(2, &["--objective"]);
+    let name = run("train {} -o {} --data {}", &[base(), &output, &table]).bad(1, &["d.csv: the name must end"]);
+    assert!(!name.stderr.contains("a line is"), "{}", name.stderr);
+    untouched(&folder);
+}
+
+#[test]
+fn a_training_that_diverges_says_to_lower_the_rate() {
+    let (folder, output) = with_previous();
+    let line = "train {} --data {} -o {} --device cpu --steps 1 --schedule constant --lr 1e10";
+    run(line, &[base(), &demo_data("train.jsonl"), &output]).bad(1, &["lower --lr"]);
+    untouched(&folder);
+}
+
+#[test]
+fn chat_templates_that_do_not_work_are_named() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let template = folder.path().join("t.jinja");
+    let verbs = |words: &[&str]| {
+        run("generate {} --prompt a --device cpu --chat-template {}", &[base(), &template]).bad(1, words);
+        run("chat {} --device cpu --chat-template {}", &[base(), &template]).bad(1, words);
+    };
+    let data = |words: &[&str]| {
+        let data = demo_data("heldout.jsonl");
+        run("eval {} --data {} --device cpu --chat-template {}", &[base(), &data, &template]).bad(1, words);
+    };
+    verbs(&["t.jinja", "hint: check the path"]);
+    data(&["t.jinja"]);
+    fs::write(&template, "{% for m in %}").expect("writes");
+    verbs(&["t.jinja", "chat template", "hint: --chat-template"]);
+    data(&["t.jinja"]);
+    fs::write(&template, b"\xff\xfe").expect("writes");
+    verbs(&["t.jinja", "UTF-8"]);
+    fs::write(&template, "").expect("writes");
+    verbs(&["writes nothing", "hint: --chat-template"]);
+}
+
+/// A copy of a base in which `find` is followed by `skip` bytes and then by `to`.
+fn patched(folder: &TempDir, find: &str, skip: usize, to: &[u8]) -> PathBuf {
+    let mut bytes = fs::read(base()).expect("a base");
+    let at = bytes.windows(find.len()).position(|part| part == find.as_bytes()).expect("is there") + find.len() + skip;
+    bytes[at..at + to.len()].copy_from_slice(to);
+    let path = folder.path().join("patched.gguf");
+    fs::write(&path, bytes).expect("writes");
+    path
+}
+
+#[test]
+fn sound_files_that_loam_cannot_compute_with_are_not_called_damaged() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    // The type behind the name, the number of dimensions and one dimension: I32 has the size of F32.
+    let integers = patched(&folder, "output_norm.weight", 12, &26u32.to_le_bytes());
+    let outcome = run("generate {} --prompt a --device cpu", &[&integers]);
+    let outcome = outcome.bad(1, &["output_norm.weight", "cannot compute with", "hint: loam computes with f32"]);
+    assert!(!outcome.stderr.contains("damaged"), "{}", outcome.stderr);
+    // The text behind the key, its type and its length.
+    let other = patched(&folder, "tokenizer.ggml.model", 12, b"bert");
+    let outcome = run("generate {} --prompt a --device cpu", &[&other]).bad(1, &["bert", "hint: the file is sound"]);
+    assert!(!outcome.stderr.contains("damaged"), "{}", outcome.stderr);
 }

@@ -175,6 +175,9 @@ pub struct ChatArgs {
     /// Adapter to apply, with an optional factor; may be given several times
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
+    /// Tokens of the conversation that the model sees [default: 4096, or the model's limit if that is less]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub context: Option<u32>,
     /// System message
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub system: Option<String>,

@@ -59,18 +59,18 @@ pub struct TrainArgs {
     /// Training method
     #[arg(long, value_enum, default_value = "lora")]
     pub method: MethodArg,
-    /// What is learned from an example
-    #[arg(long, value_enum, default_value = "sft")]
-    pub objective: ObjectiveArg,
-    /// Rank of the adapter
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rank: u32,
-    /// Scale of the adapter: its output counts alpha / rank
-    #[arg(long, default_value_t = 16.0, value_parser = above_zero)]
-    pub alpha: f32,
-    /// all-linear, or some of attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down
-    #[arg(long, default_value = "all-linear")]
-    pub targets: Targets,
+    /// What is learned from an example [default: clm for .txt, else sft]
+    #[arg(long, value_enum)]
+    pub objective: Option<ObjectiveArg>,
+    /// Rank of the adapter [default: 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rank: Option<u32>,
+    /// Scale of the adapter: its output counts alpha / rank [default: 16]
+    #[arg(long, value_parser = above_zero)]
+    pub alpha: Option<f32>,
+    /// all-linear, or some of attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down [default: all-linear]
+    #[arg(long)]
+    pub targets: Option<Targets>,
     /// Times that the data is seen [default: 3]
     #[arg(long, conflicts_with = "steps", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
@@ -122,7 +122,7 @@ pub struct TrainArgs {
     /// Evaluate every N steps too
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub eval_every: Option<u32>,
-    /// Start from this adapter
+    /// Go on from this adapter, with its rank, alpha and targets
     #[arg(long, value_name = "ADAPTER")]
     pub init: Option<PathBuf>,
     /// Wrong data lines to put up with

@@ -24,10 +24,13 @@ pub fn run(command: &AdapterCommand) -> Result {
 }
 
 fn from_peft(args: &ExchangeArgs) -> Result {
+    let output = Output::new(args.json.json);
     files::check(&[&args.source, &args.base], &[&args.output])?;
+    start(output, "from-peft", &args.source)?;
     let base = GgufFile::open(&args.base)?;
+    opened(output, &args.base)?;
     let adapter = loam_convert::from_peft(&args.source, &base, &args.output)?;
-    report(args, &adapter)
+    report(output, args, &adapter)
 }
 
 fn to_peft(args: &ExchangeArgs) -> Result {
@@ -38,11 +41,15 @@ fn to_peft(args: &ExchangeArgs) -> Result {
     } else {
         new_folder(&args.output)?;
     }
+    let output = Output::new(args.json.json);
+    start(output, "to-peft", &args.source)?;
     let base = Base::open(&args.base)?;
+    opened(output, &args.base)?;
     let adapter = AdapterFile::read(&args.source)?;
     base.check(&adapter, &args.source)?;
+    checked(output, &adapter)?;
     loam_convert::to_peft(&args.source, base.file(), &args.output)?;
-    report(args, &adapter)
+    report(output, args, &adapter)
 }
 
 /// Fails now if the folder `path` could not be made after the work.
@@ -55,8 +62,20 @@ fn new_folder(path: &Path) -> Result {
     files::check(&[], &[path])
 }
 
-fn report(args: &ExchangeArgs, adapter: &AdapterFile) -> Result {
-    let output = Output::new(args.json.json);
+fn start(output: Output, work: &str, adapter: &Path) -> Result {
+    output.object(&json!({"event": "start", "work": work, "adapter": adapter.to_string_lossy()}))
+}
+
+fn opened(output: Output, base: &Path) -> Result {
+    output.object(&json!({"event": "opened", "base": base.to_string_lossy()}))
+}
+
+/// Checking takes the digest of the whole base.
+fn checked(output: Output, adapter: &AdapterFile) -> Result {
+    output.object(&json!({"event": "checked", "layers": adapter.tensors.len()}))
+}
+
+fn report(output: Output, args: &ExchangeArgs, adapter: &AdapterFile) -> Result {
     let (sites, written) = (adapter.tensors.len(), args.output.to_string_lossy());
     output.line(format!("{}: {sites} layers, alpha {}", escape(&written), adapter.alpha))?;
     output.object(&json!({"event": "done", "output": written, "layers": sites, "alpha": adapter.alpha}))
@@ -64,9 +83,12 @@ fn report(args: &ExchangeArgs, adapter: &AdapterFile) -> Result {
 
 fn verify(args: &VerifyArgs) -> Result {
     let output = Output::new(args.json.json);
+    start(output, "verify", &args.adapter)?;
     let base = Base::open(&args.base)?;
+    opened(output, &args.base)?;
     let adapter = AdapterFile::read(&args.adapter)?;
     base.check(&adapter, &args.adapter)?;
+    checked(output, &adapter)?;
     let digest = base.digest();
     // Adapters from elsewhere do not say which bytes they were trained on; only names and shapes can be checked then.
     let known = adapter.text(loam::adapter::BASE_DIGEST).is_some();

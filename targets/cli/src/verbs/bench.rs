@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use loam::data::{Batch, Example};
+use loam::generate::Session;
 use loam::train::Trainer;
 use loam::{Base, TrainOptions};
 use serde_json::json;
@@ -29,7 +30,7 @@ struct Speeds {
 pub fn run(args: &BenchArgs) -> Result {
     let output = Output::new(args.json.json);
     let spinner = output.spinner("measuring");
-    let (device, speeds) = pollster::block_on(measure(args))?;
+    let (device, speeds) = pollster::block_on(measure(args, output))?;
     spinner.finish_and_clear();
     let peak = memory::peak_host_bytes();
     output.line(format!("device   {}", escape(&device)))?;
@@ -47,7 +48,7 @@ pub fn run(args: &BenchArgs) -> Result {
     }))
 }
 
-async fn measure(args: &BenchArgs) -> Result<(String, Speeds)> {
+async fn measure(args: &BenchArgs, output: Output) -> Result<(String, Speeds)> {
     let (prompt, generate) = (args.prompt as usize, args.generate as usize);
     let start = Instant::now();
     let base = Base::open(&args.model)?;
@@ -59,28 +60,47 @@ async fn measure(args: &BenchArgs) -> Result<(String, Speeds)> {
     let mut session = model::session(&base, &args.device, prompt + generate, &[])?;
     let load_seconds = start.elapsed().as_secs_f64();
     let device = session.engine().backend.info().name.clone();
+    output.object(&json!({"event": "start", "device": device, "load_seconds": load_seconds}))?;
     let tokens = tokens(&base, prompt);
-    // The first runs compile plans; they are not counted.
-    session.feed(&tokens).await?;
-    session.feed(&tokens[..1]).await?;
-    let (mut prefill, mut decode) = (Speed::default(), Speed::default());
-    while prefill.wants_more() || decode.wants_more() {
-        session.truncate(0);
-        let start = Instant::now();
-        session.feed(&tokens).await?;
-        prefill.add(prompt, start);
-        let start = Instant::now();
-        for at in 0..generate {
-            session.feed(&tokens[at % prompt..][..1]).await?;
-        }
-        decode.add(generate, start);
-    }
+    let prefill = prefill(&mut session, &tokens).await?;
+    output.object(&json!({"event": "prefill", "tokens_per_second": prefill}))?;
+    let decode = decode(&mut session, &tokens, generate).await?;
+    output.object(&json!({"event": "decode", "tokens_per_second": decode}))?;
     let session_bytes = session.engine().backend.memory().peak_bytes;
     drop(session);
     let (train, train_bytes) = train(&base, args).await?;
-    let (prefill, decode) = (prefill.per_second(), decode.per_second());
+    output.object(&json!({"event": "train", "tokens_per_second": train}))?;
     let peak_device_bytes = session_bytes.max(train_bytes);
     Ok((device, Speeds { load_seconds, prefill, decode, train, peak_device_bytes }))
+}
+
+/// How fast `prompt` is read.
+async fn prefill(session: &mut Session, prompt: &[u32]) -> Result<f64> {
+    // The first run compiles plans; it is not counted.
+    session.feed(prompt).await?;
+    let mut speed = Speed::default();
+    while speed.wants_more() {
+        session.truncate(0);
+        let start = Instant::now();
+        session.feed(prompt).await?;
+        speed.add(prompt.len(), start);
+    }
+    Ok(speed.per_second())
+}
+
+/// How fast `count` tokens come one by one behind `prompt`, which is in the cache.
+async fn decode(session: &mut Session, prompt: &[u32], count: usize) -> Result<f64> {
+    session.feed(&prompt[..1]).await?;
+    let mut speed = Speed::default();
+    while speed.wants_more() {
+        session.truncate(prompt.len());
+        let start = Instant::now();
+        for at in 0..count {
+            session.feed(&prompt[at % prompt.len()..][..1]).await?;
+        }
+        speed.add(count, start);
+    }
+    Ok(speed.per_second())
 }
 
 /// Training speed with a LoRA on all linear layers, and the device memory it took.

@@ -12,21 +12,21 @@ use crate::failure::{Failure, Result};
 use crate::model;
 use crate::output::{Output, printable};
 
+/// Room for the conversation unless a flag says otherwise: a model's whole context can take many gigabytes of cache.
+const CONTEXT: usize = 4096;
+
 /// Runs the verb.
 pub fn run(args: &ChatArgs) -> Result {
     let output = Output::new(false);
     let base = model::base(&args.base)?;
     let mut chat = Chat::new(&base, args)?;
-    output.note("/exit or end of input leaves, /reset forgets the conversation");
+    output.status("/exit or end of input leaves, /reset forgets the conversation");
     while let Some(line) = read_line()? {
         match line.trim() {
             "" => {}
             "/exit" | "/quit" => break,
             "/reset" => chat.history.truncate(chat.system),
-            text => {
-                chat.say(text, output)?;
-                output.line("")?;
-            }
+            text => chat.say(text, output)?,
         }
     }
     Ok(())
@@ -46,23 +46,34 @@ struct Chat<'a> {
 
 impl<'a> Chat<'a> {
     fn new(base: &'a Base, args: &'a ChatArgs) -> Result<Self> {
-        let session = model::session(base, &args.device, 0, &args.adapter)?;
-        let system = args.system.iter().map(|text| Message { role: "system".into(), content: text.clone() });
-        let history: Vec<Message> = system.collect();
-        let mut chat = Chat { base, args, session, system: history.len(), history, cached: Vec::new() };
-        // A base without a chat template is told of now, not after the first question.
-        chat.history.push(Message { role: "user".into(), content: String::new() });
-        model::prompt(base, &chat.history)?;
-        chat.history.pop();
-        Ok(chat)
+        let context = model::context_or(base, args.context, CONTEXT)?;
+        let history: Vec<Message> = args.system.iter().map(|text| Message::new("system", text)).collect();
+        // A template that is missing or does not work is told of now, not after the first question.
+        let first: Vec<Message> = history.iter().cloned().chain([Message::new("user", "Hello")]).collect();
+        fits(&model::prompt(base, &first)?, context)?;
+        let session = model::session(base, &args.device, context, &args.adapter)?;
+        Ok(Chat { base, args, session, system: history.len(), history, cached: Vec::new() })
     }
 
-    /// Adds a question to the history, streams the answer, and adds that too.
+    /// Adds a question to the history, streams the answer, and adds that too. A question that cannot be asked is told of
+    /// and dropped, and the conversation goes on.
     fn say(&mut self, text: &str, output: Output) -> Result {
-        self.history.push(Message { role: "user".into(), content: text.to_owned() });
-        let prompt = self.prompt(output)?;
+        self.history.push(Message::new("user", text));
+        let (prompt, forgotten) = match self.prompt() {
+            Ok(found) => found,
+            Err(failure) => {
+                self.history.pop();
+                failure.print();
+                return Ok(());
+            }
+        };
+        if forgotten > 0 {
+            self.history.drain(self.system..self.system + forgotten);
+            output.status(format!("(the context is full: the oldest {forgotten} messages are forgotten)"));
+        }
         // What the cache and the new prompt share is not computed again; the last token always is, for its logits.
-        let shared = self.cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
+        let shared = self.cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        let shared = shared.min(prompt.len().saturating_sub(1));
         self.session.truncate(shared);
         let mut show = |text: &str| output.text(&printable(text));
         let tokenizer = self.base.tokenizer()?;
@@ -70,29 +81,28 @@ impl<'a> Chat<'a> {
         self.cached = prompt;
         self.cached.extend(&result.ids);
         self.cached.truncate(self.session.past());
-        self.history.push(Message { role: "assistant".into(), content: result.text });
-        Ok(())
+        self.history.push(Message::new("assistant", result.text));
+        output.line("")
     }
 
-    /// The tokens of the conversation; its oldest turns are forgotten when it outgrows the context.
-    fn prompt(&mut self, output: Output) -> Result<Vec<u32>> {
+    /// The tokens of the conversation, and how many of its oldest messages had to be left out to leave room for an answer.
+    fn prompt(&self) -> Result<(Vec<u32>, usize)> {
         let context = self.session.context();
         let room = (self.args.sampling.max_tokens as usize).min(context / 2);
+        let (system, turns) = self.history.split_at(self.system);
+        let mut forgotten = 0;
         loop {
-            let prompt = model::prompt(self.base, &self.history)?;
+            let messages = [system, &turns[forgotten..]].concat();
+            let prompt = model::prompt(self.base, &messages)?;
             if prompt.len() + room <= context {
-                return Ok(prompt);
+                return Ok((prompt, forgotten));
             }
-            if self.history.len() < self.system + 3 {
+            if forgotten + 2 > turns.len() {
                 // Only the question itself is left: it has to fit alone, with whatever room remains.
-                if let Err(failure) = fits(&prompt, context) {
-                    self.history.pop();
-                    return Err(failure);
-                }
-                return Ok(prompt);
+                return fits(&prompt, context).map(|()| (prompt, forgotten));
             }
-            self.history.drain(self.system..self.system + 2);
-            output.note("(the oldest question and answer are forgotten: the context is full)");
+            // A question and its answer.
+            forgotten += 2;
         }
     }
 }

@@ -163,7 +163,11 @@ fn report(output: Output, before: &[String], after: &[String], outcome: &Outcome
     output.line(format!(
         "3. held out   loss {first} -> {last} nats per token on conversations that were not trained on"
     ))?;
-    output.line("4. answers    to questions that were not trained on")?;
+    output.line(
+        "              (their questions are new wordings, their answers use the same sentences as the training",
+    )?;
+    output.line("              answers: the loss shows that the facts were learned, not a general ability)")?;
+    output.line("4. answers    to questions that were not trained on in these words")?;
     for ((question, before), after) in QUESTIONS.iter().zip(before).zip(after) {
         output.line(format!("\n   {question}"))?;
         output.line(format!("     before: {}", printable(before.trim()).replace('\n', " ")))?;

@@ -24,12 +24,14 @@ pub fn run(args: &GenerateArgs) -> Result {
     // The cache has room for what can come, no more: a phone does not pay for 128 thousand tokens.
     let context = prompt.len().saturating_add(args.sampling.max_tokens as usize).min(limit);
     let mut session = model::session(&base, &args.device, context, &args.adapter)?;
+    let device = session.engine().backend.info().name.clone();
+    output.object(&json!({"event": "start", "device": device, "prompt_tokens": prompt.len()}))?;
     let mut show = |text: &str| output.text(&printable(text));
     let result = answer(&mut session, tokenizer, &prompt, &args.sampling, &mut show)?;
     output.line("")?;
     output.object(&json!({
         "event": "done", "text": result.text, "ids": result.ids, "prompt_tokens": prompt.len(),
         "generated_tokens": result.ids.len(), "stop": result.stop, "seconds": result.seconds,
-        "device": session.engine().backend.info().name,
+        "device": device,
     }))
 }

@@ -24,8 +24,11 @@ pub fn run(args: &LogitsArgs) -> Result {
         return Err(Failure::Usage(message));
     }
     let mut session = model::session(&base, &args.device, tokens.len(), &args.adapter)?;
+    let device = session.engine().backend.info().name.clone();
+    output.object(&json!({"event": "start", "device": device, "tokens": tokens.len()}))?;
     let logits = pollster::block_on(session.feed_all(tokens))?;
     let columns = logits.len() / tokens.len();
+    output.object(&json!({"event": "computed", "shape": [tokens.len(), columns]}))?;
     loam::file::write_atomic(&args.output, |out| {
         let written = npy::write_f32(out, &logits, tokens.len(), columns);
         written.map_err(loam::file::io_error("write", &args.output))
@@ -33,6 +36,6 @@ pub fn run(args: &LogitsArgs) -> Result {
     output.line(format!("{} float32 [{}, {columns}]", escape(&args.output.to_string_lossy()), tokens.len()))?;
     output.object(&json!({
         "event": "done", "output": args.output.to_string_lossy(), "shape": [tokens.len(), columns],
-        "device": session.engine().backend.info().name,
+        "device": device,
     }))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
-use loam::data::{DataOptions, Dataset};
+use loam::data::{DataOptions, Dataset, Notes, Objective};
 use loam::train::{Event, Outcome, Schedule};
 use loam::{Base, LoraOptions, TrainOptions};
 use serde_json::{Value, json};
@@ -23,17 +23,20 @@ const EPOCHS: u64 = 3;
 pub fn run(args: &TrainArgs) -> Result {
     let output = Output::new(args.json.json);
     check_files(args)?;
+    let lora = lora(args)?;
+    let objective = objective(args)?;
     let base = model::base(&args.base)?;
-    let options = options(args, &base)?;
+    let options = TrainOptions { lora, ..options(args, &base)? };
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
-    let (data, held_out) = datasets(args, &base, options.context, output)?;
+    let loading = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective, options.context) };
+    let (data, held_out) = datasets(args, &base, &loading, output)?;
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
     let backend = model::device(&args.device)?;
     let mut log = args.log.as_deref().map(Log::create).transpose()?;
     let device = backend.info().name.clone();
-    output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
+    output.status(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
     let mut failed = None;
     let mut on_event = |event: &Event| {
@@ -44,8 +47,8 @@ pub fn run(args: &TrainArgs) -> Result {
     let work = loam::train::run(&base, backend, start, (&data, held_out.as_ref()), options, &mut on_event);
     let (adapter, outcome) = pollster::block_on(work)?;
     progress.finish();
-    adapter.write(&args.output)?;
-    report(output, &outcome, &args.output, &device)?;
+    adapter.write(&args.output).map_err(diverged)?;
+    report(output, &outcome, &data.notes, &args.output, &device)?;
     failed.map_or(Ok(()), Err)
 }
 
@@ -63,15 +66,49 @@ fn check_files(args: &TrainArgs) -> Result {
     files::check(&init, &log)
 }
 
-/// What the flags mean for this base.
+/// The adapter that the flags ask for. One that is gone on from has its own shape: nothing is asked for then.
+fn lora(args: &TrainArgs) -> Result<LoraOptions> {
+    let given =
+        [("--rank", args.rank.is_some()), ("--alpha", args.alpha.is_some()), ("--targets", args.targets.is_some())];
+    if let (Some(_), Some((flag, _))) = (&args.init, given.into_iter().find(|(_, given)| *given)) {
+        let message = format!("{flag} cannot be given with --init: rank, alpha and targets come from the adapter");
+        return Err(Failure::Usage(message));
+    }
+    let default = LoraOptions::default();
+    Ok(LoraOptions {
+        rank: args.rank.map_or(default.rank, |rank| rank as usize),
+        alpha: args.alpha.unwrap_or(default.alpha),
+        targets: args.targets.clone().unwrap_or(default.targets),
+        seed: args.seed,
+    })
+}
+
+/// What is learned: as the flag says, else as all of the files do.
+fn objective(args: &TrainArgs) -> Result<Objective> {
+    if let Some(objective) = args.objective {
+        return Ok(objective.into());
+    }
+    let mut files = args.data.iter().chain(&args.eval_data).map(|path| dataset::objective(path));
+    let first = files.next().unwrap_or_default();
+    if files.all(|objective| objective == first) {
+        return Ok(first);
+    }
+    Err(Failure::Usage("the data is partly .txt and partly .jsonl: say with --objective what to learn from it".into()))
+}
+
+/// A training that ends with values which no adapter may have was too fast.
+fn diverged(error: loam::Error) -> Failure {
+    match error {
+        loam::Error::Adapter { .. } => {
+            Failure::Failed { error: Box::new(error), hint: Some("the training diverged: lower --lr".into()) }
+        }
+        error => error.into(),
+    }
+}
+
+/// What the flags mean for this base, but for the adapter.
 fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
     let mut options = TrainOptions {
-        lora: LoraOptions {
-            rank: args.rank as usize,
-            alpha: args.alpha,
-            targets: args.targets.clone(),
-            seed: args.seed,
-        },
         batch: args.batch as usize,
         accumulate: args.accumulate as usize,
         context: model::context(base, args.context)?,
@@ -107,11 +144,15 @@ fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
 }
 
 /// Training data, and held-out data if there is any.
-fn datasets(args: &TrainArgs, base: &Base, context: usize, output: Output) -> Result<(Dataset, Option<Dataset>)> {
-    let options = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(args.objective.into(), context) };
-    let data = dataset::load(base, &args.data, &options, output)?;
+fn datasets(
+    args: &TrainArgs,
+    base: &Base,
+    options: &DataOptions,
+    output: Output,
+) -> Result<(Dataset, Option<Dataset>)> {
+    let data = dataset::load(base, &args.data, options, output)?;
     if let Some(path) = &args.eval_data {
-        let held_out = dataset::load(base, std::slice::from_ref(path), &options, output)?;
+        let held_out = dataset::load(base, std::slice::from_ref(path), options, output)?;
         return Ok((data, Some(held_out)));
     }
     match args.eval_split {
@@ -182,7 +223,7 @@ impl Progress {
             }
             Event::Evaluated { step, loss } => {
                 let (bar, output) = (&self.bar, self.output);
-                bar.suspend(|| output.note(format!("held-out loss after step {step}: {loss:.4} nats per token")));
+                bar.suspend(|| output.status(format!("held-out loss after step {step}: {loss:.4} nats per token")));
             }
             Event::Step { step, report, .. } => {
                 self.losses.push(report.loss);
@@ -198,7 +239,7 @@ impl Progress {
     fn plain(&self, step: u64, loss: f64) {
         let every = self.steps.div_ceil(10).max(1);
         if self.bar.is_hidden() && (step.is_multiple_of(every) || step == self.steps) {
-            self.output.note(format!("step {step}/{}: loss {loss:.4}", self.steps));
+            self.output.status(format!("step {step}/{}: loss {loss:.4}", self.steps));
         }
     }
 
@@ -208,7 +249,7 @@ impl Progress {
     }
 }
 
-fn report(output: Output, outcome: &Outcome, adapter: &Path, device: &str) -> Result {
+fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, device: &str) -> Result {
     let o = outcome;
     let peak = memory::peak_host_bytes();
     output.line(format!("adapter        {}", escape(&adapter.to_string_lossy())))?;
@@ -236,6 +277,7 @@ fn report(output: Output, outcome: &Outcome, adapter: &Path, device: &str) -> Re
         "trained_tokens": o.trained_tokens, "seconds": o.seconds, "tokens_per_second": o.tokens_per_second(),
         "loss_first": o.loss_first, "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before,
         "eval_loss_after": o.eval_loss_after, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
-        "adapter": adapter.to_string_lossy(), "device": device,
+        "adapter": adapter.to_string_lossy(), "device": device, "skipped_lines": notes.skipped,
+        "truncated_examples": notes.truncated,
     }))
 }

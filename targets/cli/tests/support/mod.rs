@@ -63,6 +63,8 @@ pub fn loam_with<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, i
     let mut child = Command::new(env!("CARGO_BIN_EXE_loam"))
         .args(args)
         .env_remove("LOAM_DEVICE")
+        // As in a session without a login: drivers must not complain about it.
+        .env_remove("XDG_RUNTIME_DIR")
         .env("NO_COLOR", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -92,6 +94,23 @@ pub fn run(line: &str, paths: &[&Path]) -> Outcome {
         .collect();
     assert!(paths.next().is_none(), "more paths than holes in: {line}");
     loam(args)
+}
+
+/// The devices to test: the CPU, and the first GPU if there is one (a software rasteriser counts).
+pub fn device_names() -> Vec<&'static str> {
+    let result = run("devices --json", &[]).good().result();
+    let gpu = result["devices"].as_array().expect("devices").iter().any(|device| device["backend"] != "cpu");
+    if gpu {
+        return vec!["cpu", "gpu:0"];
+    }
+    // Not `eprintln!`, which the test runner hides when a test passes. If it cannot be shown, the test goes on.
+    let _ = writeln!(std::io::stderr(), "skipped: there is no GPU, or this build has none; only the CPU is tested");
+    vec!["cpu"]
+}
+
+/// The Hugging Face folder of the demo's model.
+pub fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/loam-tiny")
 }
 
 /// The Hugging Face folder of the test model.
