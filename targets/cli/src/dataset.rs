@@ -16,7 +16,7 @@ pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Outpu
     for path in paths {
         let part = data::load(path, tokenizer, template, &options)?;
         for warning in part.notes.warnings() {
-            output.note(&format!("{}: {warning}", path.display()));
+            output.warn(&format!("{}: {warning}", path.display()));
         }
         // `--skip-bad N` allows N lines in all, not in each file.
         options.skip_bad -= part.notes.skipped.min(options.skip_bad);

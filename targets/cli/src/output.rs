@@ -42,7 +42,7 @@ impl Output {
     }
 
     /// A line for people on standard error: what is being done. Nothing with `--json`, where events tell it.
-    pub fn status(self, text: impl Display) {
+    pub fn note(self, text: impl Display) {
         if !self.json {
             // A closed standard error is no reason to stop working.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -50,8 +50,8 @@ impl Output {
     }
 
     /// What a user should know about the input, on standard error, or as an event with `--json`.
-    pub fn note(self, text: &str) {
-        self.status(format!("note: {}", escape(text)));
+    pub fn warn(self, text: &str) {
+        self.note(format!("note: {}", escape(text)));
         // If nobody listens any more, the result will tell.
         let _ = self.object(&json!({"event": "note", "message": text}));
     }

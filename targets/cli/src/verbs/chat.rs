@@ -20,7 +20,7 @@ pub fn run(args: &ChatArgs) -> Result {
     let output = Output::new(false);
     let base = model::base(&args.base)?;
     let mut chat = Chat::new(&base, args)?;
-    output.status("/exit or end of input leaves, /reset forgets the conversation");
+    output.note("/exit or end of input leaves, /reset forgets the conversation");
     while let Some(line) = read_line()? {
         match line.trim() {
             "" => {}
@@ -69,7 +69,7 @@ impl<'a> Chat<'a> {
         };
         if forgotten > 0 {
             self.history.drain(self.system..self.system + forgotten);
-            output.status(format!("(the context is full: the oldest {forgotten} messages are forgotten)"));
+            output.note(format!("(the context is full: the oldest {forgotten} messages are forgotten)"));
         }
         // What the cache and the new prompt share is not computed again; the last token always is, for its logits.
         let shared = self.cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count();

@@ -69,10 +69,10 @@ fn format(format: FormatArg) -> Format {
 
 fn report(output: Output, summary: &Summary, out: &Path, seconds: f64) -> Result {
     for note in &summary.notes {
-        output.note(note);
+        output.warn(note);
     }
     for (tensor, format) in &summary.fallbacks {
-        output.note(&format!("{tensor} is stored as {}: its rows are no whole blocks", format.name()));
+        output.warn(&format!("{tensor} is stored as {}: its rows are no whole blocks", format.name()));
     }
     let types: Vec<String> = summary.types.iter().map(|(format, n)| format!("{n} x {}", format.name())).collect();
     output.line(format!("base     {}", escape(&out.to_string_lossy())))?;

@@ -36,7 +36,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let backend = model::device(&args.device)?;
     let mut log = args.log.as_deref().map(Log::create).transpose()?;
     let device = backend.info().name.clone();
-    output.status(format!("training on {}, {} examples", escape(&device), data.examples.len()));
+    output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
     let mut failed = None;
     let mut on_event = |event: &Event| {
@@ -223,7 +223,7 @@ impl Progress {
             }
             Event::Evaluated { step, loss } => {
                 let (bar, output) = (&self.bar, self.output);
-                bar.suspend(|| output.status(format!("held-out loss after step {step}: {loss:.4} nats per token")));
+                bar.suspend(|| output.note(format!("held-out loss after step {step}: {loss:.4} nats per token")));
             }
             Event::Step { step, report, .. } => {
                 self.losses.push(report.loss);
@@ -239,7 +239,7 @@ impl Progress {
     fn plain(&self, step: u64, loss: f64) {
         let every = self.steps.div_ceil(10).max(1);
         if self.bar.is_hidden() && (step.is_multiple_of(every) || step == self.steps) {
-            self.output.status(format!("step {step}/{}: loss {loss:.4}", self.steps));
+            self.output.note(format!("step {step}/{}: loss {loss:.4}", self.steps));
         }
     }
 
