@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{EvalArgs, MetricArg};
 use crate::failure::Result;
 use crate::model::{self, Adapters};
-use crate::output::{Output, escape};
+use crate::output::Output;
 use crate::{dataset, memory};
 
 /// Sequences per run.
@@ -44,7 +44,7 @@ fn pairs(args: &EvalArgs, base: &Base, data: &Dataset, output: Output) -> Result
     let pairs = load_pairs(&args.data, base.tokenizer()?, base.template()?, limit, args.skip_bad)?;
     if pairs.notes.problems != data.notes.problems {
         for warning in pairs.notes.warnings() {
-            output.note(format!("note: {}: {}", escape(&args.data.to_string_lossy()), escape(&warning)));
+            output.warn(&format!("{}: {warning}", args.data.display()));
         }
     }
     Ok(pairs)
