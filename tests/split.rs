@@ -25,7 +25,6 @@ impl Backend for Limited {
         &self.info
     }
     fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
-        assert!(entry.words * 4 <= self.info.limits.max_binding_bytes, "{} is over the limit", entry.name);
         self.inner.provide(id, entry)
     }
     fn release(&mut self, id: StorageId) {
@@ -38,6 +37,9 @@ impl Backend for Limited {
         self.inner.read(id, offset, words)
     }
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
+        let bound = plan.nodes.iter().flat_map(|node| &node.operands);
+        let longest = bound.map(|view| view.words * 4).max().unwrap_or(0);
+        assert!(longest <= self.info.limits.max_binding_bytes, "{} binds {longest} bytes", plan.name);
         self.inner.compile(plan)
     }
     fn discard(&mut self, program: ProgramId) {
@@ -51,7 +53,7 @@ impl Backend for Limited {
     }
 }
 
-/// The embedding (4 MiB in f32) becomes seven parts, the feed-forward weights (768 KiB) two.
+/// The embedding (4 MiB in f32) becomes seven parts, the feed-forward weights (768 KiB) and the adapter two.
 const LIMIT: u64 = 600 * 1024;
 
 fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {

@@ -63,7 +63,12 @@ impl Engine {
     /// # Errors
     /// Over a limit of the device.
     pub fn add(&mut self, name: &str, pool: Pool, words: u64, content: Content) -> Result<StorageId> {
-        let limit = self.backend.info().limits.max_binding_bytes;
+        let limits = self.backend.info().limits;
+        // Adapters and their moments are bound in ranges, everything else whole.
+        let limit = match pool {
+            Pool::Adapter | Pool::Optimizer => limits.max_buffer_bytes,
+            _ => limits.max_binding_bytes,
+        };
         if words.saturating_mul(4) > limit {
             return Err(Error::Limit { what: format!("{name} in bytes"), value: words.saturating_mul(4), limit });
         }

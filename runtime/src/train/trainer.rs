@@ -77,9 +77,10 @@ impl Trainer {
         arena.attach(&mut sites, buffers.parameters, Some(buffers.gradients), 1.0, adapter.alpha);
         let loss = LossBuffers::new(&mut engine, options.batch, options.context)?;
         let plan = loss.plan(&engine, &sites, true);
-        let planned_bytes = engine.provide(&[&plan])?;
+        let update = update_plan(&engine, &buffers, &arena, &options);
+        let planned_bytes = engine.provide(&[&plan, &update])?;
         let train = engine.backend.compile(&plan)?;
-        let update = engine.backend.compile(&update_plan(&buffers, &arena, &options))?;
+        let update = engine.backend.compile(&update)?;
         Ok(Self {
             engine,
             adapter,
@@ -243,7 +244,8 @@ impl Buffers {
     }
 }
 
-fn update_plan(buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {
+fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {
+    let limit = engine.backend.info().limits.max_binding_bytes / 4;
     let mut r = Recorder::new();
     let words = arena.words() as usize;
     let of = |id| Tensor::stored(id, 0, 1, words);
@@ -254,6 +256,6 @@ fn update_plan(buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan
         v: of(buffers.v),
         norm: Tensor::stored(buffers.norm, 0, 1, 1),
     };
-    adamw::update(&mut r, arenas, options.adamw);
+    adamw::update(&mut r, arenas, options.adamw, limit);
     r.finish("update")
 }
