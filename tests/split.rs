@@ -13,7 +13,7 @@ struct Limited {
 }
 
 impl Limited {
-    fn new(inner: Box<dyn Backend>, bytes: u64) -> Box<dyn Backend> {
+    fn boxed(inner: Box<dyn Backend>, bytes: u64) -> Box<dyn Backend> {
         let mut info = inner.info().clone();
         info.limits.max_binding_bytes = bytes;
         Box::new(Self { inner, info })
@@ -78,12 +78,12 @@ fn a_split_base_gives_the_same_logits_and_gradients() {
         let base = Base::open(convert_asset("loam-tiny", format)).expect("base");
         let whole: Vec<_> = back_ends().into_iter().map(|(_, backend)| logits(&base, backend)).collect();
         for ((device, backend), whole) in back_ends().into_iter().zip(&whole) {
-            let error = relative(&logits(&base, Limited::new(backend, LIMIT)), whole);
+            let error = relative(&logits(&base, Limited::boxed(backend, LIMIT)), whole);
             assert!(error <= 1e-6, "{format} on {device}: logits differ by {error:.2e}");
         }
         let whole: Vec<_> = back_ends().into_iter().map(|(_, backend)| gradients(&base, backend)).collect();
         for ((device, backend), whole) in back_ends().into_iter().zip(&whole) {
-            let split = gradients(&base, Limited::new(backend, LIMIT));
+            let split = gradients(&base, Limited::boxed(backend, LIMIT));
             for ((name, split), (_, whole)) in split.tensors.iter().zip(&whole.tensors) {
                 let error = relative(&split.a, &whole.a).max(relative(&split.b, &whole.b));
                 assert!(error <= 1e-4, "{format} {name} on {device}: gradients differ by {error:.2e}");
@@ -95,7 +95,7 @@ fn a_split_base_gives_the_same_logits_and_gradients() {
 #[test]
 fn a_limit_that_holds_no_rows_is_refused() {
     let base = Base::open(convert_asset("loam-tiny", "f32")).expect("base");
-    let backend = Limited::new(back_ends().remove(0).1, 1024);
+    let backend = Limited::boxed(back_ends().remove(0).1, 1024);
     let error = Session::new(&base, backend, 16, &[]).err().expect("1 KiB holds no tile of weights");
     assert!(error.to_string().contains("token_embd.weight"), "{error}");
 }
