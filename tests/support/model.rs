@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 
 use loam::backend::cpu::CpuBackend;
 use loam::backend::{Backend, select};
@@ -51,7 +51,10 @@ pub fn back_ends() -> Vec<(&'static str, Box<dyn Backend>)> {
     let mut all = vec![("cpu", cpu)];
     match select::open("gpu:0") {
         Ok(gpu) => all.push(("wgpu", gpu)),
-        Err(error) => crate::skipped(&format!("no GPU adapter ({error})")),
+        Err(error) => {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| crate::skipped(&format!("no GPU adapter ({error})")));
+        }
     }
     all
 }
