@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use loam::adapter::{Attach, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
+use loam::adapter::{Attach, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
 use loam::data::{Dataset, Example, Notes};
 use loam::gguf::Value;
 use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random, train};
+use loam_tests::rewrite::rewrite;
 use loam_tests::{back_ends, convert_asset, relative, some_rows};
 
 fn base(format: &str) -> Base {
@@ -59,10 +60,12 @@ fn an_adapter_of_another_tokenizer_or_architecture_is_refused() {
     assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "tokenizer digest", .. }));
     let mut other = adapter(&base, 1);
     other.metadata.push((TEMPLATE_DIGEST.into(), Value::from("0000")));
-    assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "chat template digest", .. }));
+    let error = base.check_template(&other, Path::new("a.gguf")).expect_err("another template");
+    assert!(matches!(error, Error::BaseMismatch { what: "chat template digest", .. }));
+    assert!(base.check(&other, Path::new("a.gguf")).is_ok(), "token ids alone render nothing");
     let template = base.template().expect("template").expect("loam-micro has one").digest().to_owned();
     other.metadata.last_mut().expect("digest").1 = Value::from(template);
-    assert!(base.check(&other, Path::new("a.gguf")).is_ok());
+    assert!(base.check_template(&other, Path::new("a.gguf")).is_ok());
     let mut other = adapter(&base, 1);
     other.architecture = "gemma".into();
     assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "architecture", .. }));
@@ -78,6 +81,21 @@ fn an_adapter_that_does_not_fit_is_refused_by_tensor() {
     other.tensors[3].1.b.truncate(4);
     let name = other.tensors[3].0.clone();
     assert!(attach(&base, &other).to_string().contains(&name));
+}
+
+#[test]
+fn an_adapter_on_the_head_is_refused_instead_of_ignored() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = rewrite(&convert_asset("loam-micro", "f32"), folder.path(), "untied.gguf", |_, tensors| {
+        let mut head = tensors.iter().find(|t| t.declaration.name == "token_embd.weight").expect("embedding").clone();
+        head.declaration.name = "output.weight".into();
+        tensors.push(head);
+    });
+    let base = Base::open(path).expect("base");
+    let pair = Pair { a: vec![0.1; 2 * 64], b: vec![0.1; 4096 * 2], rank: 2 };
+    let tensors = vec![("output.weight".to_owned(), pair)];
+    let adapter = AdapterFile { architecture: "llama".into(), alpha: 2.0, tensors, metadata: Vec::new() };
+    assert!(attach(&base, &adapter).to_string().contains("output.weight"));
 }
 
 #[test]

@@ -93,11 +93,11 @@ fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
     };
     names(&failed(&|t| t.retain(|t| t.declaration.name != "blk.2.ffn_up.weight")), "blk.2.ffn_up.weight");
     let extra = failed(&|t| {
-        let mut bias = t.iter().find(|t| t.declaration.name == "output_norm.weight").expect("norm").clone();
-        bias.declaration.name = "blk.0.attn_q.bias".into();
-        t.push(bias);
+        let mut extra = t.iter().find(|t| t.declaration.name == "output_norm.weight").expect("norm").clone();
+        extra.declaration.name = "blk.0.attn_sinks.weight".into();
+        t.push(extra);
     });
-    names(&extra, "blk.0.attn_q.bias");
+    names(&extra, "blk.0.attn_sinks.weight");
     for shape in [vec![64, 192], vec![12_288]] {
         let change = |t: &mut Vec<Tensor>| {
             let tensor = t.iter_mut().find(|t| t.declaration.name == "blk.1.ffn_down.weight").expect("tensor");
@@ -171,4 +171,60 @@ fn weights_that_are_not_finite_give_an_error_instead_of_text() {
         norm.bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     });
     names(&error.err().expect("an infinite norm weight"), "blk.0.attn_norm.weight");
+}
+
+/// Logits of nine tokens on each back end.
+fn logits(path: &std::path::Path) -> Vec<(&'static str, Vec<f32>)> {
+    let base = Base::open(path).expect("base");
+    let run = |backend| {
+        let mut session = Session::new(&base, backend, 16, &[]).expect("session");
+        pollster::block_on(session.feed_all(&some_rows(1, 9, 4096)[0])).expect("logits")
+    };
+    back_ends().into_iter().map(|(device, backend)| (device, run(backend))).collect()
+}
+
+fn same_logits(what: &str, a: &std::path::Path, b: &std::path::Path, same: bool) {
+    for ((device, a), (_, b)) in logits(a).into_iter().zip(logits(b)) {
+        let error = loam_tests::relative(&a, &b);
+        assert_eq!(error <= 1e-6, same, "{what} on {device}: logits differ by {error:.2e}");
+    }
+}
+
+#[test]
+fn flags_of_the_file_are_followed_on_both_back_ends() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let plain = convert_asset("loam-micro", "f32");
+    let changed = |name: &str, change: &dyn Fn(&mut Metadata, &mut Vec<Tensor>)| {
+        rewrite(&plain, folder.path(), name, |metadata, tensors| change(metadata, tensors))
+    };
+    let add = |tensors: &mut Vec<Tensor>, name: &str, values: &[f32]| {
+        let mut new = tensors.iter().find(|t| t.declaration.name == "output_norm.weight").expect("norm").clone();
+        new.declaration.name = name.into();
+        new.declaration.shape = vec![values.len() as u64];
+        new.bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        tensors.push(new);
+    };
+    let untied = changed("untied.gguf", &|_, tensors| {
+        let mut head = tensors.iter().find(|t| t.declaration.name == "token_embd.weight").expect("embedding").clone();
+        head.declaration.name = "output.weight".into();
+        tensors.push(head);
+    });
+    same_logits("a head that equals the embedding", &untied, &plain, true);
+    let linear = changed("linear.gguf", &|metadata, _| {
+        metadata.set("llama.rope.scaling.type", "linear");
+        metadata.set("llama.rope.scaling.factor", 2.0_f32);
+    });
+    let factors = changed("factors.gguf", &|_, tensors| add(tensors, "rope_freqs.weight", &[2.0; 8]));
+    same_logits("rope factors of 2 and linear scaling by 2", &factors, &linear, true);
+    same_logits("rope scaling", &linear, &plain, false);
+    let zero = changed("zero.gguf", &|_, tensors| add(tensors, "blk.1.attn_q.bias", &[0.0; 64]));
+    same_logits("a bias of zeros", &zero, &plain, true);
+    let bias = changed("bias.gguf", &|_, tensors| add(tensors, "blk.1.attn_v.bias", &[0.5; 32]));
+    same_logits("a bias", &bias, &plain, false);
+    // A bias of the values of every token is the same on both back ends.
+    let found = logits(&bias);
+    for (device, values) in &found {
+        let error = loam_tests::relative(values, &found[0].1);
+        assert!(error <= 1e-5, "a bias on {device}: {error:.2e}");
+    }
 }

@@ -83,20 +83,12 @@ impl Base {
     }
 
     /// Checks that `adapter` was made for this base: architecture, shapes and, where the adapter says so, the digests
-    /// of base, tokenizer and chat template.
+    /// of base and tokenizer. [`Self::check_template`] is for those who render conversations.
     ///
     /// # Errors
     /// [`Error::BaseMismatch`] naming what differs, or [`Error::Adapter`] for a tensor that does not fit.
     pub fn check(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
-        let same = |what: &'static str, expected: Option<&str>, found: &str| match expected {
-            Some(expected) if expected != found => Err(Error::BaseMismatch {
-                path: path.into(),
-                what,
-                expected: crate::gguf::printable(expected.as_bytes()),
-                found: found.to_owned(),
-            }),
-            _ => Ok(()),
-        };
+        let same = |what, expected, found: &str| same(path, what, expected, found);
         same("architecture", Some(&adapter.architecture), self.config.architecture)?;
         adapter.check_against(&self.file.gguf, path)?;
         if let Some(expected) = adapter.text(crate::adapter::BASE_DIGEST) {
@@ -105,10 +97,29 @@ impl Base {
         if let Some(expected) = adapter.text(crate::adapter::TOKENIZER_DIGEST) {
             same("tokenizer digest", Some(expected), self.tokenizer()?.digest())?;
         }
-        if let Some(expected) = adapter.text(crate::adapter::TEMPLATE_DIGEST) {
-            let found = self.template()?.map_or("none", |template| template.digest());
-            same("chat template digest", Some(expected), found)?;
-        }
         Ok(())
+    }
+
+    /// Checks that conversations are rendered as in the training of `adapter`, where the adapter says how.
+    ///
+    /// # Errors
+    /// [`Error::BaseMismatch`], or an error of the template.
+    pub fn check_template(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
+        let Some(expected) = adapter.text(crate::adapter::TEMPLATE_DIGEST) else { return Ok(()) };
+        let found = self.template()?.map_or("none", |template| template.digest());
+        same(path, "chat template digest", Some(expected), found)
+    }
+}
+
+/// An error that names both if `found` is not what the adapter in `path` expects.
+fn same(path: &Path, what: &'static str, expected: Option<&str>, found: &str) -> Result<()> {
+    match expected {
+        Some(expected) if expected != found => Err(Error::BaseMismatch {
+            path: path.into(),
+            what,
+            expected: crate::gguf::printable(expected.as_bytes()),
+            found: found.to_owned(),
+        }),
+        _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sha2::Digest;
 use tempfile::NamedTempFile;
@@ -64,6 +65,35 @@ pub struct AtomicFile {
     target: PathBuf,
     /// As the caller named it, for errors.
     path: PathBuf,
+    live: Live,
+}
+
+/// Temporary files that exist now, for [`remove_temporaries`].
+static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Keeps a temporary file's path in [`LIVE`] while the file exists.
+#[derive(Debug)]
+struct Live(PathBuf);
+
+impl Live {
+    fn new(path: PathBuf) -> Self {
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+        Live(path)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| *path != self.0);
+    }
+}
+
+/// Removes the temporary files of all unfinished [`AtomicFile`]s: for programs that end on a signal, before they exit.
+pub fn remove_temporaries() {
+    for path in LIVE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // It may have been renamed into place a moment ago.
+        let _ = fs::remove_file(path);
+    }
 }
 
 impl AtomicFile {
@@ -87,8 +117,9 @@ impl AtomicFile {
             Err(error) => return Err(io_error("write", path)(error)),
         }
         let temporary = builder.tempfile_in(folder_of(&target)).map_err(io_error("write", path))?;
+        let live = Live::new(temporary.path().to_owned());
         let writer = BufWriter::with_capacity(1 << 20, temporary);
-        Ok(AtomicFile { writer, target, path: path.to_owned() })
+        Ok(AtomicFile { writer, target, path: path.to_owned(), live })
     }
 
     /// Where the bytes are until the commit. [`Write::flush`] first to read them back.
@@ -101,10 +132,11 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`]. Only an error that says "sync the folder of" comes after the file is in place.
     pub fn commit(self) -> Result<()> {
-        let AtomicFile { writer, target, path } = self;
+        let AtomicFile { writer, target, path, live } = self;
         let temporary = writer.into_inner().map_err(|error| io_error("write", &path)(error.into_error()))?;
         temporary.as_file().sync_all().map_err(io_error("write", &path))?;
         temporary.persist(&target).map_err(|error| io_error("replace", &path)(error.error))?;
+        drop(live);
         sync_folder(folder_of(&target)).map_err(io_error("sync the folder of", &path))
     }
 }

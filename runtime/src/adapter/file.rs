@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::Targets;
 use crate::error::{Error, Result};
 use crate::file::AtomicFile;
 use crate::gguf::{GgmlType, Gguf, GgufFile, Metadata, TensorDeclaration, TensorInfo, Value, Writer, printable};
@@ -144,8 +145,9 @@ impl AdapterFile {
             let bad =
                 |problem: String| adapter_error(path, format!("tensor {}: {problem}", printable(name.as_bytes())));
             let weight = base.opt_tensor(name).ok_or_else(|| bad("is not in the base".into()))?;
-            if name == "token_embd.weight" || weight.shape.len() != 2 {
-                return Err(bad("only updates of linear layers are supported".into()));
+            if !Targets::AllLinear.contains(name) || weight.shape.len() != 2 {
+                // The embedding and the head, say: applying the rest without them would be another model.
+                return Err(bad("loam updates only the linear layers of blocks, and ignores nothing".into()));
             }
             let (fits, has) = ([pair.rows() as u64, pair.inner() as u64], [weight.rows(), weight.cols()]);
             if fits != has {

@@ -66,6 +66,10 @@ impl LossBuffers {
     /// A batch of another shape, or a device failure.
     pub async fn run(&self, engine: &mut Engine, program: ProgramId, batch: &Batch, step: &Step) -> Result<f64> {
         let tokens = self.batch * self.context;
+        let vocabulary = engine.config.vocabulary;
+        if let Some(id) = batch.tokens.iter().chain(&batch.labels).find(|&&id| id as usize >= vocabulary) {
+            return Err(Error::Argument(format!("token {id} is outside the vocabulary of {vocabulary}")));
+        }
         for (id, list) in [
             (self.inputs.tokens, &batch.tokens),
             (self.inputs.positions, &batch.positions),

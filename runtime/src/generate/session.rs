@@ -122,21 +122,23 @@ impl Session {
         Ok(all)
     }
 
-    /// Continues `prompt` token by token until `max_tokens`, an end token, a full context, or `on_token` says stop.
+    /// Continues the sequence `tokens`, of which the first [`Self::past`] are in the cache already, token by token until `max_tokens`, an end token, a full context, or `on_token` says stop.
     /// Returns the new tokens, without the end token.
     ///
     /// # Errors
     /// As [`Self::feed`].
     pub async fn generate(
         &mut self,
-        prompt: &[u32],
+        tokens: &[u32],
         options: &GenerateOptions,
         is_end: &dyn Fn(u32) -> bool,
         on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Vec<u32>> {
         let mut sampler = Sampler::new(options.sampler.clone())?;
-        let mut seen = prompt.to_vec();
-        let mut logits = self.feed(prompt).await?;
+        // The last token always runs, for its logits.
+        self.truncate(tokens.len().saturating_sub(1));
+        let mut seen = tokens.to_vec();
+        let mut logits = self.feed(&tokens[self.past..]).await?;
         for left in (0..options.max_tokens).rev() {
             let token = sampler.sample(&logits, &seen)?;
             if is_end(token) {
@@ -148,7 +150,7 @@ impl Session {
             }
             logits = self.feed(&[token]).await?;
         }
-        Ok(seen.split_off(prompt.len()))
+        Ok(seen.split_off(tokens.len()))
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {

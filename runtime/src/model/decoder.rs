@@ -3,7 +3,7 @@
 use super::{Activation, Layer, ModelConfig, Weight, Weights};
 use crate::adapter::Sites;
 use crate::ops::attention::{Heads, attention};
-use crate::ops::dense::low_rank;
+use crate::ops::dense::{add_bias, low_rank};
 use crate::ops::elementwise::add;
 use crate::ops::embed::embed;
 use crate::ops::glu::glu;
@@ -115,9 +115,12 @@ fn attend(r: &mut Recorder, c: &Context<'_>, label: &str, (q, k, v): (Tensor, Te
     }
 }
 
-/// y = x Wᵀ plus every adapter's update on it: the only place where low-rank adapters touch the model.
+/// y = x Wᵀ plus the bias, if there is one, plus every adapter's update on it: the only place where low-rank adapters touch the model.
 fn linear(r: &mut Recorder, c: &Context<'_>, x: Tensor, w: &Weight) -> Tensor {
     let y = matmul(r, x, w);
+    if let Some((bias, one)) = w.bias {
+        add_bias(r, &w.name, bias, one, y);
+    }
     for site in c.sites.of(&w.name) {
         low_rank(r, &w.name, x, y, *site);
     }

@@ -44,6 +44,8 @@ pub struct Weight {
     pub cols: usize,
     /// All rows in order; one part unless the device's binding limit asks for more.
     pub parts: Vec<WeightPart>,
+    /// f32[1, rows], added to every output row, and f32[1], the number 1 that it is multiplied with.
+    pub bias: Option<(Tensor, Tensor)>,
 }
 
 /// The weights of one decoder layer.
@@ -90,13 +92,15 @@ impl Weights {
     /// # Errors
     /// [`Error::Tensor`] naming a tensor that is missing or has another shape or type than `config` says.
     pub fn declare(file: &GgufFile, config: &ModelConfig, limits: Limits, storage: &mut Storage) -> Result<Self> {
-        let mut d = Declarer { file, limits, storage, used: HashSet::new() };
+        let mut d = Declarer { file, limits, storage, used: HashSet::new(), one: None };
         let (width, vocab) = (config.embedding, config.vocabulary);
         let token_embd = d.matrix("token_embd.weight", vocab, width)?;
         let output = match file.gguf.opt_tensor("output.weight") {
             Some(_) => d.matrix("output.weight", vocab, width)?,
             None => token_embd.clone(),
         };
+        let one = Content::Words(vec![1.0_f32.to_bits()]);
+        d.one = Some(d.storage.add(Entry { name: "one".into(), pool: Pool::Inputs, words: 1, content: one }));
         let layers = (0..config.layers).map(|l| d.layer(l, config)).collect::<Result<_>>()?;
         let output_norm = d.vector("output_norm.weight", width)?;
         let rope_factors = match file.gguf.opt_tensor("rope_freqs.weight") {
@@ -121,6 +125,8 @@ struct Declarer<'a> {
     storage: &'a mut Storage,
     /// Names that were asked for.
     used: HashSet<String>,
+    /// The number 1, for biases; only linear layers of blocks, declared after it, have them.
+    one: Option<StorageId>,
 }
 
 impl Declarer<'_> {
@@ -201,7 +207,18 @@ impl Declarer<'_> {
             let entry = Entry { name: name.into(), pool: Pool::Weights, words, content };
             parts.push(WeightPart { storage: self.storage.add(entry), row0, rows, words });
         }
-        Ok(Weight { name: name.into(), format, rows, cols, parts })
+        let bias = self.bias(name, rows)?;
+        Ok(Weight { name: name.into(), format, rows, cols, parts, bias })
+    }
+
+    /// The bias beside the weight `name`, if the file has one.
+    fn bias(&mut self, name: &str, rows: usize) -> Result<Option<(Tensor, Tensor)>> {
+        let (Some(one), Some(stem)) = (self.one, name.strip_suffix(".weight")) else { return Ok(None) };
+        let bias = format!("{stem}.bias");
+        if self.file.gguf.opt_tensor(&bias).is_none() {
+            return Ok(None);
+        }
+        Ok(Some((self.vector(&bias, rows)?, Tensor::stored(one, 0, 1, 1))))
     }
 
     /// How many rows fit into one binding: a multiple of 64, so that tiles do not straddle parts needlessly.

@@ -53,8 +53,9 @@ impl Default for TrainOptions {
             schedule: Schedule::Cosine,
             warmup: 0,
             steps: None,
-            epochs: 1,
-            adamw: AdamW::default(),
+            epochs: 3,
+            // Transformers' default; AdamW's own is PyTorch's 0.01.
+            adamw: AdamW { weight_decay: 0.0, ..AdamW::default() },
             clip: 1.0,
             seed: 0,
             shuffle: true,

@@ -23,7 +23,7 @@ pub struct Answer {
     pub seconds: f64,
 }
 
-/// Appends `prompt` to the session and generates; `show` gets the text as it becomes certain.
+/// Continues `prompt`, of which the session may have the first tokens cached; `show` gets the text as it becomes certain.
 pub fn answer(
     session: &mut Session,
     tokenizer: &Tokenizer,

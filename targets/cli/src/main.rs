@@ -28,6 +28,7 @@ use embassy_time as _;
 
 fn main() -> ExitCode {
     runtime_folder();
+    clean_up_on_signals();
     // Wrong arguments end here: clap prints them and exits with 2, `--help` and `--version` with 0.
     let cli = args::Cli::parse();
     match verbs::run(&cli.command) {
@@ -37,6 +38,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing.
+fn clean_up_on_signals() {
+    /// 128 + SIGINT, as shells report it.
+    const INTERRUPTED: i32 = 130;
+    // Where no handler can be set, signals end the program as they always do.
+    let _ = ctrlc::set_handler(|| {
+        loam::file::remove_temporaries();
+        std::process::exit(INTERRUPTED);
+    });
 }
 
 /// Vulkan drivers complain on standard error where the session has no folder for runtime files; any folder will do.

@@ -33,6 +33,7 @@ pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {
 }
 
 /// Adapters read from their files, with the factors they were asked for.
+#[derive(Default)]
 pub struct Adapters(Vec<(AdapterFile, PathBuf, f32)>);
 
 impl Adapters {
@@ -42,6 +43,14 @@ impl Adapters {
         Ok(Adapters(specs.iter().map(load).collect::<loam::Result<_>>()?))
     }
 
+    /// Fails if one was trained with another chat template than `base` renders with.
+    pub fn check_template(&self, base: &Base) -> Result {
+        for (adapter, path, _) in &self.0 {
+            base.check_template(adapter, path)?;
+        }
+        Ok(())
+    }
+
     /// As a session takes them.
     pub fn attach(&self) -> Vec<Attach<'_>> {
         self.0.iter().map(|(adapter, path, scale)| Attach { adapter, path, scale: *scale }).collect()
@@ -49,9 +58,7 @@ impl Adapters {
 }
 
 /// Opens a session with room for `context` tokens (0: what the model was trained for).
-pub fn session(base: &Base, device: &DeviceArgs, context: usize, adapters: &[AdapterSpec]) -> Result<Session> {
-    // Adapters first: a wrong one is found before the weights travel to the device.
-    let adapters = Adapters::load(adapters)?;
+pub fn session(base: &Base, device: &DeviceArgs, context: usize, adapters: &Adapters) -> Result<Session> {
     Ok(Session::new(base, self::device(device)?, context, &adapters.attach())?)
 }
 

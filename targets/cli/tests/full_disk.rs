@@ -57,3 +57,42 @@ fn a_training_that_cannot_save_leaves_the_previous_adapter() {
     let args = [&args[..], &["--context", "32", "--batch", "1"]].concat();
     intact(limited(20, &args), &out, b"the previous adapter");
 }
+
+/// A conversion that is interrupted leaves the previous file and nothing else.
+#[test]
+fn an_interrupted_conversion_leaves_the_previous_file() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let out = folder.path().join("base.gguf");
+    std::fs::write(&out, "the previous file").expect("write");
+    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/loam-tiny");
+    let mut caught = 0;
+    for delay in (0..60).step_by(3) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loam"))
+            .args([
+                "convert",
+                &model.to_string_lossy(),
+                "-o",
+                &out.to_string_lossy(),
+                "--format",
+                "q4_k",
+                "--threads",
+                "1",
+            ])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        std::thread::sleep(std::time::Duration::from_millis(20 + delay * 5));
+        let term = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill starts");
+        assert!(term.success() || child.try_wait().expect("child").is_some());
+        let status = child.wait().expect("child");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 1, "something is left after {delay}");
+        if status.code() == Some(130) {
+            caught += 1;
+            assert_eq!(std::fs::read(&out).expect("the previous file"), b"the previous file");
+        } else {
+            std::fs::write(&out, "the previous file").expect("write");
+        }
+    }
+    assert!(caught > 0, "no conversion was interrupted while it ran");
+}

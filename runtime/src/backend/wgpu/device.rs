@@ -20,14 +20,6 @@ use crate::error::{Error, Result};
 /// Longest wait for one submission. Submissions take tens of milliseconds; a device that needs minutes hangs.
 const WAIT_LIMIT: Duration = Duration::from_secs(300);
 
-/// Features that are worth a line in `loam devices`.
-const FEATURES: [(api::Features, &str); 4] = [
-    (api::Features::SHADER_F16, "f16"),
-    (api::Features::SUBGROUP, "subgroups"),
-    (api::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix"),
-    (api::Features::TIMESTAMP_QUERY, "timestamps"),
-];
-
 /// A physical device that can be opened.
 #[derive(Debug, Clone)]
 pub struct Adapter {
@@ -84,7 +76,6 @@ fn same_device(a: &api::AdapterInfo, b: &api::AdapterInfo) -> bool {
 }
 
 fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
-    let has = adapter.features();
     DeviceInfo {
         name: info.name.clone(),
         backend: info.backend.to_str().into(),
@@ -95,7 +86,8 @@ fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
             api::DeviceType::Cpu => Kind::Software,
             api::DeviceType::Other => Kind::Other,
         },
-        features: FEATURES.iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, name)| (*name).into()).collect(),
+        // The kernels are baseline WGSL: no optional feature is requested, so none is used.
+        features: Vec::new(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
         limits: plan_limits(&adapter.limits()),
     }

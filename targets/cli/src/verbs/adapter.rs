@@ -88,6 +88,7 @@ fn verify(args: &VerifyArgs) -> Result {
     opened(output, &args.base)?;
     let adapter = AdapterFile::read(&args.adapter)?;
     base.check(&adapter, &args.adapter)?;
+    base.check_template(&adapter, &args.adapter)?;
     checked(output, &adapter)?;
     let digest = base.digest();
     // Adapters from elsewhere do not say which bytes they were trained on; only names and shapes can be checked then.

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use crate::args::BenchArgs;
 use crate::failure::{Failure, Result};
+use crate::memory;
+use crate::model::{self, Adapters};
 use crate::output::{Output, bytes, escape};
-use crate::{memory, model};
 
 /// A measurement goes on for at least this long and this many runs.
 const SECONDS: f64 = 2.0;
@@ -57,7 +58,7 @@ async fn measure(args: &BenchArgs, output: Output) -> Result<(String, Speeds)> {
         let message = format!("--prompt plus --generate, and --train, can be at most the model's {limit} tokens");
         return Err(Failure::Usage(message));
     }
-    let mut session = model::session(&base, &args.device, prompt + generate, &[])?;
+    let mut session = model::session(&base, &args.device, prompt + generate, &Adapters::default())?;
     let load_seconds = start.elapsed().as_secs_f64();
     let device = session.engine().backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "load_seconds": load_seconds}))?;

@@ -9,7 +9,7 @@ use loam::generate::Session;
 use crate::answer::{answer, fits};
 use crate::args::ChatArgs;
 use crate::failure::{Failure, Result};
-use crate::model;
+use crate::model::{self, Adapters};
 use crate::output::{Output, printable};
 
 /// Room for the conversation unless a flag says otherwise: a model's whole context can take many gigabytes of cache.
@@ -51,7 +51,9 @@ impl<'a> Chat<'a> {
         // A template that is missing or does not work is told of now, not after the first question.
         let first: Vec<Message> = history.iter().cloned().chain([Message::new("user", "Hello")]).collect();
         fits(&model::prompt(base, &first)?, context)?;
-        let session = model::session(base, &args.device, context, &args.adapter)?;
+        let adapters = Adapters::load(&args.adapter)?;
+        adapters.check_template(base)?;
+        let session = model::session(base, &args.device, context, &adapters)?;
         Ok(Chat { base, args, session, system: history.len(), history, cached: Vec::new() })
     }
 
@@ -71,13 +73,12 @@ impl<'a> Chat<'a> {
             self.history.drain(self.system..self.system + forgotten);
             output.note(format!("(the context is full: the oldest {forgotten} messages are forgotten)"));
         }
-        // What the cache and the new prompt share is not computed again; the last token always is, for its logits.
+        // What the cache and the new prompt share is not computed again.
         let shared = self.cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        let shared = shared.min(prompt.len().saturating_sub(1));
         self.session.truncate(shared);
         let mut show = |text: &str| output.text(&printable(text));
         let tokenizer = self.base.tokenizer()?;
-        let result = answer(&mut self.session, tokenizer, &prompt[shared..], &self.args.sampling, &mut show)?;
+        let result = answer(&mut self.session, tokenizer, &prompt, &self.args.sampling, &mut show)?;
         self.cached = prompt;
         self.cached.extend(&result.ids);
         self.cached.truncate(self.session.past());

@@ -1,7 +1,7 @@
 //! `loam eval`: loss and perplexity on a data file, and how the model's answers compare with the ones in it.
 
 use loam::Base;
-use loam::data::{DataOptions, Dataset, Pairs, load_pairs};
+use loam::data::{DataOptions, Dataset, Objective, Pairs, load_pairs};
 use loam::engine::Engine;
 use loam::evaluate::{Evaluator, Rouge, accuracy, answers, corpus_bleu};
 use loam::generate::Session;
@@ -23,6 +23,9 @@ pub fn run(args: &EvalArgs) -> Result {
     let adapters = Adapters::load(&args.adapter)?;
     let context = model::context(&base, args.context)?;
     let objective = args.objective.map_or_else(|| dataset::objective(&args.data), Into::into);
+    if objective == Objective::Sft {
+        adapters.check_template(&base)?;
+    }
     let stride = args.stride.map(|stride| stride as usize);
     let options = DataOptions { objective, context, skip_bad: args.skip_bad, stride };
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;

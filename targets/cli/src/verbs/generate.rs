@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::answer::{answer, fits};
 use crate::args::GenerateArgs;
 use crate::failure::Result;
-use crate::model;
+use crate::model::{self, Adapters};
 use crate::output::{Output, printable};
 
 /// Runs the verb.
@@ -23,7 +23,12 @@ pub fn run(args: &GenerateArgs) -> Result {
     fits(&prompt, limit)?;
     // The cache has room for what can come, no more: a phone does not pay for 128 thousand tokens.
     let context = prompt.len().saturating_add(args.sampling.max_tokens as usize).min(limit);
-    let mut session = model::session(&base, &args.device, context, &args.adapter)?;
+    // Adapters first: a wrong one is found before the weights travel to the device.
+    let adapters = Adapters::load(&args.adapter)?;
+    if !args.raw {
+        adapters.check_template(&base)?;
+    }
+    let mut session = model::session(&base, &args.device, context, &adapters)?;
     let device = session.engine().backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "prompt_tokens": prompt.len()}))?;
     let mut show = |text: &str| output.text(&printable(text));

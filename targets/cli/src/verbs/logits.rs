@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::args::LogitsArgs;
 use crate::failure::{Failure, Result};
+use crate::model::{self, Adapters};
 use crate::output::{Output, escape};
-use crate::{files, model, npy};
+use crate::{files, npy};
 
 /// Runs the verb.
 pub fn run(args: &LogitsArgs) -> Result {
@@ -23,7 +24,8 @@ pub fn run(args: &LogitsArgs) -> Result {
         let message = format!("--tokens has {} tokens, the model was made for {limit} tokens", tokens.len());
         return Err(Failure::Usage(message));
     }
-    let mut session = model::session(&base, &args.device, tokens.len(), &args.adapter)?;
+    let adapters = Adapters::load(&args.adapter)?;
+    let mut session = model::session(&base, &args.device, tokens.len(), &adapters)?;
     let device = session.engine().backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "tokens": tokens.len()}))?;
     let logits = pollster::block_on(session.feed_all(tokens))?;
