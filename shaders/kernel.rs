@@ -7,6 +7,9 @@
 use crate::format::Format;
 use crate::step::Step;
 
+/// Kernels of a family.
+const FORMATS: usize = Format::ALL.len();
+
 /// Whether a kernel only reads a storage binding or also writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -127,11 +130,27 @@ impl Kernel {
     }
 
     /// The kernels of one file over all block formats, to be indexed by `format as usize`.
-    pub const fn family(sources: &[&'static Source; 6], reference: HostFn, cpu: Option<HostFn>) -> [Self; 6] {
-        let mut kernels = [Self { source: sources[0], reference, cpu }; 6];
+    pub const fn family(
+        sources: &[&'static Source; FORMATS],
+        reference: HostFn,
+        cpu: Option<HostFn>,
+    ) -> [Self; FORMATS] {
+        let mut kernels = [Self { source: sources[0], reference, cpu }; FORMATS];
         let mut index = 1;
         while index < kernels.len() {
             kernels[index].source = sources[index];
+            index += 1;
+        }
+        kernels
+    }
+
+    /// The kernels of some families, `N` in all.
+    pub const fn list<const N: usize>(families: &[&'static [Self; FORMATS]]) -> [&'static Self; N] {
+        assert!(N == families.len() * FORMATS, "one entry per kernel");
+        let mut kernels = [&families[0][0]; N];
+        let mut index = 1;
+        while index < N {
+            kernels[index] = &families[index / FORMATS][index % FORMATS];
             index += 1;
         }
         kernels

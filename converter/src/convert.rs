@@ -152,6 +152,13 @@ fn file_type(format: Format) -> u32 {
         Format::Q8_0 => 7,
         // Q4_K_S is the file type that llama-quantize writes for Q4_K.
         Format::Q4_K => 14,
+        Format::Q4_1 => 3,
+        Format::Q5_0 => 8,
+        Format::Q5_1 => 9,
+        // Q5_K_S, likewise.
+        Format::Q5_K => 16,
+        Format::Q6_K => 18,
+        Format::IQ4_NL => 25,
         Format::BF16 => 32,
     }
 }

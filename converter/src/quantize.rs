@@ -23,17 +23,21 @@ pub struct Choice {
 }
 
 /// What `tensor` is stored as if every weight is to be `format`, as `llama-quantize --pure` decides: vectors and norms
-/// stay F32; a row that is no whole number of blocks falls back.
-///
-/// llama-quantize falls back from Q4_K to Q5_0, which loam does not write yet: Q8_0 takes its place (more exact, larger).
-/// Where rows are no multiple of 32 either, both take F16.
+/// stay F32; a row that is no whole number of super-blocks falls back to the next larger type with blocks of 32 weights,
+/// one that is no multiple of 32 either to F16.
 pub fn choose(tensor: &ModelTensor, format: Format) -> Choice {
     let vector = tensor.shape.len() < 2 || tensor.name.ends_with("_norm.weight") || !tensor.name.ends_with(".weight");
     if vector {
         return Choice { format: Format::F32, fallback: false };
     }
     let fits = |format: Format| tensor.cols().is_multiple_of(format.block_len() as u64);
-    match [format, Format::Q8_0].into_iter().find(|f| fits(*f)) {
+    let smaller_blocks = match format {
+        Format::Q4_K => Format::Q5_0,
+        Format::Q5_K => Format::Q5_1,
+        Format::Q6_K => Format::Q8_0,
+        _ => format,
+    };
+    match [format, smaller_blocks].into_iter().find(|f| fits(*f)) {
         Some(found) => Choice { format: found, fallback: found != format },
         None => Choice { format: Format::F16, fallback: true },
     }
@@ -53,7 +57,15 @@ fn limit(format: Format) -> f32 {
         // d = max / 127.
         Format::Q8_0 => F16 * 127.0,
         // dmin = min / 63, and d is smaller.
-        Format::Q4_K => F16 * 63.0,
+        Format::Q4_K | Format::Q5_K => F16 * 63.0,
+        // m = min, and d is smaller.
+        Format::Q4_1 | Format::Q5_1 => F16,
+        // d = max / -16.
+        Format::Q5_0 => F16 * 16.0,
+        // d = max / 4096 or, after the search for the scale of a sub-block, somewhat more.
+        Format::Q6_K => F16 * 2048.0,
+        // d = max / 127 or, after the search, somewhat more.
+        Format::IQ4_NL => F16 * 100.0,
     }
 }
 
@@ -180,7 +192,10 @@ mod tests {
             (choice.format, choice.fallback)
         };
         assert_eq!(of("blk.0.attn_q.weight", &[512, 8], Format::Q4_K), (Format::Q4_K, false));
-        assert_eq!(of("blk.0.attn_q.weight", &[64, 8], Format::Q4_K), (Format::Q8_0, true));
+        assert_eq!(of("blk.0.attn_q.weight", &[64, 8], Format::Q4_K), (Format::Q5_0, true));
+        assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::Q5_K), (Format::Q5_1, true));
+        assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::Q6_K), (Format::Q8_0, true));
+        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::IQ4_NL), (Format::F16, true));
         assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q4_K), (Format::F16, true));
         assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q8_0), (Format::F16, true));
         assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::BF16), (Format::BF16, false));
@@ -200,7 +215,7 @@ mod tests {
 
     #[test]
     fn scales_within_the_limit_stay_finite() {
-        for format in [Format::Q4_0, Format::Q8_0, Format::Q4_K] {
+        for format in Format::ALL.into_iter().filter(|format| format.block_len() > 1) {
             for sign in [1.0, -1.0] {
                 let mut row = vec![0.0; 256];
                 row[5] = limit(format) * sign;

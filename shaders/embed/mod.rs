@@ -28,10 +28,11 @@ pub struct Params {
     pub pad: [u32; 2],
 }
 
-static FORWARD: [Kernel; 6] = Kernel::family(&source::EMBED_FORWARD, forward_reference, Some(cpu::forward));
+static FORWARD: [Kernel; Format::ALL.len()] =
+    Kernel::family(&source::EMBED_FORWARD, forward_reference, Some(cpu::forward));
 
 /// The kernels of this op.
-pub static KERNELS: &[&Kernel] = &[&FORWARD[0], &FORWARD[1], &FORWARD[2], &FORWARD[3], &FORWARD[4], &FORWARD[5]];
+pub static KERNELS: &[&Kernel] = &Kernel::list::<{ Format::ALL.len() }>(&[&FORWARD]);
 
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, width, row0, rows, format, scale })];

@@ -4,7 +4,7 @@
 //! once ([`dot`]) or store them ([`decode`]). The decoded values are those of the codecs, bit for bit: all products of
 //! scales and codes are exact in f32, and each weight rounds once.
 
-use super::Format;
+use super::{Format, affine, iq4_nl};
 use crate::kernel::Bind;
 use crate::simd::{LANES, Simd};
 
@@ -62,6 +62,12 @@ fn decode_body<S: Simd>(simd: S, format: Format, blocks: &[u8], out: &mut [f32])
         Format::Q4_0 => decode_units::<Q4_0, S, 18, 2>(simd, blocks, out),
         Format::Q8_0 => decode_units::<Q8_0, S, 34, 2>(simd, blocks, out),
         Format::Q4_K => decode_units::<Q4K, S, 144, 4>(simd, blocks, out),
+        Format::Q4_1 => decode_units::<Q4_1, S, 20, 2>(simd, blocks, out),
+        Format::Q5_0 => decode_units::<Q5_0, S, 22, 2>(simd, blocks, out),
+        Format::Q5_1 => decode_units::<Q5_1, S, 24, 2>(simd, blocks, out),
+        Format::Q5_K => decode_units::<Q5K, S, 176, 4>(simd, blocks, out),
+        Format::Q6_K => decode_units::<Q6K, S, 210, 4>(simd, blocks, out),
+        Format::IQ4_NL => decode_units::<IQ4NL, S, 18, 2>(simd, blocks, out),
     }
 }
 
@@ -113,6 +119,12 @@ fn dot_body<S: Simd, const T: usize>(simd: S, format: Format, blocks: &[u8], x: 
         Format::Q4_0 => dot_units::<Q4_0, S, 18, 2, T>(simd, blocks, x),
         Format::Q8_0 => dot_units::<Q8_0, S, 34, 2, T>(simd, blocks, x),
         Format::Q4_K => dot_units::<Q4K, S, 144, 4, T>(simd, blocks, x),
+        Format::Q4_1 => dot_units::<Q4_1, S, 20, 2, T>(simd, blocks, x),
+        Format::Q5_0 => dot_units::<Q5_0, S, 22, 2, T>(simd, blocks, x),
+        Format::Q5_1 => dot_units::<Q5_1, S, 24, 2, T>(simd, blocks, x),
+        Format::Q5_K => dot_units::<Q5K, S, 176, 4, T>(simd, blocks, x),
+        Format::Q6_K => dot_units::<Q6K, S, 210, 4, T>(simd, blocks, x),
+        Format::IQ4_NL => dot_units::<IQ4NL, S, 18, 2, T>(simd, blocks, x),
     }
 }
 
@@ -166,6 +178,12 @@ struct BF16;
 struct Q4_0;
 struct Q8_0;
 struct Q4K;
+struct Q4_1;
+struct Q5_0;
+struct Q5_1;
+struct Q5K;
+struct Q6K;
+struct IQ4NL;
 
 impl Unit<64, 1> for F32 {
     #[inline(always)]
@@ -191,7 +209,7 @@ impl Unit<32, 1> for BF16 {
 impl Unit<18, 2> for Q4_0 {
     #[inline(always)]
     fn decode<S: Simd>(simd: S, block: &[u8; 18], _part: usize) -> [S::V; 2] {
-        let d = simd.half(u16::from_le_bytes(*bytes(block, 0)));
+        let d = half(simd, block, 0);
         simd.load_nibbles(bytes(block, 2), [(d, -8.0 * d); 2])
     }
 }
@@ -199,7 +217,7 @@ impl Unit<18, 2> for Q4_0 {
 impl Unit<34, 2> for Q8_0 {
     #[inline(always)]
     fn decode<S: Simd>(simd: S, block: &[u8; 34], _part: usize) -> [S::V; 2] {
-        let d = simd.splat(simd.half(u16::from_le_bytes(*bytes(block, 0))));
+        let d = simd.splat(half(simd, block, 0));
         [simd.mul(d, simd.load_i8(bytes(block, 2))), simd.mul(d, simd.load_i8(bytes(block, 2 + LANES)))]
     }
 }
@@ -210,10 +228,9 @@ impl Unit<144, 4> for Q4K {
 
     #[inline(always)]
     fn decode<S: Simd>(simd: S, block: &[u8; 144], part: usize) -> [S::V; 4] {
-        let (d, dmin) =
-            (simd.half(u16::from_le_bytes(*bytes(block, 0))), simd.half(u16::from_le_bytes(*bytes(block, 2))));
-        let (scale0, min0) = q4_k_scale_min(bytes(block, 4), 2 * part);
-        let (scale1, min1) = q4_k_scale_min(bytes(block, 4), 2 * part + 1);
+        let (d, dmin) = (half(simd, block, 0), half(simd, block, 2));
+        let (scale0, min0) = scale_min(bytes(block, 4), 2 * part);
+        let (scale1, min1) = scale_min(bytes(block, 4), 2 * part + 1);
         let affine = [(d * scale0, -dmin * min0), (d * scale1, -dmin * min1)];
         let quants = 16 + 32 * part;
         let [low0, high0] = simd.load_nibbles(bytes(block, quants), affine);
@@ -222,14 +239,135 @@ impl Unit<144, 4> for Q4K {
     }
 }
 
-/// The 6-bit scale and minimum of sub-block `j` (ggml's `get_scale_min_k4`).
+impl Unit<20, 2> for Q4_1 {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 20], _part: usize) -> [S::V; 2] {
+        let affine = (half(simd, block, 0), half(simd, block, 2));
+        simd.load_nibbles(bytes(block, 4), [affine; 2])
+    }
+}
+
+impl Unit<22, 2> for Q5_0 {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 22], _part: usize) -> [S::V; 2] {
+        let d = half(simd, block, 0);
+        fives(simd, bytes(block, 2), bytes(block, 6), (d, -16.0 * d))
+    }
+}
+
+impl Unit<24, 2> for Q5_1 {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 24], _part: usize) -> [S::V; 2] {
+        fives(simd, bytes(block, 4), bytes(block, 8), (half(simd, block, 0), half(simd, block, 2)))
+    }
+}
+
+/// A part is as in Q4_K.
+impl Unit<176, 4> for Q5K {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 176], part: usize) -> [S::V; 4] {
+        let (d, dmin) = (half(simd, block, 0), half(simd, block, 2));
+        let (scale0, min0) = scale_min(bytes(block, 4), 2 * part);
+        let (scale1, min1) = scale_min(bytes(block, 4), 2 * part + 1);
+        let (low, high) = ((d * scale0, -dmin * min0), (d * scale1, -dmin * min1));
+        let (quants, j) = (48 + 32 * part, 2 * part);
+        let (first, second) = (wide(block, quants), wide(block, quants + LANES));
+        let (first_bits, second_bits) = (wide(block, 16), wide(block, 16 + LANES));
+        [
+            scaled(simd, five(first, first_bits >> j), low),
+            scaled(simd, five(second, second_bits >> j), low),
+            scaled(simd, five(first >> 4, first_bits >> (j + 1)), high),
+            scaled(simd, five(second >> 4, second_bits >> (j + 1)), high),
+        ]
+    }
+}
+
+/// A part is 64 weights: the low or the high nibbles of half a block.
+impl Unit<210, 4> for Q6K {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 210], part: usize) -> [S::V; 4] {
+        let (d, high) = (half(simd, block, 208), part % 2);
+        let mut out = [simd.splat(0.0); 4];
+        for (run, out) in out.iter_mut().enumerate() {
+            let lower = wide(block, 64 * (part / 2) + LANES * run) >> (4 * high);
+            let upper = wide(block, 128 + 32 * (part / 2) + LANES * (run % 2)) >> (4 * high + 2 * (run / 2));
+            let scale = d * f32::from(block[192 + 4 * part + run] as i8);
+            *out = scaled(simd, (lower & each(15)) | (upper & each(3)) << 4, (scale, -32.0 * scale));
+        }
+        out
+    }
+}
+
+impl Unit<18, 2> for IQ4NL {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 18], _part: usize) -> [S::V; 2] {
+        let d = simd.splat(half(simd, block, 0));
+        let [low, high] = simd.load_table(bytes(block, 2), &iq4_nl::VALUES);
+        [simd.mul(d, low), simd.mul(d, high)]
+    }
+}
+
+/// The IEEE half at byte `at` of a block.
 #[inline(always)]
-fn q4_k_scale_min(s: &[u8; 12], j: usize) -> (f32, f32) {
-    let (scale, min) = match j < 4 {
-        true => (s[j] & 63, s[j + 4] & 63),
-        false => ((s[j + 4] & 15) | (s[j - 4] >> 6) << 4, (s[j + 4] >> 4) | (s[j] >> 6) << 4),
-    };
+fn half<S: Simd>(simd: S, block: &[u8], at: usize) -> f32 {
+    simd.half(u16::from_le_bytes(*bytes(block, at)))
+}
+
+/// The 6-bit scale and minimum of sub-block `j`.
+#[inline(always)]
+fn scale_min(s: &[u8; 12], j: usize) -> (f32, f32) {
+    let (scale, min) = affine::scale_min(s, j);
     (f32::from(scale), f32::from(min))
+}
+
+/// Bytes `at..at + 16` of a block as a number: integer operations on all of them at once.
+#[inline(always)]
+fn wide(block: &[u8], at: usize) -> u128 {
+    u128::from_le_bytes(*bytes(block, at))
+}
+
+/// Sixteen bytes `value`.
+#[inline(always)]
+const fn each(value: u8) -> u128 {
+    u128::from_le_bytes([value; LANES])
+}
+
+/// `scale * q + offset` of sixteen codes below 128.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, codes: u128, (scale, offset): (f32, f32)) -> S::V {
+    simd.mul_add(simd.splat(scale), simd.load_i8(&codes.to_le_bytes()), simd.splat(offset))
+}
+
+/// Sixteen codes of Q5_K: the lowest nibble of each byte of `quants` below the lowest bit of each byte of `bits`.
+#[inline(always)]
+fn five(quants: u128, bits: u128) -> u128 {
+    (quants & each(15)) | (bits & each(1)) << 4
+}
+
+/// The 32 weights of Q5_0 and Q5_1.
+#[inline(always)]
+fn fives<S: Simd>(simd: S, qh: &[u8; 4], qs: &[u8; LANES], affine: (f32, f32)) -> [S::V; 2] {
+    let nibbles = u128::from_le_bytes(*qs);
+    let low = (nibbles & each(15)) | fifth_bits(qh[0], qh[1]);
+    let high = ((nibbles >> 4) & each(15)) | fifth_bits(qh[2], qh[3]);
+    [scaled(simd, low, affine), scaled(simd, high, affine)]
+}
+
+/// Sixteen bits as bit 4 of sixteen bytes.
+#[inline(always)]
+fn fifth_bits(first: u8, second: u8) -> u128 {
+    u128::from(eight_fifth_bits(first)) | u128::from(eight_fifth_bits(second)) << 64
+}
+
+/// Byte i keeps bit i of its copy of `bits`; adding 127 carries it, wherever it is, to the highest bit.
+#[inline(always)]
+fn eight_fifth_bits(bits: u8) -> u64 {
+    let kept = (u64::from(bits) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    ((kept + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 3
 }
 
 #[cfg(test)]

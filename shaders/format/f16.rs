@@ -9,6 +9,7 @@ pub(super) const CODEC: Codec = Codec {
     block_bytes: 2,
     slab_quants: SLAB / 2,
     slab_scales: 0,
+    block_scales: 0,
     decode,
     encode,
     pack_row: |blocks, quants, _| bytes_to_words(blocks, quants),

@@ -9,6 +9,7 @@ pub(super) const CODEC: Codec = Codec {
     block_bytes: 4,
     slab_quants: SLAB,
     slab_scales: 0,
+    block_scales: 0,
     decode,
     encode,
     pack_row: |blocks, quants, _| bytes_to_words(blocks, quants),

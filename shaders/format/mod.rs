@@ -16,13 +16,29 @@
 //! | Q8_0 | 16 | 1: f16 d of both blocks | `8o..8o+8` |
 //! | Q4_0 | 8 | 1: f16 d of both blocks | `32b+4j..+4` and `32b+16+4j..+4`, b = o/4, j = o%4 |
 //! | Q4_K | 8 | 1: a quarter of the 16-byte block header | `64g+4j..+4` and `64g+32+4j..+4`, g = o/8, j = o%8 |
+//! | Q4_1 | 8 | 2: f16 d and m of each block | as Q4_0 |
+//! | Q5_0 | 8 | 3: f16 d of both blocks, then the fifth bits of each | as Q4_0 |
+//! | Q5_1 | 8 | 4: f16 d and m, then the fifth bits, of each block | as Q4_0 |
+//! | Q5_K | 8 | 3: a quarter of the first 48 bytes of the block | as Q4_K |
+//! | Q6_K | 12: 8 of lower four bits, 4 of upper two bits | 1.25: the 16 scales of a block, then a word with d | `8o..8o+8` |
+//! | IQ4_NL | 8 | 1: f16 d of both blocks | as Q4_0 |
+//!
+//! Q6_K gathers the codes of an octet: byte i of word o holds the lower bits of weights 8o + i and 8o + 4 + i; byte i of
+//! word 8 + o/2 their upper bits at 4 (o%2) and 4 (o%2) + 2.
 
+mod affine;
 pub mod bf16;
 pub mod cpu;
 pub mod f16;
 pub mod f32;
+pub mod iq4_nl;
 pub mod q4_0;
+pub mod q4_1;
 pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
 pub mod q8_0;
 
 /// Columns that rows are padded to on the device.
@@ -44,6 +60,18 @@ pub enum Format {
     Q8_0,
     /// 256 weights of 4 bits, eight 6-bit scales and minima: 4.5 bits per weight.
     Q4_K,
+    /// 32 weights of 4 bits, one f16 scale and minimum: 5 bits per weight.
+    Q4_1,
+    /// 32 weights of 5 bits, one f16 scale: 5.5 bits per weight.
+    Q5_0,
+    /// 32 weights of 5 bits, one f16 scale and minimum: 6 bits per weight.
+    Q5_1,
+    /// 256 weights of 5 bits, eight 6-bit scales and minima: 5.5 bits per weight.
+    Q5_K,
+    /// 256 weights of 6 bits, sixteen 8-bit scales: 6.5625 bits per weight.
+    Q6_K,
+    /// 32 weights of 4 bits on uneven levels, one f16 scale: 4.5 bits per weight.
+    IQ4_NL,
 }
 
 /// All that distinguishes one format from another, as data. Every file of this folder has one.
@@ -56,6 +84,8 @@ struct Codec {
     slab_quants: usize,
     /// Words of the scales plane per slab of 64 columns.
     slab_scales: usize,
+    /// Words of the scales plane per block besides: what cannot be divided among its slabs.
+    block_scales: usize,
     /// Whole blocks -> weights.
     decode: fn(&[u8], &mut [f32]),
     /// Weights -> whole blocks.
@@ -68,7 +98,20 @@ struct Codec {
 
 impl Format {
     /// All formats; `ALL[i] as usize == i`.
-    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q8_0, Format::Q4_K];
+    pub const ALL: [Format; 12] = [
+        Format::F32,
+        Format::F16,
+        Format::BF16,
+        Format::Q4_0,
+        Format::Q8_0,
+        Format::Q4_K,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q5_K,
+        Format::Q6_K,
+        Format::IQ4_NL,
+    ];
 
     const fn codec(self) -> &'static Codec {
         match self {
@@ -78,6 +121,12 @@ impl Format {
             Format::Q4_0 => &q4_0::CODEC,
             Format::Q8_0 => &q8_0::CODEC,
             Format::Q4_K => &q4_k::CODEC,
+            Format::Q4_1 => &q4_1::CODEC,
+            Format::Q5_0 => &q5_0::CODEC,
+            Format::Q5_1 => &q5_1::CODEC,
+            Format::Q5_K => &q5_k::CODEC,
+            Format::Q6_K => &q6_k::CODEC,
+            Format::IQ4_NL => &iq4_nl::CODEC,
         }
     }
 
@@ -140,7 +189,8 @@ impl Format {
 
     /// Words of the scales plane per row of `cols` weights.
     pub const fn scale_words(self, cols: usize) -> usize {
-        cols.div_ceil(SLAB) * self.codec().slab_scales
+        let codec = self.codec();
+        cols.div_ceil(SLAB) * codec.slab_scales + cols / codec.block_len * codec.block_scales
     }
 
     /// Length of a packed weight of `rows` x `cols` in 32-bit words.
@@ -231,4 +281,25 @@ fn half(le: [u8; 2]) -> f32 {
 /// A value rounded to a little-endian IEEE half (nearest, ties to even).
 fn to_half(value: f32) -> [u8; 2] {
     ::half::f16::from_f32(value).to_le_bytes()
+}
+
+/// The smallest and the largest of some values, the first ones on ties.
+fn extremes(x: &[f32]) -> (f32, f32) {
+    x.iter().fold((f32::MAX, f32::MIN), |(min, max), &v| (if v < min { v } else { min }, if v > max { v } else { max }))
+}
+
+/// 32 codes of five bits as in Q5_0 and Q5_1: the fifth bits, then the lower four in ggml's nibble order.
+fn fives(codes: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
+    let bits = codes.iter().rev().fold(0u32, |bits, code| bits << 1 | u32::from(code >> 4));
+    (bits.to_le_bytes(), std::array::from_fn(|j| codes[j] & 15 | (codes[j + 16] & 15) << 4))
+}
+
+/// Blocks whose largest magnitude, or scale, is smaller count as zeros (ggml's `GROUP_MAX_EPS`).
+const EPSILON: f32 = 1e-15;
+
+/// Rounds to the nearest integer, ties to even, for magnitudes below 2^22: adding 1.5 * 2^23 leaves no fraction bits.
+/// Faster than `round_ties_even`, which is a library call on x86-64 without SSE4.1.
+fn nearest(value: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0;
+    (value + MAGIC) - MAGIC
 }

@@ -1,16 +1,8 @@
 // Loader of Q4_K: an octet is one word of the quants plane; the scales plane is the 16-byte headers of the blocks.
+#import "include/scale_min.wgsl"
 #import "include/weight.wgsl"
 
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
-
-// The 6-bit scale and minimum of sub-block j (ggml's get_scale_min_k4).
-fn scale_min(header: vec4<u32>, j: u32) -> vec2<f32> {
-    let bytes = header.yzw >> vec3<u32>((j & 3u) * 8u);
-    let first = bytes.xy & vec2<u32>(63u);
-    let low = vec2<u32>(bytes.z & 15u, (bytes.z >> 4u) & 15u);
-    let second = low | (((bytes.xy >> vec2<u32>(6u)) & vec2<u32>(3u)) << vec2<u32>(4u));
-    return vec2<f32>(select(first, second, j >= 4u));
-}
 
 fn load8(row: u32, octet: u32) -> Octet {
     let per_row = slabs();

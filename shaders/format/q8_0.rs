@@ -24,6 +24,7 @@ pub(super) const CODEC: Codec = Codec {
     block_bytes: size_of::<BlockQ8_0>(),
     slab_quants: 16,
     slab_scales: 1,
+    block_scales: 0,
     decode,
     encode,
     pack_row,

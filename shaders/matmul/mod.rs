@@ -37,32 +37,14 @@ const VECTOR_ROWS: u32 = 8;
 /// Tokens, and rows, per workgroup of the tiled kernels.
 const TILE: u32 = 64;
 
-static VECTOR: [Kernel; 6] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
-static TILED: [Kernel; 6] = Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile));
-static TRANSPOSED: [Kernel; 6] =
+static VECTOR: [Kernel; Format::ALL.len()] =
+    Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
+static TILED: [Kernel; Format::ALL.len()] = Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile));
+static TRANSPOSED: [Kernel; Format::ALL.len()] =
     Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed));
 
 /// The kernels of this op.
-pub static KERNELS: &[&Kernel] = &[
-    &VECTOR[0],
-    &VECTOR[1],
-    &VECTOR[2],
-    &VECTOR[3],
-    &VECTOR[4],
-    &VECTOR[5],
-    &TILED[0],
-    &TILED[1],
-    &TILED[2],
-    &TILED[3],
-    &TILED[4],
-    &TILED[5],
-    &TRANSPOSED[0],
-    &TRANSPOSED[1],
-    &TRANSPOSED[2],
-    &TRANSPOSED[3],
-    &TRANSPOSED[4],
-    &TRANSPOSED[5],
-];
+pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 3 * Format::ALL.len() }>(&[&VECTOR, &TILED, &TRANSPOSED]);
 
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, inner, row0, rows, stride, accumulate, format })];

@@ -86,12 +86,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
-        let bytes = register(bytes);
         // SAFETY: `self` proves the features.
-        unsafe {
-            let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
-            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
-        }
+        unsafe { signed(register(bytes)) }
     }
 
     #[inline(always)]
@@ -129,6 +125,30 @@ impl Simd for Avx2 {
             let low = self.mul_add(self.splat(low.0), low_codes, self.splat(low.1));
             [low, self.mul_add(self.splat(high.0), high_codes, self.splat(high.1))]
         }
+    }
+
+    #[inline(always)]
+    fn load_table(self, bytes: &[u8; LANES], table: &[i8; LANES]) -> [Self::V; 2] {
+        // SAFETY: `self` proves the features. The shuffle reads the lowest four bits of an index without its highest.
+        unsafe {
+            let (bytes, mask, table) = (register(bytes), _mm_set1_epi8(15), register(bytemuck::cast_ref(table)));
+            let low = _mm_shuffle_epi8(table, _mm_and_si128(bytes, mask));
+            let high = _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask));
+            [signed(low), signed(high)]
+        }
+    }
+}
+
+/// Sixteen signed bytes as floats.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[inline(always)]
+unsafe fn signed(bytes: __m128i) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
+        [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
     }
 }
 

@@ -120,4 +120,14 @@ impl Simd for Avx512 {
             [_mm512_permutexvar_ps(index, low), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(index), high)]
         }
     }
+
+    #[inline(always)]
+    fn load_table(self, bytes: &[u8; LANES], table: &[i8; LANES]) -> [Self::V; 2] {
+        let levels = self.load_i8(bytemuck::cast_ref(table));
+        // SAFETY: `self` proves the features. The permutation reads only the lowest four bits of an index.
+        unsafe {
+            let index = _mm512_cvtepu8_epi32(register(bytes));
+            [_mm512_permutexvar_ps(index, levels), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(index), levels)]
+        }
+    }
 }

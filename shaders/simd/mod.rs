@@ -59,6 +59,9 @@ pub trait Simd: Copy {
     /// `scale * q + offset` of the low nibbles q, then of the high nibbles, each with its own (scale, offset).
     fn load_nibbles(self, bytes: &[u8; LANES], affine: [(f32, f32); 2]) -> [Self::V; 2];
 
+    /// The values of `table` at the low nibbles, then at the high nibbles.
+    fn load_table(self, bytes: &[u8; LANES], table: &[i8; LANES]) -> [Self::V; 2];
+
     /// Little-endian floats.
     fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::V;
 
@@ -179,6 +182,7 @@ mod tests {
         let values = std::array::from_fn(|i| i as f32 - 7.5);
         let v = simd.load(&values);
         let [low, high] = simd.load_nibbles(first16, [(0.5, -3.0), (0.25, 2.0)]);
+        let [low_level, high_level] = simd.load_table(first16, &std::array::from_fn(|i| i as i8 * 8 - 60));
         let results = [
             simd.splat(1.5),
             simd.add(v, simd.splat(2.0)),
@@ -192,6 +196,8 @@ mod tests {
             simd.splat(simd.half(u16::from_le_bytes([bytes[0], bytes[1]]))),
             low,
             high,
+            low_level,
+            high_level,
         ];
         results.into_iter().map(|value| lanes(simd, value).map(f32::to_bits)).collect()
     }

@@ -101,4 +101,12 @@ impl Simd for Portable {
         let low = self.mul_add(self.splat(low.0), low_codes, self.splat(low.1));
         [low, self.mul_add(self.splat(high.0), high_codes, self.splat(high.1))]
     }
+
+    #[inline(always)]
+    fn load_table(self, bytes: &[u8; LANES], table: &[i8; LANES]) -> [Self::V; 2] {
+        [
+            lanes(|i| f32::from(table[usize::from(bytes[i] & 15)])),
+            lanes(|i| f32::from(table[usize::from(bytes[i] >> 4)])),
+        ]
+    }
 }

@@ -25,6 +25,11 @@ fn half_at(block: &[u8], at: usize) -> f32 {
     half::f16::from_bits(u16::from_le_bytes([block[at], block[at + 1]])).to_f32()
 }
 
+/// Code `i` of a block of Q5_0 or Q5_1.
+fn five(qh: &[u8], qs: &[u8], i: usize) -> f32 {
+    f32::from((qs[i % 16] >> (4 * (i / 16))) & 15 | (qh[i / 8] >> (i % 8) & 1) << 4)
+}
+
 /// Weight `i` of a block by the formulas of ggml-common.h.
 fn weight(format: Format, block: &[u8], i: usize) -> f32 {
     match format {
@@ -36,9 +41,26 @@ fn weight(format: Format, block: &[u8], i: usize) -> f32 {
             let q = (block[2 + i % 16] >> (4 * (i / 16))) & 15;
             half_at(block, 0) * (f32::from(q) - 8.0)
         }
-        Format::Q4_K => {
+        Format::Q4_1 => half_at(block, 0) * f32::from((block[4 + i % 16] >> (4 * (i / 16))) & 15) + half_at(block, 2),
+        Format::Q5_0 => half_at(block, 0) * (five(&block[2..6], &block[6..], i) - 16.0),
+        Format::Q5_1 => half_at(block, 0) * five(&block[4..8], &block[8..], i) + half_at(block, 2),
+        Format::IQ4_NL => {
+            const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+            half_at(block, 0) * f32::from(LEVELS[usize::from((block[2 + i % 16] >> (4 * (i / 16))) & 15)])
+        }
+        Format::Q6_K => {
+            let (half, run, l) = (i / 128, i % 128 / 32, i % 32);
+            let low = block[64 * half + 32 * (run & 1) + l] >> (4 * (run >> 1)) & 15;
+            let high = block[128 + 32 * half + l] >> (2 * run) & 3;
+            half_at(block, 208) * f32::from(block[192 + i / 16] as i8) * f32::from((low | high << 4) as i8 - 32)
+        }
+        Format::Q4_K | Format::Q5_K => {
             let (group, j, l) = (i / 64, i / 32, i % 32);
-            let q = (block[16 + 32 * group + l] >> (4 * (j % 2))) & 15;
+            let (quants, fifth) = match format {
+                Format::Q4_K => (16, 0),
+                _ => (48, (block[16 + l] >> j & 1) << 4),
+            };
+            let q = (block[quants + 32 * group + l] >> (4 * (j % 2))) & 15 | fifth;
             // The twelve bytes as a little-endian number: scales 0..3 at 8j, minima 0..3 at 32 + 8j, the lower nibbles
             // of the others at 64 + 8(j-4), their upper two bits above those of the first four.
             let bits = block[4..16].iter().rev().fold(0u128, |all, b| all << 8 | u128::from(*b));
@@ -68,6 +90,15 @@ fn bound(format: Format, row: &[f32], i: usize) -> f32 {
         Format::Q8_0 => most / 127.0 * 0.501 + most / 2048.0 + 127.0 * 2.0f32.powi(-25),
         // One side reaches only 7 steps of 8: a whole step there.
         Format::Q4_0 => most / 8.0 * 1.001 + most / 2048.0 + 8.0 * 2.0f32.powi(-25),
+        // A step of (max - min) / 15 or 31, and the rounding of d and m to halves.
+        Format::Q4_1 => 2.0 * most / 15.0 * 0.501 + 3.0 * most / 2048.0 + 16.0 * 2.0f32.powi(-25),
+        Format::Q5_1 => 2.0 * most / 31.0 * 0.501 + 3.0 * most / 2048.0 + 32.0 * 2.0f32.powi(-25),
+        Format::Q5_0 => most / 16.0 * 1.001 + most / 2048.0 + 16.0 * 2.0f32.powi(-25),
+        // Half the widest gap between levels (24 of 120), or the reach beyond the last one on the short side.
+        Format::IQ4_NL => most * 16.0 / 113.0 + most / 2048.0 + 127.0 * 2.0f32.powi(-25),
+        // A step of 1/31 on the short side, 8-bit rounding of the scale by that of the block (codes reach 32).
+        Format::Q6_K => most / 30.0 + 32.0 * most / 31.0 / 128.0 + most / 2048.0 + 4096.0 * 2.0f32.powi(-25),
+        Format::Q5_K => 2.0 * most / 31.0 * 0.75 + most / 20.0 + 1984.0 * 2.0f32.powi(-24),
         // Up to half a step of the sub-block, plus 6-bit rounding of scale and minimum by those of the block.
         Format::Q4_K => 2.0 * most / 15.0 * 0.75 + most / 20.0 + 960.0 * 2.0f32.powi(-24),
     }
@@ -113,6 +144,11 @@ proptest! {
     }
 }
 
+/// Nibble of column `col` in a quants plane of blocks of 32 weights.
+fn nibble(quants: &[u32], col: usize) -> u32 {
+    (quants[col / 32 * 4 + col % 16 / 4] >> (8 * (col % 4) + 4 * (col % 32 / 16))) & 15
+}
+
 /// The weight at (row, column) of a packed buffer, by the table in `format/mod.rs`.
 fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: usize, col: usize) -> f32 {
     let (per_quants, per_scales) = (format.quant_words(cols), format.scale_words(cols));
@@ -132,6 +168,43 @@ fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: u
             let word = quants[4 * block + within % 16 / 4];
             let q = (word >> (8 * (within % 4) + 4 * (within / 16))) & 15;
             half_of(scales[col / 64], block % 2) * (q as f32 - 8.0)
+        }
+        Format::Q4_1 => {
+            let affine = scales[col / 32];
+            half_of(affine, 0) * nibble(quants, col) as f32 + half_of(affine, 1)
+        }
+        Format::Q5_0 => {
+            let (slab, block) = (&scales[3 * (col / 64)..], col / 32 % 2);
+            let q = nibble(quants, col) | (slab[1 + block] >> (col % 32) & 1) << 4;
+            half_of(slab[0], block) * (q as f32 - 16.0)
+        }
+        Format::Q5_1 => {
+            let block = &scales[2 * (col / 32)..];
+            let q = nibble(quants, col) | (block[1] >> (col % 32) & 1) << 4;
+            half_of(block[0], 0) * q as f32 + half_of(block[0], 1)
+        }
+        Format::IQ4_NL => {
+            let mut block = [0; 18];
+            block[..2].copy_from_slice(&((scales[col / 64] >> (16 * (col / 32 % 2))) as u16).to_le_bytes());
+            block[2] = nibble(quants, col) as u8;
+            weight(format, &block, 0)
+        }
+        Format::Q6_K => {
+            let (slab, block, octet, k) =
+                (&quants[12 * (col / 64)..], &scales[5 * (col / 256)..], col % 64 / 8, col % 8);
+            let low = slab[octet] >> (8 * (k % 4) + 4 * (k / 4)) & 15;
+            let high = slab[8 + octet / 2] >> (8 * (k % 4) + 4 * (octet % 2) + 2 * (k / 4)) & 3;
+            let scale = (block[col / 64 % 4] >> (8 * (col % 64 / 16))) as u8 as i8;
+            half_of(block[4], 0) * f32::from(scale) * ((low | high << 4) as f32 - 32.0)
+        }
+        Format::Q5_K => {
+            let head: Vec<u8> = scales[12 * (col / 256)..][..12].iter().flat_map(|w| w.to_le_bytes()).collect();
+            let (group, within) = (col / 64, col % 64);
+            let q = quants[8 * group + within % 32 / 4] >> (8 * (within % 4)) & 255;
+            let mut block = [0; 176];
+            block[..48].copy_from_slice(&head);
+            block[48 + 32 * (group % 4) + within % 32] = q as u8;
+            weight(format, &block, col % 256)
         }
         Format::Q4_K => {
             let header: Vec<u8> = scales[4 * (col / 256)..][..4].iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -185,10 +258,15 @@ fn zero_blocks_have_ggmls_bytes() {
     for format in Format::ALL {
         let blocks = encode(format, &vec![0.0; 256]);
         let mut expected = vec![0u8; blocks.len()];
-        if format == Format::Q4_0 {
-            for block in expected.chunks_mut(18) {
-                block.fill(0x88);
-                block[..2].copy_from_slice(&[0x00, 0x80]);
+        for block in expected.chunks_mut(format.block_bytes()) {
+            match format {
+                Format::Q4_0 => {
+                    block.fill(0x88);
+                    block[..2].copy_from_slice(&[0x00, 0x80]);
+                }
+                Format::Q5_0 => block[1..6].copy_from_slice(&[0x80, 0xff, 0xff, 0xff, 0xff]),
+                Format::IQ4_NL => block[2..].fill(0x88),
+                _ => {}
             }
         }
         assert_eq!(blocks, expected, "{format}");
@@ -223,6 +301,12 @@ fn sizes_and_ids_are_ggmls() {
         (Format::Q4_0, "q4_0", 2, 32, 18),
         (Format::Q8_0, "q8_0", 8, 32, 34),
         (Format::Q4_K, "q4_k", 12, 256, 144),
+        (Format::Q4_1, "q4_1", 3, 32, 20),
+        (Format::Q5_0, "q5_0", 6, 32, 22),
+        (Format::Q5_1, "q5_1", 7, 32, 24),
+        (Format::Q5_K, "q5_k", 13, 256, 176),
+        (Format::Q6_K, "q6_k", 14, 256, 210),
+        (Format::IQ4_NL, "iq4_nl", 20, 32, 18),
     ];
     assert_eq!(table.map(|row| row.0), Format::ALL);
     for (format, name, id, len, bytes) in table {
@@ -235,5 +319,5 @@ fn sizes_and_ids_are_ggmls() {
             assert_eq!(format.row_bytes(len + 4), None);
         }
     }
-    assert_eq!(Format::from_ggml_id(3), None);
+    assert_eq!(Format::from_ggml_id(9), None);
 }

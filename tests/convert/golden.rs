@@ -40,7 +40,7 @@ const DIGESTS: [(Format, &str, &str); 6] = [
     ),
     (
         Format::Q4_K,
-        "9e9c8f729929b965f0b7d660b9b6c361c768d35aa9fd5d8b7933497f38fc5326",
+        "80d5088864116284876073da5c942e8084b8f324bb30e62310f2f64705a82ec6",
         "bc8adb0a80b7697e25ce45a23524e4f2b61bf751d31f351a5c6c01561eb7d24a",
     ),
 ];
@@ -83,7 +83,7 @@ fn compare(file: &GgufFile, expected: &Value, what: &str) {
 fn tiny_has_the_bytes_of_llama_quantize() {
     let Some(path) = shared("golden/quantize/loam-tiny.json") else { return };
     let golden = json(&path);
-    for format in [Format::F16, Format::BF16, Format::Q8_0, Format::Q4_0, Format::Q4_K] {
+    for format in Format::ALL.into_iter().filter(|format| *format != Format::F32) {
         let (file, _out) = converted(&tiny(), format);
         compare(&file, &golden["types"][format.name()]["tensors"], format.name());
     }

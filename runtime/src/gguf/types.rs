@@ -128,6 +128,12 @@ impl GgmlType {
             GgmlType::Q4_0 => Some(Format::Q4_0),
             GgmlType::Q8_0 => Some(Format::Q8_0),
             GgmlType::Q4_K => Some(Format::Q4_K),
+            GgmlType::Q4_1 => Some(Format::Q4_1),
+            GgmlType::Q5_0 => Some(Format::Q5_0),
+            GgmlType::Q5_1 => Some(Format::Q5_1),
+            GgmlType::Q5_K => Some(Format::Q5_K),
+            GgmlType::Q6_K => Some(Format::Q6_K),
+            GgmlType::IQ4_NL => Some(Format::IQ4_NL),
             _ => None,
         }
     }
@@ -146,6 +152,12 @@ impl From<Format> for GgmlType {
             Format::Q4_0 => GgmlType::Q4_0,
             Format::Q8_0 => GgmlType::Q8_0,
             Format::Q4_K => GgmlType::Q4_K,
+            Format::Q4_1 => GgmlType::Q4_1,
+            Format::Q5_0 => GgmlType::Q5_0,
+            Format::Q5_1 => GgmlType::Q5_1,
+            Format::Q5_K => GgmlType::Q5_K,
+            Format::Q6_K => GgmlType::Q6_K,
+            Format::IQ4_NL => GgmlType::IQ4_NL,
         }
     }
 }

@@ -107,9 +107,27 @@ pub enum FormatArg {
     /// 4-bit blocks of 32
     #[value(name = "q4_0")]
     Q4_0,
+    /// 4-bit blocks of 32 with minima
+    #[value(name = "q4_1")]
+    Q4_1,
+    /// 5-bit blocks of 32
+    #[value(name = "q5_0")]
+    Q5_0,
+    /// 5-bit blocks of 32 with minima
+    #[value(name = "q5_1")]
+    Q5_1,
     /// 4-bit super-blocks of 256
     #[value(name = "q4_k")]
     Q4K,
+    /// 5-bit super-blocks of 256
+    #[value(name = "q5_k")]
+    Q5K,
+    /// 6-bit super-blocks of 256
+    #[value(name = "q6_k")]
+    Q6K,
+    /// 4-bit blocks of 32 on uneven levels
+    #[value(name = "iq4_nl")]
+    Iq4Nl,
 }
 
 /// `loam convert`.

@@ -124,7 +124,8 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         }
         E::Gguf { .. } => "the file is damaged or lies about its contents; download or convert it again",
         E::Tensor { problem, .. } if problem.contains("cannot compute with") => {
-            "loam computes with f32, f16, bf16, q8_0, q4_0 and q4_k; convert the original model to one of them"
+            "loam computes with f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k and iq4_nl; \
+             convert the original model to one of them"
         }
         E::Tensor { problem, .. } if problem.contains("not known to this architecture") => {
             "the model has parts that loam does not compute; give a plain Llama model"

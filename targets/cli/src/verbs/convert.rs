@@ -63,7 +63,13 @@ fn format(format: FormatArg) -> Format {
         FormatArg::Bf16 => Format::BF16,
         FormatArg::Q8_0 => Format::Q8_0,
         FormatArg::Q4_0 => Format::Q4_0,
+        FormatArg::Q4_1 => Format::Q4_1,
+        FormatArg::Q5_0 => Format::Q5_0,
+        FormatArg::Q5_1 => Format::Q5_1,
         FormatArg::Q4K => Format::Q4_K,
+        FormatArg::Q5K => Format::Q5_K,
+        FormatArg::Q6K => Format::Q6_K,
+        FormatArg::Iq4Nl => Format::IQ4_NL,
     }
 }
 

@@ -1,0 +1,72 @@
+//! Q4_1: 32 weights `d * q + m` with q in 0..=15.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Codec, bytes_to_words, extremes, half, to_half, words_to_bytes};
+
+/// Weights per block.
+pub const BLOCK: usize = 32;
+
+/// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ4_1 {
+    /// Scale, little-endian IEEE half.
+    pub d: [u8; 2],
+    /// Minimum, little-endian IEEE half.
+    pub m: [u8; 2],
+    /// Byte j holds weight j in its low nibble and weight j + 16 in its high nibble.
+    pub qs: [u8; BLOCK / 2],
+}
+
+pub(super) const CODEC: Codec = Codec {
+    name: "q4_1",
+    ggml_id: 3,
+    block_len: BLOCK,
+    block_bytes: size_of::<BlockQ4_1>(),
+    slab_quants: 8,
+    slab_scales: 2,
+    block_scales: 0,
+    decode,
+    encode,
+    pack_row,
+    unpack_row,
+};
+
+fn decode(blocks: &[u8], out: &mut [f32]) {
+    for (block, out) in bytemuck::cast_slice::<u8, BlockQ4_1>(blocks).iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        let (d, m) = (half(block.d), half(block.m));
+        for (j, byte) in block.qs.iter().enumerate() {
+            out[j] = f32::from(byte & 15) * d + m;
+            out[j + BLOCK / 2] = f32::from(byte >> 4) * d + m;
+        }
+    }
+}
+
+/// The smallest value maps to 0, the largest to 15; codes use the f32 values of scale and minimum.
+fn encode(row: &[f32], out: &mut [u8]) {
+    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ4_1>(out)) {
+        let (min, max) = extremes(x);
+        let d = (max - min) / 15.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let code = |v: f32| (((v - min) * inverse + 0.5) as u8).min(15);
+        (block.d, block.m) = (to_half(d), to_half(min));
+        for (j, byte) in block.qs.iter_mut().enumerate() {
+            *byte = code(x[j]) | code(x[j + BLOCK / 2]) << 4;
+        }
+    }
+}
+
+fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {
+    for (b, block) in bytemuck::cast_slice::<u8, BlockQ4_1>(blocks).iter().enumerate() {
+        bytes_to_words(&block.qs, &mut quants[4 * b..4 * b + 4]);
+        bytes_to_words(&bytemuck::bytes_of(block)[..4], &mut scales[b..=b]);
+    }
+}
+
+fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
+    for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ4_1>(blocks).iter_mut().enumerate() {
+        words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
+        words_to_bytes(&scales[b..=b], &mut bytemuck::bytes_of_mut(block)[..4]);
+    }
+}

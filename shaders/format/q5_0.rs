@@ -1,0 +1,72 @@
+//! Q5_0: 32 weights `d * (q - 16)` with q in 0..=31.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Codec, bytes_to_words, fives, get_scale, half, put_scale, to_half, words_to_bytes};
+
+/// Weights per block.
+pub const BLOCK: usize = 32;
+
+/// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ5_0 {
+    /// Scale, little-endian IEEE half.
+    pub d: [u8; 2],
+    /// Bit j of this little-endian word is the fifth bit of weight j.
+    pub qh: [u8; 4],
+    /// Byte j holds the lower four bits of weight j in its low nibble and of weight j + 16 in its high one.
+    pub qs: [u8; BLOCK / 2],
+}
+
+pub(super) const CODEC: Codec = Codec {
+    name: "q5_0",
+    ggml_id: 6,
+    block_len: BLOCK,
+    block_bytes: size_of::<BlockQ5_0>(),
+    slab_quants: 8,
+    slab_scales: 3,
+    block_scales: 0,
+    decode,
+    encode,
+    pack_row,
+    unpack_row,
+};
+
+fn decode(blocks: &[u8], out: &mut [f32]) {
+    for (block, out) in bytemuck::cast_slice::<u8, BlockQ5_0>(blocks).iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        let (d, bits) = (half(block.d), u32::from_le_bytes(block.qh));
+        for (j, byte) in block.qs.iter().enumerate() {
+            let (low, high) = ((bits >> j) & 1, (bits >> (j + BLOCK / 2)) & 1);
+            out[j] = (f32::from(byte & 15 | (low as u8) << 4) - 16.0) * d;
+            out[j + BLOCK / 2] = (f32::from(byte >> 4 | (high as u8) << 4) - 16.0) * d;
+        }
+    }
+}
+
+/// The signed value of largest magnitude (the first one on ties) maps to -16. A zero block has d = -0.0, as ggml writes.
+fn encode(row: &[f32], out: &mut [u8]) {
+    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ5_0>(out)) {
+        let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+        let d = extreme / -16.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        block.d = to_half(d);
+        (block.qh, block.qs) = fives(&x.map(|v| ((v * inverse + 16.5) as u8).min(31)));
+    }
+}
+
+fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {
+    for (b, block) in bytemuck::cast_slice::<u8, BlockQ5_0>(blocks).iter().enumerate() {
+        bytes_to_words(&block.qs, &mut quants[4 * b..4 * b + 4]);
+        put_scale(&mut scales[b / 2 * 3..], b % 2, block.d);
+        scales[b / 2 * 3 + 1 + b % 2] = u32::from_le_bytes(block.qh);
+    }
+}
+
+fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
+    for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ5_0>(blocks).iter_mut().enumerate() {
+        words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
+        block.d = get_scale(&scales[b / 2 * 3..], b % 2);
+        block.qh = scales[b / 2 * 3 + 1 + b % 2].to_le_bytes();
+    }
+}

@@ -1,0 +1,97 @@
+//! Q5_K: 256 weights `d * scale_j * q - dmin * min_j`, q in 0..=31, eight sub-blocks j of 32 weights.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::affine::{self, Grid, SUB};
+use super::{Codec, bytes_to_words, half, words_to_bytes};
+
+/// Weights per block.
+pub const BLOCK: usize = affine::BLOCK;
+
+const GRID: Grid = Grid { max_code: 31.0, first: -0.5, trials: 16 };
+
+/// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ5K {
+    /// Scale of the 6-bit scales, little-endian IEEE half.
+    pub d: [u8; 2],
+    /// Scale of the 6-bit minima, little-endian IEEE half.
+    pub dmin: [u8; 2],
+    /// Eight 6-bit scales and eight 6-bit minima, see [`BlockQ5K::scale_min`].
+    pub scales: [u8; 12],
+    /// Byte l holds the fifth bits of weight l of all sub-blocks: bit j that of sub-block j.
+    pub qh: [u8; SUB],
+    /// The lower four bits. Four groups g of 64 weights: byte 32g + l holds weight 64g + l in its low and
+    /// 64g + 32 + l in its high nibble.
+    pub qs: [u8; BLOCK / 2],
+}
+
+impl BlockQ5K {
+    /// The 6-bit scale and minimum of sub-block `j` (ggml's `get_scale_min_k4`).
+    pub fn scale_min(&self, j: usize) -> (u8, u8) {
+        affine::scale_min(&self.scales, j)
+    }
+}
+
+pub(super) const CODEC: Codec = Codec {
+    name: "q5_k",
+    ggml_id: 13,
+    block_len: BLOCK,
+    block_bytes: size_of::<BlockQ5K>(),
+    slab_quants: 8,
+    slab_scales: 3,
+    block_scales: 0,
+    decode,
+    encode,
+    pack_row,
+    unpack_row,
+};
+
+fn decode(blocks: &[u8], out: &mut [f32]) {
+    for (block, out) in bytemuck::cast_slice::<u8, BlockQ5K>(blocks).iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        let (d, dmin) = (half(block.d), half(block.dmin));
+        for (j, out) in out.as_chunks_mut::<SUB>().0.iter_mut().enumerate() {
+            let (scale, min) = block.scale_min(j);
+            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
+            for ((byte, bits), value) in block.qs[SUB * (j / 2)..].iter().zip(&block.qh).zip(out) {
+                let code = (byte >> (4 * (j % 2))) & 15 | ((bits >> j) & 1) << 4;
+                *value = scale * f32::from(code) - min;
+            }
+        }
+    }
+}
+
+fn encode(row: &[f32], out: &mut [u8]) {
+    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ5K>(out)) {
+        let affine::Encoded { d, dmin, scales, codes } = affine::encode(x, &GRID);
+        let mut qs = [0; BLOCK / 2];
+        for (bytes, [low, high]) in qs.as_chunks_mut::<SUB>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
+            for ((byte, low), high) in bytes.iter_mut().zip(low).zip(high) {
+                *byte = low & 15 | high << 4;
+            }
+        }
+        let mut qh = [0; SUB];
+        for (j, codes) in codes.iter().enumerate() {
+            for (bits, code) in qh.iter_mut().zip(codes) {
+                *bits |= (code >> 4) << j;
+            }
+        }
+        *block = BlockQ5K { d, dmin, scales, qh, qs };
+    }
+}
+
+/// The scales plane holds the first 48 bytes of the blocks: d, dmin, scales and fifth bits.
+fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {
+    for (b, block) in bytemuck::cast_slice::<u8, BlockQ5K>(blocks).iter().enumerate() {
+        bytes_to_words(&block.qs, &mut quants[32 * b..32 * b + 32]);
+        bytes_to_words(&bytemuck::bytes_of(block)[..48], &mut scales[12 * b..12 * b + 12]);
+    }
+}
+
+fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
+    for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ5K>(blocks).iter_mut().enumerate() {
+        words_to_bytes(&scales[12 * b..12 * b + 12], &mut bytemuck::bytes_of_mut(block)[..48]);
+        words_to_bytes(&quants[32 * b..32 * b + 32], &mut block.qs);
+    }
+}

@@ -1,0 +1,191 @@
+//! Q6_K: 256 weights `d * scale_j * (q - 32)`, q in 0..=63, sixteen sub-blocks j of 16 weights.
+//!
+//! The encoder is ggml's `quantize_row_q6_K_ref`: a search for the scale of each sub-block, scales rounded to 8 bits,
+//! codes chosen again on the rounded grid.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Codec, EPSILON, bytes_to_words, half, nearest, to_half, words_to_bytes};
+
+/// Weights per block.
+pub const BLOCK: usize = 256;
+/// Weights per sub-block.
+const SUB: usize = 16;
+/// Sub-blocks of a block.
+const SUBS: usize = BLOCK / SUB;
+/// What is subtracted from a stored code.
+const ZERO: f32 = 32.0;
+
+/// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ6K {
+    /// Lower four bits. Half h of 128 weights has bytes 64h..64h + 64: byte l holds weight l in its low nibble and
+    /// weight l + 64 in its high one.
+    pub ql: [u8; BLOCK / 2],
+    /// Upper two bits. Half h has bytes 32h..32h + 32: byte l holds weights l, l + 32, l + 64 and l + 96.
+    pub qh: [u8; BLOCK / 4],
+    /// Scales of the sub-blocks.
+    pub scales: [i8; SUBS],
+    /// Scale of the scales, little-endian IEEE half.
+    pub d: [u8; 2],
+}
+
+impl BlockQ6K {
+    /// Where the codes of weights `i..i + 4` are, `i` being a multiple of four: byte and shift of the lower four bits,
+    /// byte and shift of the upper two.
+    fn place(i: usize) -> [(usize, usize); 2] {
+        let (half, run, l) = (i / 128, i % 128 / 32, i % 32);
+        [(64 * half + 32 * (run % 2) + l, 4 * (run / 2)), (32 * half + l, 2 * run)]
+    }
+
+    /// The codes of weights `i..i + 4` as the bytes of a word.
+    fn codes(&self, i: usize) -> u32 {
+        let [(low, low_shift), (high, high_shift)] = Self::place(i);
+        ((word(&self.ql, low) >> low_shift) & 0x0f0f_0f0f) | ((word(&self.qh, high) >> high_shift) & 0x0303_0303) << 4
+    }
+
+    /// Stores codes where zeros are: the inverse of [`BlockQ6K::codes`].
+    fn put_codes(&mut self, i: usize, codes: u32) {
+        let [(low, low_shift), (high, high_shift)] = Self::place(i);
+        or_word(&mut self.ql, low, (codes & 0x0f0f_0f0f) << low_shift);
+        or_word(&mut self.qh, high, ((codes >> 4) & 0x0303_0303) << high_shift);
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn or_word(bytes: &mut [u8], at: usize, bits: u32) {
+    for (byte, bits) in bytes[at..at + 4].iter_mut().zip(bits.to_le_bytes()) {
+        *byte |= bits;
+    }
+}
+
+pub(super) const CODEC: Codec = Codec {
+    name: "q6_k",
+    ggml_id: 14,
+    block_len: BLOCK,
+    block_bytes: size_of::<BlockQ6K>(),
+    slab_quants: 12,
+    slab_scales: 1,
+    block_scales: 1,
+    decode,
+    encode,
+    pack_row,
+    unpack_row,
+};
+
+fn decode(blocks: &[u8], out: &mut [f32]) {
+    for (block, out) in bytemuck::cast_slice::<u8, BlockQ6K>(blocks).iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        let d = half(block.d);
+        for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let scale = d * f32::from(block.scales[4 * i / SUB]);
+            *out = block.codes(4 * i).to_le_bytes().map(|code| scale * (f32::from(code) - ZERO));
+        }
+    }
+}
+
+fn encode(row: &[f32], out: &mut [u8]) {
+    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ6K>(out)) {
+        *block = encode_block(x);
+    }
+}
+
+fn encode_block(x: &[f32; BLOCK]) -> BlockQ6K {
+    let subs = x.as_chunks::<SUB>().0;
+    let mut codes = [[0u8; SUB]; SUBS];
+    let mut scales = [0.0f32; SUBS];
+    for j in 0..SUBS {
+        (scales[j], codes[j]) = search(&subs[j]);
+    }
+    let most = scales.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+    let mut block = BlockQ6K::zeroed();
+    if most.abs() < EPSILON {
+        return block;
+    }
+    let inverse = -128.0 / most;
+    block.d = to_half(1.0 / inverse);
+    block.scales = scales.map(|scale| nearest(inverse * scale).min(127.0) as i8);
+    for j in 0..SUBS {
+        let d = half(block.d) * f32::from(block.scales[j]);
+        if d != 0.0 {
+            codes[j] = subs[j].map(|v| stored(signed(v / d)));
+        }
+    }
+    for (i, codes) in codes.as_flattened().as_chunks::<4>().0.iter().enumerate() {
+        block.put_codes(4 * i, u32::from_le_bytes(*codes));
+    }
+    block
+}
+
+/// ggml's `make_qx_quants` with `rmse_type` 1: the scale of least squared error, weights counting as their squares, and
+/// its codes. The extreme value is tried at -32, then from -31.1 to -32.9.
+fn search(x: &[f32; SUB]) -> (f32, [u8; SUB]) {
+    let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+    if extreme.abs() < EPSILON {
+        return (0.0, [0; SUB]);
+    }
+    let mut codes = x.map(|v| signed(-ZERO / extreme * v));
+    let (sum_xl, sum_l2) = sums(x, &codes);
+    let mut scale = if sum_l2 == 0.0 { 0.0 } else { sum_xl / sum_l2 };
+    let mut best = scale * sum_xl;
+    for trial in (-9i8..=9).filter(|trial| *trial != 0) {
+        let inverse = -(ZERO + 0.1 * f32::from(trial)) / extreme;
+        let candidate = x.map(|v| signed(inverse * v));
+        let (sum_xl, sum_l2) = sums(x, &candidate);
+        if sum_l2 > 0.0 && sum_xl * sum_xl > best * sum_l2 {
+            (codes, scale) = (candidate, sum_xl / sum_l2);
+            best = scale * sum_xl;
+        }
+    }
+    (scale, codes.map(stored))
+}
+
+/// Sums of w x l and w l^2 with w = x^2 and codes l.
+fn sums(x: &[f32; SUB], codes: &[f32; SUB]) -> (f32, f32) {
+    x.iter().zip(codes).fold((0.0, 0.0), |(sum_xl, sum_l2), (v, l)| {
+        let w = v * v;
+        (sum_xl + w * v * l, sum_l2 + w * l * l)
+    })
+}
+
+/// The code nearest to `value`, from -32 to 31.
+fn signed(value: f32) -> f32 {
+    nearest(value).clamp(-ZERO, ZERO - 1.0)
+}
+
+fn stored(code: f32) -> u8 {
+    (code + ZERO) as u8
+}
+
+fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {
+    for (b, block) in bytemuck::cast_slice::<u8, BlockQ6K>(blocks).iter().enumerate() {
+        for (s, slab) in quants[48 * b..48 * b + 48].as_chunks_mut::<12>().0.iter_mut().enumerate() {
+            for o in 0..8 {
+                let (low, high) = (block.codes(64 * s + 8 * o), block.codes(64 * s + 8 * o + 4));
+                slab[o] = (low & 0x0f0f_0f0f) | (high & 0x0f0f_0f0f) << 4;
+                let upper = ((low >> 4) & 0x0303_0303) | ((high >> 4) & 0x0303_0303) << 2;
+                slab[8 + o / 2] |= upper << (4 * (o % 2));
+            }
+        }
+        bytes_to_words(&bytemuck::bytes_of(block)[BLOCK * 3 / 4..], &mut scales[5 * b..5 * b + 5]);
+    }
+}
+
+fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
+    for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ6K>(blocks).iter_mut().enumerate() {
+        *block = BlockQ6K::zeroed();
+        for (s, slab) in quants[48 * b..48 * b + 48].as_chunks::<12>().0.iter().enumerate() {
+            for o in 0..8 {
+                let upper = slab[8 + o / 2] >> (4 * (o % 2));
+                let low = (slab[o] & 0x0f0f_0f0f) | (upper & 0x0303_0303) << 4;
+                let high = ((slab[o] >> 4) & 0x0f0f_0f0f) | ((upper >> 2) & 0x0303_0303) << 4;
+                block.put_codes(64 * s + 8 * o, low);
+                block.put_codes(64 * s + 8 * o + 4, high);
+            }
+        }
+        words_to_bytes(&scales[5 * b..5 * b + 5], &mut bytemuck::bytes_of_mut(block)[BLOCK * 3 / 4..]);
+    }
+}
