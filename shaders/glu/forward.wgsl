@@ -1,18 +1,11 @@
 // Gated linear unit: out = activation(gate) * up. One thread per element.
 #import "include/fold.wgsl"
 #import "include/activation.wgsl"
-
-struct Params {
-    len: u32,
-    activation: u32,
-    pad0: u32,
-    pad1: u32,
-}
+#import "include/glu.wgsl"
 
 @group(0) @binding(0) var<storage, read> gate: array<f32>;
 @group(0) @binding(1) var<storage, read> up: array<f32>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -2,18 +2,11 @@
 // One workgroup per row; threads stride over the columns.
 #import "include/fold.wgsl"
 #import "include/sum.wgsl"
-
-struct Params {
-    rows: u32,
-    width: u32,
-    accumulate: u32,
-    eps: f32,
-}
+#import "include/rmsnorm.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

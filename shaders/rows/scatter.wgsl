@@ -1,19 +1,10 @@
 // out[rows[offset + i]] = src[i]; entries that are NONE write nothing. One thread per element of src.
 #import "include/fold.wgsl"
-
-struct Params {
-    count: u32,
-    width: u32,
-    offset: u32,
-    pad0: u32,
-}
-
-const NONE = 0xffffffffu;
+#import "include/rows.wgsl"
 
 @group(0) @binding(0) var<storage, read> rows: array<u32>;
 @group(0) @binding(1) var<storage, read> src: array<f32>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
