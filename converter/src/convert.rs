@@ -6,7 +6,7 @@ use loam::file::AtomicFile;
 use loam::gguf::{GgmlType, Metadata, TensorDeclaration, Writer, file_size};
 use loam_shaders::Format;
 
-use crate::architecture::{Model, llama};
+use crate::architecture::{self, Model};
 use crate::quantize::{Choice, Encoder, choose};
 use crate::source::Source;
 use crate::verify::{Expected, verify};
@@ -121,9 +121,9 @@ pub fn plan(dir: &Path, out: &Path, options: &Options) -> Result<Plan> {
 }
 
 fn prepare(source: &Source, out: &Path, options: &Options) -> Result<(Model, Plan)> {
-    let model = llama::describe(source)?;
+    let model = architecture::describe(source)?;
     let tokenizer = tokenizer::read(source, options.pre.as_deref())?;
-    let mut metadata = general::metadata(source, llama::ARCHITECTURE, &model)?;
+    let mut metadata = general::metadata(source, &model)?;
     for (key, value) in model.metadata.iter().chain(tokenizer.metadata.iter()) {
         metadata.set(key, value.clone());
     }

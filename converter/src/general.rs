@@ -12,9 +12,9 @@ use crate::source::{Json, Source};
 ///
 /// # Errors
 /// generation_config.json is there and malformed.
-pub fn metadata(source: &Source, architecture: &str, model: &Model) -> Result<Metadata> {
+pub fn metadata(source: &Source, model: &Model) -> Result<Metadata> {
     let mut out = Metadata::new();
-    out.set("general.architecture", architecture);
+    out.set("general.architecture", model.architecture);
     out.set("general.type", "model");
     if let Some(json) = Json::read_optional(&source.dir.join("generation_config.json"))? {
         sampling(&json, &mut out)?;

@@ -80,22 +80,31 @@ pub struct Encoder<'s> {
     pub allow_nonfinite: bool,
 }
 
-/// A tensor of the checkpoint as rows for the encoder.
+/// Rows of the checkpoint for the encoder.
 struct Rows<'s> {
-    view: View<'s>,
+    /// Tensors with the rows from which on they are taken, one after the other.
+    pieces: Vec<(&'s str, View<'s>, usize)>,
     rows: usize,
+    /// Rows that each piece gives.
+    rows_per_piece: usize,
     /// Weights per row.
     cols: usize,
     /// Rows per head, if the rows of a head change places.
     head_dim: Option<usize>,
+    /// Added to every value.
+    plus: f32,
 }
 
-impl<'s> Rows<'s> {
-    /// The bytes of the row that becomes row `row`.
-    fn bytes(&self, row: usize) -> &'s [u8] {
+impl Rows<'_> {
+    /// Writes the values of row `row` to `values`.
+    fn widen(&self, row: usize, values: &mut [f32]) {
         let row = self.head_dim.map_or(row, |dim| llama::permuted_row(row as u64, dim as u64) as usize);
-        let length = self.cols * self.view.float.bytes();
-        &self.view.bytes[row * length..][..length]
+        let (_, view, first) = &self.pieces[row / self.rows_per_piece];
+        let length = self.cols * view.float.bytes();
+        view.float.widen(&view.bytes[(first + row % self.rows_per_piece) * length..][..length], values);
+        if self.plus != 0.0 {
+            values.iter_mut().for_each(|x| *x += self.plus);
+        }
     }
 }
 
@@ -105,21 +114,20 @@ impl Encoder<'_> {
     /// # Errors
     /// [`Error::Tensor`] for NaN, infinity, or values that `format` cannot hold; errors of `put`.
     pub fn encode(&self, tensor: &ModelTensor, format: Format, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let (name, heads) = match &tensor.origin {
-            Origin::Values(values) => return put(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()),
-            Origin::Checkpoint { name, permuted_heads } => (name, permuted_heads),
-        };
-        let rows = self.rows(tensor, name, *heads)?;
+        if let Origin::Values(values) = &tensor.origin {
+            return put(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
+        }
+        let rows = self.rows(tensor)?;
         let row_bytes = format.row_bytes(rows.cols);
-        let row_bytes =
-            row_bytes.ok_or_else(|| Error::tensor(rows.view.path, name, "row is no whole number of blocks"))?;
+        let problem = "row is no whole number of blocks";
+        let row_bytes = row_bytes.ok_or_else(|| Error::tensor(&self.source.dir, &tensor.name, problem))?;
         let largest = if self.allow_nonfinite { None } else { Some(limit(format)) };
         let band = (BAND / rows.cols).clamp(1, rows.rows);
         let mut bytes = vec![0; row_bytes * band];
         for start in (0..rows.rows).step_by(band) {
             let out = &mut bytes[..row_bytes * band.min(rows.rows - start)];
             let encode = |values: &mut Vec<f32>, (i, out): (usize, &mut [u8])| {
-                rows.view.float.widen(rows.bytes(start + i), values);
+                rows.widen(start + i, values);
                 if largest.is_some_and(|largest| values.iter().any(|x| beyond(*x, largest))) {
                     return None;
                 }
@@ -130,23 +138,30 @@ impl Encoder<'_> {
                 || out.par_chunks_mut(row_bytes).enumerate().try_for_each_init(|| vec![0.0; rows.cols], encode);
             let done = self.pool.install(encode_all);
             if done.is_none() {
-                return Err(first_bad(&rows.view, name, format));
+                return Err(first_bad(&rows, format));
             }
             put(out)?;
         }
         Ok(())
     }
 
-    fn rows(&self, tensor: &ModelTensor, name: &str, heads: Option<u64>) -> Result<Rows<'_>> {
-        let view = self.source.weights.tensor(name)?;
-        let view = view.ok_or_else(|| Error::tensor(&self.source.dir, name, "is missing"))?;
-        let (rows, cols) = match (tensor.shape.len(), heads) {
-            // A bias whose elements change places: rows of one element.
-            (1, Some(_)) => (tensor.cols(), 1),
-            _ => (tensor.rows(), tensor.cols()),
+    fn rows<'t>(&'t self, tensor: &'t ModelTensor) -> Result<Rows<'t>> {
+        let Origin::Checkpoint { pieces: named, permuted_heads, plus } = &tensor.origin else {
+            return Err(Error::tensor(&self.source.dir, &tensor.name, "is not in the checkpoint"));
         };
-        let head_dim = heads.map(|heads| (rows / heads) as usize);
-        Ok(Rows { view, rows: rows as usize, cols: cols as usize, head_dim })
+        let mut pieces = Vec::with_capacity(named.len());
+        for piece in named {
+            let view = self.source.weights.tensor(&piece.name)?;
+            let view = view.ok_or_else(|| Error::tensor(&self.source.dir, &piece.name, "is missing"))?;
+            pieces.push((piece.name.as_str(), view, piece.row as usize));
+        }
+        let (rows, cols) = match (tensor.shape.len(), permuted_heads) {
+            // A bias whose elements change places: rows of one element.
+            (1, Some(_)) => (tensor.cols() as usize, 1),
+            _ => (tensor.rows() as usize, tensor.cols() as usize),
+        };
+        let head_dim = permuted_heads.map(|heads| rows / heads as usize);
+        Ok(Rows { rows_per_piece: rows / pieces.len(), pieces, rows, cols, head_dim, plus: *plus })
     }
 }
 
@@ -156,16 +171,21 @@ fn beyond(x: f32, largest: f32) -> bool {
 }
 
 /// Says which value of a tensor cannot be encoded: the first in the order of the checkpoint, whatever thread met which.
-fn first_bad(view: &View<'_>, name: &str, format: Format) -> Error {
+fn first_bad(rows: &Rows<'_>, format: Format) -> Error {
     let largest = limit(format);
     let mut values = [0.0; 4096];
-    let mut found = (0, f32::NAN);
-    for (chunk, bytes) in view.bytes.chunks(values.len() * view.float.bytes()).enumerate() {
-        let length = bytes.len() / view.float.bytes();
-        view.float.widen(bytes, &mut values[..length]);
-        if let Some(at) = values[..length].iter().position(|x| beyond(*x, largest)) {
-            found = (chunk * values.len() + at, values[at]);
-            break;
+    let (mut path, mut name, mut found) = (rows.pieces[0].1.path, rows.pieces[0].0, (0, f32::NAN));
+    'pieces: for (piece, view, row) in &rows.pieces {
+        let width = view.float.bytes();
+        let (start, length) = (row * rows.cols, rows.rows_per_piece * rows.cols);
+        let bytes = &view.bytes[start * width..][..length * width];
+        for (chunk, bytes) in bytes.chunks(values.len() * width).enumerate() {
+            let values = &mut values[..bytes.len() / width];
+            view.float.widen(bytes, values);
+            if let Some(at) = values.iter().position(|x| beyond(*x + rows.plus, largest)) {
+                (path, name, found) = (view.path, piece, (start + chunk * 4096 + at, values[at]));
+                break 'pieces;
+            }
         }
     }
     let (at, value) = found;
@@ -174,7 +194,7 @@ fn first_bad(view: &View<'_>, name: &str, format: Format) -> Error {
     } else {
         format!("element {at} is {value}; --allow-nonfinite converts it all the same")
     };
-    Error::tensor(view.path, name, problem)
+    Error::tensor(path, name, problem)
 }
 
 #[cfg(test)]

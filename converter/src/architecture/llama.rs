@@ -5,7 +5,7 @@
 
 use loam::gguf::Metadata;
 
-use super::{Model, ModelTensor, Origin, order};
+use super::{Model, ModelTensor, Origin, Piece, order};
 use crate::source::config::RopeScaling;
 use crate::source::{Checkpoint, Config, Source};
 use crate::{Error, Result};
@@ -61,11 +61,16 @@ pub fn describe(source: &Source) -> Result<Model> {
         tensors.push(ModelTensor { name: "rope_freqs.weight".into(), shape, origin: Origin::Values(factors) });
     }
     tensors.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
-    Ok(Model { tensors, metadata: metadata(config), notes })
+    Ok(Model { architecture: ARCHITECTURE, tensors, metadata: metadata(config), notes })
 }
 
 fn plain(name: impl Into<String>, hf: impl Into<String>, shape: Vec<u64>) -> ModelTensor {
-    ModelTensor { name: name.into(), shape, origin: Origin::Checkpoint { name: hf.into(), permuted_heads: None } }
+    ModelTensor { name: name.into(), shape, origin: whole(hf.into(), None) }
+}
+
+/// All rows of the tensor `name`.
+fn whole(name: String, permuted_heads: Option<u64>) -> Origin {
+    Origin::Checkpoint { pieces: vec![Piece { name, row: 0 }], permuted_heads, plus: 0.0 }
 }
 
 /// Everything but the head.
@@ -83,8 +88,7 @@ fn tensors(config: &Config) -> Vec<ModelTensor> {
             let (inner, rows, heads, bias) = linear(config, gguf);
             let parts = [("weight", vec![inner, rows]), ("bias", vec![rows])];
             for (part, shape) in parts.into_iter().take(1 + usize::from(bias)) {
-                let origin =
-                    Origin::Checkpoint { name: format!("model.layers.{layer}.{hf}.{part}"), permuted_heads: heads };
+                let origin = whole(format!("model.layers.{layer}.{hf}.{part}"), heads);
                 list.push(ModelTensor { name: format!("blk.{layer}.{gguf}.{part}"), shape, origin });
             }
         }
@@ -122,7 +126,8 @@ fn check_tied_head(weights: &Checkpoint, notes: &mut Vec<String>) -> Result<()> 
 fn check_checkpoint(source: &Source, tensors: &[ModelTensor]) -> Result<()> {
     let mut expected = std::collections::HashSet::new();
     for tensor in tensors {
-        let Origin::Checkpoint { name, .. } = &tensor.origin else { continue };
+        let Origin::Checkpoint { pieces, .. } = &tensor.origin else { continue };
+        let name = &pieces[0].name;
         expected.insert(name.as_str());
         let Some(view) = source.weights.tensor(name)? else {
             let hint = if name == "lm_head.weight" { " (tie_word_embeddings is false)" } else { "" };

@@ -4,19 +4,40 @@ pub mod llama;
 
 use loam::gguf::Metadata;
 
+use crate::Result;
+use crate::source::Source;
+
+/// Describes the model in `source` by the table of its architecture.
+///
+/// # Errors
+/// A tensor is missing, unexpected, or of another shape than config.json says.
+pub fn describe(source: &Source) -> Result<Model> {
+    llama::describe(source)
+}
+
 /// Where the values of a tensor come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
-    /// A tensor of the checkpoint. With `permuted_heads`, the rows of each of so many heads are reordered
-    /// ([`llama::permuted_row`]).
+    /// Rows of tensors of the checkpoint.
     Checkpoint {
-        /// Hugging Face name.
-        name: String,
-        /// Number of heads whose rows change places.
+        /// Where the rows are, one piece after the other; all have the same number of rows. One piece, or one per expert.
+        pieces: Vec<Piece>,
+        /// The rows of each of so many heads are reordered ([`llama::permuted_row`]).
         permuted_heads: Option<u64>,
+        /// Added to every value: norms that are stored less one.
+        plus: f32,
     },
     /// Values computed from the configuration.
     Values(Vec<f32>),
+}
+
+/// Consecutive rows of a tensor of the checkpoint, all its dimensions but the last taken as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Hugging Face name.
+    pub name: String,
+    /// First row.
+    pub row: u64,
 }
 
 /// A tensor of the GGUF file to be.
@@ -45,6 +66,8 @@ impl ModelTensor {
 /// A model as its architecture table describes it.
 #[derive(Debug, Clone)]
 pub struct Model {
+    /// Value of `general.architecture`.
+    pub architecture: &'static str,
     /// All tensors in the order of llama-quantize: those outside of blocks first, by name, then by block and name.
     pub tensors: Vec<ModelTensor>,
     /// `general.*` and `<architecture>.*` keys.
