@@ -6,8 +6,9 @@ use loam::file::AtomicFile;
 use loam::gguf::{GgmlType, Metadata, TensorDeclaration, Writer, file_size};
 use loam_shaders::Format;
 
-use crate::architecture::{self, Model};
-use crate::quantize::{Choice, Encoder, choose};
+use crate::architecture::{self, Model, ModelTensor};
+use crate::quantize::Encoder;
+use crate::quantize::recipe::{Choice, Recipe};
 use crate::source::Source;
 use crate::verify::{Expected, verify};
 use crate::{Error, Result, general, tokenizer};
@@ -15,8 +16,8 @@ use crate::{Error, Result, general, tokenizer};
 /// What to make of the model.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The type of every weight whose shape allows it.
-    pub format: Format,
+    /// The types of the weights.
+    pub recipe: Recipe,
     /// Threads that encode; `None`: as many as rayon's default.
     pub threads: Option<usize>,
     /// Value of `tokenizer.ggml.pre` if tokenizer.json does not tell.
@@ -26,9 +27,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Plain conversion to `format`.
-    pub fn new(format: Format) -> Options {
-        Options { format, threads: None, pre: None, allow_nonfinite: false }
+    /// Plain conversion by `recipe`, or with every weight in one format.
+    pub fn new(recipe: impl Into<Recipe>) -> Options {
+        Options { recipe: recipe.into(), threads: None, pre: None, allow_nonfinite: false }
     }
 }
 
@@ -128,39 +129,19 @@ fn prepare(source: &Source, out: &Path, options: &Options) -> Result<(Model, Pla
         metadata.set(key, value.clone());
     }
     metadata.set("general.quantization_version", 2u32);
-    metadata.set("general.file_type", file_type(options.format));
-    let tensors: Vec<PlannedTensor> = model
-        .tensors
-        .iter()
-        .map(|tensor| {
-            let choice = choose(tensor, options.format);
-            let bytes = GgmlType::from(choice.format).bytes(tensor.cols() * tensor.rows()).unwrap_or(0);
-            PlannedTensor { name: tensor.name.clone(), shape: tensor.shape.clone(), choice, bytes }
-        })
-        .collect();
+    metadata.set("general.file_type", options.recipe.file_type);
+    let shapes: Vec<(&str, &[u64])> = model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    let choices = options.recipe.choose(&metadata, &shapes, false);
+    let planned = |(tensor, choice): (&ModelTensor, Choice)| PlannedTensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        choice,
+        bytes: GgmlType::from(choice.format).bytes(tensor.cols() * tensor.rows()).unwrap_or(0),
+    };
+    let tensors = model.tensors.iter().zip(choices).map(planned).collect();
     let mut plan = Plan { metadata, tensors, file_bytes: 0, notes: [model.notes.clone(), tokenizer.notes].concat() };
     plan.file_bytes = file_size(out, &plan.metadata, &plan.declarations())?;
     Ok((model, plan))
-}
-
-/// llama.cpp's number for a file whose weights are mostly of this type (`general.file_type`).
-fn file_type(format: Format) -> u32 {
-    match format {
-        Format::F32 => 0,
-        Format::F16 => 1,
-        Format::Q4_0 => 2,
-        Format::Q8_0 => 7,
-        // Q4_K_S is the file type that llama-quantize writes for Q4_K.
-        Format::Q4_K => 14,
-        Format::Q4_1 => 3,
-        Format::Q5_0 => 8,
-        Format::Q5_1 => 9,
-        // Q5_K_S, likewise.
-        Format::Q5_K => 16,
-        Format::Q6_K => 18,
-        Format::IQ4_NL => 25,
-        Format::BF16 => 32,
-    }
 }
 
 /// Writing over a mapped weight file would be caught by the rename, but destroy the source all the same.

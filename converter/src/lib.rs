@@ -21,4 +21,5 @@ pub mod verify;
 pub use convert::{Options, Plan, Progress, Summary, convert, plan};
 pub use error::{Error, Result};
 pub use peft::{from_peft, to_peft};
+pub use quantize::recipe::Recipe;
 pub use source::Source;

@@ -3,6 +3,8 @@
 //! Encoding is [`loam_shaders::Format::encode_row`], whose bytes are those of llama-quantize. Rows are independent, so the
 //! bytes do not depend on the number of threads.
 
+pub mod recipe;
+
 use loam_shaders::Format;
 use rayon::prelude::*;
 
@@ -12,36 +14,6 @@ use crate::{Error, Result};
 
 /// Rows are encoded in bands of about so many weights: what is held in memory is one band of blocks.
 const BAND: usize = 1 << 20;
-
-/// The type of one tensor, and why it is not the asked one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
-    /// What is written.
-    pub format: Format,
-    /// The asked type could not be used: the row length is no multiple of its block.
-    pub fallback: bool,
-}
-
-/// What `tensor` is stored as if every weight is to be `format`, as `llama-quantize --pure` decides: vectors and norms
-/// stay F32; a row that is no whole number of super-blocks falls back to the next larger type with blocks of 32 weights,
-/// one that is no multiple of 32 either to F16.
-pub fn choose(tensor: &ModelTensor, format: Format) -> Choice {
-    let vector = tensor.shape.len() < 2 || tensor.name.ends_with("_norm.weight") || !tensor.name.ends_with(".weight");
-    if vector {
-        return Choice { format: Format::F32, fallback: false };
-    }
-    let fits = |format: Format| tensor.cols().is_multiple_of(format.block_len() as u64);
-    let smaller_blocks = match format {
-        Format::Q4_K => Format::Q5_0,
-        Format::Q5_K => Format::Q5_1,
-        Format::Q6_K => Format::Q8_0,
-        _ => format,
-    };
-    match [format, smaller_blocks].into_iter().find(|f| fits(*f)) {
-        Some(found) => Choice { format: found, fallback: found != format },
-        None => Choice { format: Format::F16, fallback: true },
-    }
-}
 
 /// Largest magnitude that `format` can hold: beyond, the value, or the f16 scale of its block, would become infinite.
 fn limit(format: Format) -> f32 {
@@ -200,29 +172,6 @@ fn first_bad(rows: &Rows<'_>, format: Format) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tensor(name: &str, shape: &[u64]) -> ModelTensor {
-        ModelTensor { name: name.into(), shape: shape.into(), origin: Origin::Values(Vec::new()) }
-    }
-
-    #[test]
-    fn types_follow_the_row_length() {
-        let of = |name: &str, shape: &[u64], format| {
-            let choice = choose(&tensor(name, shape), format);
-            (choice.format, choice.fallback)
-        };
-        assert_eq!(of("blk.0.attn_q.weight", &[512, 8], Format::Q4_K), (Format::Q4_K, false));
-        assert_eq!(of("blk.0.attn_q.weight", &[64, 8], Format::Q4_K), (Format::Q5_0, true));
-        assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::Q5_K), (Format::Q5_1, true));
-        assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::Q6_K), (Format::Q8_0, true));
-        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::IQ4_NL), (Format::F16, true));
-        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q4_K), (Format::F16, true));
-        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q8_0), (Format::F16, true));
-        assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::BF16), (Format::BF16, false));
-        assert_eq!(of("token_embd.weight", &[64, 8], Format::Q4_0), (Format::Q4_0, false));
-        assert_eq!(of("blk.0.attn_norm.weight", &[64], Format::F16), (Format::F32, false));
-        assert_eq!(of("blk.0.attn_q.bias", &[64], Format::Q4_0), (Format::F32, false));
-    }
 
     #[test]
     fn limits_are_where_f16_and_bf16_overflow() {

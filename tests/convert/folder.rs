@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use loam::gguf::GgufFile;
-use loam_convert::{Options, Summary, convert};
-use loam_shaders::Format;
+use loam_convert::{Options, Recipe, Summary, convert};
 use loam_tests::Random;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
@@ -21,8 +20,8 @@ pub fn tiny() -> PathBuf {
 }
 
 /// Converts without progress.
-pub fn to(format: Format, dir: &Path, out: &Path) -> loam_convert::Result<Summary> {
-    convert(dir, out, &Options::new(format), &mut |_| ())
+pub fn to(recipe: impl Into<Recipe>, dir: &Path, out: &Path) -> loam_convert::Result<Summary> {
+    convert(dir, out, &Options::new(recipe), &mut |_| ())
 }
 
 /// Tensors of a safetensors file: type, shape, little-endian bytes.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use loam_convert::Recipe;
 
 mod run;
 mod train;
@@ -92,42 +94,28 @@ pub struct DevicesArgs {
     pub json: JsonArgs,
 }
 
-/// Weight formats that `loam convert` writes.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum FormatArg {
-    /// 32-bit floating point
-    F32,
-    /// 16-bit floating point
-    F16,
-    /// bfloat16
-    Bf16,
-    /// 8-bit blocks of 32
-    #[value(name = "q8_0")]
-    Q8_0,
-    /// 4-bit blocks of 32
-    #[value(name = "q4_0")]
-    Q4_0,
-    /// 4-bit blocks of 32 with minima
-    #[value(name = "q4_1")]
-    Q4_1,
-    /// 5-bit blocks of 32
-    #[value(name = "q5_0")]
-    Q5_0,
-    /// 5-bit blocks of 32 with minima
-    #[value(name = "q5_1")]
-    Q5_1,
-    /// 4-bit super-blocks of 256
-    #[value(name = "q4_k")]
-    Q4K,
-    /// 5-bit super-blocks of 256
-    #[value(name = "q5_k")]
-    Q5K,
-    /// 6-bit super-blocks of 256
-    #[value(name = "q6_k")]
-    Q6K,
-    /// 4-bit blocks of 32 on uneven levels
-    #[value(name = "iq4_nl")]
-    Iq4Nl,
+/// What `loam convert` writes: one of [`Recipe::ALL`].
+#[derive(Debug, Clone, Copy)]
+pub struct FormatArg(pub Recipe);
+
+static FORMATS: [FormatArg; Recipe::ALL.len()] = {
+    let mut list = [FormatArg(Recipe::ALL[0]); Recipe::ALL.len()];
+    let mut i = 0;
+    while i < list.len() {
+        list[i] = FormatArg(Recipe::ALL[i]);
+        i += 1;
+    }
+    list
+};
+
+impl ValueEnum for FormatArg {
+    fn value_variants<'a>() -> &'a [FormatArg] {
+        &FORMATS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name))
+    }
 }
 
 /// `loam convert`.
@@ -139,7 +127,7 @@ pub struct ConvertArgs {
     /// The GGUF file to write
     #[arg(short, long, value_name = "OUT.gguf")]
     pub output: PathBuf,
-    /// Type of every weight whose shape allows it
+    /// Type of every weight whose shape allows it, or a mix as llama-quantize names it
     #[arg(long, value_enum, default_value = "q4_0")]
     pub format: FormatArg,
     /// Threads that quantise [default: all cores]

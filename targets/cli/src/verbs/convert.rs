@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use loam_convert::{Options, Progress, Summary};
-use loam_shaders::Format;
 use serde_json::{Map, json};
 
-use crate::args::{ConvertArgs, FormatArg};
+use crate::args::ConvertArgs;
 use crate::failure::Result;
 use crate::output::{Output, bytes, escape};
 use crate::{files, memory};
@@ -21,7 +20,7 @@ pub fn run(args: &ConvertArgs) -> Result {
         threads: args.threads.map(usize::from),
         pre: args.pre.clone(),
         allow_nonfinite: args.allow_nonfinite,
-        ..Options::new(format(args.format))
+        ..Options::new(args.format.0)
     };
     let start = Instant::now();
     let summary = convert(&args.source, &args.output, &options, output)?;
@@ -54,23 +53,6 @@ fn step(bar: &ProgressBar, progress: &Progress<'_>) {
     bar.set_length(progress.tensors as u64);
     bar.set_position(progress.index as u64);
     bar.set_message(format!("{} of {}", bytes(progress.bytes), bytes(progress.total_bytes)));
-}
-
-fn format(format: FormatArg) -> Format {
-    match format {
-        FormatArg::F32 => Format::F32,
-        FormatArg::F16 => Format::F16,
-        FormatArg::Bf16 => Format::BF16,
-        FormatArg::Q8_0 => Format::Q8_0,
-        FormatArg::Q4_0 => Format::Q4_0,
-        FormatArg::Q4_1 => Format::Q4_1,
-        FormatArg::Q5_0 => Format::Q5_0,
-        FormatArg::Q5_1 => Format::Q5_1,
-        FormatArg::Q4K => Format::Q4_K,
-        FormatArg::Q5K => Format::Q5_K,
-        FormatArg::Q6K => Format::Q6_K,
-        FormatArg::Iq4Nl => Format::IQ4_NL,
-    }
 }
 
 fn report(output: Output, summary: &Summary, out: &Path, seconds: f64) -> Result {
