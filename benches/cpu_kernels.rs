@@ -171,6 +171,7 @@ fn attention() {
         head_dim,
         window: 0,
         scale: 0.125,
+        ..Default::default()
     };
     let (rows, keys) = ((tokens * heads * head_dim) as usize, (tokens * kv_heads * head_dim) as usize);
     let (q, k, v, dout) = (values(rows), values(keys), values(keys), values(rows));

@@ -22,6 +22,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
 pub mod simd;
+pub mod softcap;
 pub mod source;
 pub mod step;
 pub mod tiles;
@@ -44,6 +45,7 @@ pub static OPS: &[Op] = &[
     Op { name: "rmsnorm", kernels: rmsnorm::KERNELS, layouts: rmsnorm::LAYOUTS },
     Op { name: "rope", kernels: rope::KERNELS, layouts: rope::LAYOUTS },
     Op { name: "rows", kernels: rows::KERNELS, layouts: rows::LAYOUTS },
+    Op { name: "softcap", kernels: softcap::KERNELS, layouts: softcap::LAYOUTS },
 ];
 
 /// All kernels of all ops.

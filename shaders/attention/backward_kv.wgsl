@@ -1,7 +1,7 @@
 // Gradients of keys and values: 32 keys of one key/value head per workgroup, which walks over the query heads of its
 // group and over tiles of 32 queries in a fixed order and writes dk and dv once.
 // P and dS as in backward_q, here transposed (own rows are keys): dv = P^T dout, dk = dS^T q.
-// Grid (ceil(keys / 32), kv_heads, batch).
+// Grid (ceil(keys / 32) * PARTS, kv_heads, batch): each part computes all products, and some slabs of dk and dv.
 #import "include/attention_backward.wgsl"
 
 @group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>;
@@ -77,9 +77,10 @@ fn to_gradients(
         for (var i = 0u; i < 4u; i++) {
             let key = first + local / 8u * 4u + i;
             let hidden = key < seen.x || key >= seen.y;
-            let p = select(exp((*scores)[i][j] * params.scale - column.x), 0.0, hidden);
+            let score = score_of((*scores)[i][j]);
+            let p = select(exp(score - column.x), 0.0, hidden);
             (*scores)[i][j] = p;
-            (*dp)[i][j] = p * ((*dp)[i][j] - column.y) * params.scale;
+            (*dp)[i][j] = p * ((*dp)[i][j] - column.y) * slope_of(score);
         }
     }
 }
@@ -92,10 +93,11 @@ fn store_weights(matrix: ptr<function, array<vec4<f32>, 4>>, local: u32) {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let first = group.x * TILE;
+    let first = group.x / PARTS * TILE;
+    let first_slab = group.x % PARTS * KEPT;
     let group_heads = params.heads / params.kv_heads;
-    var dk_sums: array<vec4<f32>, SLABS * 4u>;
-    var dv_sums: array<vec4<f32>, SLABS * 4u>;
+    var dk_sums: array<vec4<f32>, KEPT * 4u>;
+    var dv_sums: array<vec4<f32>, KEPT * 4u>;
     let queries = queries_that_see(first);
     for (var head = group.y * group_heads; head < (group.y + 1u) * group_heads; head++) {
         let heads = Heads(group.z, head, group.y);
@@ -110,20 +112,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             value_dout_products(&dp, heads, first, base, local);
             to_gradients(&scores, &dp, heads, first, base, local);
             store_weights(&scores, local);
-            for (var slab = 0u; slab < SLABS; slab++) {
+            for (var slab = 0u; slab < KEPT; slab++) {
                 for (var n = 0u; n < 4u; n++) {
                     let at = copied(local, n);
-                    other[at.z] = dout_at(heads, base + at.x, slab * 8u + at.y);
+                    other[at.z] = dout_at(heads, base + at.x, (first_slab + slab) * 8u + at.y);
                 }
                 workgroupBarrier();
                 add_weighted(&dv_sums, slab, local);
                 workgroupBarrier();
             }
             store_weights(&dp, local);
-            for (var slab = 0u; slab < SLABS; slab++) {
+            for (var slab = 0u; slab < KEPT; slab++) {
                 for (var n = 0u; n < 4u; n++) {
                     let at = copied(local, n);
-                    other[at.z] = q_at(heads, base + at.x, slab * 8u + at.y);
+                    other[at.z] = q_at(heads, base + at.x, (first_slab + slab) * 8u + at.y);
                 }
                 workgroupBarrier();
                 add_weighted(&dk_sums, slab, local);
@@ -133,8 +135,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     for (var i = 0u; i < 4u; i++) {
         let key = first + local / 8u * 4u + i;
-        for (var slab = 0u; slab < SLABS; slab++) {
-            let column = slab * 8u + local % 8u;
+        for (var slab = 0u; slab < KEPT; slab++) {
+            let column = (first_slab + slab) * 8u + local % 8u;
             if (key < params.keys && column < params.head_dim / 4u) {
                 dk[key_base(group.z, key, group.y) + column] = dk_sums[slab * 4u + i];
                 dv[key_base(group.z, key, group.y) + column] = dv_sums[slab * 4u + i];

@@ -1,21 +1,10 @@
 // delta = rowsum(dout * out) of every query and head, into stats[.., 1]. One thread per row.
 #import "include/fold.wgsl"
-
-struct Params {
-    batch: u32,
-    queries: u32,
-    keys: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    window: u32,
-    scale: f32,
-}
+#import "include/attention_params.wgsl"
 
 @group(0) @binding(0) var<storage, read> dout: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> out: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> stats: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -1,5 +1,5 @@
 // Gradient of the queries: 32 queries of one head per workgroup, tiles of 32 keys.
-// P = exp(scale * q k^T - lse), dS = P * (dout v^T - delta) * scale, dq = dS k.
+// P = exp(S - lse), dS = P * (dout v^T - delta) * slope(S), dq = dS k.
 // Grid (ceil(queries / 32), heads, batch).
 #import "include/attention_backward.wgsl"
 
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tx = local % 8u;
     let ty = local / 8u;
     let row = first + ty * 4u;
-    var sums: array<vec4<f32>, SLABS * 4u>;
+    var sums: array<vec4<f32>, KEPT * 4u>;
     let range = visible_by_tile(heads.batch, first);
     for (var base = range.x / TILE * TILE; base < range.y; base += TILE) {
         var scores: array<vec4<f32>, 4>;
@@ -43,8 +43,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = 0u; i < 4u; i++) {
             let row_stats = stats_at(heads, row + i);
             let hidden = masked(visible(heads.batch, row + i), base + tx * 4u);
-            let p = select(exp(scores[i] * params.scale - row_stats.x), vec4<f32>(), hidden);
-            weights[(i * 8u + ty) * STRIDE + tx] = p * (dp[i] - row_stats.y) * params.scale;
+            let score = scores_of(scores[i]);
+            let p = select(exp(score - row_stats.x), vec4<f32>(), hidden);
+            let slope = vec4<f32>(slope_of(score.x), slope_of(score.y), slope_of(score.z), slope_of(score.w));
+            weights[(i * 8u + ty) * STRIDE + tx] = p * (dp[i] - row_stats.y) * slope;
         }
         for (var slab = 0u; slab < SLABS; slab++) {
             for (var n = 0u; n < 4u; n++) {

@@ -14,6 +14,7 @@ use crate::Step;
 use crate::kernel::{Bind, operands, params};
 use crate::simd::Simd;
 use crate::simd::slices::{dot, exp, exp_sum, max};
+use crate::softcap::cpu::{cap_all, capped, slope};
 use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
 
 /// Query rows of a tile.
@@ -119,6 +120,9 @@ pub(super) fn forward(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                 product(scores, keys, (tile.count, view.dim), view.queries(q, tile), k.transposed(), p.scale);
                 for (index, scores) in scores.chunks_exact_mut(keys).enumerate() {
                     let seen = view.inside(tile, index, key, keys);
+                    if p.softcap != 0.0 {
+                        cap_all(&mut scores[seen.clone()], p.softcap);
+                    }
                     let factor = soften(scores, seen, &mut maxima[index], &mut sums[index]);
                     if factor != 1.0 {
                         out_row(index).iter_mut().for_each(|x| *x *= factor);
@@ -195,7 +199,8 @@ impl<'a> Inputs<'a> {
     fn tile(&self, tile: Queries, key: usize, keys: usize, p: &mut [f32], ds: &mut [f32]) {
         let view = &self.view;
         let (k, v) = (view.keys(self.k, tile.batch, key, tile.head), view.keys(self.v, tile.batch, key, tile.head));
-        let (scale, shape) = (view.shape.p.scale, (tile.count, view.dim));
+        let Params { scale, softcap, .. } = view.shape.p;
+        let shape = (tile.count, view.dim);
         product(p, keys, shape, view.queries(self.q, tile), k.transposed(), scale);
         product(ds, keys, shape, view.queries(self.dout, tile), v.transposed(), 1.0);
         for (index, (p, ds)) in p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys)).enumerate() {
@@ -205,7 +210,13 @@ impl<'a> Inputs<'a> {
                 row[..seen.start].fill(0.0);
                 row[seen.end..].fill(0.0);
             }
-            probabilities(&mut p[seen.clone()], &mut ds[seen], self.stats[stats], self.stats[stats + 1], scale);
+            let (p, ds) = (&mut p[seen.clone()], &mut ds[seen]);
+            let (log_sum, delta) = (self.stats[stats], self.stats[stats + 1]);
+            if softcap == 0.0 {
+                probabilities(p, ds, log_sum, delta, scale);
+            } else {
+                capped_probabilities(p, ds, log_sum, delta, scale, softcap);
+            }
         }
     }
 }
@@ -220,6 +231,30 @@ fn probabilities_body<S: Simd>(_: S, p: &mut [f32], ds: &mut [f32], log_sum: f32
     for (p, ds) in p.iter_mut().zip(ds) {
         *p = exp::<S>(*p - log_sum);
         *ds = *p * (*ds - delta) * scale;
+    }
+}
+
+crate::vectorized! {
+    /// [`probabilities`] of scores to be capped: `ds` has the factor `1 - (score / cap)^2` too.
+    fn capped_probabilities(
+        p: &mut [f32], ds: &mut [f32], log_sum: f32, delta: f32, scale: f32, cap: f32,
+    ) = capped_probabilities_body
+}
+
+#[inline(always)]
+fn capped_probabilities_body<S: Simd>(
+    _: S,
+    p: &mut [f32],
+    ds: &mut [f32],
+    log_sum: f32,
+    delta: f32,
+    scale: f32,
+    cap: f32,
+) {
+    for (p, ds) in p.iter_mut().zip(ds) {
+        let score = capped::<S>(*p, cap);
+        *p = exp::<S>(score - log_sum);
+        *ds = *p * (*ds - delta) * scale * slope(score, cap);
     }
 }
 
@@ -304,8 +339,9 @@ mod tests {
     use crate::check::{check, random, unset, values, words};
     use crate::kernel::Call;
 
-    fn params(queries: u32, keys: u32, window: u32) -> Params {
-        Params { batch: 2, queries, keys, heads: 6, kv_heads: 2, head_dim: 36, window, scale: 0.3 }
+    fn params(queries: u32, keys: u32, window: u32, softcap: f32) -> Params {
+        let (scale, pad) = (0.3, [0; 3]);
+        Params { batch: 2, queries, keys, heads: 6, kv_heads: 2, head_dim: 36, window, scale, softcap, pad }
     }
 
     /// Starts of packed sequences, among them queries that see nothing.
@@ -319,8 +355,14 @@ mod tests {
 
     #[test]
     fn forward_agrees_with_the_reference() {
-        for (queries, keys, window, past) in [(1, 300, 0, 280), (5, 40, 0, 30), (70, 70, 0, 0), (150, 200, 40, 20)] {
-            let p = params(queries, keys, window);
+        for (queries, keys, window, past, softcap) in [
+            (1, 300, 0, 280, 0.0),
+            (1, 300, 40, 280, 2.0),
+            (5, 40, 0, 30, 0.0),
+            (70, 70, 0, 0, 1.5),
+            (150, 200, 40, 20, 0.0),
+        ] {
+            let p = params(queries, keys, window, softcap);
             let (rows, keys) =
                 ((p.batch * queries * p.heads) as usize, (p.batch * keys * p.kv_heads * p.head_dim) as usize);
             let step = Step { past, ..Step::default() };
@@ -338,8 +380,8 @@ mod tests {
 
     #[test]
     fn backward_agrees_with_the_reference() {
-        for (queries, window) in [(3, 0), (64, 0), (150, 60)] {
-            let p = params(queries, queries, window);
+        for (queries, window, softcap) in [(3, 0, 0.0), (64, 0, 1.5), (150, 60, 0.0), (70, 20, 0.7)] {
+            let p = params(queries, queries, window, softcap);
             let (rows, keys) =
                 ((p.batch * queries * p.heads) as usize, (p.batch * queries * p.kv_heads * p.head_dim) as usize);
             let len = rows * p.head_dim as usize;

@@ -4,9 +4,11 @@
 //! window also `j > p - window`. `starts` keeps packed conversations apart. A query that sees no key gives zeros.
 //! Query head `h` reads key/value head `h / (heads / kv_heads)`.
 //!
+//! The score of a query and a key is `S = scale * q k`, with a soft cap (Gemma 2) `cap * tanh(scale * q k / cap)`.
+//!
 //! Backward recomputes the probabilities from the log-sum-exp that `forward` left in `stats[.., 0]`:
-//! `P = exp(scale * q k - lse)`, `dS = P * (dout v - delta) * scale` with `delta = rowsum(dout * out)` in `stats[.., 1]`,
-//! `dq = dS k`, `dk = dS^T q`, `dv = P^T dout`. `backward_q` owns query rows and `backward_kv` key rows, so nothing is
+//! `P = exp(S - lse)`, `dS = P * (dout v - delta) * scale * (1 - (S / cap)^2)` with `delta = rowsum(dout * out)` in
+//! `stats[.., 1]`, `dq = dS k`, `dk = dS^T q`, `dv = P^T dout`. `backward_q` owns query rows and `backward_kv` key rows, so nothing is
 //! added from two workgroups.
 
 mod cpu;
@@ -37,52 +39,67 @@ pub struct Params {
     pub window: u32,
     /// Factor on `q k`, as a rule `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// Scores are `softcap * tanh(scale * q k / softcap)`; 0: no cap.
+    pub softcap: f32,
+    /// Zero.
+    pub pad: [u32; 3],
 }
 
 /// Largest head dimension that the kernels take.
-pub const MAX_HEAD_DIM: u32 = 128;
+pub const MAX_HEAD_DIM: u32 = 256;
 /// Queries (`backward_kv`: keys) that a workgroup of the tiled kernels owns.
 const TILE: u32 = 32;
+/// Padded head dimensions of the variants, and workgroups that share a tile of `backward_kv` in each (`PARTS`).
+const VARIANTS: [(u32, u32); 3] = [(64, 1), (128, 1), (MAX_HEAD_DIM, 2)];
 
-static VECTOR: [Kernel; 2] = [
+static VECTOR: [Kernel; 3] = [
     Kernel::new(&source::ATTENTION_VECTOR_64, reference::forward).with_cpu(cpu::forward),
     Kernel::new(&source::ATTENTION_VECTOR_128, reference::forward).with_cpu(cpu::forward),
+    Kernel::new(&source::ATTENTION_VECTOR_256, reference::forward).with_cpu(cpu::forward),
 ];
-static TILED: [Kernel; 2] = [
+static TILED: [Kernel; 3] = [
     Kernel::new(&source::ATTENTION_TILE_64, reference::forward).with_cpu(cpu::forward),
     Kernel::new(&source::ATTENTION_TILE_128, reference::forward).with_cpu(cpu::forward),
+    Kernel::new(&source::ATTENTION_TILE_256, reference::forward).with_cpu(cpu::forward),
 ];
 static BACKWARD_PREPARE: Kernel =
     Kernel::new(&source::ATTENTION_BACKWARD_PREPARE, reference::backward_prepare).with_cpu(cpu::backward_prepare);
-static BACKWARD_Q: [Kernel; 2] = [
+static BACKWARD_Q: [Kernel; 3] = [
     Kernel::new(&source::ATTENTION_BACKWARD_Q_64, reference::backward_q).with_cpu(cpu::backward_q),
     Kernel::new(&source::ATTENTION_BACKWARD_Q_128, reference::backward_q).with_cpu(cpu::backward_q),
+    Kernel::new(&source::ATTENTION_BACKWARD_Q_256, reference::backward_q).with_cpu(cpu::backward_q),
 ];
-static BACKWARD_KV: [Kernel; 2] = [
+static BACKWARD_KV: [Kernel; 3] = [
     Kernel::new(&source::ATTENTION_BACKWARD_KV_64, reference::backward_kv).with_cpu(cpu::backward_kv),
     Kernel::new(&source::ATTENTION_BACKWARD_KV_128, reference::backward_kv).with_cpu(cpu::backward_kv),
+    Kernel::new(&source::ATTENTION_BACKWARD_KV_256, reference::backward_kv).with_cpu(cpu::backward_kv),
 ];
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &[
     &VECTOR[0],
     &VECTOR[1],
+    &VECTOR[2],
     &TILED[0],
     &TILED[1],
+    &TILED[2],
     &BACKWARD_PREPARE,
     &BACKWARD_Q[0],
     &BACKWARD_Q[1],
+    &BACKWARD_Q[2],
     &BACKWARD_KV[0],
     &BACKWARD_KV[1],
+    &BACKWARD_KV[2],
 ];
 
 /// The uniforms of this op.
-pub static LAYOUTS: &[Layout] = &[layout!(Params { batch, queries, keys, heads, kv_heads, head_dim, window, scale })];
+pub static LAYOUTS: &[Layout] =
+    &[layout!(Params { batch, queries, keys, heads, kv_heads, head_dim, window, scale, softcap })];
 
 /// The variant whose padded head dimension holds `head_dim`.
-fn variant(kernels: &'static [Kernel; 2], head_dim: u32) -> &'static Kernel {
+fn variant(head_dim: u32) -> usize {
     debug_assert!(head_dim.is_multiple_of(4) && (4..=MAX_HEAD_DIM).contains(&head_dim), "head_dim {head_dim}");
-    if head_dim <= 64 { &kernels[0] } else { &kernels[1] }
+    VARIANTS.iter().position(|(padded, _)| head_dim <= *padded).unwrap_or(VARIANTS.len() - 1)
 }
 
 /// Output and log-sum-exp. `attention_vector` for a single query, `attention_tile` for more.
@@ -92,10 +109,10 @@ fn variant(kernels: &'static [Kernel; 2], head_dim: u32) -> &'static Kernel {
 /// scores, 0 if no key is seen; 1: untouched).
 pub fn forward(params: Params) -> Call {
     if params.queries == 1 {
-        return Call::new(variant(&VECTOR, params.head_dim), &params, [params.heads, params.batch, 1]);
+        return Call::new(&VECTOR[variant(params.head_dim)], &params, [params.heads, params.batch, 1]);
     }
     let grid = [params.queries.div_ceil(TILE), params.heads, params.batch];
-    Call::new(variant(&TILED, params.head_dim), &params, grid)
+    Call::new(&TILED[variant(params.head_dim)], &params, grid)
 }
 
 /// `stats[.., 1] = rowsum(dout * out)`. Bindings: `dout`, `out`, `stats` with the shapes of [`forward`].
@@ -107,12 +124,13 @@ pub fn backward_prepare(params: Params) -> Call {
 /// Gradient of the queries. Bindings: `q`, `k`, `v`, `starts`, `dout`, `stats`, `dq` with the shapes of [`forward`].
 pub fn backward_q(params: Params) -> Call {
     let grid = [params.queries.div_ceil(TILE), params.heads, params.batch];
-    Call::new(variant(&BACKWARD_Q, params.head_dim), &params, grid)
+    Call::new(&BACKWARD_Q[variant(params.head_dim)], &params, grid)
 }
 
 /// Gradients of keys and values, overwritten. Bindings: `q`, `k`, `v`, `starts`, `dout`, `stats`, `dk`, `dv` with the
 /// shapes of [`forward`].
 pub fn backward_kv(params: Params) -> Call {
-    let grid = [params.keys.div_ceil(TILE), params.kv_heads, params.batch];
-    Call::new(variant(&BACKWARD_KV, params.head_dim), &params, grid)
+    let variant = variant(params.head_dim);
+    let grid = [params.keys.div_ceil(TILE) * VARIANTS[variant].1, params.kv_heads, params.batch];
+    Call::new(&BACKWARD_KV[variant], &params, grid)
 }

@@ -3,6 +3,7 @@
 use super::Params;
 use crate::Step;
 use crate::kernel::{Bind, operands, params};
+use crate::softcap::{capped, slope};
 use std::ops::Range;
 
 /// Where things are: offsets of heads and the keys that a query sees.
@@ -73,7 +74,7 @@ pub(super) fn forward(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     for (batch, query, head) in shape.rows() {
         let row = &q[shape.query(batch, query, head)];
         let keys = shape.visible(batch, query);
-        let score = |key| f64::from(p.scale) * dot(row, &k[shape.key(batch, key, head)]);
+        let score = |key| capped(f64::from(p.scale) * dot(row, &k[shape.key(batch, key, head)]), p.softcap);
         let scores: Vec<f64> = keys.clone().map(score).collect();
         let max = scores.iter().fold(f64::MIN, |max, &s| max.max(s));
         let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
@@ -113,9 +114,10 @@ impl Inputs<'_> {
         let (at, key) = (shape.query(batch, query, head), shape.key(batch, key, head));
         let row = 2 * shape.row(batch, query, head);
         let scale = f64::from(shape.p.scale);
-        let p = (scale * dot(&self.q[at.clone()], &self.k[key.clone()]) - f64::from(self.stats[row])).exp();
+        let score = capped(scale * dot(&self.q[at.clone()], &self.k[key.clone()]), shape.p.softcap);
+        let p = (score - f64::from(self.stats[row])).exp();
         let dp = dot(&self.dout[at], &self.v[key]);
-        (p, p * (dp - f64::from(self.stats[row + 1])) * scale)
+        (p, p * (dp - f64::from(self.stats[row + 1])) * scale * slope(score, shape.p.softcap))
     }
 }
 

@@ -1,5 +1,5 @@
 // Attention forward, flash style: 32 queries of one head per workgroup, tiles of 32 keys.
-// S = scale * q k^T in slabs of 32 dimensions; online softmax (m: row maximum, l: row sum of P = exp(S - m));
+// S = scale * q k^T (soft-capped) in slabs of 32 dimensions; online softmax (m: row maximum, l: row sum of P = exp(S - m));
 // out = out * exp(m_old - m_new) + P v; at the end out / l and lse = m + log(l).
 // Grid (ceil(queries / 32), heads, batch).
 #import "include/attention_tile.wgsl"
@@ -35,7 +35,7 @@ fn row_peaks(scores: ptr<function, array<vec4<f32>, 4>>, local: u32) -> vec4<f32
 // Puts P of the tile into `weights`, carries the softmax on and rescales what was summed before.
 fn soften(
     softmax: ptr<function, Softmax>,
-    sums: ptr<function, array<vec4<f32>, SLABS * 4u>>,
+    sums: ptr<function, array<vec4<f32>, KEPT * 4u>>,
     scores: ptr<function, array<vec4<f32>, 4>>,
     local: u32,
 ) {
@@ -57,7 +57,7 @@ fn soften(
 
 fn store(
     softmax: Softmax,
-    sums: ptr<function, array<vec4<f32>, SLABS * 4u>>,
+    sums: ptr<function, array<vec4<f32>, KEPT * 4u>>,
     heads: Heads,
     query: u32,
     i: u32,
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let heads = Heads(group.z, group.y, group.y / (params.heads / params.kv_heads));
     let tx = local % 8u;
     let row = first + local / 8u * 4u;
-    var sums: array<vec4<f32>, SLABS * 4u>;
+    var sums: array<vec4<f32>, KEPT * 4u>;
     var softmax = Softmax(vec4<f32>(LOWEST), vec4<f32>());
     let range = visible_by_tile(heads.batch, first);
     for (var base = range.x / TILE * TILE; base < range.y; base += TILE) {
@@ -94,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         query_key_products(&scores, heads, first, base, range.y, local);
         for (var i = 0u; i < 4u; i++) {
             let hidden = masked(visible(heads.batch, row + i), base + tx * 4u);
-            scores[i] = select(scores[i] * params.scale, vec4<f32>(LOWEST), hidden);
+            scores[i] = select(scores_of(scores[i]), vec4<f32>(LOWEST), hidden);
         }
         soften(&softmax, &sums, &scores, local);
         for (var slab = 0u; slab < SLABS; slab++) {

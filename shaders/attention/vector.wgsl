@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             score += partials[local * 9u + n];
         }
         let seen = first + local < range.y;
-        score = select(LOWEST, score * params.scale, seen);
+        score = select(LOWEST, score_of(score), seen);
         let new_m = max(m, workgroup_max(local, score));
         let factor = exp(m - new_m);
         m = new_m;

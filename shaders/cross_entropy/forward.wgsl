@@ -1,15 +1,21 @@
-// Cross-entropy per row: losses[offset + i] = logsumexp(logits[i]) - logits[i][label], 0 for label NONE.
-// With `gradient`, logits[i] becomes (softmax - onehot(label)) * step.loss_scale in place, 0 for label NONE.
+// Cross-entropy per row of z, the soft-capped logits: losses[offset + i] = logsumexp(z) - z[label], 0 for label NONE.
+// With `gradient`, logits[i] becomes (softmax(z) - onehot(label)) * dz/dlogits[i] * step.loss_scale in place, 0 for
+// label NONE.
 // One workgroup per row. Every thread keeps (max, sum of exp(x - max)) of its columns in one pass; a binary tree
 // merges the pairs in a fixed order.
 #import "include/fold.wgsl"
 #import "include/step.wgsl"
+#import "include/softcap.wgsl"
 
 struct Params {
     rows: u32,
     vocab: u32,
     offset: u32,
     gradient: u32,
+    softcap: f32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 const NONE = 0xffffffffu;
@@ -36,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let base = row * params.vocab;
     var pair = vec2<f32>(LOWEST, 0.0);
     for (var i = local; i < params.vocab; i += 256u) {
-        let value = logits[base + i];
+        let value = capped(logits[base + i], params.softcap);
         if (value > pair.x) {
             pair = vec2<f32>(value, pair.y * exp(pair.x - value) + 1.0);
         } else {
@@ -57,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (local == 0u) {
         var loss = 0.0;
         if (label != NONE) {
-            loss = log(sum) - (logits[base + label] - peak);
+            loss = log(sum) - (capped(logits[base + label], params.softcap) - peak);
         }
         losses[params.offset + row] = loss;
     }
@@ -69,8 +75,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let inverse = 1.0 / sum;
     for (var i = local; i < params.vocab; i += 256u) {
-        let softmax = exp(logits[base + i] - peak) * inverse;
+        let value = capped(logits[base + i], params.softcap);
+        let softmax = exp(value - peak) * inverse;
         let onehot = select(0.0, 1.0, i == label);
-        logits[base + i] = select((softmax - onehot) * step.loss_scale, 0.0, label == NONE);
+        let gradient = (softmax - onehot) * capped_slope(value, params.softcap) * step.loss_scale;
+        logits[base + i] = select(gradient, 0.0, label == NONE);
     }
 }

@@ -7,6 +7,7 @@ mod cpu;
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::{Bind, Call, Kernel, Layout, fold, layout, operands, params};
+use crate::softcap::{capped, slope};
 use crate::step::NONE;
 use crate::{Step, source};
 
@@ -22,6 +23,10 @@ pub struct Params {
     pub offset: u32,
     /// 1: replace the logits by the gradient; 0: leave them.
     pub gradient: u32,
+    /// The loss is that of `softcap * tanh(logits / softcap)`; 0: no cap.
+    pub softcap: f32,
+    /// Zero.
+    pub pad: [u32; 3],
 }
 
 static FORWARD: Kernel = Kernel::new(&source::CROSS_ENTROPY_FORWARD, forward_reference).with_cpu(cpu::forward);
@@ -30,10 +35,11 @@ static FORWARD: Kernel = Kernel::new(&source::CROSS_ENTROPY_FORWARD, forward_ref
 pub static KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// The uniforms of this op.
-pub static LAYOUTS: &[Layout] = &[layout!(Params { rows, vocab, offset, gradient })];
+pub static LAYOUTS: &[Layout] = &[layout!(Params { rows, vocab, offset, gradient, softcap })];
 
-/// `losses[offset + i] = logsumexp(logits[i]) - logits[i][label]`, 0 where the label is [`NONE`]. With `gradient`,
-/// `logits[i] = (softmax(logits[i]) - onehot(label)) * step.loss_scale`, zeros where the label is [`NONE`].
+/// With `z = logits[i]`, soft-capped if the parameters say so: `losses[offset + i] = logsumexp(z) - z[label]`,
+/// 0 where the label is [`NONE`]. With `gradient`, `logits[i] = (softmax(z) - onehot(label)) * dz/dlogits[i] *
+/// step.loss_scale`, zeros where the label is [`NONE`].
 ///
 /// Bindings: `labels u32[offset + rows or more]` (below `vocab` or [`NONE`]), `logits[rows, vocab]`,
 /// `losses[offset + rows or more]`.
@@ -55,15 +61,17 @@ fn forward_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
             }
             continue;
         }
-        let max = row.iter().fold(f32::MIN, |max, &x| max.max(x));
-        let sum: f64 = row.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).sum();
-        let log_sum = f64::from(max) + sum.ln();
-        losses[at] = (log_sum - f64::from(row[label as usize])) as f32;
+        let cap = |x: f32| capped(f64::from(x), p.softcap);
+        let max = row.iter().map(|&x| cap(x)).fold(f64::MIN, f64::max);
+        let sum: f64 = row.iter().map(|&x| (cap(x) - max).exp()).sum();
+        let log_sum = max + sum.ln();
+        losses[at] = (log_sum - cap(row[label as usize])) as f32;
         if p.gradient != 0 {
             for (column, x) in row.iter_mut().enumerate() {
                 let target = if column == label as usize { 1.0 } else { 0.0 };
-                let softmax = (f64::from(*x) - log_sum).exp();
-                *x = ((softmax - target) * f64::from(step.loss_scale)) as f32;
+                let value = cap(*x);
+                let softmax = (value - log_sum).exp();
+                *x = ((softmax - target) * slope(value, p.softcap) * f64::from(step.loss_scale)) as f32;
             }
         }
     }

@@ -1,16 +1,7 @@
 // What the attention kernels share: uniform, inputs and the range of keys that a query sees.
 #import "include/step.wgsl"
-
-struct Params {
-    batch: u32,
-    queries: u32,
-    keys: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    window: u32,
-    scale: f32,
-}
+#import "include/softcap.wgsl"
+#import "include/attention_params.wgsl"
 
 // Below every score; kept finite because WGSL may treat infinities as undefined.
 const LOWEST = -3.0e38;
@@ -19,7 +10,6 @@ const LOWEST = -3.0e38;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> starts: array<u32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 // First key that `query` sees and the one behind its last. Empty behind the last query.
 fn visible(batch: u32, query: u32) -> vec2<u32> {
@@ -41,4 +31,13 @@ fn query_base(batch: u32, query: u32, head: u32) -> u32 {
 
 fn key_base(batch: u32, key: u32, kv_head: u32) -> u32 {
     return ((batch * params.keys + key) * params.kv_heads + kv_head) * (params.head_dim / 4u);
+}
+
+// What the softmax sees of q k.
+fn score_of(product: f32) -> f32 {
+    return capped(product * params.scale, params.softcap);
+}
+
+fn scores_of(products: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(score_of(products.x), score_of(products.y), score_of(products.z), score_of(products.w));
 }

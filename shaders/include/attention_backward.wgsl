@@ -18,3 +18,8 @@ fn stats_at(heads: Heads, query: u32) -> vec2<f32> {
     }
     return vec2<f32>();
 }
+
+// d score / d (q k) where the score has this value.
+fn slope_of(score: f32) -> f32 {
+    return params.scale * capped_slope(score, params.softcap);
+}

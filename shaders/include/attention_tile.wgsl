@@ -9,6 +9,11 @@ const TILE = 32u;
 const STRIDE = 9u;
 // Slabs of 32 dimensions in a head, padded to the variant's HEAD_DIM.
 const SLABS = HEAD_DIM / 32u;
+#ifndef PARTS
+#define PARTS 1u
+#endif
+// Slabs of which a workgroup keeps sums. In several parts where the registers of a thread do not hold them all.
+const KEPT = SLABS / PARTS;
 
 // Which sequence and heads a workgroup works on.
 struct Heads {
@@ -69,8 +74,8 @@ fn add_products(products: ptr<function, array<vec4<f32>, 4>>, local: u32) {
     }
 }
 
-// sums[slab][i] += sum over others of weights[own row i][other] * other row, in columns tx of the slab.
-fn add_weighted(sums: ptr<function, array<vec4<f32>, SLABS * 4u>>, slab: u32, local: u32) {
+// sums[slab][i] (slab of the kept ones) += sum over others of weights[own row i][other] * other row, in columns tx of the slab.
+fn add_weighted(sums: ptr<function, array<vec4<f32>, KEPT * 4u>>, slab: u32, local: u32) {
     let own_slot = local / 8u;
     let column = local % 8u;
     for (var n = 0u; n < 8u; n++) {

@@ -15,7 +15,7 @@ struct Case {
 /// A training case: as many keys as queries.
 fn case((batch, queries): (u32, u32), (heads, kv_heads, head_dim): (u32, u32, u32)) -> Case {
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let p = Params { batch, queries, keys: queries, heads, kv_heads, head_dim, window: 0, scale };
+    let p = Params { batch, queries, keys: queries, heads, kv_heads, head_dim, scale, ..Params::default() };
     Case { p, past: 0, packed: 0 }
 }
 
@@ -109,7 +109,8 @@ fn backward(case: &Case, inputs: &Inputs) -> [Vec<f32>; 3] {
 #[test]
 fn tiles_of_awkward_shapes() {
     let mut random = Random::new(180);
-    let heads = [(1, 1, 16), (4, 1, 32), (2, 2, 48), (4, 1, 64), (2, 1, 80), (2, 2, 128), (8, 2, 4)];
+    let heads =
+        [(1, 1, 16), (4, 1, 32), (2, 2, 48), (4, 1, 64), (2, 1, 80), (2, 2, 128), (8, 2, 4), (2, 1, 132), (1, 1, 256)];
     for (index, heads) in heads.into_iter().enumerate() {
         for queries in [3, 17, 65] {
             let case = case((1 + index as u32 % 2, queries), heads);
@@ -129,13 +130,28 @@ fn windows_and_packed_conversations() {
     }
 }
 
+/// Scores far above the cap and below it, with every variant; the scale is not the usual one.
+#[test]
+fn soft_caps() {
+    let mut random = Random::new(186);
+    for (heads, queries, window) in [((4, 2, 20), 75, 9), ((2, 1, 128), 33, 0), ((2, 1, 256), 40, 17)] {
+        for softcap in [0.5, 4.0, 50.0] {
+            let mut case = case((2, queries), heads);
+            (case.p.window, case.p.softcap, case.p.scale) = (window, softcap, 0.35);
+            backward(&case, &case.inputs(&mut random));
+        }
+    }
+}
+
 /// A chunk of a prompt behind a filled cache that is longer than what was written.
 #[test]
 fn tiles_behind_a_cache() {
     let mut random = Random::new(182);
-    for (past, keys, queries, window) in [(40, 64, 17, 0), (31, 100, 33, 0), (64, 200, 2, 20), (5, 70, 65, 8)] {
+    for (past, keys, queries, window, softcap) in
+        [(40, 64, 17, 0, 0.0), (31, 100, 33, 0, 2.0), (64, 200, 2, 20, 0.0), (5, 70, 65, 8, 2.0)]
+    {
         let mut case = case((2, queries), (4, 2, 64));
-        (case.past, case.p.keys, case.p.window) = (past, keys, window);
+        (case.past, case.p.keys, case.p.window, case.p.softcap) = (past, keys, window, softcap);
         forward(&case, &case.inputs(&mut random));
     }
 }
@@ -144,11 +160,17 @@ fn tiles_behind_a_cache() {
 fn single_queries() {
     let mut random = Random::new(183);
     for (past, keys) in [(0, 1), (0, 9), (16, 17), (254, 300), (255, 300), (256, 300), (600, 1000)] {
-        for (heads, window, packed) in
-            [((1, 1, 16), 0, 0), ((4, 1, 48), 0, 0), ((2, 2, 64), 100, 0), ((4, 1, 80), 0, 130), ((3, 1, 128), 300, 0)]
-        {
+        for (heads, window, packed, softcap) in [
+            ((1, 1, 16), 0, 0, 0.0),
+            ((4, 1, 48), 0, 0, 1.5),
+            ((2, 2, 64), 100, 0, 0.0),
+            ((4, 1, 80), 0, 130, 0.0),
+            ((3, 1, 128), 300, 0, 0.0),
+            ((2, 1, 256), 200, 0, 3.0),
+        ] {
             let mut case = case((2, 1), heads);
             (case.past, case.p.keys, case.p.window, case.packed) = (past, keys, window, packed);
+            case.p.softcap = softcap;
             assert!(attention::forward(case.p).kernel.name().starts_with("attention_vector"));
             forward(&case, &case.inputs(&mut random));
         }
@@ -188,7 +210,9 @@ fn loss(case: &Case, inputs: &Inputs, (q, k, v): (&[f32], &[f32], &[f32])) -> f6
         let (mut weight, mut weighted) = (0.0, 0.0);
         for key in (inputs.starts[token as usize]..=position).filter(sees) {
             let key = (((batch * p.keys + key) * p.kv_heads + head / group) as usize) * dim;
-            let exp = (f64::from(p.scale) * dot(&q[at.clone()], &k[key..key + dim])).exp();
+            let score = f64::from(p.scale) * dot(&q[at.clone()], &k[key..key + dim]);
+            let cap = f64::from(p.softcap);
+            let exp = if cap == 0.0 { score.exp() } else { (cap * (score / cap).tanh()).exp() };
             weight += exp;
             weighted += exp * dot(&inputs.dout[at.clone()], &v[key..key + dim]);
         }
@@ -200,9 +224,9 @@ fn loss(case: &Case, inputs: &Inputs, (q, k, v): (&[f32], &[f32], &[f32])) -> f6
 #[test]
 fn gradients() {
     let mut random = Random::new(185);
-    for (window, packed) in [(0, 0), (3, 0), (0, 4)] {
+    for (window, packed, softcap) in [(0, 0, 0.0), (3, 0, 0.0), (0, 4, 0.0), (0, 0, 0.8), (4, 5, 1.6)] {
         let mut case = case((2, 9), (4, 2, 8));
-        (case.p.window, case.packed) = (window, packed);
+        (case.p.window, case.packed, case.p.softcap) = (window, packed, softcap);
         let inputs = case.inputs(&mut random);
         let (q, k, v) = (&inputs.q[..], &inputs.k[..], &inputs.v[..]);
         let (out, _) = forward(&case, &inputs);

@@ -39,8 +39,15 @@ fn losses_and_gradients() {
     let mut random = Random::new(160);
     for vocab in [1, 7, 259, 4096] {
         for rows in [1, 3, 17] {
-            for (gradient, factor, shift) in [(0, 1.0, 0.0), (1, 1.0, 0.0), (1, 30.0, 0.0), (1, 10.0, 500.0)] {
-                let p = Params { rows, vocab, offset: 2, gradient };
+            for (gradient, factor, shift, softcap) in [
+                (0, 1.0, 0.0, 0.0),
+                (1, 1.0, 0.0, 0.0),
+                (1, 30.0, 0.0, 0.0),
+                (1, 10.0, 500.0, 0.0),
+                (0, 10.0, 0.0, 8.0),
+                (1, 10.0, 0.0, 8.0),
+            ] {
+                let p = Params { rows, vocab, offset: 2, gradient, softcap, ..Params::default() };
                 let mut labels = labels(rows, vocab, &mut random);
                 let logits = random.values((rows * vocab) as usize);
                 let logits: Vec<f32> = logits.iter().map(|v| v * factor + shift).collect();
@@ -64,29 +71,35 @@ fn losses_and_gradients() {
 /// Two equal logits: the loss is ln 2 and the gradient is half either way.
 #[test]
 fn by_hand() {
-    let p = Params { rows: 1, vocab: 2, offset: 0, gradient: 1 };
+    let p = Params { rows: 1, vocab: 2, offset: 0, gradient: 1, ..Params::default() };
     let (gradient, losses) = run(p, &[1], &[3.0, 3.0]);
     assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6);
     assert!((gradient[0] - 0.0625).abs() < 1e-7 && (gradient[1] + 0.0625).abs() < 1e-7, "{gradient:?}");
 }
 
-/// `loss_scale * sum of -ln softmax(logits)[label]`, in f64 and without tricks.
-fn formula(vocab: usize, labels: &[u32], logits: &[f32]) -> f64 {
-    let loss = |(row, label): (&[f32], &u32)| {
-        let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
-        if *label == NONE { 0.0 } else { -(f64::from(row[*label as usize]).exp() / sum).ln() }
+/// `loss_scale * sum of -ln softmax(capped logits)[label]`, in f64 and without tricks.
+fn formula(p: Params, labels: &[u32], logits: &[f32]) -> f64 {
+    let cap = |v: f32| match f64::from(p.softcap) {
+        0.0 => f64::from(v),
+        cap => cap * (f64::from(v) / cap).tanh(),
     };
-    logits.chunks(vocab).zip(labels).map(loss).sum::<f64>() * f64::from(step().loss_scale)
+    let loss = |(row, label): (&[f32], &u32)| {
+        let sum: f64 = row.iter().map(|v| cap(*v).exp()).sum();
+        if *label == NONE { 0.0 } else { -(cap(row[*label as usize]).exp() / sum).ln() }
+    };
+    logits.chunks(p.vocab as usize).zip(labels).map(loss).sum::<f64>() * f64::from(step().loss_scale)
 }
 
 #[test]
 fn gradient() {
     let mut random = Random::new(161);
-    let p = Params { rows: 4, vocab: 13, offset: 1, gradient: 1 };
-    let labels = labels(4, 13, &mut random);
-    let logits: Vec<f32> = random.values(52).iter().map(|v| v * 3.0).collect();
-    let (gradient, losses) = run(p, &labels, &logits);
-    let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() * f64::from(step().loss_scale);
-    assert!((sum - formula(13, &labels, &logits)).abs() < 1e-6, "{sum}");
-    check_gradient("logits", &logits, &gradient, (1e-3, 1e-5), |logits| formula(13, &labels, logits));
+    for softcap in [0.0, 2.5] {
+        let p = Params { rows: 4, vocab: 13, offset: 1, gradient: 1, softcap, ..Params::default() };
+        let labels = labels(4, 13, &mut random);
+        let logits: Vec<f32> = random.values(52).iter().map(|v| v * 3.0).collect();
+        let (gradient, losses) = run(p, &labels, &logits);
+        let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() * f64::from(step().loss_scale);
+        assert!((sum - formula(p, &labels, &logits)).abs() < 1e-6, "{sum}");
+        check_gradient("logits", &logits, &gradient, (1e-3, 1e-5), |logits| formula(p, &labels, logits));
+    }
 }

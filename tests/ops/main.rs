@@ -13,3 +13,4 @@ mod matmul;
 mod rmsnorm;
 mod rope;
 mod rows;
+mod softcap;

@@ -52,6 +52,7 @@ impl LossBuffers {
             labels: list(self.labels, tokens),
             losses: list(self.losses, tokens),
             chunk: LOSS_CHUNK.min(tokens.div_ceil(4)),
+            softcap: 0.0,
         };
         if let Some(dhidden) = loss(&mut r, hidden, &engine.weights.output, io, gradient) {
             r.reverse(hidden, dhidden);

@@ -103,6 +103,8 @@ fn attend(r: &mut Recorder, c: &Context<'_>, label: &str, (q, k, v): (Tensor, Te
         kv_heads: c.config.kv_heads,
         head_dim: c.config.head_dim,
         window: 0,
+        scale: 1.0 / (c.config.head_dim as f32).sqrt(),
+        softcap: 0.0,
     };
     match c.keys {
         Keys::Own { batch } => attention(r, label, (q, k, v), c.io.starts, shape(batch)),

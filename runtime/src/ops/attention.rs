@@ -15,11 +15,15 @@ pub struct Heads {
     pub kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
-    /// Keys further back than this are not seen; 0 sees all.
+    /// How many keys a query sees at most, its own included; 0 sees all.
     pub window: usize,
+    /// Factor on q·k, as a rule 1 / sqrt(head_dim).
+    pub scale: f32,
+    /// Scores are cap * tanh(scale * q·k / cap) (Gemma 2); 0: no cap.
+    pub softcap: f32,
 }
 
-/// softmax(q kᵀ / sqrt(head_dim)) v per head, causal (Vaswani et al. 2017), computed in tiles with a saved log-sum-exp
+/// softmax(scale * q kᵀ) v per head, causal (Vaswani et al. 2017), computed in tiles with a saved log-sum-exp
 /// (Dao et al. 2022): no T x T buffer exists, forward or backward.
 ///
 /// q [batch * T, heads * head_dim]; k and v [batch * keys, kv_heads * head_dim]; `starts` u32[batch * T] is the first
@@ -41,7 +45,9 @@ pub fn attention(
         kv_heads: shape.kv_heads as u32,
         head_dim: shape.head_dim as u32,
         window: shape.window as u32,
-        scale: 1.0 / (shape.head_dim as f32).sqrt(),
+        scale: shape.scale,
+        softcap: shape.softcap,
+        ..bytemuck::Zeroable::zeroed()
     };
     let (qv, kv, vv) = (q.view(), k.view(), v.view());
     r.call(label, kernels::forward(params), &[qv, kv, vv, starts, out.view(), stats.view()]);

@@ -17,6 +17,8 @@ pub struct LossInputs {
     pub losses: View,
     /// Rows per chunk.
     pub chunk: usize,
+    /// The loss is that of logits capped by [`super::softcap`] with this cap; 0: no cap.
+    pub softcap: f32,
 }
 
 /// Cross-entropy of `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns dL/dhidden scaled
@@ -38,6 +40,8 @@ pub fn loss(r: &mut Recorder, hidden: Tensor, head: &Weight, io: LossInputs, gra
                 vocab: head.rows as u32,
                 offset: offset as u32,
                 gradient: gradient.into(),
+                softcap: io.softcap,
+                ..bytemuck::Zeroable::zeroed()
             };
             r.call("loss", kernels::forward(params), &[io.labels, logits.view(), io.losses]);
             if let Some(dhidden) = dhidden {

@@ -1,0 +1,14 @@
+// x = cap * tanh(x / cap) in place. One thread per element.
+#import "include/fold.wgsl"
+#import "include/softcap.wgsl"
+#import "include/softcap_params.wgsl"
+
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = folded(group) * 256u + local;
+    if (i < params.len) {
+        x[i] = capped(x[i], params.cap);
+    }
+}
