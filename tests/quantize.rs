@@ -50,8 +50,9 @@ fn blocks_are_those_of_llama_quantize() {
     let bytes = std::fs::read(assets).expect("the committed model");
     let model = SafeTensors::deserialize(&bytes).expect("safetensors");
     let mut compared = 0;
-    for format in Format::ALL.into_iter().filter(|format| *format != Format::F32) {
-        let tensors = golden["types"][format.name()]["tensors"].as_object().expect("tensors by name");
+    for format in Format::ALL {
+        // Types that llama-quantize writes only in mixes are compared with ggml in tests/blocks.rs.
+        let Some(tensors) = golden["types"][format.name()]["tensors"].as_object() else { continue };
         for (name, expected) in tensors {
             let Some(source) = source_name(name) else { continue };
             assert_eq!(expected[0].as_str(), Some(format.name().to_uppercase().as_str()), "{name}");
@@ -60,5 +61,5 @@ fn blocks_are_those_of_llama_quantize() {
             compared += 1;
         }
     }
-    assert!(compared > 100, "only {compared} tensors compared");
+    assert!(compared > 300, "only {compared} tensors compared");
 }

@@ -21,7 +21,8 @@ fn limit(format: Format) -> f32 {
     const F16: f32 = 65_519.996;
     let bf16 = f32::from_bits(0x7f7f_7fff);
     match format {
-        Format::F32 => f32::MAX,
+        // MXFP4: a power of two has the range of f32.
+        Format::F32 | Format::MXFP4 => f32::MAX,
         Format::BF16 => bf16,
         Format::F16 => F16,
         // d = max / -8.
@@ -38,6 +39,12 @@ fn limit(format: Format) -> f32 {
         Format::Q6_K => F16 * 2048.0,
         // d = max / 127 or, after the search, somewhat more.
         Format::IQ4_NL => F16 * 100.0,
+        // d = max / 127 / 32 or, after the search, somewhat more.
+        Format::IQ4_XS => F16 * 2048.0,
+        // d = max / 3 / 15, and dmin = min / 15.
+        Format::Q2_K => F16 * 15.0,
+        // d = max / 4 / 32 or, after the search, somewhat more.
+        Format::Q3_K => F16 * 64.0,
     }
 }
 

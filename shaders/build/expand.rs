@@ -23,8 +23,10 @@
 use std::path::{Path, PathBuf};
 
 /// Block formats in the order of `loam_shaders::Format` (a test compares).
-pub const FORMATS: [&str; 12] =
-    ["f32", "f16", "bf16", "q4_0", "q8_0", "q4_k", "q4_1", "q5_0", "q5_1", "q5_k", "q6_k", "iq4_nl"];
+pub const FORMATS: [&str; 16] = [
+    "f32", "f16", "bf16", "q4_0", "q8_0", "q4_k", "q4_1", "q5_0", "q5_1", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4",
+    "q2_k", "q3_k",
+];
 
 /// Folders of the shaders folder that hold no kernels.
 const NO_OPS: [&str; 4] = ["build", "format", "include", "tests"];

@@ -21,6 +21,17 @@ pub(super) struct Grid {
     pub first: f32,
     /// Trials.
     pub trials: usize,
+    /// What is summed up of the differences.
+    pub error: Error,
+}
+
+/// How a difference between a weight and its decoded value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Error {
+    /// By its square.
+    Squared,
+    /// By its magnitude.
+    Absolute,
 }
 
 /// An encoded super-block, codes not yet in their places.
@@ -50,7 +61,7 @@ pub(super) fn encode(x: &[f32; BLOCK], grid: &Grid) -> Encoded {
     let mut codes = [[0u8; SUB]; SUBS];
     let (mut scales, mut mins) = ([0.0f32; SUBS], [0.0f32; SUBS]);
     for j in 0..SUBS {
-        (scales[j], mins[j]) = search(&subs[j], grid, &mut codes[j]);
+        (scales[j], mins[j]) = search(&subs[j], &weights(&subs[j]), grid, &mut codes[j]);
     }
     let max_scale = scales.iter().fold(0.0f32, |most, &v| if v > most { v } else { most });
     let max_min = mins.iter().fold(0.0f32, |most, &v| if v > most { v } else { most });
@@ -62,14 +73,18 @@ pub(super) fn encode(x: &[f32; BLOCK], grid: &Grid) -> Encoded {
     encoded
 }
 
-/// ggml's `make_qkx2_quants` for one sub-block: the scale and (negated) minimum of lowest weighted
-/// squared error, weights being sqrt(mean x^2) + |x|. An accepted minimum replaces the one that later trials use.
-fn search(x: &[f32; SUB], grid: &Grid, codes: &mut [u8; SUB]) -> (f32, f32) {
+/// How much each weight of a sub-block counts: sqrt(mean x^2) + |x|.
+fn weights(x: &[f32; SUB]) -> [f32; SUB] {
     let mean_square = x.iter().fold(0.0f32, |sum, v| sum + v * v) / SUB as f32;
     let root = mean_square.sqrt();
-    let weights = x.map(|v| root + v.abs());
+    x.map(|v| root + v.abs())
+}
+
+/// ggml's `make_qkx2_quants` for one sub-block: the scale and (negated) minimum of lowest weighted error. An accepted
+/// minimum replaces the one that later trials use.
+pub(super) fn search<const N: usize>(x: &[f32; N], weights: &[f32; N], grid: &Grid, codes: &mut [u8; N]) -> (f32, f32) {
     let sum_w = weights[1..].iter().fold(weights[0], |sum, w| sum + w);
-    let sum_x = (1..SUB).fold(weights[0] * x[0], |sum, i| sum + weights[i] * x[i]);
+    let sum_x = (1..N).fold(weights[0] * x[0], |sum, i| sum + weights[i] * x[i]);
     let mut min = x.iter().fold(x[0], |least, &v| if v < least { v } else { least }).min(0.0);
     let max = x.iter().fold(x[0], |most, &v| if v > most { v } else { most });
     if max == min {
@@ -78,12 +93,12 @@ fn search(x: &[f32; SUB], grid: &Grid, codes: &mut [u8; SUB]) -> (f32, f32) {
     let inverse = grid.max_code / (max - min);
     let mut scale = 1.0 / inverse;
     *codes = x.map(|v| code(inverse * (v - min), grid.max_code));
-    let mut best = error(x, &weights, codes, scale, min);
+    let mut best = error(x, weights, codes, (scale, min), grid.error);
     for trial in 0..grid.trials {
         let inverse = (grid.first + 0.1 * trial as f32 + grid.max_code) / (max - min);
         let candidate = x.map(|v| code(inverse * (v - min), grid.max_code));
-        let Some((new_scale, new_min)) = least_squares(x, &weights, &candidate, sum_w, sum_x) else { continue };
-        let new_error = error(x, &weights, &candidate, new_scale, new_min);
+        let Some((new_scale, new_min)) = least_squares(x, weights, &candidate, sum_w, sum_x) else { continue };
+        let new_error = error(x, weights, &candidate, (new_scale, new_min), grid.error);
         if new_error < best {
             (*codes, best, scale, min) = (candidate, new_error, new_scale, new_min);
         }
@@ -92,9 +107,15 @@ fn search(x: &[f32; SUB], grid: &Grid, codes: &mut [u8; SUB]) -> (f32, f32) {
 }
 
 /// Scale and minimum (at most 0) that fit the codes best; `None` if the system is singular.
-fn least_squares(x: &[f32; SUB], w: &[f32; SUB], codes: &[u8; SUB], sum_w: f32, sum_x: f32) -> Option<(f32, f32)> {
+fn least_squares<const N: usize>(
+    x: &[f32; N],
+    w: &[f32; N],
+    codes: &[u8; N],
+    sum_w: f32,
+    sum_x: f32,
+) -> Option<(f32, f32)> {
     let (mut sum_l, mut sum_l2, mut sum_xl) = (0.0f32, 0.0f32, 0.0f32);
-    for i in 0..SUB {
+    for i in 0..N {
         let l = f32::from(codes[i]);
         sum_l += w[i] * l;
         sum_l2 += w[i] * l * l;
@@ -111,11 +132,15 @@ fn least_squares(x: &[f32; SUB], w: &[f32; SUB], codes: &[u8; SUB], sum_w: f32, 
     Some(((sum_w * sum_xl - sum_x * sum_l) / determinant, min))
 }
 
-fn error(x: &[f32; SUB], w: &[f32; SUB], codes: &[u8; SUB], scale: f32, min: f32) -> f32 {
+fn error<const N: usize>(x: &[f32; N], w: &[f32; N], codes: &[u8; N], (scale, min): (f32, f32), counted: Error) -> f32 {
     let mut sum = 0.0;
-    for i in 0..SUB {
+    for i in 0..N {
         let diff = scale * f32::from(codes[i]) + min - x[i];
-        sum += w[i] * (diff * diff);
+        sum += w[i]
+            * match counted {
+                Error::Squared => diff * diff,
+                Error::Absolute => diff.abs(),
+            };
     }
     sum
 }
@@ -146,6 +171,7 @@ fn pack_scales(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
     packed
 }
 
-fn code(value: f32, max_code: f32) -> u8 {
+/// The code from 0 to `max_code` nearest to `value`.
+pub(super) fn code(value: f32, max_code: f32) -> u8 {
     nearest(value).clamp(0.0, max_code) as u8
 }

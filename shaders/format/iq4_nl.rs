@@ -61,7 +61,7 @@ fn encode(row: &[f32], out: &mut [u8]) {
 }
 
 /// The scale of least weighted squared error among 16 trials: the extreme value at level 127, then at -134 to -120.
-fn search(x: &[f32; BLOCK]) -> f32 {
+pub(super) fn search(x: &[f32; BLOCK]) -> f32 {
     let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
     if extreme.abs() < super::EPSILON {
         return 0.0;
@@ -88,7 +88,7 @@ fn sums(x: &[f32; BLOCK], inverse: f32) -> (f32, f32) {
 }
 
 /// Index of the level nearest to `value`, the upper one on ties.
-fn nearest_level(value: f32) -> u8 {
+pub(super) fn nearest_level(value: f32) -> u8 {
     let upper = VALUES.partition_point(|level| f32::from(*level) <= value).min(15);
     let lower = upper.saturating_sub(1);
     let (below, above) = (f32::from(VALUES[lower]), f32::from(VALUES[upper]));

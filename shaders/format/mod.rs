@@ -22,6 +22,10 @@
 //! | Q5_K | 8 | 3: a quarter of the first 48 bytes of the block | as Q4_K |
 //! | Q6_K | 12: 8 of lower four bits, 4 of upper two bits | 1.25: the 16 scales of a block, then a word with d | `8o..8o+8` |
 //! | IQ4_NL | 8 | 1: f16 d of both blocks | as Q4_0 |
+//! | IQ4_XS | 8 | 0.5: the 8-byte block header | as Q4_0 |
+//! | MXFP4 | 8 | 1: the scale of each block as bfloat16 | as Q4_0 |
+//! | Q2_K | 4: a word per two octets, `o` and `o+8` of half a block | 1.25: the 16 scales of a block, then d and dmin | as Q4_K |
+//! | Q3_K | 6: as Q2_K, then behind all slabs of a block its 8 words of third bits | 1: the last 14 bytes of the block | as Q4_K |
 //!
 //! Q6_K gathers the codes of an octet: byte i of word o holds the lower bits of weights 8o + i and 8o + 4 + i; byte i of
 //! word 8 + o/2 their upper bits at 4 (o%2) and 4 (o%2) + 2.
@@ -32,6 +36,10 @@ pub mod cpu;
 pub mod f16;
 pub mod f32;
 pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod mxfp4;
+pub mod q2_k;
+pub mod q3_k;
 pub mod q4_0;
 pub mod q4_1;
 pub mod q4_k;
@@ -72,6 +80,14 @@ pub enum Format {
     Q6_K,
     /// 32 weights of 4 bits on uneven levels, one f16 scale: 4.5 bits per weight.
     IQ4_NL,
+    /// 256 weights of 4 bits on uneven levels, eight 6-bit scales: 4.25 bits per weight.
+    IQ4_XS,
+    /// 32 floats of 4 bits, one power of two: 4.25 bits per weight.
+    MXFP4,
+    /// 256 weights of 2 bits, sixteen 4-bit scales and minima: 2.625 bits per weight.
+    Q2_K,
+    /// 256 weights of 3 bits, sixteen 6-bit scales: 3.4375 bits per weight.
+    Q3_K,
 }
 
 /// All that distinguishes one format from another, as data. Every file of this folder has one.
@@ -98,7 +114,7 @@ struct Codec {
 
 impl Format {
     /// All formats; `ALL[i] as usize == i`.
-    pub const ALL: [Format; 12] = [
+    pub const ALL: [Format; 16] = [
         Format::F32,
         Format::F16,
         Format::BF16,
@@ -111,6 +127,10 @@ impl Format {
         Format::Q5_K,
         Format::Q6_K,
         Format::IQ4_NL,
+        Format::IQ4_XS,
+        Format::MXFP4,
+        Format::Q2_K,
+        Format::Q3_K,
     ];
 
     const fn codec(self) -> &'static Codec {
@@ -127,6 +147,10 @@ impl Format {
             Format::Q5_K => &q5_k::CODEC,
             Format::Q6_K => &q6_k::CODEC,
             Format::IQ4_NL => &iq4_nl::CODEC,
+            Format::IQ4_XS => &iq4_xs::CODEC,
+            Format::MXFP4 => &mxfp4::CODEC,
+            Format::Q2_K => &q2_k::CODEC,
+            Format::Q3_K => &q3_k::CODEC,
         }
     }
 

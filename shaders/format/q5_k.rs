@@ -2,13 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::affine::{self, Grid, SUB};
+use super::affine::{self, Error, Grid, SUB};
 use super::{Codec, bytes_to_words, half, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = affine::BLOCK;
 
-const GRID: Grid = Grid { max_code: 31.0, first: -0.5, trials: 16 };
+const GRID: Grid = Grid { max_code: 31.0, first: -0.5, trials: 16, error: Error::Squared };
 
 /// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]

@@ -30,6 +30,12 @@ fn five(qh: &[u8], qs: &[u8], i: usize) -> f32 {
     f32::from((qs[i % 16] >> (4 * (i / 16))) & 15 | (qh[i / 8] >> (i % 8) & 1) << 4)
 }
 
+/// The levels of IQ4_NL and IQ4_XS.
+fn level(code: u8) -> f32 {
+    const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+    f32::from(LEVELS[usize::from(code)])
+}
+
 /// Weight `i` of a block by the formulas of ggml-common.h.
 fn weight(format: Format, block: &[u8], i: usize) -> f32 {
     match format {
@@ -44,9 +50,32 @@ fn weight(format: Format, block: &[u8], i: usize) -> f32 {
         Format::Q4_1 => half_at(block, 0) * f32::from((block[4 + i % 16] >> (4 * (i / 16))) & 15) + half_at(block, 2),
         Format::Q5_0 => half_at(block, 0) * (five(&block[2..6], &block[6..], i) - 16.0),
         Format::Q5_1 => half_at(block, 0) * five(&block[4..8], &block[8..], i) + half_at(block, 2),
-        Format::IQ4_NL => {
-            const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-            half_at(block, 0) * f32::from(LEVELS[usize::from((block[2 + i % 16] >> (4 * (i / 16))) & 15)])
+        Format::IQ4_NL => half_at(block, 0) * level((block[2 + i % 16] >> (4 * (i / 16))) & 15),
+        Format::IQ4_XS => {
+            let (j, k) = (i / 32, i % 32);
+            let high = u16::from_le_bytes([block[2], block[3]]) >> (2 * j) & 3;
+            let scale = block[4 + j / 2] >> (4 * (j % 2)) & 15 | (high as u8) << 4;
+            let code = (block[8 + 16 * j + k % 16] >> (4 * (k / 16))) & 15;
+            half_at(block, 0) * (f32::from(scale) - 32.0) * level(code)
+        }
+        Format::MXFP4 => {
+            const FLOATS: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+            let code = (block[1 + i % 16] >> (4 * (i / 16))) & 15;
+            let value = FLOATS[usize::from(code & 7)] * (f32::from(block[0]) - 127.0).exp2();
+            if code < 8 { value } else { -value }
+        }
+        Format::Q2_K => {
+            let q = block[16 + 32 * (i / 128) + i % 32] >> (2 * (i % 128 / 32)) & 3;
+            let (scale, min) = (block[i / 16] & 15, block[i / 16] >> 4);
+            half_at(block, 80) * f32::from(scale) * f32::from(q) - half_at(block, 82) * f32::from(min)
+        }
+        Format::Q3_K => {
+            let q = block[32 + 32 * (i / 128) + i % 32] >> (2 * (i % 128 / 32)) & 3;
+            let lowered = if block[i % 32] >> (i / 32) & 1 == 1 { 0.0 } else { 4.0 };
+            let j = i / 16;
+            let low = block[96 + j % 8] >> (4 * (j / 8)) & 15;
+            let scale = low | (block[104 + j % 4] >> (2 * (j / 4)) & 3) << 4;
+            half_at(block, 108) * (f32::from(scale) - 32.0) * (f32::from(q) - lowered)
         }
         Format::Q6_K => {
             let (half, run, l) = (i / 128, i % 128 / 32, i % 32);
@@ -96,6 +125,14 @@ fn bound(format: Format, row: &[f32], i: usize) -> f32 {
         Format::Q5_0 => most / 16.0 * 1.001 + most / 2048.0 + 16.0 * 2.0f32.powi(-25),
         // Half the widest gap between levels (24 of 120), or the reach beyond the last one on the short side.
         Format::IQ4_NL => most * 16.0 / 113.0 + most / 2048.0 + 127.0 * 2.0f32.powi(-25),
+        // As IQ4_NL; 6-bit rounding of the scale by that of the block. A subnormal d counts times 32 * 127.
+        Format::IQ4_XS => most * (16.0 / 113.0 + 1.0 / 60.0) + most / 2048.0 + 4064.0 * 2.0f32.powi(-25),
+        // Steps of 2 between 4 and 6, up to 8 beyond the last value.
+        Format::MXFP4 => most / 4.0 * 1.001,
+        // Half a step of up to a third of the range, 4-bit rounding of scale (times 3) and minimum.
+        Format::Q2_K => 2.0 * most / 3.0 * 0.75 + 4.0 * most / 30.0 + most / 1024.0 + 60.0 * 2.0f32.powi(-24),
+        // A whole step on the short side, 6-bit rounding of the scale by that of the block.
+        Format::Q3_K => most / 4.0 * 1.25 + most / 16.0 + most / 2048.0 + 128.0 * 2.0f32.powi(-24),
         // A step of 1/31 on the short side, 8-bit rounding of the scale by that of the block (codes reach 32).
         Format::Q6_K => most / 30.0 + 32.0 * most / 31.0 / 128.0 + most / 2048.0 + 4096.0 * 2.0f32.powi(-25),
         Format::Q5_K => 2.0 * most / 31.0 * 0.75 + most / 20.0 + 1984.0 * 2.0f32.powi(-24),
@@ -183,6 +220,31 @@ fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: u
             let q = nibble(quants, col) | (block[1] >> (col % 32) & 1) << 4;
             half_of(block[0], 0) * q as f32 + half_of(block[0], 1)
         }
+        Format::IQ4_XS => {
+            let head: Vec<u8> = scales[2 * (col / 256)..][..2].iter().flat_map(|w| w.to_le_bytes()).collect();
+            let mut block = [0; 136];
+            block[..8].copy_from_slice(&head);
+            block[8 + 16 * (col % 256 / 32)] = nibble(quants, col) as u8;
+            weight(format, &block, col % 256 / 32 * 32)
+        }
+        Format::MXFP4 => {
+            let d = f32::from_bits((scales[col / 64] >> (16 * (col / 32 % 2))) << 16);
+            let mut block = [128; 17];
+            block[1] = nibble(quants, col) as u8;
+            d * weight(format, &block, 0)
+        }
+        Format::Q2_K => {
+            let (quants, scales) = (&quants[16 * (col / 256)..], &scales[5 * (col / 256)..]);
+            let mut block: Vec<u8> = scales[..4].iter().chain(&quants[..16]).flat_map(|w| w.to_le_bytes()).collect();
+            block.extend(scales[4].to_le_bytes());
+            weight(format, &block, col % 256)
+        }
+        Format::Q3_K => {
+            let (quants, scales) = (&quants[24 * (col / 256)..][..24], &scales[4 * (col / 256)..][..4]);
+            let words = quants[16..].iter().chain(&quants[..16]).chain(scales);
+            let block: Vec<u8> = words.flat_map(|w| w.to_le_bytes()).collect();
+            weight(format, &block, col % 256)
+        }
         Format::IQ4_NL => {
             let mut block = [0; 18];
             block[..2].copy_from_slice(&((scales[col / 64] >> (16 * (col / 32 % 2))) as u16).to_le_bytes());
@@ -266,6 +328,10 @@ fn zero_blocks_have_ggmls_bytes() {
                 }
                 Format::Q5_0 => block[1..6].copy_from_slice(&[0x80, 0xff, 0xff, 0xff, 0xff]),
                 Format::IQ4_NL => block[2..].fill(0x88),
+                Format::IQ4_XS => {
+                    block[8..].fill(0x88);
+                    block[..4].copy_from_slice(&[0x00, 0x80, 0xaa, 0xaa]);
+                }
                 _ => {}
             }
         }
@@ -307,6 +373,10 @@ fn sizes_and_ids_are_ggmls() {
         (Format::Q5_K, "q5_k", 13, 256, 176),
         (Format::Q6_K, "q6_k", 14, 256, 210),
         (Format::IQ4_NL, "iq4_nl", 20, 32, 18),
+        (Format::IQ4_XS, "iq4_xs", 23, 256, 136),
+        (Format::MXFP4, "mxfp4", 39, 32, 17),
+        (Format::Q2_K, "q2_k", 10, 256, 84),
+        (Format::Q3_K, "q3_k", 11, 256, 110),
     ];
     assert_eq!(table.map(|row| row.0), Format::ALL);
     for (format, name, id, len, bytes) in table {

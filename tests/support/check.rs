@@ -45,9 +45,13 @@ impl Operand {
         Operand::f32(&vec![f32::NAN; len])
     }
 
-    /// A random weight.
+    /// A random weight: every run of 16 columns has its own size, so that the scales within a block differ.
     pub fn weight(format: Format, rows: usize, cols: usize, random: &mut Random) -> Self {
-        let values = random.values(rows * cols);
+        let mut values = random.values(rows * cols);
+        for run in values.chunks_mut(16) {
+            let size = random.value();
+            run.iter_mut().for_each(|value| *value *= size);
+        }
         let row_bytes = format.row_bytes(cols).unwrap_or_else(|| panic!("{format}: rows of {cols}"));
         let mut blocks = vec![0; rows * row_bytes];
         format.encode_row(&values, &mut blocks);

@@ -192,6 +192,7 @@ impl Choice {
             Format::Q4_K => Format::Q5_0,
             Format::Q5_K => Format::Q5_1,
             Format::Q6_K => Format::Q8_0,
+            Format::IQ4_XS | Format::Q2_K | Format::Q3_K => Format::IQ4_NL,
             format => format,
         };
         match [self.format, smaller_blocks].into_iter().find(|format| fits(*format)) {

@@ -134,6 +134,10 @@ impl GgmlType {
             GgmlType::Q5_K => Some(Format::Q5_K),
             GgmlType::Q6_K => Some(Format::Q6_K),
             GgmlType::IQ4_NL => Some(Format::IQ4_NL),
+            GgmlType::IQ4_XS => Some(Format::IQ4_XS),
+            GgmlType::MXFP4 => Some(Format::MXFP4),
+            GgmlType::Q2_K => Some(Format::Q2_K),
+            GgmlType::Q3_K => Some(Format::Q3_K),
             _ => None,
         }
     }
@@ -158,6 +162,10 @@ impl From<Format> for GgmlType {
             Format::Q5_K => GgmlType::Q5_K,
             Format::Q6_K => GgmlType::Q6_K,
             Format::IQ4_NL => GgmlType::IQ4_NL,
+            Format::IQ4_XS => GgmlType::IQ4_XS,
+            Format::MXFP4 => GgmlType::MXFP4,
+            Format::Q2_K => GgmlType::Q2_K,
+            Format::Q3_K => GgmlType::Q3_K,
         }
     }
 }

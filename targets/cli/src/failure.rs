@@ -124,7 +124,7 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         }
         E::Gguf { .. } => "the file is damaged or lies about its contents; download or convert it again",
         E::Tensor { problem, .. } if problem.contains("cannot compute with") => {
-            "loam computes with f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k and iq4_nl; \
+            "loam computes with f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k, iq4_nl, iq4_xs and mxfp4; \
              convert the original model to one of them"
         }
         E::Tensor { problem, .. } if problem.contains("not known to this architecture") => {
