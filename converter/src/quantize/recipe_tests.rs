@@ -122,6 +122,7 @@ fn types_follow_the_row_length() {
     assert_eq!(of("blk.0.attn_q.weight", &[64, 8], Format::Q4_K), (Format::Q5_0, true));
     assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::Q5_K), (Format::Q5_1, true));
     assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::Q6_K), (Format::Q8_0, true));
+    assert_eq!(of("blk.0.attn_q.weight", &[96, 8], Format::IQ4_XS), (Format::IQ4_NL, true));
     assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::IQ4_NL), (Format::F16, true));
     assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q4_K), (Format::F16, true));
     assert_eq!(of("blk.0.ffn_down.weight", &[172, 8], Format::Q8_0), (Format::F16, true));
