@@ -64,7 +64,7 @@ pub enum Error {
         /// What `architectures` says.
         found: String,
         /// What could be converted.
-        supported: &'static str,
+        supported: String,
     },
     /// The safetensors header breaks a rule of the format.
     #[error("{}: bad safetensors header: {problem}", path.display())]

@@ -8,7 +8,7 @@ pub mod recipe;
 use loam_shaders::Format;
 use rayon::prelude::*;
 
-use crate::architecture::{ModelTensor, Origin, llama};
+use crate::architecture::{ModelTensor, Origin, permuted_row};
 use crate::source::{Source, View};
 use crate::{Error, Result};
 
@@ -77,7 +77,7 @@ struct Rows<'s> {
 impl Rows<'_> {
     /// Writes the values of row `row` to `values`.
     fn widen(&self, row: usize, values: &mut [f32]) {
-        let row = self.head_dim.map_or(row, |dim| llama::permuted_row(row as u64, dim as u64) as usize);
+        let row = self.head_dim.map_or(row, |dim| permuted_row(row as u64, dim as u64) as usize);
         let (_, view, first) = &self.pieces[row / self.rows_per_piece];
         let length = self.cols * view.float.bytes();
         view.float.widen(&view.bytes[(first + row % self.rows_per_piece) * length..][..length], values);

@@ -1,18 +1,50 @@
-//! Architecture tables: which GGUF tensors a model has, what they are made of, and the model's metadata.
+//! Architecture tables: which GGUF tensors a model has, what they are made of, and the model's metadata. One table per
+//! family; [`describe`] is the same for all.
 
-pub mod llama;
+mod describe;
+mod experts;
+pub mod family;
+mod gemma2;
+mod gemma3;
+mod granite;
+mod llama;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod qwen3moe;
+mod rules;
+mod smollm3;
 
 use loam::gguf::Metadata;
 
-use crate::Result;
-use crate::source::Source;
+pub use describe::describe;
+pub use family::Family;
 
-/// Describes the model in `source` by the table of its architecture.
-///
-/// # Errors
-/// A tensor is missing, unexpected, or of another shape than config.json says.
-pub fn describe(source: &Source) -> Result<Model> {
-    llama::describe(source)
+/// All families.
+pub static FAMILIES: [Family; 10] = [
+    llama::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    qwen3moe::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    phi3::FAMILY,
+    smollm3::FAMILY,
+    olmo2::FAMILY,
+    granite::FAMILY,
+];
+
+/// The family whose GGUF architecture is called `architecture`.
+pub fn by_architecture(architecture: &str) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| family.architecture == architecture)
+}
+
+/// Row of the Hugging Face matrix that becomes row `row` of the GGUF matrix; `head_dim` is even.
+/// Row `2i + s` of a head is row `s * head_dim / 2 + i` of the same head (s in 0, 1).
+pub fn permuted_row(row: u64, head_dim: u64) -> u64 {
+    let (head, within) = (row / head_dim, row % head_dim);
+    head * head_dim + (within % 2) * (head_dim / 2) + within / 2
 }
 
 /// Where the values of a tensor come from.
@@ -22,7 +54,7 @@ pub enum Origin {
     Checkpoint {
         /// Where the rows are, one piece after the other; all have the same number of rows. One piece, or one per expert.
         pieces: Vec<Piece>,
-        /// The rows of each of so many heads are reordered ([`llama::permuted_row`]).
+        /// The rows of each of so many heads are reordered ([`permuted_row`]).
         permuted_heads: Option<u64>,
         /// Added to every value: norms that are stored less one.
         plus: f32,
@@ -104,5 +136,27 @@ mod tests {
             "blk.10.attn_k.weight",
         ];
         assert_eq!(names, sorted);
+    }
+
+    #[test]
+    fn permutation_interleaves_the_halves_of_each_head() {
+        let rows: Vec<u64> = (0..8).map(|row| permuted_row(row, 4)).collect();
+        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
+        let mut seen: Vec<u64> = (0..96).map(|row| permuted_row(row, 32)).collect();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..96));
+    }
+
+    #[test]
+    fn names_of_a_family_are_unique_and_go_both_ways() {
+        for family in &FAMILIES {
+            for linear in family.linears() {
+                assert_eq!(family.linear_name(linear.hf), Some(linear.gguf));
+                assert_eq!(family.module_name(linear.gguf), Some(linear.hf));
+            }
+            assert_eq!(family.linear_name("embed_tokens"), None);
+            let same = |other: &&Family| other.classes.iter().any(|class| family.classes.contains(class));
+            assert_eq!(FAMILIES.iter().filter(same).count(), 1, "{}", family.architecture);
+        }
     }
 }

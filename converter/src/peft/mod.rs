@@ -15,7 +15,7 @@ use loam::gguf::{Gguf, GgufFile};
 
 pub use config::PeftConfig;
 
-use crate::architecture::llama;
+use crate::architecture::{FAMILIES, Family, by_architecture, permuted_row};
 use crate::{Error, Result};
 
 /// What every PEFT tensor name starts with.
@@ -31,7 +31,7 @@ const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 /// Options that GGUF cannot express (DoRA, biases, embeddings, saved modules: named), tensors that do not fit the base,
 /// NaN; errors of the files. A previous `out` stays as it was.
 pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile> {
-    let adapter = read::read(dir, &Heads::of(&base.gguf)?)?;
+    let adapter = read::read(dir, &Layout::of(&base.gguf)?)?;
     adapter.check_against(&base.gguf, dir)?;
     adapter.write(out)?;
     Ok(adapter)
@@ -45,7 +45,7 @@ pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
     let file = AdapterFile::read(adapter)?;
     file.check_against(&base.gguf, adapter)?;
     check_digest(&file, adapter, base)?;
-    write::write(&file, adapter, &Heads::of(&base.gguf)?, out_dir)
+    write::write(&file, adapter, &Layout::of(&base.gguf)?, out_dir)
 }
 
 /// An adapter that says which base it was trained on is not exported with the names and row order of another.
@@ -62,41 +62,48 @@ fn check_digest(adapter: &AdapterFile, path: &Path, base: &GgufFile) -> Result<(
 }
 
 /// What of the base decides names and row order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Heads {
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// The base's table.
+    family: &'static Family,
     /// Width of a head.
     head_dim: usize,
     /// Number of layers.
     layers: usize,
 }
 
-impl Heads {
-    fn of(base: &Gguf) -> Result<Heads> {
+impl Layout {
+    fn of(base: &Gguf) -> Result<Layout> {
         let architecture = base.str("general.architecture")?;
-        if architecture != llama::ARCHITECTURE {
+        let Some(family) = by_architecture(architecture) else {
             let found = loam::gguf::printable(architecture.as_bytes());
-            return Err(Error::Architecture { path: base.path().into(), found, supported: llama::ARCHITECTURE });
-        }
-        let count = |key: &str| base.u32_in(key, 1..=1 << 24);
-        let head_dim = match base.opt_u32_in("llama.attention.key_length", 2..=1 << 24)? {
+            let known: Vec<&str> = FAMILIES.iter().map(|family| family.architecture).collect();
+            let supported = known.join(", ");
+            return Err(Error::Architecture { path: base.path().into(), found, supported });
+        };
+        let key = |suffix: &str| format!("{architecture}.{suffix}");
+        let count = |suffix: &str| base.u32_in(&key(suffix), 1..=1 << 24);
+        let key_length = key("attention.key_length");
+        let head_dim = match base.opt_u32_in(&key_length, 2..=1 << 24)? {
             Some(n) => n,
-            None => count("llama.embedding_length")? / count("llama.attention.head_count")?,
+            None => count("embedding_length")? / count("attention.head_count")?,
         };
         if head_dim == 0 || head_dim % 2 != 0 {
-            return Err(base.metadata_error("llama.attention.key_length", format!("a head is {head_dim} wide")).into());
+            return Err(base.metadata_error(&key_length, format!("a head is {head_dim} wide")).into());
         }
-        Ok(Heads { head_dim: head_dim as usize, layers: count("llama.block_count")? as usize })
+        Ok(Layout { family, head_dim: head_dim as usize, layers: count("block_count")? as usize })
     }
 
     /// Whether the rows of the GGUF matrix `name` are in another order than in Transformers.
     fn permutes(&self, name: &str) -> bool {
-        name.ends_with(".attn_q.weight") || name.ends_with(".attn_k.weight")
+        let module = name.strip_suffix(".weight").and_then(|name| name.rsplit('.').next());
+        module.is_some_and(|module| self.family.permutes(module))
     }
 
     /// For row `i` of the GGUF matrix `name`, its row in the Transformers matrix.
     fn source_row(&self, name: &str, i: usize) -> usize {
         match self.permutes(name) {
-            true => llama::permuted_row(i as u64, self.head_dim as u64) as usize,
+            true => permuted_row(i as u64, self.head_dim as u64) as usize,
             false => i,
         }
     }
@@ -109,25 +116,25 @@ impl Heads {
         }
         Ok(())
     }
-}
 
-/// GGUF tensor name of a module such as `model.layers.3.self_attn.q_proj`, or `lm_head`.
-fn tensor_name(module: &str) -> Option<String> {
-    if module == "lm_head" {
-        return Some("output.weight".into());
+    /// GGUF tensor name of a module such as `model.layers.3.self_attn.q_proj`, or `lm_head`.
+    fn tensor_name(&self, module: &str) -> Option<String> {
+        if module == "lm_head" {
+            return Some("output.weight".into());
+        }
+        let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
+        let number: u32 = layer.parse().ok().filter(|n: &u32| n.to_string() == layer)?;
+        Some(format!("blk.{number}.{}.weight", self.family.linear_name(rest)?))
     }
-    let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
-    let number: u32 = layer.parse().ok().filter(|n: &u32| n.to_string() == layer)?;
-    Some(format!("blk.{number}.{}.weight", llama::linear_name(rest)?))
-}
 
-/// The inverse of [`tensor_name`].
-fn module_of(tensor: &str) -> Option<String> {
-    if tensor == "output.weight" {
-        return Some("lm_head".into());
+    /// The inverse of [`Layout::tensor_name`].
+    fn module_of(&self, tensor: &str) -> Option<String> {
+        if tensor == "output.weight" {
+            return Some("lm_head".into());
+        }
+        let (layer, rest) = tensor.strip_prefix("blk.")?.split_once('.')?;
+        Some(format!("model.layers.{layer}.{}", self.family.module_name(rest.strip_suffix(".weight")?)?))
     }
-    let (layer, rest) = tensor.strip_prefix("blk.")?.split_once('.')?;
-    Some(format!("model.layers.{layer}.{}", llama::module_name(rest.strip_suffix(".weight")?)?))
 }
 
 #[cfg(test)]
@@ -136,17 +143,22 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for (module, tensor) in [
-            ("model.layers.3.self_attn.q_proj", "blk.3.attn_q.weight"),
-            ("model.layers.12.mlp.down_proj", "blk.12.ffn_down.weight"),
-            ("lm_head", "output.weight"),
+        let layout = |name| Layout { family: by_architecture(name).unwrap(), head_dim: 4, layers: 13 };
+        for (family, module, tensor) in [
+            ("llama", "model.layers.3.self_attn.q_proj", "blk.3.attn_q.weight"),
+            ("gemma2", "model.layers.12.mlp.down_proj", "blk.12.ffn_down.weight"),
+            ("phi3", "model.layers.0.self_attn.qkv_proj", "blk.0.attn_qkv.weight"),
+            ("phi3", "model.layers.0.mlp.gate_up_proj", "blk.0.ffn_up.weight"),
+            ("llama", "lm_head", "output.weight"),
         ] {
-            assert_eq!(tensor_name(module).as_deref(), Some(tensor));
-            assert_eq!(module_of(tensor).as_deref(), Some(module));
+            assert_eq!(layout(family).tensor_name(module).as_deref(), Some(tensor));
+            assert_eq!(layout(family).module_of(tensor).as_deref(), Some(module));
         }
         for module in ["model.embed_tokens", "model.layers.x.mlp.up_proj", "model.layers.03.mlp.up_proj", "model.norm"]
         {
-            assert_eq!(tensor_name(module), None, "{module}");
+            assert_eq!(layout("llama").tensor_name(module), None, "{module}");
         }
+        assert_eq!(layout("phi3").tensor_name("model.layers.0.mlp.up_proj"), None);
+        assert!(layout("smollm3").permutes("blk.0.attn_k.weight") && !layout("qwen3").permutes("blk.0.attn_k.weight"));
     }
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 use loam::adapter::{AdapterFile, Pair};
 use loam::gguf::Value;
 
-use super::{BASE_NAME, Heads, PREFIX, PeftConfig, tensor_name};
-use crate::architecture::{llama, order};
+use super::{BASE_NAME, Layout, PREFIX, PeftConfig};
+use crate::architecture::order;
 use crate::source::Checkpoint;
 use crate::{Error, Result};
 
 /// Reads the folder `dir` into the base's names and row order.
-pub(super) fn read(dir: &Path, heads: &Heads) -> Result<AdapterFile> {
+pub(super) fn read(dir: &Path, layout: &Layout) -> Result<AdapterFile> {
     let config = PeftConfig::read(&dir.join("adapter_config.json"))?;
     let weights = open(dir)?;
     let mut modules: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
@@ -23,18 +23,22 @@ pub(super) fn read(dir: &Path, heads: &Heads) -> Result<AdapterFile> {
     let alpha = config.gguf_alpha();
     let mut tensors = Vec::new();
     for (module, halves) in modules {
-        let problem = "is no linear layer of a llama model; embeddings and other modules cannot be converted";
-        let name = tensor_name(module).ok_or_else(|| Error::tensor(dir, module, problem))?;
+        let name = layout.tensor_name(module).ok_or_else(|| {
+            let family = layout.family.architecture;
+            let problem =
+                format!("is no linear layer of a {family} model; embeddings and other modules cannot be converted");
+            Error::tensor(dir, module, problem)
+        })?;
         let [Some(a), Some(b)] = halves else {
             return Err(Error::tensor(dir, module, "has only one of lora_A and lora_B"));
         };
-        let mut pair = pair(dir, &weights, [a, b], heads, &name)?;
+        let mut pair = pair(dir, &weights, [a, b], layout, &name)?;
         rescale(&mut pair, alpha, &config, module);
         tensors.push((name, pair));
     }
     tensors.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
     let metadata = config.base_name.map(|name| (BASE_NAME.to_owned(), Value::from(name))).into_iter().collect();
-    Ok(AdapterFile { architecture: llama::ARCHITECTURE.into(), alpha, tensors, metadata })
+    Ok(AdapterFile { architecture: layout.family.architecture.into(), alpha, tensors, metadata })
 }
 
 fn open(dir: &Path) -> Result<Checkpoint> {
@@ -66,7 +70,7 @@ fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, usize)> {
 }
 
 /// A [rank, in] and B [out, rank], with B's rows in the base's order.
-fn pair(dir: &Path, weights: &Checkpoint, names: [&str; 2], heads: &Heads, tensor: &str) -> Result<Pair> {
+fn pair(dir: &Path, weights: &Checkpoint, names: [&str; 2], layout: &Layout, tensor: &str) -> Result<Pair> {
     let view = |name: &str| {
         let view = weights.tensor(name)?.ok_or_else(|| Error::tensor(dir, name, "is missing"))?;
         match view.shape {
@@ -79,11 +83,11 @@ fn pair(dir: &Path, weights: &Checkpoint, names: [&str; 2], heads: &Heads, tenso
     if columns != rank || rank == 0 {
         return Err(Error::tensor(dir, names[1], format!("has rank {columns}, lora_A has rank {rank}")));
     }
-    heads.check_rows(dir, tensor, rows)?;
+    layout.check_rows(dir, tensor, rows)?;
     let theirs = b.to_f32();
     let mut ours = Vec::with_capacity(theirs.len());
     for row in 0..rows {
-        ours.extend_from_slice(&theirs[heads.source_row(tensor, row) * rank..][..rank]);
+        ours.extend_from_slice(&theirs[layout.source_row(tensor, row) * rank..][..rank]);
     }
     Ok(Pair { a: a.to_f32(), b: ours, rank })
 }

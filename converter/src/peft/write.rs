@@ -8,7 +8,7 @@ use loam::file::{io_error, write_atomic};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Map, Value, json};
 
-use super::{BASE_NAME, Heads, PREFIX, module_of};
+use super::{BASE_NAME, Layout, PREFIX};
 use crate::{Error, Result};
 
 /// An update with both names of its weight.
@@ -21,16 +21,18 @@ struct Module<'a> {
 }
 
 /// Writes the folder `out`: the weights first, the configuration last. `path` is the adapter's file.
-pub(super) fn write(adapter: &AdapterFile, path: &Path, heads: &Heads, out: &Path) -> Result<()> {
+pub(super) fn write(adapter: &AdapterFile, path: &Path, layout: &Layout, out: &Path) -> Result<()> {
     let mut modules = Vec::new();
     for (tensor, pair) in &adapter.tensors {
-        let problem = "has no counterpart in a Transformers llama model";
-        let name = module_of(tensor).ok_or_else(|| Error::tensor(path, tensor, problem))?;
-        heads.check_rows(path, tensor, pair.rows())?;
+        let name = layout.module_of(tensor).ok_or_else(|| {
+            let problem = format!("has no counterpart in a Transformers {} model", layout.family.architecture);
+            Error::tensor(path, tensor, problem)
+        })?;
+        layout.check_rows(path, tensor, pair.rows())?;
         modules.push(Module { name, tensor, pair });
     }
-    let config = config(adapter, heads, &modules);
-    let weights = weights(path, heads, &modules)?;
+    let config = config(adapter, layout, &modules);
+    let weights = weights(path, layout, &modules)?;
     if !out.is_dir() {
         std::fs::create_dir(out).map_err(Error::io("create", out))?;
     }
@@ -43,13 +45,13 @@ pub(super) fn write(adapter: &AdapterFile, path: &Path, heads: &Heads, out: &Pat
 }
 
 /// A and B in F32, B's rows in Transformers' order.
-fn weights(path: &Path, heads: &Heads, modules: &[Module<'_>]) -> Result<Vec<u8>> {
+fn weights(path: &Path, layout: &Layout, modules: &[Module<'_>]) -> Result<Vec<u8>> {
     let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let mut data: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
     for Module { name, tensor, pair } in modules {
         let mut b = vec![0.0; pair.b.len()];
         for (row, values) in pair.b.chunks_exact(pair.rank).enumerate() {
-            b[heads.source_row(tensor, row) * pair.rank..][..pair.rank].copy_from_slice(values);
+            b[layout.source_row(tensor, row) * pair.rank..][..pair.rank].copy_from_slice(values);
         }
         data.push((format!("{PREFIX}{name}.lora_A.weight"), [pair.rank, pair.inner()], bytes(&pair.a)));
         data.push((format!("{PREFIX}{name}.lora_B.weight"), [pair.rows(), pair.rank], bytes(&b)));
@@ -64,7 +66,7 @@ fn weights(path: &Path, heads: &Heads, modules: &[Module<'_>]) -> Result<Vec<u8>
 
 /// adapter_config.json. The rank that most modules have is `r`; the others are in `rank_pattern`. As alpha is the same for
 /// all, PEFT's alpha / rank is the adapter's scale of each module.
-fn config(adapter: &AdapterFile, heads: &Heads, modules: &[Module<'_>]) -> Value {
+fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module<'_>]) -> Value {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for module in modules {
         *counts.entry(module.pair.rank).or_default() += 1;
@@ -90,17 +92,17 @@ fn config(adapter: &AdapterFile, heads: &Heads, modules: &[Module<'_>]) -> Value
         "modules_to_save": null,
         "rank_pattern": pattern,
         "alpha_pattern": {},
-        "target_modules": targets(heads, modules),
+        "target_modules": targets(layout, modules),
     })
 }
 
 /// Short names ("q_proj") if each of them is adapted in every layer, else the full names of the modules.
-fn targets(heads: &Heads, modules: &[Module<'_>]) -> Vec<String> {
+fn targets(layout: &Layout, modules: &[Module<'_>]) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for module in modules {
         *counts.entry(module.name.rsplit('.').next().unwrap_or_default()).or_default() += 1;
     }
-    match counts.iter().all(|(name, count)| *count == heads.layers || *name == "lm_head") {
+    match counts.iter().all(|(name, count)| *count == layout.layers || *name == "lm_head") {
         true => counts.keys().map(|name| (*name).to_owned()).collect(),
         false => modules.iter().map(|module| module.name.clone()).collect(),
     }

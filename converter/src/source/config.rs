@@ -1,8 +1,13 @@
-//! config.json of a llama-like model, checked: every number that later sizes something has a range.
+//! config.json, checked: every number that later sizes something has a range.
 
 use std::path::{Path, PathBuf};
 
-use super::json::{Json, brief};
+use loam::gguf::Metadata;
+
+use super::json::Json;
+use super::rope::{self, RopeScaling, RopeSettings};
+use crate::architecture::family::Width;
+use crate::architecture::{FAMILIES, Family};
 use crate::{Error, Result};
 
 /// Largest width, vocabulary and context that are taken.
@@ -10,37 +15,27 @@ const MAX_SIZE: u64 = 1 << 24;
 /// llama.cpp stops at 512 layers.
 const MAX_LAYERS: u64 = 512;
 const MAX_HEADS: u64 = 1 << 16;
-/// Architectures that the llama table covers, as `architectures` names them.
-const SUPPORTED: [&str; 2] = ["LlamaForCausalLM", "MistralForCausalLM"];
+/// llama.cpp stops at 512 experts.
+const MAX_EXPERTS: u64 = 512;
 
-/// How positions are scaled beyond the trained context.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Plain rotary embedding.
-    None,
-    /// Positions are divided by `factor`.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3.1: low frequencies are divided by `factor`, high ones kept, those between blended.
-    Llama3 {
-        /// Divisor of the low frequencies.
-        factor: f64,
-        /// Wavelengths above `original_context / low` are divided in full.
-        low: f64,
-        /// Wavelengths below `original_context / high` are kept.
-        high: f64,
-        /// Context that the model was trained on before scaling, in tokens.
-        original_context: u64,
-    },
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: u64,
+    /// How many a token goes through.
+    pub used: u64,
+    /// Width of the feed-forward layer of each.
+    pub intermediate: u64,
 }
 
-/// What config.json says about a llama-like model.
+/// What config.json says about a model.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// config.json.
     pub path: PathBuf,
+    /// The table that describes the model.
+    pub family: &'static Family,
     /// Rows of the embedding.
     pub vocab_size: u64,
     /// `hidden_size`.
@@ -55,22 +50,34 @@ pub struct Config {
     pub kv_heads: u64,
     /// Width of one head, even.
     pub head_dim: u64,
+    /// Width of a head that is rotated, even.
+    pub rotary: u64,
     /// `max_position_embeddings`.
     pub context: u64,
     /// `rms_norm_eps`.
     pub eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Scaling of the rotary frequencies.
-    pub rope_scaling: RopeScaling,
+    /// Rotary embedding.
+    pub rope: RopeSettings,
+    /// `sliding_window`: keys that a token sees, in layers that have a window.
+    pub window: Option<u64>,
+    /// `use_sliding_window`.
+    pub uses_window: Option<bool>,
+    /// The experts of each block.
+    pub experts: Option<Experts>,
     /// The head is the embedding.
     pub tied: bool,
-    /// q, k, v and output projections have biases.
+    /// `attention_bias`: q, k, v and output projections have biases.
     pub attention_bias: bool,
-    /// gate, up and down projections have biases.
+    /// `mlp_bias`: gate, up and down projections have biases.
     pub mlp_bias: bool,
     /// The whole file, for ids of special tokens and the license.
     pub json: Json,
+    /// The part of it that describes the text model: the whole file, or `text_config`.
+    pub text: Json,
+    /// Keys that only this family has.
+    pub extras: Metadata,
+    /// What the user should know.
+    pub notes: Vec<String>,
 }
 
 impl Config {
@@ -83,76 +90,130 @@ impl Config {
     }
 
     fn parse(json: Json) -> Result<Config> {
-        check_architecture(&json)?;
-        refuse_options(&json)?;
-        let heads = json.need_count("num_attention_heads", MAX_HEADS)?;
-        let hidden = json.need_count("hidden_size", MAX_SIZE)?;
-        let context = json.need_count("max_position_embeddings", MAX_SIZE)?;
-        refuse_window(&json, context)?;
-        let (rope_theta, rope_scaling) = rope(&json)?;
-        Ok(Config {
+        let family = family(&json)?;
+        let mut text = json.object("text_config")?.unwrap_or_else(|| json.clone());
+        for (key, value) in family.defaults {
+            text.default(key, *value);
+        }
+        refuse_options(&json, &text, family)?;
+        let heads = text.need_count("num_attention_heads", MAX_HEADS)?;
+        let hidden = text.need_count("hidden_size", MAX_SIZE)?;
+        let head_dim = head_dim(&text, hidden, heads)?;
+        let context = text.need_count("max_position_embeddings", MAX_SIZE)?;
+        let rope = rope::read(&text, family, context)?;
+        let mut config = Config {
             path: json.path.clone(),
-            vocab_size: json.need_count("vocab_size", MAX_SIZE)?,
+            family,
+            vocab_size: text.need_count("vocab_size", MAX_SIZE)?,
             hidden,
-            intermediate: json.need_count("intermediate_size", MAX_SIZE)?,
-            layers: json.need_count("num_hidden_layers", MAX_LAYERS)?,
+            intermediate: text.need_count("intermediate_size", MAX_SIZE)?,
+            layers: text.need_count("num_hidden_layers", MAX_LAYERS)?,
             heads,
-            kv_heads: kv_heads(&json, heads)?,
-            head_dim: head_dim(&json, hidden, heads)?,
+            kv_heads: kv_heads(&text, heads)?,
+            head_dim,
+            rotary: rotary(&text, family, &rope, head_dim)?,
             context,
-            eps: json.positive("rms_norm_eps")?.ok_or_else(|| json.error("rms_norm_eps", "is missing"))?,
-            rope_theta,
-            rope_scaling,
-            tied: json.flag("tie_word_embeddings")?.unwrap_or(false),
-            attention_bias: json.flag("attention_bias")?.unwrap_or(false),
-            mlp_bias: json.flag("mlp_bias")?.unwrap_or(false),
+            eps: text.positive("rms_norm_eps")?.ok_or_else(|| text.error("rms_norm_eps", "is missing"))?,
+            rope,
+            window: text.count("sliding_window", MAX_SIZE)?,
+            uses_window: text.flag("use_sliding_window")?,
+            experts: if family.experts { Some(experts(&text)?) } else { None },
+            tied: tied(&json, &text)?.unwrap_or(family.tied),
+            attention_bias: text.flag("attention_bias")?.unwrap_or(false),
+            mlp_bias: text.flag("mlp_bias")?.unwrap_or(false),
+            extras: Metadata::new(),
+            notes: notes(&json),
             json,
-        })
+            text,
+        };
+        let mut extras = Metadata::new();
+        (family.extras)(&config, &mut extras)?;
+        config.extras = extras;
+        Ok(config)
+    }
+
+    /// `general.architecture`.
+    pub fn architecture(&self) -> &'static str {
+        self.family.architecture
+    }
+
+    /// A dimension of a tensor. Each factor is at most 2^24, so nothing overflows.
+    pub fn width(&self, width: Width) -> u64 {
+        match width {
+            Width::Hidden => self.hidden,
+            Width::HeadDim => self.head_dim,
+            Width::Queries => self.heads * self.head_dim,
+            Width::Keys => self.kv_heads * self.head_dim,
+            Width::QueriesKeysValues => (self.heads + 2 * self.kv_heads) * self.head_dim,
+            Width::Intermediate => self.intermediate,
+            Width::GateUp => 2 * self.intermediate,
+            Width::Experts => self.experts.map_or(0, |experts| experts.count),
+        }
     }
 }
 
-fn check_architecture(json: &Json) -> Result<()> {
-    let supported = "LlamaForCausalLM, MistralForCausalLM";
-    let unknown = |found: String| Error::Architecture { path: json.path.clone(), found, supported };
+/// The family that `architectures`, or else `model_type`, names.
+fn family(json: &Json) -> Result<&'static Family> {
     let list = json.list("architectures")?;
-    let name = match list {
-        [] if json.text("model_type")? == Some("llama") => return Ok(()),
-        [] => return Err(unknown(json.text("model_type")?.unwrap_or("(none named)").escape_debug().to_string())),
-        [one] => one.as_str().ok_or_else(|| json.error("architectures", "must be a list of names"))?,
+    let model_type = json.text("model_type")?;
+    let (found, family) = match list {
+        [] => {
+            let by_type = |family: &&Family| model_type.is_some_and(|name| family.model_types.contains(&name));
+            (model_type.unwrap_or("(none named)"), FAMILIES.iter().find(by_type))
+        }
+        [one] => {
+            let name = one.as_str().ok_or_else(|| json.error("architectures", "must be a list of names"))?;
+            (name, FAMILIES.iter().find(|family| family.classes.contains(&name)))
+        }
         _ => return Err(json.error("architectures", "names several")),
     };
-    if SUPPORTED.contains(&name) { Ok(()) } else { Err(unknown(name.escape_debug().to_string())) }
+    if let Some(family) = family {
+        return Ok(family);
+    }
+    let classes: Vec<&str> = FAMILIES.iter().flat_map(|family| family.classes).copied().collect();
+    let (found, supported) = (found.escape_debug().to_string(), classes.join(", "));
+    if json.get("auto_map").is_some() {
+        let problem = format!(
+            "the model runs its own Python code, which loam never executes, and architecture {found} is not supported \
+             (supported: {supported})"
+        );
+        return Err(json.error("auto_map", problem));
+    }
+    Err(Error::Architecture { path: json.path.clone(), found, supported })
 }
 
-/// Options that would change the computation and that GGUF's llama architecture cannot say.
-fn refuse_options(json: &Json) -> Result<()> {
-    if json.get("auto_map").is_some() {
-        return Err(json.error("auto_map", "the model runs its own Python code, which loam never executes"));
-    }
+/// Options that would change the computation and that GGUF cannot say.
+fn refuse_options(json: &Json, text: &Json, family: &Family) -> Result<()> {
     if json.get("quantization_config").is_some() {
         return Err(json.error("quantization_config", "the weights are quantised already; convert the original model"));
     }
-    match json.text("hidden_act")? {
-        None | Some("silu") => {}
-        Some(other) => return Err(json.error("hidden_act", format!("{other:?} is not supported, only \"silu\""))),
-    }
-    if let Some(part) = json.number("partial_rotary_factor")?
-        && part != 1.0
-    {
-        return Err(json.error("partial_rotary_factor", format!("{part} is not supported, only 1")));
-    }
-    Ok(())
-}
-
-/// llama.cpp's llama architecture has no sliding window: a shorter window than the context would be lost silently.
-fn refuse_window(json: &Json, context: u64) -> Result<()> {
-    match json.count("sliding_window", MAX_SIZE)? {
-        Some(window) if window < context => {
-            let problem = format!("{window} is shorter than the context of {context}, which is not supported");
-            Err(json.error("sliding_window", problem))
+    let (key, expected) = family.activation;
+    match text.text(key)? {
+        Some(other) if other != expected => {
+            Err(text.error(key, format!("{other:?} is not supported, only {expected:?}")))
         }
         _ => Ok(()),
     }
+}
+
+/// `tie_word_embeddings`, which a model with images says of the whole or of its text part.
+fn tied(json: &Json, text: &Json) -> Result<Option<bool>> {
+    Ok(text.flag("tie_word_embeddings")?.or(json.flag("tie_word_embeddings")?))
+}
+
+fn notes(json: &Json) -> Vec<String> {
+    let code =
+        json.get("auto_map").map(|_| "auto_map is ignored: the model's Python code is never executed".to_owned());
+    code.into_iter().collect()
+}
+
+fn experts(text: &Json) -> Result<Experts> {
+    let count = match text.count("num_experts", MAX_EXPERTS)? {
+        Some(count) => count,
+        None => text.need_count("num_local_experts", MAX_EXPERTS)?,
+    };
+    let used = text.need_count("num_experts_per_tok", count)?;
+    Ok(Experts { count, used, intermediate: text.need_count("moe_intermediate_size", MAX_SIZE)? })
 }
 
 fn kv_heads(json: &Json, heads: u64) -> Result<u64> {
@@ -178,113 +239,32 @@ fn head_dim(json: &Json, hidden: u64, heads: u64) -> Result<u64> {
     Ok(head_dim)
 }
 
-/// `rope_theta` and `rope_scaling`, or both inside `rope_parameters` as newer Transformers write them.
-fn rope(json: &Json) -> Result<(f64, RopeScaling)> {
-    let parameters = json.object("rope_parameters")?;
-    let dict = match &parameters {
-        Some(parameters) => Some(parameters.clone()),
-        None => json.object("rope_scaling")?,
-    };
-    let nested = parameters.as_ref().map_or(Ok(None), |p| p.positive("rope_theta"))?;
-    let theta = nested.or(json.positive("rope_theta")?).unwrap_or(10_000.0);
-    let scaling = match dict {
-        Some(dict) => scaling(json, &dict)?,
-        None => RopeScaling::None,
-    };
-    Ok((theta, scaling))
-}
-
-fn scaling(json: &Json, dict: &Json) -> Result<RopeScaling> {
-    let kind = dict.text("rope_type")?.or(dict.text("type")?).unwrap_or("default");
-    let need = |key: &str| dict.positive(key)?.ok_or_else(|| dict.error(key, "is missing"));
-    let (scaling, known): (RopeScaling, &[&str]) = match kind {
-        "default" | "none" => (RopeScaling::None, &[]),
-        "linear" => (RopeScaling::Linear { factor: need("factor")? }, &["factor"]),
-        "llama3" => {
-            let key = "original_max_position_embeddings";
-            let original = dict.count(key, MAX_SIZE)?.or(json.count(key, MAX_SIZE)?).unwrap_or(8192);
-            let low = dict.positive("low_freq_factor")?.unwrap_or(1.0);
-            let high = dict.positive("high_freq_factor")?.unwrap_or(4.0);
-            if high <= low {
-                return Err(dict.error("high_freq_factor", format!("{high} must be over low_freq_factor = {low}")));
-            }
-            let scaling = RopeScaling::Llama3 { factor: need("factor")?, low, high, original_context: original };
-            (scaling, &["factor", "low_freq_factor", "high_freq_factor", key])
-        }
-        other => {
-            return Err(dict.error("rope_type", format!("{other:?} is not supported (default, linear, llama3 are)")));
-        }
-    };
-    let common = ["rope_type", "type", "rope_theta"];
-    match dict.keys().find(|key| !known.contains(key) && !common.contains(key) && dict.get(key).is_some()) {
-        None => Ok(scaling),
-        Some(key) => {
-            let value = dict.get(key).map(brief).unwrap_or_default();
-            Err(dict.error(key, format!("unknown rope option (value {value}); it would be lost")))
-        }
+/// `partial_rotary_factor` of a head, which scaling factors must fit.
+fn rotary(text: &Json, family: &Family, rope: &RopeSettings, head_dim: u64) -> Result<u64> {
+    // At most head_dim, which is at most 2^24, so it is exact.
+    let rotary = (head_dim as f64 * rope.part) as u64;
+    if rope.part != 1.0 && !family.partial_rotary {
+        let problem = format!("{} is not supported, only 1", rope.part);
+        return Err(text.error("partial_rotary_factor", problem));
     }
+    if rope.part > 1.0 || rotary == 0 || rotary % 2 != 0 {
+        let problem = format!("{} of {head_dim} is no even part of a head", rope.part);
+        return Err(text.error("partial_rotary_factor", problem));
+    }
+    if let RopeScaling::LongRope { short, long, .. } = &rope.scaling
+        && (short.len() as u64, long.len() as u64) != (rotary / 2, rotary / 2)
+    {
+        let problem = format!(
+            "short_factor has {}, long_factor {} numbers, a head has {} pairs",
+            short.len(),
+            long.len(),
+            rotary / 2
+        );
+        return Err(text.error("rope_scaling", problem));
+    }
+    Ok(rotary)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(edit: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) -> Result<Config> {
-        let text = r#"{"architectures":["LlamaForCausalLM"],"hidden_act":"silu","hidden_size":64,"intermediate_size":192,
-            "max_position_embeddings":1024,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,
-            "rms_norm_eps":1e-5,"vocab_size":4096}"#;
-        let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
-        edit(value.as_object_mut().unwrap());
-        Config::parse(Json::from_value(Path::new("config.json"), "", value))
-    }
-
-    fn with(key: &str, value: &str) -> Result<Config> {
-        parse(|map| drop(map.insert(key.into(), serde_json::from_str(value).unwrap())))
-    }
-
-    #[test]
-    fn defaults_are_those_of_transformers() {
-        let c = parse(|_| ()).unwrap();
-        assert_eq!((c.head_dim, c.kv_heads, c.rope_theta, c.tied), (16, 2, 10_000.0, false));
-        assert_eq!(c.rope_scaling, RopeScaling::None);
-        assert_eq!(parse(|map| drop(map.remove("num_key_value_heads"))).unwrap().kv_heads, 4);
-    }
-
-    #[test]
-    fn both_spellings_of_rope_are_read() {
-        let old = with("rope_scaling", r#"{"type":"linear","factor":2}"#).unwrap();
-        assert_eq!(old.rope_scaling, RopeScaling::Linear { factor: 2.0 });
-        let new = with("rope_parameters", r#"{"rope_type":"default","rope_theta":500000.0}"#).unwrap();
-        assert_eq!((new.rope_theta, new.rope_scaling), (500_000.0, RopeScaling::None));
-        let llama3 = r#"{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}"#;
-        let expected = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8192 };
-        assert_eq!(with("rope_scaling", llama3).unwrap().rope_scaling, expected);
-    }
-
-    #[test]
-    fn what_cannot_be_converted_is_refused_by_name() {
-        let cases = [
-            ("architectures", r#"["GPTNeoXForCausalLM"]"#, "GPTNeoXForCausalLM"),
-            ("architectures", r#""LlamaForCausalLM""#, "architectures"),
-            ("auto_map", r#"{"AutoModel":"x.Y"}"#, "auto_map"),
-            ("quantization_config", r#"{"load_in_4bit":true}"#, "quantization_config"),
-            ("hidden_act", r#""gelu""#, "hidden_act"),
-            ("rope_scaling", r#"{"rope_type":"yarn","factor":4}"#, "rope_scaling.rope_type"),
-            ("rope_scaling", r#"{"rope_type":"linear","factor":4,"beta_fast":32}"#, "rope_scaling.beta_fast"),
-            ("rope_scaling", r#"{"rope_type":"linear"}"#, "rope_scaling.factor"),
-            ("num_key_value_heads", "3", "num_key_value_heads"),
-            ("hidden_size", r#""64""#, "hidden_size"),
-            ("hidden_size", "1e30", "hidden_size"),
-            ("num_hidden_layers", "100000", "num_hidden_layers"),
-            ("num_hidden_layers", "0", "num_hidden_layers"),
-            ("rms_norm_eps", "-1", "rms_norm_eps"),
-            ("head_dim", "15", "head_dim"),
-            ("sliding_window", "512", "sliding_window"),
-            ("vocab_size", "null", "vocab_size"),
-        ];
-        for (key, value, named) in cases {
-            let message = with(key, value).expect_err(key).to_string();
-            assert!(message.contains(named) && message.contains("config.json"), "{message}");
-        }
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

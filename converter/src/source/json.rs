@@ -54,6 +54,18 @@ impl Json {
         self.value.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether `key` is there and null.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.value.get(key).is_some_and(Value::is_null)
+    }
+
+    /// Sets `key` to `value` if it is not there at all, as a whole number if it is one.
+    pub fn default(&mut self, key: &str, value: f64) {
+        let Some(map) = self.value.as_object_mut() else { return };
+        let whole = value.fract() == 0.0;
+        map.entry(key).or_insert_with(|| if whole { Value::from(value as u64) } else { Value::from(value) });
+    }
+
     /// Keys in file order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.value.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod json;
+pub mod rope;
 pub mod safetensors;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,104 @@
+//! What several families refuse, because a stock llama.cpp would compute something else.
+
+use loam::gguf::Metadata;
+
+use crate::Result;
+use crate::source::Config;
+
+/// No biases but those that the family always has.
+pub(super) fn no_biases(config: &Config) -> Result<()> {
+    for (key, on) in [("attention_bias", config.attention_bias), ("mlp_bias", config.mlp_bias)] {
+        if on {
+            let problem = format!("true is not supported: llama.cpp's {} has no such biases", config.architecture());
+            return Err(config.text.error(key, problem));
+        }
+    }
+    Ok(())
+}
+
+/// No sliding window. `on`: Transformers apply one that is named, unless `use_sliding_window` says false; else only if it
+/// says true.
+pub(super) fn no_window(config: &Config, on: bool) -> Result<()> {
+    let json = &config.text;
+    let window = config.window.filter(|window| *window < config.context);
+    if let Some(window) = window.filter(|_| on)
+        && config.uses_window != Some(false)
+    {
+        let problem = format!("{window} is shorter than the context of {}, which is not supported", config.context);
+        return Err(json.error("sliding_window", problem));
+    }
+    if window.is_some() && config.uses_window == Some(true) {
+        let problem = format!("true is not supported: llama.cpp's {} has no window", config.architecture());
+        return Err(json.error("use_sliding_window", problem));
+    }
+    if json.list("layer_types")?.iter().any(|kind| kind.as_str() != Some("full_attention")) {
+        return Err(json.error("layer_types", "names layers without full attention, which are not supported"));
+    }
+    Ok(())
+}
+
+/// Writes the window and its layers: all but every `period`-th layer have it in llama.cpp. Another period gets a key.
+pub(super) fn window(config: &Config, period: u64, out: &mut Metadata) -> Result<()> {
+    let json = &config.text;
+    let window = config.window.ok_or_else(|| json.error("sliding_window", "is missing"))?;
+    let architecture = config.architecture();
+    out.set(format!("{architecture}.attention.sliding_window"), window as u32);
+    let kinds = json.list("layer_types")?;
+    let found = match kinds {
+        [] => json.count("sliding_window_pattern", 512)?.unwrap_or(period),
+        _ if kinds.len() as u64 != config.layers => {
+            let problem = format!("has {} entries, num_hidden_layers is {}", kinds.len(), config.layers);
+            return Err(json.error("layer_types", problem));
+        }
+        _ => {
+            let windowed = |layer: u64, period: u64| !(layer + 1).is_multiple_of(period);
+            let name =
+                |layer: u64, period| if windowed(layer, period) { "sliding_attention" } else { "full_attention" };
+            let fits = |period: &u64| (0..).zip(kinds).all(|(layer, kind)| kind.as_str() == Some(name(layer, *period)));
+            let periods = std::iter::once(period).chain(1..=config.layers);
+            let problem = "must be full_attention in every n-th layer and sliding_attention in the others";
+            periods.into_iter().find(fits).ok_or_else(|| json.error("layer_types", problem))?
+        }
+    };
+    if found != period {
+        out.set(format!("{architecture}.attention.sliding_window_pattern"), found as u32);
+    }
+    Ok(())
+}
+
+/// llama.cpp divides the queries by the square root of the head's width, or of hidden / heads in a model of `large` layers;
+/// the file cannot say otherwise.
+pub(super) fn attention_scalar(config: &Config, large: u64) -> Result<()> {
+    let json = &config.text;
+    let expected = if config.layers == large { config.hidden / config.heads } else { config.head_dim };
+    match json.positive("query_pre_attn_scalar")? {
+        Some(scalar) if scalar != expected as f64 => {
+            let problem = format!("{scalar} is not supported: llama.cpp takes {expected} for this model");
+            Err(json.error("query_pre_attn_scalar", problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every token sees the tokens before it only.
+pub(super) fn causal(config: &Config) -> Result<()> {
+    match config.text.flag("use_bidirectional_attention")? {
+        Some(true) => Err(config.text.error("use_bidirectional_attention", "true is not supported")),
+        _ => Ok(()),
+    }
+}
+
+/// The heads together are as wide as the residual stream.
+pub(super) fn whole_heads(config: &Config) -> Result<()> {
+    if config.head_dim * config.heads == config.hidden {
+        return Ok(());
+    }
+    let problem = format!(
+        "{} times {} heads is not hidden_size = {}, as llama.cpp's {} needs it",
+        config.head_dim,
+        config.heads,
+        config.hidden,
+        config.architecture()
+    );
+    Err(config.text.error("head_dim", problem))
+}
