@@ -11,14 +11,12 @@ const STACKS: [(&str, &str, &str, u64, u64); 3] = [
     ("ffn_down_exps", "down_proj", "down_proj", 0, 1),
 ];
 
-/// The stacks of a block, and the tensors of the checkpoint with the shapes (PyTorch's order) that they need. `hf` is the
-/// block's prefix (`model.layers.0.`).
-pub(super) fn stacks(
-    config: &Config,
-    weights: &Checkpoint,
-    layer: u64,
-    hf: &str,
-) -> Vec<(ModelTensor, Vec<(String, Vec<u64>)>)> {
+/// A tensor of the checkpoint with its shape in PyTorch's order.
+pub(super) type Need = (String, Vec<u64>);
+
+/// The stacks of a block, and the tensors of the checkpoint that they need. `hf` is the block's prefix
+/// (`model.layers.0.`).
+pub(super) fn stacks(config: &Config, weights: &Checkpoint, layer: u64, hf: &str) -> Vec<(ModelTensor, Vec<Need>)> {
     let Some(experts) = &config.experts else { return Vec::new() };
     let fused = weights.names().any(|name| name == format!("{hf}mlp.experts.gate_up_proj"));
     let stack = |(gguf, module, parameter, part, parts): (&str, &str, &str, u64, u64)| {

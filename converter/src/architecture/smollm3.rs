@@ -24,7 +24,7 @@ fn extras(config: &Config, _: &mut Metadata) -> Result<()> {
     rules::no_biases(config)?;
     rules::no_window(config, false)?;
     let rotated = json.list("no_rope_layers")?;
-    let expected = |layer: usize| u64::from((layer + 1) % 4 != 0);
+    let expected = |layer: usize| u64::from(!(layer + 1).is_multiple_of(4));
     let same = |(layer, value): (usize, &serde_json::Value)| value.as_u64() == Some(expected(layer));
     let layers = config.layers as usize;
     if !rotated.is_empty() && (rotated.len() < layers || !rotated.iter().enumerate().take(layers).all(same)) {

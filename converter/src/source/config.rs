@@ -247,7 +247,7 @@ fn rotary(text: &Json, family: &Family, rope: &RopeSettings, head_dim: u64) -> R
         let problem = format!("{} is not supported, only 1", rope.part);
         return Err(text.error("partial_rotary_factor", problem));
     }
-    if rope.part > 1.0 || rotary == 0 || rotary % 2 != 0 {
+    if rope.part > 1.0 || rotary == 0 || !rotary.is_multiple_of(2) {
         let problem = format!("{} of {head_dim} is no even part of a head", rope.part);
         return Err(text.error("partial_rotary_factor", problem));
     }
