@@ -74,7 +74,9 @@ fn unknown_kinds_are_refused_by_name() {
     let error = with_key("general.architecture", "mamba\u{1b}[31m");
     names(&error, "mamba");
     assert!(!error.to_string().contains('\u{1b}'), "control characters of the file reach the terminal");
-    names(&with_key("llama.rope.scaling.type", "yarn"), "yarn");
+    names(&with_key("llama.rope.scaling.type", "ntk"), "ntk");
+    names(&with_key("llama.rope.scaling.type", "yarn"), "llama.rope.scaling.factor");
+    names(&with_key("llama.rope.scaling.type", "longrope"), "rope_factors_short.weight");
 }
 
 #[test]

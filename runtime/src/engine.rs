@@ -5,7 +5,7 @@ use crate::backend::{Backend, Kind, Limits};
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::model::{Inputs, ModelConfig, Weights, rope_table};
+use crate::model::{Inputs, ModelConfig, RopeConfig, Weights};
 use crate::ops::rope::Rope;
 use crate::plan::{Content, Entry, Plan, Pool, Storage, StorageId, Tensor, View};
 
@@ -103,38 +103,69 @@ pub struct InputBuffers {
     pub starts: StorageId,
     /// Rows of the hidden state whose logits are wanted.
     pub rows: StorageId,
+    rope: Rotation,
+    /// Of windowed layers.
+    local_rope: Rotation,
+}
+
+/// A rotation and its stored table.
+#[derive(Debug, Clone, Copy)]
+struct Rotation {
     table: StorageId,
-    table_words: u64,
+    words: usize,
     rotary: usize,
     style: u32,
 }
 
+impl Rotation {
+    /// The table of `config` for positions below `capacity`; in runs of `context` tokens, if the model's divisors of
+    /// frequencies hold for it.
+    fn new(
+        engine: &mut Engine,
+        name: &str,
+        config: RopeConfig,
+        context: Option<usize>,
+        capacity: usize,
+    ) -> Result<Self> {
+        host::check("the rotation table", (capacity as u64).saturating_mul(config.rotary as u64 * 4))?;
+        let factors = context.and_then(|context| engine.weights.rope_factors.of(context, config.original_context));
+        let table = config.table(capacity, factors);
+        let words = table.len();
+        let table = engine.add(name, Pool::Inputs, words as u64, Content::Words(bytemuck::cast_vec(table)))?;
+        Ok(Self { table, words, rotary: config.rotary, style: engine.config.rope_style })
+    }
+
+    fn of(&self, positions: View) -> Rope {
+        Rope { positions, table: list(self.table, self.words), rotary: self.rotary, style: self.style }
+    }
+}
+
 impl InputBuffers {
-    /// Declares the inputs for runs of up to `tokens` tokens at positions below `context`.
+    /// Declares the inputs for runs of up to `tokens` tokens at positions below `capacity`, in sequences of up to
+    /// `context` tokens (padding may lie behind them).
     ///
     /// # Errors
     /// A rotation table that the host cannot hold, or a list over the device's limits.
-    pub fn new(engine: &mut Engine, tokens: usize, context: usize) -> Result<Self> {
-        host::check("the rotation table", (context as u64).saturating_mul(engine.config.rotary as u64 * 4))?;
-        let table = rope_table(&engine.config, context, engine.weights.rope_factors.as_deref());
-        let (rotary, style) = (engine.config.rotary, engine.config.rope_style);
+    pub fn new(engine: &mut Engine, tokens: usize, context: usize, capacity: usize) -> Result<Self> {
         let mut list = |name| engine.add(name, Pool::Inputs, tokens as u64, Content::Zeros);
         let (tokens, positions, starts, rows) = (list("tokens")?, list("positions")?, list("starts")?, list("rows")?);
-        let table_words = table.len() as u64;
-        let content = Content::Words(bytemuck::cast_vec(table));
-        let table = engine.add("rope_table", Pool::Inputs, table_words, content)?;
-        Ok(Self { tokens, positions, starts, rows, table, table_words, rotary, style })
+        let rope = Rotation::new(engine, "rope_table", engine.config.rope, Some(context), capacity)?;
+        let local_rope = match engine.config.local_rope {
+            Some(local) => Rotation::new(engine, "local_rope_table", local, None, capacity)?,
+            None => rope,
+        };
+        Ok(Self { tokens, positions, starts, rows, rope, local_rope })
     }
 
     /// The inputs of a run of `tokens` tokens.
     pub fn of(&self, tokens: usize) -> Inputs {
-        let rope = Rope {
-            positions: list(self.positions, tokens),
-            table: Tensor::stored(self.table, 0, 1, self.table_words as usize).view(),
-            rotary: self.rotary,
-            style: self.style,
-        };
-        Inputs { tokens: list(self.tokens, tokens), starts: list(self.starts, tokens), rope }
+        let positions = list(self.positions, tokens);
+        Inputs {
+            tokens: list(self.tokens, tokens),
+            starts: list(self.starts, tokens),
+            rope: self.rope.of(positions),
+            local_rope: self.local_rope.of(positions),
+        }
     }
 }
 

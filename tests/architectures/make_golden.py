@@ -6,7 +6,7 @@
 Writes tests/architectures/<family>/config.json and golden.safetensors: tokens [B, T], the logits [B, T, V] of the model
 alone and with a LoRA adapter on all linear layers, the mean cross-entropy over all next tokens with the adapter, and the
 gradient of that loss for every A and B. Weights and adapter are not stored: they follow from names (`fill`), and the
-test makes the same ones.
+test makes the same ones. The names and shapes of the weights are in the file's header.
 """
 
 import json
@@ -267,6 +267,15 @@ def load(family):
     return model.eval()
 
 
+def shapes(model):
+    """Names and shapes of the checkpoint's tensors."""
+    out = {}
+    for name, parameter in model.named_parameters():
+        parts = expert_parts(name, parameter) if is_stack(name) else [(name, parameter.shape)]
+        out |= {part: list(shape) for part, shape in parts}
+    return out
+
+
 def with_peft(model, ids):
     """Logits, loss and gradients with an adapter made by PEFT."""
     options = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -326,7 +335,7 @@ def make(family):
     values["adapter_loss"] = adapted.loss.reshape(1)
     values |= {f"gradient.{name}": gradient for name, gradient in gradients.items()}
     values = {name: value.detach().numpy() for name, value in values.items()}
-    save_file(values, folder / "golden.safetensors")
+    save_file(values, folder / "golden.safetensors", metadata={"weights": json.dumps(shapes(model))})
     size = (folder / "golden.safetensors").stat().st_size
     change = (adapted.logits - logits).norm() / logits.norm()
     smallest = min(float(g.norm()) for g in gradients.values())

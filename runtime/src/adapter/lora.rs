@@ -1,14 +1,17 @@
 //! LoRA: which layers get an update, and what it starts from.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::file::{AdapterFile, Pair};
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::model::{ModelConfig, Weights};
 use crate::random;
 
 /// Kinds of linear layers, as they stand between `blk.N.` and `.weight`.
-const KINDS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+/// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too.
+const KINDS: [&str; 8] = ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
 /// Which linear layers get an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,11 +24,11 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// The kinds of layers that `adapter` updates.
-    pub fn of(adapter: &AdapterFile) -> Self {
-        let updated = |kind: &&str| adapter.tensors.iter().any(|(name, _)| kind_of(name) == Some(kind));
-        let kinds: Vec<String> = KINDS.iter().filter(|kind| updated(kind)).map(|kind| (*kind).to_owned()).collect();
-        if kinds.len() == KINDS.len() { Targets::AllLinear } else { Targets::Kinds(kinds) }
+    /// The kinds of layers that `adapter` updates in `base`.
+    pub fn of(adapter: &AdapterFile, base: &Gguf) -> Self {
+        let updated = kinds(adapter.tensors.iter().map(|(name, _)| name.as_str()));
+        let present = kinds(base.tensors().iter().map(|info| info.name.as_str()));
+        if updated == present { Targets::AllLinear } else { Targets::Kinds(updated) }
     }
 
     /// Whether the weight called `name` is meant. Names are compared whole: `attn_q` is not `attn_q_norm`.
@@ -71,6 +74,12 @@ impl FromStr for Targets {
     }
 }
 
+/// Those of [`KINDS`] that occur in `names`.
+fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let found: HashSet<&str> = names.filter_map(kind_of).collect();
+    KINDS.iter().filter(|kind| found.contains(*kind)).map(|kind| (*kind).to_owned()).collect()
+}
+
 /// `attn_q` of `blk.0.attn_q.weight`.
 fn kind_of(name: &str) -> Option<&str> {
     name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next())
@@ -100,10 +109,18 @@ impl LoraOptions {
     /// starts from the base exactly.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the rank is 0 or larger than a target allows, or alpha is no positive number.
+    /// [`Error::Argument`] if the rank is 0 or larger than a target allows, alpha is no positive number, or the model
+    /// has no layer of a kind that is asked for.
     pub fn start(&self, config: &ModelConfig, weights: &Weights) -> Result<AdapterFile> {
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             return Err(Error::Argument(format!("alpha is {}, it must be a positive number", self.alpha)));
+        }
+        if let Targets::Kinds(asked) = &self.targets {
+            let present = kinds(weights.linears().map(|w| w.name.as_str()));
+            if let Some(kind) = asked.iter().find(|kind| !present.contains(kind)) {
+                let message = format!("target {kind}: this model's linear layers are {}", present.join(", "));
+                return Err(Error::Argument(message));
+            }
         }
         let mut tensors = Vec::new();
         for (stream, w) in weights.linears().enumerate().filter(|(_, w)| self.targets.contains(&w.name)) {

@@ -33,7 +33,7 @@ impl LossBuffers {
     /// Over a limit of host or device.
     pub fn new(engine: &mut Engine, batch: usize, context: usize) -> Result<Self> {
         let tokens = places(batch, context)?;
-        let inputs = InputBuffers::new(engine, tokens, context)?;
+        let inputs = InputBuffers::new(engine, tokens, context, context)?;
         let labels = engine.add("labels", Pool::Inputs, tokens as u64, Content::Zeros)?;
         let losses = engine.add("losses", Pool::Inputs, tokens as u64, Content::Zeros)?;
         Ok(Self { inputs, labels, losses, batch, context })
@@ -52,7 +52,7 @@ impl LossBuffers {
             labels: list(self.labels, tokens),
             losses: list(self.losses, tokens),
             chunk: LOSS_CHUNK.min(tokens.div_ceil(4)),
-            softcap: 0.0,
+            softcap: engine.config.final_softcap,
         };
         if let Some(dhidden) = loss(&mut r, hidden, &engine.weights.output, io, gradient) {
             r.reverse(hidden, dhidden);

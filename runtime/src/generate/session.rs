@@ -57,7 +57,7 @@ impl Session {
         // Padding tokens of the last run may lie behind the context: their keys get room too, but are never seen.
         let capacity = context + largest;
         let cache = cache(&mut engine, capacity)?;
-        let inputs = InputBuffers::new(&mut engine, largest, capacity)?;
+        let inputs = InputBuffers::new(&mut engine, largest, context, capacity)?;
         let words = (LOGIT_ROWS * engine.config.vocabulary) as u64;
         let logits = engine.add("logits", Pool::Inputs, words, Content::Zeros)?;
         let mut session = Self { engine, sites, cache, inputs, logits, programs: HashMap::new(), context, past: 0 };
@@ -206,7 +206,7 @@ impl Session {
         let io = self.inputs.of(tokens);
         let hidden = forward(&mut r, config, weights, &self.sites, &io, Keys::Cached(&self.cache));
         let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);
-        logits(&mut r, hidden, list(self.inputs.rows, logit_rows), &weights.output, out);
+        logits(&mut r, config, hidden, list(self.inputs.rows, logit_rows), &weights.output, out);
         r.finish(if tokens == 1 { "decode".to_owned() } else { format!("prefill {tokens}") })
     }
 

@@ -1,7 +1,53 @@
 //! What differs between architectures and is not in the metadata. The only place that knows their names.
+//!
+//! Where llama.cpp's loader fixes a value instead of reading it (`src/llama-model.cpp`), it is fixed here too.
+
+use loam_shaders::rope::{ADJACENT, HALVES};
+
+/// Activation of the gated feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x * sigmoid(x).
+    Silu,
+    /// GELU with the tanh approximation.
+    GeluTanh,
+}
+
+/// Norms of queries and keys before they are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// There are none.
+    None,
+    /// Each head by itself: weights of `head_dim` values.
+    Each,
+    /// All heads as one row: weights of `q_width` and `kv_width` values.
+    Whole,
+}
+
+/// Which layers see only the keys inside of `attention.sliding_window`, where a file has that key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windowed {
+    /// None: the key is read by nobody (llama.cpp does not window these architectures either).
+    Never,
+    /// Every layer.
+    Always,
+    /// All but each n-th (n - 1, 2n - 1, ...).
+    AllBut(usize),
+}
+
+/// Rotation in windowed layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LocalRope {
+    /// As in the others.
+    Same,
+    /// The base of the others, but positions are never scaled.
+    Unscaled,
+    /// This base where the file has no `rope.freq_base_swa`, and positions are never scaled.
+    Base(f32),
+}
 
 /// Fixed properties of an architecture.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Architecture {
     /// `general.architecture`, and the prefix of its metadata keys.
     pub name: &'static str,
@@ -10,9 +56,92 @@ pub struct Architecture {
     /// Whether the rows of q and k are permuted against Hugging Face's (adjacent pairs instead of halves), and rows of
     /// an adapter's B with them.
     pub permuted: bool,
+    /// Activation of the feed-forward layer.
+    pub activation: Activation,
+    /// Norms before attention and feed-forward layer (`attn_norm`, `ffn_norm`).
+    pub pre_norms: bool,
+    /// Norms of their results (`post_attention_norm`, `post_ffw_norm`).
+    pub post_norms: bool,
+    /// Norms of queries and keys.
+    pub head_norms: HeadNorms,
+    /// Whether q, k and v must have biases; elsewhere a bias is used where the file has one.
+    pub biased: bool,
+    /// Whether q, k and v are one matrix (`attn_qkv`), and gate and up projections too (`ffn_up`, gate rows first).
+    pub fused: bool,
+    /// Which layers have a sliding window.
+    pub windowed: Windowed,
+    /// The window where the file does not say; 0: none.
+    pub window: u32,
+    /// Rotation in windowed layers.
+    pub local_rope: LocalRope,
+    /// Each n-th layer (n - 1, 2n - 1, ...) does not rotate; 0: all do.
+    pub no_rope_step: usize,
+    /// Embeddings are multiplied with the root of their width.
+    pub scaled_embedding: bool,
+    /// Caps of attention scores and of logits where the file does not say; 0: none.
+    pub softcaps: (f32, f32),
+    /// With this many layers attention scores are divided by the root of width / heads instead of `head_dim`: models
+    /// whose query_pre_attn_scalar is no key of the file. 0: never.
+    pub wide_score_layers: usize,
 }
 
-const TABLE: &[Architecture] = &[Architecture { name: "llama", rope_style: 0, permuted: true }];
+const LLAMA: Architecture = Architecture {
+    name: "llama",
+    rope_style: ADJACENT,
+    permuted: true,
+    activation: Activation::Silu,
+    pre_norms: true,
+    post_norms: false,
+    head_norms: HeadNorms::None,
+    biased: false,
+    fused: false,
+    windowed: Windowed::Never,
+    window: 0,
+    local_rope: LocalRope::Same,
+    no_rope_step: 0,
+    scaled_embedding: false,
+    softcaps: (0.0, 0.0),
+    wide_score_layers: 0,
+};
+
+/// Llama with halves rotated: rows as in Hugging Face's checkpoints.
+const HALVED: Architecture = Architecture { rope_style: HALVES, permuted: false, ..LLAMA };
+
+const GEMMA: Architecture =
+    Architecture { activation: Activation::GeluTanh, post_norms: true, scaled_embedding: true, ..HALVED };
+
+const TABLE: &[Architecture] = &[
+    LLAMA,
+    Architecture { name: "smollm3", no_rope_step: 4, ..LLAMA },
+    Architecture { name: "granite", ..LLAMA },
+    Architecture { name: "qwen2", biased: true, ..HALVED },
+    Architecture { name: "qwen3", head_norms: HeadNorms::Each, ..HALVED },
+    Architecture {
+        name: "olmo2",
+        pre_norms: false,
+        post_norms: true,
+        head_norms: HeadNorms::Whole,
+        windowed: Windowed::AllBut(4),
+        local_rope: LocalRope::Unscaled,
+        ..HALVED
+    },
+    Architecture {
+        name: "gemma2",
+        windowed: Windowed::AllBut(2),
+        window: 4096,
+        softcaps: (50.0, 30.0),
+        wide_score_layers: 46,
+        ..GEMMA
+    },
+    Architecture {
+        name: "gemma3",
+        head_norms: HeadNorms::Each,
+        windowed: Windowed::AllBut(6),
+        local_rope: LocalRope::Base(10_000.0),
+        wide_score_layers: 62,
+        ..GEMMA
+    },
+];
 
 /// The architecture called `name`.
 pub fn find(name: &str) -> Option<&'static Architecture> {

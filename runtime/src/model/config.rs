@@ -1,7 +1,9 @@
 //! Hyper-parameters from GGUF metadata, checked.
 
-use super::arch;
-use crate::error::{Error, Result};
+use super::arch::{self, Activation, Architecture, HeadNorms, Windowed};
+use super::fields::Fields;
+use super::rope::RopeConfig;
+use crate::error::Result;
 use crate::gguf::{Gguf, Value};
 
 /// Largest accepted values: a file cannot make loam allocate by its claims.
@@ -9,15 +11,6 @@ const MAX_LAYERS: u32 = 512;
 const MAX_WIDTH: u32 = 1 << 20;
 const MAX_CONTEXT: u32 = 1 << 24;
 const MAX_HEAD_DIM: u32 = loam_shaders::attention::MAX_HEAD_DIM;
-
-/// Activation of the gated feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// x * sigmoid(x).
-    Silu,
-    /// GELU with the tanh approximation.
-    GeluTanh,
-}
 
 /// Everything the decoder needs to know about a model besides its weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,14 +29,18 @@ pub struct ModelConfig {
     pub kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
-    /// Values per head that are rotated.
-    pub rotary: usize,
-    /// 0: adjacent pairs, 1: halves.
+    /// 0: adjacent pairs are rotated, 1: halves.
     pub rope_style: u32,
-    /// Base of the rotation frequencies.
-    pub rope_base: f32,
-    /// Positions are divided by this (`rope.scaling.type` = linear); 1 otherwise.
-    pub rope_scale: f32,
+    /// Rotation of layers that see all keys.
+    pub rope: RopeConfig,
+    /// Rotation of windowed layers, where it differs.
+    pub local_rope: Option<RopeConfig>,
+    /// Each n-th layer (n - 1, 2n - 1, ...) does not rotate; 0: all do.
+    pub no_rope_step: usize,
+    /// Keys that a query of a windowed layer sees, its own included; 0: no layer is windowed.
+    pub window: usize,
+    /// Which layers are windowed.
+    pub windowed: Windowed,
     /// Added to the mean square in norms.
     pub rms_eps: f32,
     /// Context length that the model was trained for.
@@ -52,6 +49,28 @@ pub struct ModelConfig {
     pub vocabulary: usize,
     /// Activation of the feed-forward layer.
     pub activation: Activation,
+    /// Norms before attention and feed-forward layer.
+    pub pre_norms: bool,
+    /// Norms of their results.
+    pub post_norms: bool,
+    /// Norms of queries and keys.
+    pub head_norms: HeadNorms,
+    /// q, k and v must have biases.
+    pub biased: bool,
+    /// q, k and v are one matrix, gate and up projections too.
+    pub fused: bool,
+    /// Factor on embeddings.
+    pub embedding_scale: f32,
+    /// Factor on what attention and feed-forward layer add to the residual stream.
+    pub residual_scale: f32,
+    /// Factor on the hidden state before the head.
+    pub logit_scale: f32,
+    /// Factor on attention scores.
+    pub attention_scale: f32,
+    /// Attention scores s become cap * tanh(s / cap); 0: they stay.
+    pub attention_softcap: f32,
+    /// Logits l become cap * tanh(l / cap); 0: they stay.
+    pub final_softcap: f32,
     /// q and k rows (and the B rows of their adapters) are permuted against Hugging Face's.
     pub permuted: bool,
 }
@@ -60,56 +79,64 @@ impl ModelConfig {
     /// Reads and checks the metadata of a base.
     ///
     /// # Errors
-    /// [`Error::Metadata`] naming the key that is missing or out of range.
+    /// [`crate::Error::Metadata`] naming the key that is missing or out of range.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let name = gguf.str("general.architecture")?;
+        let key = "general.architecture";
+        let name = gguf.str(key)?;
         let Some(arch) = arch::find(name) else {
             let name = crate::gguf::printable(name.as_bytes());
-            return Err(bad(gguf, "general.architecture", format!("{name} is not supported ({})", arch::names())));
+            return Err(gguf.metadata_error(key, format!("{name} is not supported ({})", arch::names())));
         };
-        let key = |suffix: &str| format!("{}.{suffix}", arch.name);
-        let count = |suffix: &str, max: u32| in_range(gguf, &key(suffix), 1, max);
-        let embedding = count("embedding_length", MAX_WIDTH)?;
-        let heads = count("attention.head_count", MAX_WIDTH)?;
-        let kv_heads = match gguf.opt_u32(&key("attention.head_count_kv"))? {
-            Some(_) => count("attention.head_count_kv", heads as u32)?,
-            None => heads,
+        Self::read(&Fields { gguf, prefix: arch.name }, arch)
+    }
+
+    fn read(fields: &Fields<'_>, arch: &Architecture) -> Result<Self> {
+        let embedding = fields.count("embedding_length", MAX_WIDTH)?;
+        let layers = fields.count("block_count", MAX_LAYERS)?;
+        let (heads, kv_heads, head_dim) = heads(fields, embedding)?;
+        let context = fields.count("context_length", MAX_CONTEXT)?;
+        let rope = RopeConfig::read(fields, context, rotary(fields, head_dim)?)?;
+        let (window, windowed) = window(fields, arch)?;
+        // As llama.cpp has it: what a file cannot say follows from the number of layers.
+        let score_width = if layers == arch.wide_score_layers { embedding / heads } else { head_dim };
+        let scale = |suffix: &str, default: f32| Ok(fields.positive_or_zero(suffix)?.unwrap_or(default));
+        // A cap of 0 is none, also where the architecture has one.
+        let cap = |suffix: &str, default: f32| match fields.gguf.opt_f32(&fields.key(suffix))? {
+            None => Ok(default),
+            Some(_) => fields.positive_or_zero(suffix).map(|cap| cap.unwrap_or(0.0)),
         };
-        let head_dim = head_dim(gguf, &key, embedding, heads)?;
-        let rotary = match gguf.opt_u32(&key("rope.dimension_count"))? {
-            Some(_) => count("rope.dimension_count", head_dim as u32)?,
-            None => head_dim,
-        };
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(bad(
-                gguf,
-                &key("attention.head_count_kv"),
-                format!("{kv_heads} does not divide {heads} heads"),
-            ));
-        }
-        if !head_dim.is_multiple_of(4) {
-            let problem = format!("heads of {head_dim} values: loam needs a multiple of 4");
-            return Err(bad(gguf, &key("attention.head_count"), problem));
-        }
-        if !rotary.is_multiple_of(2) {
-            return Err(bad(gguf, &key("rope.dimension_count"), format!("{rotary} is odd")));
-        }
         Ok(Self {
             architecture: arch.name,
-            layers: count("block_count", MAX_LAYERS)?,
+            layers,
             embedding,
-            feed_forward: count("feed_forward_length", MAX_WIDTH)?,
+            feed_forward: fields.count("feed_forward_length", MAX_WIDTH)?,
             heads,
             kv_heads,
             head_dim,
-            rotary,
             rope_style: arch.rope_style,
-            rope_base: positive(gguf, &key("rope.freq_base"), Some(10_000.0))?,
-            rope_scale: rope_scale(gguf, &key)?,
-            rms_eps: positive(gguf, &key("attention.layer_norm_rms_epsilon"), None)?,
-            context: count("context_length", MAX_CONTEXT)?,
-            vocabulary: vocabulary(gguf, embedding)?,
-            activation: Activation::Silu,
+            rope,
+            local_rope: if window == 0 { None } else { rope.local(fields, arch)? },
+            no_rope_step: arch.no_rope_step,
+            window,
+            windowed,
+            rms_eps: fields.positive("attention.layer_norm_rms_epsilon")?,
+            context,
+            vocabulary: vocabulary(fields, embedding)?,
+            activation: arch.activation,
+            pre_norms: arch.pre_norms,
+            post_norms: arch.post_norms,
+            head_norms: arch.head_norms,
+            biased: arch.biased,
+            fused: arch.fused,
+            embedding_scale: scale(
+                "embedding_scale",
+                if arch.scaled_embedding { (embedding as f32).sqrt() } else { 1.0 },
+            )?,
+            residual_scale: scale("residual_scale", 1.0)?,
+            logit_scale: 1.0 / scale("logit_scale", 1.0)?,
+            attention_scale: scale("attention.scale", 1.0 / (score_width as f32).sqrt())?,
+            attention_softcap: cap("attn_logit_softcapping", arch.softcaps.0)?,
+            final_softcap: cap("final_logit_softcapping", arch.softcaps.1)?,
             permuted: arch.permuted,
         })
     }
@@ -123,39 +150,77 @@ impl ModelConfig {
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+
+    /// How many keys a query of layer `index` sees at most; 0: no limit.
+    pub fn window_of(&self, index: usize) -> usize {
+        let windowed = match self.windowed {
+            Windowed::Never => false,
+            Windowed::Always => true,
+            Windowed::AllBut(n) => index % n < n - 1,
+        };
+        if windowed { self.window } else { 0 }
+    }
+
+    /// Whether layer `index` rotates queries and keys.
+    pub fn rotates(&self, index: usize) -> bool {
+        self.no_rope_step == 0 || !(index + 1).is_multiple_of(self.no_rope_step)
+    }
 }
 
-fn head_dim(gguf: &Gguf, key: &dyn Fn(&str) -> String, embedding: usize, heads: usize) -> Result<usize> {
-    let name = key("attention.key_length");
-    if gguf.opt_u32(&name)?.is_some() {
-        let dim = in_range(gguf, &name, 1, MAX_HEAD_DIM)?;
-        let value_key = key("attention.value_length");
-        if gguf.opt_u32(&value_key)?.is_some_and(|v| v as usize != dim) {
-            return Err(bad(gguf, &value_key, "differs from attention.key_length, which is not supported".into()));
+/// Query heads, key and value heads, and values per head.
+fn heads(fields: &Fields<'_>, embedding: usize) -> Result<(usize, usize, usize)> {
+    let heads = fields.count("attention.head_count", MAX_WIDTH)?;
+    let kv_heads = fields.opt_count("attention.head_count_kv", heads as u32)?.unwrap_or(heads);
+    if !heads.is_multiple_of(kv_heads) {
+        return Err(fields.bad("attention.head_count_kv", format!("{kv_heads} does not divide {heads} heads")));
+    }
+    let head_dim = match fields.opt_count("attention.key_length", MAX_HEAD_DIM)? {
+        Some(dim) => dim,
+        None if embedding.is_multiple_of(heads) && embedding / heads <= MAX_HEAD_DIM as usize => embedding / heads,
+        None => {
+            let problem = format!("{heads} heads do not divide an embedding of {embedding}");
+            return Err(fields.bad("attention.head_count", problem));
         }
-        return Ok(dim);
+    };
+    if fields.opt_count("attention.value_length", MAX_WIDTH)?.is_some_and(|v| v != head_dim) {
+        let problem = "differs from attention.key_length, which is not supported";
+        return Err(fields.bad("attention.value_length", problem.into()));
     }
-    if !embedding.is_multiple_of(heads) || embedding / heads > MAX_HEAD_DIM as usize {
-        let problem = format!("{heads} heads do not divide an embedding of {embedding}");
-        return Err(bad(gguf, &key("attention.head_count"), problem));
+    if !head_dim.is_multiple_of(4) {
+        let problem = format!("heads of {head_dim} values: loam needs a multiple of 4");
+        return Err(fields.bad("attention.head_count", problem));
     }
-    Ok(embedding / heads)
+    Ok((heads, kv_heads, head_dim))
 }
 
-fn rope_scale(gguf: &Gguf, key: &dyn Fn(&str) -> String) -> Result<f32> {
-    let name = key("rope.scaling.type");
-    match gguf.opt_str(&name)? {
-        None | Some("none") => Ok(1.0),
-        Some("linear") => positive(gguf, &key("rope.scaling.factor"), None),
-        Some(other) => {
-            let other = crate::gguf::printable(other.as_bytes());
-            Err(bad(gguf, &name, format!("{other} is not supported (none, linear; llama3 comes as rope_freqs.weight)")))
-        }
+/// Values per head that are rotated.
+fn rotary(fields: &Fields<'_>, head_dim: usize) -> Result<usize> {
+    let suffix = "rope.dimension_count";
+    let rotary = fields.opt_count(suffix, head_dim as u32)?.unwrap_or(head_dim);
+    if !rotary.is_multiple_of(2) {
+        return Err(fields.bad(suffix, format!("{rotary} is odd")));
     }
+    Ok(rotary)
+}
+
+/// The window, 0 for none, and the layers that have it.
+fn window(fields: &Fields<'_>, arch: &Architecture) -> Result<(usize, Windowed)> {
+    if arch.windowed == Windowed::Never {
+        return Ok((0, Windowed::Never));
+    }
+    // 0 stands for "no window" (phi-4).
+    let window = fields.gguf.opt_u32(&fields.key("attention.sliding_window"))?.unwrap_or(arch.window);
+    let step = fields.opt_count("attention.sliding_window_pattern", MAX_LAYERS)?;
+    let windowed = match (arch.windowed, step) {
+        (Windowed::AllBut(_), Some(step)) => Windowed::AllBut(step),
+        (windowed, _) => windowed,
+    };
+    Ok((window.min(MAX_CONTEXT) as usize, windowed))
 }
 
 /// The vocabulary is what the embedding has rows for; a token list of another length would index past it.
-fn vocabulary(gguf: &Gguf, embedding: usize) -> Result<usize> {
+fn vocabulary(fields: &Fields<'_>, embedding: usize) -> Result<usize> {
+    let gguf = fields.gguf;
     let info = gguf.tensor("token_embd.weight")?;
     let rows = match info.shape[..] {
         [width, rows] if width == embedding as u64 && rows <= u64::from(MAX_WIDTH) * 4 => rows as usize,
@@ -169,26 +234,7 @@ fn vocabulary(gguf: &Gguf, embedding: usize) -> Result<usize> {
     {
         let tokens = tokens.len();
         let problem = format!("has {tokens} tokens, but token_embd.weight has {rows} rows");
-        return Err(bad(gguf, "tokenizer.ggml.tokens", problem));
+        return Err(gguf.metadata_error("tokenizer.ggml.tokens", problem));
     }
     Ok(rows)
-}
-
-fn in_range(gguf: &Gguf, key: &str, min: u32, max: u32) -> Result<usize> {
-    Ok(gguf.u32_in(key, min..=max)? as usize)
-}
-
-fn positive(gguf: &Gguf, key: &str, default: Option<f32>) -> Result<f32> {
-    let value = match (gguf.opt_f32(key)?, default) {
-        (Some(value), _) | (None, Some(value)) => value,
-        (None, None) => gguf.f32(key)?,
-    };
-    if !(value.is_finite() && value > 0.0) {
-        return Err(bad(gguf, key, format!("{value} is not a positive number")));
-    }
-    Ok(value)
-}
-
-fn bad(gguf: &Gguf, key: &str, problem: String) -> Error {
-    gguf.metadata_error(key, problem)
 }

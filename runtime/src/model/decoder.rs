@@ -1,15 +1,16 @@
 //! *The* forward: one decoder for all architectures, recorded once per plan.
 
-use super::{Activation, Layer, ModelConfig, Weight, Weights};
+use super::{Activation, FeedForward, Layer, ModelConfig, Projections, Weight, Weights};
 use crate::adapter::Sites;
 use crate::ops::attention::{Heads, attention};
 use crate::ops::dense::{add_bias, low_rank};
-use crate::ops::elementwise::add;
+use crate::ops::elementwise::{add, scale};
 use crate::ops::embed::embed;
 use crate::ops::glu::glu;
 use crate::ops::matmul::{self, matmul};
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::rope::{Rope, rope};
+use crate::ops::softcap::softcap;
 use crate::ops::{kv_cache, rows};
 use crate::plan::{Recorder, Tensor, View};
 
@@ -41,6 +42,8 @@ pub struct Inputs {
     pub starts: View,
     /// Positions and the rotation table.
     pub rope: Rope,
+    /// The same for windowed layers.
+    pub local_rope: Rope,
 }
 
 /// What every layer needs.
@@ -49,6 +52,18 @@ struct Context<'a> {
     sites: &'a Sites,
     io: &'a Inputs,
     keys: Keys<'a>,
+}
+
+/// A layer and its place.
+struct Block<'a> {
+    w: &'a Layer,
+    index: usize,
+}
+
+impl Block<'_> {
+    fn label(&self, suffix: &str) -> String {
+        format!("blk.{}.{suffix}", self.index)
+    }
 }
 
 /// Records the decoder: tokens -> hidden state after the last norm [T, D]. T is the length of `io.tokens`.
@@ -60,59 +75,97 @@ pub fn forward(
     io: &Inputs,
     keys: Keys<'_>,
 ) -> Tensor {
-    let context = Context { config, sites, io, keys };
-    let mut x = embed(r, io.tokens, &weights.token_embd, 1.0); // [T, D]
-    for (index, layer) in weights.layers.iter().enumerate() {
-        x = block(r, &context, layer, index, x);
+    let c = Context { config, sites, io, keys };
+    let mut x = embed(r, io.tokens, &weights.token_embd, config.embedding_scale); // [T, D]
+    for (index, w) in weights.layers.iter().enumerate() {
+        let b = Block { w, index };
+        let a = attention_layer(r, &c, &b, x); // [T, D]
+        x = add(r, &b.label("attn_residual"), x, a);
+        let f = feed_forward(r, &c, &b, x); // [T, D]
+        x = add(r, &b.label("ffn_residual"), x, f);
     }
-    rmsnorm(r, "output_norm.weight", x, weights.output_norm, config.rms_eps)
+    let hidden = rmsnorm(r, "output_norm.weight", x, weights.output_norm, config.rms_eps);
+    // Scaled here instead of behind the head: the logits then come out of it as they are, for the loss as for samplers.
+    scale(r, "logit_scale", hidden, config.logit_scale)
 }
 
 /// Logits of the listed rows of a hidden state, written to `out` [list, V].
-pub fn logits(r: &mut Recorder, hidden: Tensor, list: View, head: &Weight, out: Tensor) {
+pub fn logits(r: &mut Recorder, config: &ModelConfig, hidden: Tensor, list: View, head: &Weight, out: Tensor) {
     let x = rows::gather(r, "logits", list, 0, out.rows, hidden);
     matmul::forward(r, x, head, out);
+    if config.final_softcap > 0.0 {
+        softcap(r, "logits", out, config.final_softcap);
+    }
 }
 
-fn block(r: &mut Recorder, c: &Context<'_>, w: &Layer, index: usize, x: Tensor) -> Tensor {
-    let name = |suffix: &str| format!("blk.{index}.{suffix}");
-    let h = rmsnorm(r, &name("attn_norm"), x, w.attn_norm, c.config.rms_eps); // [T, D]
-    let q = linear(r, c, h, &w.attn_q); // [T, Hq * Dh]
-    let k = linear(r, c, h, &w.attn_k); // [T, Hk * Dh]
-    let v = linear(r, c, h, &w.attn_v); // [T, Hk * Dh]
-    rope(r, &name("rope_q"), q, c.config.heads, c.io.rope);
-    rope(r, &name("rope_k"), k, c.config.kv_heads, c.io.rope);
-    let a = attend(r, c, &name("attention"), (q, k, v), index); // [T, Hq * Dh]
-    let o = linear(r, c, a, &w.attn_output); // [T, D]
-    let x = add(r, &name("attn_residual"), x, o);
-    let h = rmsnorm(r, &name("ffn_norm"), x, w.ffn_norm, c.config.rms_eps);
-    let (gate, up) = (linear(r, c, h, &w.ffn_gate), linear(r, c, h, &w.ffn_up)); // [T, F] each
+/// What attention adds to the residual stream `x`.
+fn attention_layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
+    let h = norm(r, c, b, "attn_norm", b.w.attn_norm, x); // [T, D]
+    let (q, k, v) = projections(r, c, b, h); // [T, Hq * Dh], [T, Hk * Dh] twice
+    let head_norms = b.w.head_norms.unzip();
+    let q = norm(r, c, b, "attn_q_norm", head_norms.0, q);
+    let k = norm(r, c, b, "attn_k_norm", head_norms.1, k);
+    if c.config.rotates(b.index) {
+        let windowed = c.config.window_of(b.index) > 0;
+        let table = if windowed { c.io.local_rope } else { c.io.rope };
+        rope(r, &b.label("rope_q"), q, c.config.heads, table);
+        rope(r, &b.label("rope_k"), k, c.config.kv_heads, table);
+    }
+    let a = attend(r, c, b, (q, k, v)); // [T, Hq * Dh]
+    let o = linear(r, c, a, &b.w.attn_output); // [T, D]
+    let o = norm(r, c, b, "post_attention_norm", b.w.post_attention_norm, o);
+    scale(r, &b.label("attn_scale"), o, c.config.residual_scale)
+}
+
+/// What the feed-forward layer adds to the residual stream `x`.
+fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
+    let h = norm(r, c, b, "ffn_norm", b.w.ffn_norm, x);
+    let (gate, up, down) = match &b.w.ffn {
+        FeedForward::Separate { gate, up, down } => (linear(r, c, h, gate), linear(r, c, h, up), down),
+    }; // [T, F] each
     let activation = match c.config.activation {
         Activation::Silu => 0,
         Activation::GeluTanh => 1,
     };
-    let g = glu(r, &name("glu"), gate, up, activation); // [T, F]
-    let down = linear(r, c, g, &w.ffn_down); // [T, D]
-    add(r, &name("ffn_residual"), x, down)
+    let g = glu(r, &b.label("glu"), gate, up, activation); // [T, F]
+    let y = linear(r, c, g, down); // [T, D]
+    let y = norm(r, c, b, "post_ffw_norm", b.w.post_ffw_norm, y);
+    scale(r, &b.label("ffn_scale"), y, c.config.residual_scale)
 }
 
-fn attend(r: &mut Recorder, c: &Context<'_>, label: &str, (q, k, v): (Tensor, Tensor, Tensor), index: usize) -> Tensor {
+/// Queries, keys and values of the normed input `h`.
+fn projections(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, h: Tensor) -> (Tensor, Tensor, Tensor) {
+    match &b.w.attn_qkv {
+        Projections::Separate { q, k, v } => (linear(r, c, h, q), linear(r, c, h, k), linear(r, c, h, v)),
+    }
+}
+
+/// The norm of `x`, where the model has it, over rows as wide as its weight.
+fn norm(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, name: &str, weight: Option<Tensor>, x: Tensor) -> Tensor {
+    match weight {
+        Some(weight) => rmsnorm(r, &b.label(name), x, weight, c.config.rms_eps),
+        None => x,
+    }
+}
+
+fn attend(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, (q, k, v): (Tensor, Tensor, Tensor)) -> Tensor {
+    let label = b.label("attention");
     let shape = |batch: usize| Heads {
         batch,
         heads: c.config.heads,
         kv_heads: c.config.kv_heads,
         head_dim: c.config.head_dim,
-        window: 0,
-        scale: 1.0 / (c.config.head_dim as f32).sqrt(),
-        softcap: 0.0,
+        window: c.config.window_of(b.index),
+        scale: c.config.attention_scale,
+        softcap: c.config.attention_softcap,
     };
     match c.keys {
-        Keys::Own { batch } => attention(r, label, (q, k, v), c.io.starts, shape(batch)),
+        Keys::Own { batch } => attention(r, &label, (q, k, v), c.io.starts, shape(batch)),
         Keys::Cached(cache) => {
-            let (keys, values) = cache.layers[index];
-            kv_cache::append(r, label, k, keys);
-            kv_cache::append(r, label, v, values);
-            attention(r, label, (q, keys, values), c.io.starts, shape(1))
+            let (keys, values) = cache.layers[b.index];
+            kv_cache::append(r, &label, k, keys);
+            kv_cache::append(r, &label, v, values);
+            attention(r, &label, (q, keys, values), c.io.starts, shape(1))
         }
     }
 }

@@ -4,11 +4,14 @@
 
 mod arch;
 mod config;
+mod declare;
 mod decoder;
-mod rope_table;
+mod fields;
+mod rope;
 mod weights;
 
-pub use config::{Activation, ModelConfig};
+pub use arch::{Activation, HeadNorms, Windowed};
+pub use config::ModelConfig;
 pub use decoder::{Cache, Inputs, Keys, forward, logits};
-pub use rope_table::rope_table;
-pub use weights::{Layer, Weight, WeightPart, Weights};
+pub use rope::{RopeConfig, RopeScaling};
+pub use weights::{FeedForward, Layer, Projections, RopeFactors, Weight, WeightPart, Weights};

@@ -25,6 +25,24 @@ pub fn add(r: &mut Recorder, label: &str, a: Tensor, b: Tensor) -> Tensor {
     out
 }
 
+/// x *= value in place; returns `x`. Nothing is recorded for 1.
+pub fn scale(r: &mut Recorder, label: &str, x: Tensor, value: f32) -> Tensor {
+    if value == 1.0 {
+        return x;
+    }
+    r.call(label, kernels::scale(params(x, value)), &[x.view()]);
+    if r.needs_gradient(x) {
+        let label = label.to_owned();
+        r.backward(x, move |r, g| {
+            if g.get(x).is_some() {
+                let dx = g.exclusive(r, x);
+                r.call(&label, kernels::scale(params(dx, value)), &[dx.view()]);
+            }
+        });
+    }
+    x
+}
+
 /// A copy of `a` in a new temporary.
 pub fn copy(r: &mut Recorder, a: Tensor) -> Tensor {
     let out = r.temporary(a.rows, a.cols);

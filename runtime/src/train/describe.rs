@@ -34,7 +34,7 @@ pub(super) fn describe(
     if let Some(rank) = adapter.rank() {
         set("loam.lora.rank", Value::U32(rank as u32));
     }
-    set("loam.lora.targets", Value::from(Targets::of(adapter).to_string()));
+    set("loam.lora.targets", Value::from(Targets::of(adapter, base.gguf()).to_string()));
     set("loam.seed", Value::U64(options.seed));
     set("loam.data.digest", Value::from(data));
     set("loam.steps", Value::U64(outcome.steps));

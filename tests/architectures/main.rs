@@ -1,0 +1,207 @@
+//! Logits and adapter gradients of every family against Transformers and PEFT, on tiny random models and both back ends:
+//! checkpoint -> loam convert -> base -> run and train. `make_golden.py` wrote the expected values.
+
+#![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
+
+mod checkpoint;
+
+use std::path::{Path, PathBuf};
+
+use checkpoint::{Shaped, fill, write_adapter, write_model};
+use loam::adapter::Attach;
+use loam::backend::Backend;
+use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam_shaders::Format;
+use loam_tests::{back_ends, full_batch, relative};
+use safetensors::SafeTensors;
+
+/// DESIGN: logits against Transformers.
+const LOGITS: f64 = 1e-4;
+/// DESIGN: each adapter gradient against PEFT.
+const GRADIENT: f64 = 1e-3;
+/// Token by token with a cache against all tokens at once: the same sums in another order.
+const DECODE: f64 = 1e-5;
+
+/// A family's expected values, and the base that they belong to.
+struct Family {
+    name: &'static str,
+    golden: Vec<u8>,
+    base: Base,
+    adapter: AdapterFile,
+    gradients: AdapterFile,
+    _folder: tempfile::TempDir,
+}
+
+impl Family {
+    fn open(name: &'static str) -> Self {
+        let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("architectures").join(name);
+        let golden = std::fs::read(inputs.join("golden.safetensors")).expect("golden.safetensors");
+        let config = std::fs::read(inputs.join("config.json")).expect("config.json");
+        let folder = tempfile::tempdir().expect("temporary folder");
+        // Gemma stores its norms less one.
+        let norm_center = if name.starts_with("gemma") { 0.0 } else { 1.0 };
+        write_model(folder.path(), &config, &weights(&golden), norm_center);
+        let path = folder.path().join("base.gguf");
+        let options = loam_convert::Options::new(Format::F32);
+        loam_convert::convert(folder.path(), &path, &options, &mut |_| ()).expect("conversion");
+        let base = Base::open(path).expect("base");
+        let gradients = gradients(&golden);
+        let start = gradients.iter().map(|(name, shape, _)| (name.clone(), shape.clone(), fill(name, shape, 1.0)));
+        let adapter = import(&base, start.collect());
+        let gradients = import(&base, gradients);
+        Self { name, golden, base, adapter, gradients, _folder: folder }
+    }
+
+    fn values(&self, name: &str) -> Vec<f32> {
+        values(&self.golden, name).2
+    }
+
+    fn tokens(&self) -> Vec<Vec<u32>> {
+        let (_, shape, bits) = values(&self.golden, "tokens");
+        bits.chunks(shape[1]).map(|row| row.iter().map(|b| b.to_bits()).collect()).collect()
+    }
+
+    fn logits(&self, device: &str, backend: Box<dyn Backend>, adapted: bool) {
+        let path = PathBuf::from("golden");
+        let attach = [Attach { adapter: &self.adapter, path: &path, scale: 1.0 }];
+        let attach = if adapted { &attach[..] } else { &[] };
+        let what = if adapted { "adapter_logits" } else { "logits" };
+        let rows = self.tokens();
+        let (context, vocabulary) = (rows[0].len(), self.base.config().vocabulary);
+        let mut session = Session::new(&self.base, backend, context, attach).expect("session");
+        for (row, expected) in rows.iter().zip(self.values(what).chunks(context * vocabulary)) {
+            session.truncate(0);
+            let found = pollster::block_on(session.feed_all(row)).expect("logits");
+            self.check(what, device, &found, expected, LOGITS);
+            session.truncate(0);
+            let one = |token: &u32| pollster::block_on(session.feed(&[*token])).expect("decode");
+            let decoded: Vec<f32> = row.iter().flat_map(one).collect();
+            self.check("token by token", device, &decoded, &found, DECODE);
+        }
+    }
+
+    fn gradients(&self, device: &str, backend: Box<dyn Backend>) {
+        let rows = self.tokens();
+        let (batch, context) = (rows.len(), rows[0].len());
+        let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
+        let options = TrainOptions { lora, batch, context, ..TrainOptions::default() };
+        let mut trainer = Trainer::new(&self.base, backend, Some(self.adapter.clone()), options).expect("trainer");
+        let loss = pollster::block_on(trainer.accumulate(&[full_batch(&rows)])).expect("step");
+        self.check("loss", device, &[loss as f32], &self.values("adapter_loss"), LOGITS);
+        let found = pollster::block_on(trainer.gradients()).expect("gradients");
+        assert_eq!(found.tensors.len(), self.gradients.tensors.len());
+        let mut worst = (0.0_f64, "");
+        for (name, expected) in &self.gradients.tensors {
+            let (_, found) = found.tensors.iter().find(|(n, _)| n == name).expect("same tensors");
+            for (found, expected) in [(&found.a, &expected.a), (&found.b, &expected.b)] {
+                let error = relative(found, expected);
+                assert!(error <= GRADIENT, "{} gradient of {name} on {device}: {error:.2e}", self.name);
+                worst = if error > worst.0 { (error, name) } else { worst };
+            }
+        }
+        eprintln!("{:<12} {:<16} {device:<5} {:.1e} ({})", self.name, "gradients", worst.0, worst.1);
+    }
+
+    fn check(&self, what: &str, device: &str, found: &[f32], expected: &[f32], bound: f64) {
+        let error = relative(found, expected);
+        eprintln!("{:<12} {what:<16} {device:<5} {error:.1e}", self.name);
+        assert!(error <= bound, "{} {what} on {device}: relative error {error:.2e}", self.name);
+    }
+}
+
+/// Name, shape and values of a stored tensor.
+fn values(golden: &[u8], name: &str) -> (String, Vec<usize>, Vec<f32>) {
+    let all = SafeTensors::deserialize(golden).expect("safetensors");
+    let tensor = all.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
+    let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    (name.to_owned(), tensor.shape().to_vec(), values.collect())
+}
+
+/// The checkpoint's tensors, which the header lists.
+fn weights(golden: &[u8]) -> Vec<Shaped> {
+    let (_, header) = SafeTensors::read_metadata(golden).expect("safetensors");
+    let text = &header.metadata().as_ref().expect("metadata")["weights"];
+    let shapes: std::collections::BTreeMap<String, Vec<usize>> = serde_json::from_str(text).expect("shapes");
+    shapes.into_iter().collect()
+}
+
+/// The gradients under PEFT's names.
+fn gradients(golden: &[u8]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let all = SafeTensors::deserialize(golden).expect("safetensors");
+    let mut names: Vec<&str> = all.names().into_iter().collect();
+    names.sort_unstable();
+    let named = names.into_iter().filter_map(|name| Some((name.strip_prefix("gradient.")?, values(golden, name))));
+    named.map(|(name, (_, shape, values))| (name.to_owned(), shape, values)).collect()
+}
+
+/// An adapter taken in through PEFT's own files.
+fn import(base: &Base, values: Vec<(String, Vec<usize>, Vec<f32>)>) -> AdapterFile {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    write_adapter(folder.path(), values);
+    let out = folder.path().join("adapter.gguf");
+    loam_convert::peft::from_peft(folder.path(), base.file(), &out).expect("from_peft");
+    AdapterFile::read(&out).expect("adapter")
+}
+
+fn check(name: &'static str) {
+    let family = Family::open(name);
+    let devices = || back_ends().into_iter();
+    devices().for_each(|(device, backend)| family.logits(device, backend, false));
+    devices().for_each(|(device, backend)| family.logits(device, backend, true));
+    devices().for_each(|(device, backend)| family.gradients(device, backend));
+}
+
+#[test]
+fn llama() {
+    check("llama");
+}
+
+#[test]
+fn llama_3_with_scaled_frequencies() {
+    check("llama3");
+}
+
+#[test]
+fn mistral() {
+    check("mistral");
+}
+
+#[test]
+fn smollm3() {
+    check("smollm3");
+}
+
+#[test]
+fn qwen2() {
+    check("qwen2");
+}
+
+#[test]
+fn qwen2_with_yarn() {
+    check("qwen2-yarn");
+}
+
+#[test]
+fn qwen3() {
+    check("qwen3");
+}
+
+#[test]
+fn gemma2() {
+    check("gemma2");
+}
+
+#[test]
+fn gemma3() {
+    check("gemma3");
+}
+
+#[test]
+fn olmo2() {
+    check("olmo2");
+}
+
+#[test]
+fn granite() {
+    check("granite");
+}
