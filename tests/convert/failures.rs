@@ -123,11 +123,15 @@ fn configurations_that_cannot_be_converted() {
         ("num_hidden_layers", json!(1e30), "num_hidden_layers"),
         ("num_attention_heads", Value::Null, "num_attention_heads"),
         ("rope_scaling", json!({"rope_type": "longrope", "short_factor": [1]}), "rope_scaling.rope_type"),
-        ("auto_map", json!({"AutoModel": "x.Y"}), "auto_map"),
+        ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
     ];
     for (key, value, named) in cases {
         refused(key, Format::Q4_0, &["config.json", named], |f| f.configure(key, value));
     }
+    refused("remote code", Format::Q4_0, &["auto_map", "OwnForCausalLM", "Qwen3ForCausalLM"], |f| {
+        f.configure("architectures", json!(["OwnForCausalLM"]));
+        f.configure("auto_map", json!({"AutoModel": "x.Y"}));
+    });
     refused("no config", Format::Q4_0, &["config.json"], |f| remove(f, "config.json"));
     refused("no JSON", Format::Q4_0, &["config.json", "JSON"], |f| std::fs::write(f.file("config.json"), "{").unwrap());
 }

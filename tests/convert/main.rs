@@ -2,6 +2,7 @@
 
 mod adapters;
 mod failures;
+mod families;
 mod folder;
 mod golden;
 mod hostile;

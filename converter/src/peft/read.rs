@@ -15,15 +15,19 @@ use crate::{Error, Result};
 pub(super) fn read(dir: &Path, layout: &Layout) -> Result<AdapterFile> {
     let config = PeftConfig::read(&dir.join("adapter_config.json"))?;
     let weights = open(dir)?;
-    let mut modules: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
+    // By plain name: the name in the file, which patterns are matched with, and both tensors.
+    let mut modules: BTreeMap<String, (&str, [Option<&str>; 2])> = BTreeMap::new();
     for name in weights.names() {
         let (module, half) = split(dir, name)?;
-        modules.entry(module).or_default()[half] = Some(name);
+        let halves = &mut modules.entry(plain(module)).or_insert((module, [None, None])).1;
+        if let Some(first) = halves[half].replace(name) {
+            return Err(Error::tensor(dir, name, format!("is there twice, as {first} too")));
+        }
     }
     let alpha = config.gguf_alpha();
     let mut tensors = Vec::new();
-    for (module, halves) in modules {
-        let name = layout.tensor_name(module).ok_or_else(|| {
+    for (plain, (module, halves)) in modules {
+        let name = layout.tensor_name(&plain).ok_or_else(|| {
             let family = layout.family.architecture;
             let problem =
                 format!("is no linear layer of a {family} model; embeddings and other modules cannot be converted");
@@ -52,11 +56,11 @@ fn open(dir: &Path) -> Result<Checkpoint> {
 
 /// Module name and half (0 = A, 1 = B) of a PEFT tensor name.
 fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, usize)> {
-    if let Some(inner) = name.strip_prefix(PREFIX) {
-        for (half, suffix) in [".lora_A.weight", ".lora_B.weight"].into_iter().enumerate() {
-            if let Some(module) = inner.strip_suffix(suffix) {
-                return Ok((module, half));
-            }
+    let inner = name.strip_prefix(PREFIX).unwrap_or(name);
+    let ends = [".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight", ".lora_B.default.weight"];
+    for (i, end) in ends.into_iter().enumerate() {
+        if let Some(module) = inner.strip_suffix(end) {
+            return Ok((module, i % 2));
         }
     }
     let problem = if name.contains("lora_magnitude_vector") {
@@ -67,6 +71,17 @@ fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, usize)> {
         "is neither base_model.model.<module>.lora_A.weight nor .lora_B.weight; nothing of an adapter may be ignored"
     };
     Err(Error::tensor(dir, name, problem))
+}
+
+/// The module as a causal language model names it: without what models with images, or adapters of a model without its
+/// head, have in front.
+fn plain(module: &str) -> String {
+    if ["lm_head", "language_model.lm_head"].contains(&module) {
+        return "lm_head".into();
+    }
+    let bodies = ["model.language_model.", "language_model.model.", "language_model.", "model.", ""];
+    let rest = bodies.iter().find_map(|body| module.strip_prefix(body).filter(|rest| rest.starts_with("layers.")));
+    rest.map_or_else(|| module.to_owned(), |rest| format!("model.{rest}"))
 }
 
 /// A [rank, in] and B [out, rank], with B's rows in the base's order.
