@@ -1,6 +1,6 @@
 //! Logits, adapter gradients, ten losses and the trained adapter against PyTorch, Transformers and PEFT, on both back
 //! ends. The expected values lie beside the repository (`LOAM_SHARED`); bases are converted here and their bytes
-//! compared with llama-quantize's first.
+//! compared with llama-quantize's first, but for one that llama-quantize itself wrote as a mix of types.
 
 #![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
 
@@ -24,20 +24,29 @@ const FINAL: f64 = 5e-3;
 
 struct Case {
     name: &'static str,
-    model: &'static str,
-    format: &'static str,
+    base: Origin,
 }
 
+/// Where a base comes from.
+enum Origin {
+    /// A committed model, converted here to a format.
+    Converted(&'static str, &'static str),
+    /// A file that a stock llama-quantize wrote, beside the golden values.
+    Stock(&'static str),
+}
+use Origin::{Converted, Stock};
+
 const MICRO: &[Case] = &[
-    Case { name: "micro-f32", model: "loam-micro", format: "f32" },
-    Case { name: "micro-Q8_0", model: "loam-micro", format: "q8_0" },
-    Case { name: "micro-Q4_0", model: "loam-micro", format: "q4_0" },
+    Case { name: "micro-f32", base: Converted("loam-micro", "f32") },
+    Case { name: "micro-Q8_0", base: Converted("loam-micro", "q8_0") },
+    Case { name: "micro-Q4_0", base: Converted("loam-micro", "q4_0") },
 ];
 const TINY: &[Case] = &[
-    Case { name: "tiny-f32", model: "loam-tiny", format: "f32" },
-    Case { name: "tiny-Q8_0", model: "loam-tiny", format: "q8_0" },
-    Case { name: "tiny-Q4_0", model: "loam-tiny", format: "q4_0" },
-    Case { name: "tiny-Q4_K", model: "loam-tiny", format: "q4_k" },
+    Case { name: "tiny-f32", base: Converted("loam-tiny", "f32") },
+    Case { name: "tiny-Q8_0", base: Converted("loam-tiny", "q8_0") },
+    Case { name: "tiny-Q4_0", base: Converted("loam-tiny", "q4_0") },
+    Case { name: "tiny-Q4_K", base: Converted("loam-tiny", "q4_k") },
+    Case { name: "tiny-Q4_K_M", base: Stock("loam-tiny-Q4_K_M.gguf") },
 ];
 
 /// A golden file and the base it belongs to.
@@ -52,7 +61,11 @@ impl Golden {
     fn open(case: &Case) -> Option<Self> {
         let json = std::fs::read(shared(&format!("golden/{}.json", case.name))?).expect("golden json");
         let tensors = std::fs::read(shared(&format!("golden/{}.safetensors", case.name))?).expect("golden tensors");
-        let base = Base::open(convert_asset(case.model, case.format)).expect("converted base");
+        let base = match case.base {
+            Converted(model, format) => convert_asset(model, format),
+            Stock(file) => shared(&format!("golden/{file}"))?,
+        };
+        let base = Base::open(base).expect("base");
         let json = serde_json::from_slice(&json).expect("golden json");
         Some(Self { label: case.name.into(), json, tensors, base })
     }

@@ -1,5 +1,5 @@
-// Loader of Q2_K: an octet is half the bits of a word of the quants plane; the other half is 64 columns away. The scales
-// plane has five words per block: scale and minimum of a sub-block in a byte, then d and dmin.
+// Loader of Q2_K: an octet is half the bits of a word of the quants plane; the other half is 64 columns away. The
+// scales plane has five words per block: scale and minimum of a sub-block in a byte, then d and dmin.
 #import "include/weight.wgsl"
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
