@@ -1,17 +1,27 @@
 //! The conversion: plan, encode, write, verify, put in place.
 
+mod journal;
+mod output;
+mod plan;
+mod shards;
+
 use std::path::Path;
+use std::time::Duration;
 
-use loam::file::AtomicFile;
-use loam::gguf::{GgmlType, Metadata, TensorDeclaration, Writer, file_size};
-use loam_shaders::Format;
+use loam::gguf::GgmlType;
 
-use crate::architecture::{self, Model, ModelTensor};
+use crate::architecture::{self, Model, ModelTensor, Origin};
 use crate::quantize::Encoder;
 use crate::quantize::recipe::{Choice, Recipe};
 use crate::source::Source;
-use crate::verify::{Expected, verify};
 use crate::{Error, Result, general, tokenizer};
+
+use output::Output;
+pub use plan::{Plan, PlannedTensor, Summary};
+pub use shards::Shard;
+
+/// After so many bytes of output the pages of the source are given back: mapped pages count as memory of the process.
+const RELEASE: usize = 32 << 20;
 
 /// What to make of the model.
 #[derive(Debug, Clone)]
@@ -24,12 +34,26 @@ pub struct Options {
     pub pre: Option<String>,
     /// Convert NaN, infinity and overflow instead of failing.
     pub allow_nonfinite: bool,
+    /// Split the output into files of at most so many bytes.
+    pub split_bytes: Option<u64>,
+    /// Begin anew even if an earlier run of the same conversion was killed and left something to go on with.
+    pub restart: bool,
+    /// How long work may take before it is made durable, so that a kill costs no more than that.
+    pub sync_every: Duration,
 }
 
 impl Options {
     /// Plain conversion by `recipe`, or with every weight in one format.
     pub fn new(recipe: impl Into<Recipe>) -> Options {
-        Options { recipe: recipe.into(), threads: None, pre: None, allow_nonfinite: false }
+        Options {
+            recipe: recipe.into(),
+            threads: None,
+            pre: None,
+            allow_nonfinite: false,
+            split_bytes: None,
+            restart: false,
+            sync_every: Duration::from_secs(2),
+        }
     }
 }
 
@@ -48,49 +72,6 @@ pub struct Progress<'p> {
     pub total_bytes: u64,
 }
 
-/// A tensor of a [`Plan`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedTensor {
-    /// GGUF name.
-    pub name: String,
-    /// Dimensions in ggml's order.
-    pub shape: Vec<u64>,
-    /// What it becomes.
-    pub choice: Choice,
-    /// Size in bytes.
-    pub bytes: u64,
-}
-
-/// All decisions of a conversion, before any work: `--plan`.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Metadata of the file.
-    pub metadata: Metadata,
-    /// Tensors in the order of the file.
-    pub tensors: Vec<PlannedTensor>,
-    /// Size of the file in bytes.
-    pub file_bytes: u64,
-    /// What the user should know.
-    pub notes: Vec<String>,
-}
-
-/// What a conversion did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Number of tensors.
-    pub tensors: usize,
-    /// Number of weights.
-    pub parameters: u64,
-    /// Size of the file in bytes.
-    pub bytes: u64,
-    /// How many tensors have each type, in order of first use.
-    pub types: Vec<(Format, usize)>,
-    /// Tensors that could not be stored in the asked format, with what they are stored in.
-    pub fallbacks: Vec<(String, Format)>,
-    /// What the user should know.
-    pub notes: Vec<String>,
-}
-
 /// Converts the Hugging Face folder `dir` to the GGUF file `out`, which is replaced only when the new file is complete
 /// and verified. `progress` is called before each band of a tensor and at the end.
 ///
@@ -101,15 +82,36 @@ pub struct Summary {
 pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary> {
     let source = Source::open(dir)?;
     let (model, plan) = prepare(&source, out, options)?;
-    refuse_overwriting_the_source(&source, out)?;
+    refuse_overwriting_the_source(&source, &plan)?;
     let mut builder = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = options.threads {
         builder = builder.num_threads(threads.max(1));
     }
     let pool = builder.build().map_err(|e| Error::Argument(format!("cannot start threads: {e}")))?;
     let encoder = Encoder { source: &source, pool: &pool, allow_nonfinite: options.allow_nonfinite };
-    write(&encoder, &model, &plan, out, progress)?;
-    Ok(plan.summary())
+    let output = Output {
+        plan: &plan,
+        source: source.weights.identity()?,
+        sync_every: options.sync_every,
+        restart: options.restart,
+    };
+    let mut encode = |index: usize, put: &mut output::Put<'_>| {
+        let Some(format) = plan.tensors[index].ty.format() else { unreachable!("only formats are planned") };
+        let mut since = 0;
+        encoder.encode(&model.tensors[index], format, |band| {
+            put(band)?;
+            since += band.len();
+            if since > RELEASE {
+                source.weights.release();
+                since = 0;
+            }
+            Ok(())
+        })?;
+        source.weights.release();
+        Ok(())
+    };
+    let resumed = output.write(&mut encode, progress)?;
+    Ok(Summary { resumed, ..plan.summary() })
 }
 
 /// The decisions of [`convert`] without the work. `out` is only named in errors.
@@ -135,80 +137,49 @@ fn prepare(source: &Source, out: &Path, options: &Options) -> Result<(Model, Pla
     let planned = |(tensor, choice): (&ModelTensor, Choice)| PlannedTensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
-        choice,
+        ty: choice.format.into(),
+        fallback: choice.fallback,
         bytes: GgmlType::from(choice.format).bytes(tensor.cols() * tensor.rows()).unwrap_or(0),
     };
-    let tensors = model.tensors.iter().zip(choices).map(planned).collect();
-    let mut plan = Plan { metadata, tensors, file_bytes: 0, notes: [model.notes.clone(), tokenizer.notes].concat() };
-    plan.file_bytes = file_size(out, &plan.metadata, &plan.declarations())?;
-    Ok((model, plan))
+    let tensors: Vec<PlannedTensor> = model.tensors.iter().zip(choices).map(planned).collect();
+    let shards = shards::distribute(out, &metadata, &tensors, options.split_bytes)?;
+    let notes = [model.notes.clone(), tokenizer.notes].concat();
+    let data: u64 = tensors.iter().map(|t| t.bytes).sum();
+    let headers = shards.iter().map(|shard| shard.bytes).sum::<u64>() - data;
+    let peak_host_bytes = peak_memory(source, &model, headers)?;
+    Ok((model, Plan { metadata, tensors, shards, peak_host_bytes, notes }))
+}
+
+/// An upper estimate: the pages of the largest tensor, which are given back when it is done, a band of blocks, the
+/// header and what it is made of, and the program itself.
+fn peak_memory(source: &Source, model: &Model, headers: u64) -> Result<u64> {
+    /// Code, threads, a band of blocks in f32, buffers of the output.
+    const PROGRAM: u64 = 64 << 20;
+    /// The tree of a tokenizer.json takes about so many times its length.
+    const TREE: u64 = 12;
+    let mut largest = 0;
+    for tensor in &model.tensors {
+        largest = largest.max(source_bytes(source, tensor)?);
+    }
+    let tokenizer = std::fs::metadata(source.dir.join("tokenizer.json")).map_or(0, |found| found.len());
+    Ok(PROGRAM + largest + TREE * tokenizer + 4 * headers)
+}
+
+/// Bytes of the checkpoint that a tensor is made of.
+fn source_bytes(source: &Source, tensor: &ModelTensor) -> Result<u64> {
+    let Origin::Checkpoint { pieces, .. } = &tensor.origin else { return Ok(0) };
+    let first = pieces.first().map_or(Ok(None), |piece| source.weights.tensor(&piece.name))?;
+    Ok(tensor.cols() * tensor.rows() * first.map_or(4, |view| view.float.bytes() as u64))
 }
 
 /// Writing over a mapped weight file would be caught by the rename, but destroy the source all the same.
-fn refuse_overwriting_the_source(source: &Source, out: &Path) -> Result<()> {
-    let same = |path: &Path| matches!((path.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    match source.weights.paths().find(|path| same(path)) {
+fn refuse_overwriting_the_source(source: &Source, plan: &Plan) -> Result<()> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    let output = |path: &Path| plan.shards.iter().any(|shard| same(path, &shard.path));
+    match source.weights.paths().find(|path| output(path)) {
         Some(path) => {
             Err(Error::Argument(format!("{} is a file of the source; choose another output", path.display())))
         }
         None => Ok(()),
-    }
-}
-
-fn write(
-    encoder: &Encoder<'_>,
-    model: &Model,
-    plan: &Plan,
-    out: &Path,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<()> {
-    let file = AtomicFile::create(out)?;
-    let mut writer = Writer::new(file, out, &plan.metadata, &plan.declarations())?;
-    let placed = writer.tensors().to_vec();
-    let total_bytes = plan.tensors.iter().map(|t| t.bytes).sum();
-    let (tensors, mut bytes) = (plan.tensors.len(), 0);
-    for (index, (tensor, planned)) in model.tensors.iter().zip(&plan.tensors).enumerate() {
-        encoder.encode(tensor, planned.choice.format, |band| {
-            progress(Progress { tensor: &tensor.name, index, tensors, bytes, total_bytes });
-            bytes += band.len() as u64;
-            Ok(writer.write(&tensor.name, band)?)
-        })?;
-    }
-    // Flushes, so that the reader sees everything.
-    let file = writer.finish()?;
-    verify(file.temporary(), out, &Expected { metadata: &plan.metadata, tensors: &placed })?;
-    file.commit()?;
-    progress(Progress { tensor: "", index: tensors, tensors, bytes, total_bytes });
-    Ok(())
-}
-
-impl Plan {
-    fn declarations(&self) -> Vec<TensorDeclaration> {
-        let declare = |t: &PlannedTensor| TensorDeclaration {
-            name: t.name.clone(),
-            shape: t.shape.clone(),
-            ty: t.choice.format.into(),
-        };
-        self.tensors.iter().map(declare).collect()
-    }
-
-    /// What a conversion by this plan reports.
-    pub fn summary(&self) -> Summary {
-        let mut types: Vec<(Format, usize)> = Vec::new();
-        for tensor in &self.tensors {
-            match types.iter_mut().find(|(format, _)| *format == tensor.choice.format) {
-                Some((_, count)) => *count += 1,
-                None => types.push((tensor.choice.format, 1)),
-            }
-        }
-        let fallbacks = self.tensors.iter().filter(|t| t.choice.fallback);
-        Summary {
-            tensors: self.tensors.len(),
-            parameters: self.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum(),
-            bytes: self.file_bytes,
-            types,
-            fallbacks: fallbacks.map(|t| (t.name.clone(), t.choice.format)).collect(),
-            notes: self.notes.clone(),
-        }
     }
 }

@@ -1,4 +1,7 @@
-//! Files: opened only if regular, read within limits, replaced atomically; SHA-256.
+//! Files: opened only if regular, read within limits, replaced atomically, also over several runs ([`PartialFile`]);
+//! SHA-256.
+
+mod partial;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -9,6 +12,8 @@ use sha2::Digest;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+
+pub use partial::{FinishedFile, LockedFile, PartialFile};
 
 /// Turns an [`io::Error`] into an [`Error::Io`] about `path`, for `map_err`.
 pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -56,6 +61,30 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
 }
 
+/// What tells a file from a later one under the same name, without reading it: name, length, time of change.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn identity(path: &Path) -> Result<String> {
+    let found = fs::metadata(path).map_err(io_error("read", path))?;
+    let changed = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(format!("{:?} {} {}\n", path.file_name(), found.len(), changed.map_or(0, |time| time.as_nanos())))
+}
+
+/// Gives the pages of a mapped file that are in memory back to the system: they count as memory of the process. They are
+/// read again when they are used again.
+#[cfg(unix)]
+pub fn release(map: &memmap2::Mmap) {
+    // SAFETY: the map is of a file and read-only, so that what leaves memory is still in the file, unchanged.
+    let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    // It is advice: a system that does not take it keeps the pages until it needs the memory.
+    let _ = advised;
+}
+
+/// Gives the pages of a mapped file that are in memory back to the system, where there is a way to say so.
+#[cfg(not(unix))]
+pub fn release(_: &memmap2::Mmap) {}
+
 /// A file that appears at its path complete or not at all. It is written beside its final place; [`AtomicFile::commit`]
 /// makes it durable and renames it. Dropped without a commit, it is removed, and a previous file stays as it was.
 #[derive(Debug)]
@@ -68,8 +97,8 @@ pub struct AtomicFile {
     live: Live,
 }
 
-/// Temporary files that exist now, for [`remove_temporaries`].
-static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Temporary files that exist now, for [`remove_temporaries`], and whether they are worth keeping.
+static LIVE: Mutex<Vec<(PathBuf, bool)>> = Mutex::new(Vec::new());
 
 /// Keeps a temporary file's path in [`LIVE`] while the file exists.
 #[derive(Debug)]
@@ -77,22 +106,47 @@ struct Live(PathBuf);
 
 impl Live {
     fn new(path: PathBuf) -> Self {
-        LIVE.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), false));
         Live(path)
+    }
+
+    /// Whether the file survives [`remove_temporaries`].
+    fn keep(&self, keep: bool) {
+        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter_mut().filter(|(path, _)| *path == self.0).for_each(|(_, kept)| *kept = keep);
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| *path != self.0);
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|(path, _)| *path != self.0);
     }
 }
 
-/// Removes the temporary files of all unfinished [`AtomicFile`]s: for programs that end on a signal, before they exit.
-pub fn remove_temporaries() {
-    for path in LIVE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+/// Removes the temporary files of all unfinished [`AtomicFile`]s, and those [`PartialFile`]s that hold nothing to go on
+/// with: for programs that end on a signal, before they exit. Returns the files that were kept.
+pub fn remove_temporaries() -> Vec<PathBuf> {
+    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (path, _) in live.iter().filter(|(_, keep)| !keep) {
         // It may have been renamed into place a moment ago.
         let _ = fs::remove_file(path);
+    }
+    live.iter().filter(|(_, keep)| *keep).map(|(path, _)| path.clone()).collect()
+}
+
+/// Where an output goes: `path` with a symbolic link resolved; and the permissions of the file that is there now.
+fn target_of(path: &Path) -> Result<(PathBuf, Option<fs::Permissions>)> {
+    let target = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => fs::canonicalize(path).map_err(io_error("write", path))?,
+        _ => path.to_owned(),
+    };
+    match fs::metadata(&target) {
+        Ok(previous) => {
+            check_regular(&previous, "write", path)?;
+            Ok((target, Some(previous.permissions())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((target, None)),
+        Err(error) => Err(io_error("write", path)(error)),
     }
 }
 
@@ -102,20 +156,10 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`], also if `path` exists and is no regular file.
     pub fn create(path: &Path) -> Result<AtomicFile> {
-        let target = match fs::symlink_metadata(path) {
-            Ok(found) if found.is_symlink() => fs::canonicalize(path).map_err(io_error("write", path))?,
-            _ => path.to_owned(),
-        };
+        let (target, permissions) = target_of(path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".loam-").suffix(".tmp");
-        match fs::metadata(&target) {
-            Ok(previous) => {
-                check_regular(&previous, "write", path)?;
-                set_permissions(&mut builder, Some(previous.permissions()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => set_permissions(&mut builder, None),
-            Err(error) => return Err(io_error("write", path)(error)),
-        }
+        set_permissions(&mut builder, permissions);
         let temporary = builder.tempfile_in(folder_of(&target)).map_err(io_error("write", path))?;
         let live = Live::new(temporary.path().to_owned());
         let writer = BufWriter::with_capacity(1 << 20, temporary);
@@ -260,119 +304,4 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder() -> tempfile::TempDir {
-        tempfile::tempdir().expect("a temporary folder")
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).expect("readable");
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
-    }
-
-    #[test]
-    fn replaces_completely() {
-        let folder = folder();
-        let path = folder.path().join("out");
-        for content in [&b"first, and longer"[..], b"second"] {
-            write_atomic(&path, |out| out.write_all(content).map_err(io_error("write", &path))).expect("written");
-            assert_eq!(fs::read(&path).expect("readable"), content);
-        }
-        assert_eq!(names(folder.path()), ["out"]);
-    }
-
-    #[test]
-    fn an_error_keeps_the_previous_file_and_leaves_nothing() {
-        let folder = folder();
-        let path = folder.path().join("out");
-        fs::write(&path, b"previous").expect("written");
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let result = write_atomic(&path, |out| {
-            out.write_all(&vec![1; 3 << 20]).map_err(io_error("write", &path))?;
-            Err(io_error("write", &path)(full()))
-        });
-        assert_eq!(result.expect_err("full").to_string(), format!("cannot write {}", path.display()));
-        assert_eq!(fs::read(&path).expect("readable"), b"previous");
-        assert_eq!(names(folder.path()), ["out"]);
-    }
-
-    #[test]
-    fn a_dropped_file_is_removed_and_a_temporary_one_can_be_read_back() {
-        let folder = folder();
-        let path = folder.path().join("out");
-        let mut file = AtomicFile::create(&path).expect("created");
-        file.write_all(b"bytes").and_then(|()| file.flush()).expect("written");
-        assert_eq!(fs::read(file.temporary()).expect("readable"), b"bytes");
-        assert!(!path.exists());
-        drop(file);
-        assert!(names(folder.path()).is_empty());
-    }
-
-    #[test]
-    fn targets_that_are_no_files_are_refused() {
-        let folder = folder();
-        let absent = folder.path().join("absent/out");
-        for path in [folder.path(), &absent] {
-            match write_atomic(path, |_| Ok(())) {
-                Err(Error::Io { action: "write", path: named, .. }) => assert_eq!(named, path),
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!(names(folder.path()).is_empty());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn devices_stay_links_are_followed_permissions_are_kept() {
-        use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-        if let Ok(device) = fs::metadata("/dev/full") {
-            assert!(device.file_type().is_char_device());
-            assert!(write_atomic(Path::new("/dev/full"), |_| Ok(())).is_err());
-            assert!(fs::metadata("/dev/full").is_ok_and(|now| now.file_type().is_char_device()));
-        }
-        let folder = folder();
-        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
-        fs::write(&target, b"old").and_then(|()| symlink(&target, &link)).expect("set up");
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).expect("own file");
-        write_atomic(&link, |out| out.write_all(b"new").map_err(io_error("write", &link))).expect("written");
-        assert!(fs::symlink_metadata(&link).is_ok_and(|m| m.is_symlink()));
-        assert_eq!(fs::read(&target).expect("readable"), b"new");
-        assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o640);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_full_disk_names_the_file() {
-        let path = Path::new("/dev/full");
-        let Ok(mut device) = fs::OpenOptions::new().write(true).open(path) else { return };
-        let error = device.write_all(b"x").map_err(io_error("write", path)).expect_err("full");
-        let Error::Io { path: named, source, .. } = error else { panic!("not an I/O error") };
-        assert_eq!((named.as_path(), source.kind()), (path, io::ErrorKind::StorageFull));
-    }
-
-    #[test]
-    fn digests_match_the_standard() {
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256_hex(b"abc"), abc);
-        let mut hash = Sha256::new();
-        hash.update(b"a");
-        hash.update(b"bc");
-        assert_eq!(hash.hex(), abc);
-        let folder = folder();
-        let path = folder.path().join("abc");
-        fs::write(&path, b"abc").expect("written");
-        assert_eq!(sha256_file(&path).ok().as_deref(), Some(abc));
-    }
-
-    #[test]
-    fn bounded_reading() {
-        let folder = folder();
-        let path = folder.path().join("ten");
-        fs::write(&path, [7; 10]).expect("written");
-        assert_eq!(read_bounded(&path, 10).ok(), Some(vec![7; 10]));
-        assert!(matches!(read_bounded(&path, 9), Err(Error::Limit { value: 10, limit: 9, .. })));
-        assert!(matches!(read_bounded(folder.path(), 9), Err(Error::Io { action: "open", .. })));
-    }
-}
+mod tests;

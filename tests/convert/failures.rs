@@ -197,7 +197,7 @@ fn a_file_that_is_not_what_was_written_is_not_put_in_place() {
     let mut tamper = |progress: Progress<'_>| {
         // By then the header, at the start of 2 MB, has left every buffer.
         if progress.index + 1 == progress.tensors {
-            let temporary = |entry: &std::path::PathBuf| entry.extension().is_some_and(|e| e == "tmp");
+            let temporary = |entry: &std::path::PathBuf| entry.extension().is_some_and(|e| e == "loam-part");
             let files = std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path());
             let file = files.into_iter().find(temporary).unwrap();
             let mut bytes = std::fs::read(&file).unwrap();

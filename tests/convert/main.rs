@@ -6,4 +6,6 @@ mod families;
 mod folder;
 mod golden;
 mod hostile;
+mod resume;
 mod sources;
+mod splits;

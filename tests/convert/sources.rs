@@ -155,8 +155,8 @@ fn rows_that_do_not_fit_fall_back_and_are_reported() {
     let ty = |name: &str| file.gguf.tensor(name).unwrap().ty;
     assert_eq!((ty("blk.0.attn_q.weight"), ty("blk.0.ffn_down.weight")), (GgmlType::Q5_0, GgmlType::F16));
     assert_eq!(summary.fallbacks.len(), 8);
-    assert!(summary.fallbacks.contains(&("blk.0.ffn_down.weight".into(), Format::F16)));
-    assert_eq!(summary.types, [(Format::F32, 3), (Format::Q5_0, 7), (Format::F16, 1)]);
+    assert!(summary.fallbacks.contains(&("blk.0.ffn_down.weight".into(), GgmlType::F16)));
+    assert_eq!(summary.types, [(GgmlType::F32, 3), (GgmlType::Q5_0, 7), (GgmlType::F16, 1)]);
     assert_eq!(summary.bytes, std::fs::metadata(&out).unwrap().len());
     let plan = loam_convert::plan(folder.path(), &out, &loam_convert::Options::new(Format::Q4_K)).unwrap();
     assert_eq!(plan.summary(), summary);

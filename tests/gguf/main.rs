@@ -9,6 +9,7 @@ mod mutation;
 mod opening;
 mod round_trip;
 mod second_reader;
+mod splits;
 
 /// Counts what each test thread allocates.
 #[global_allocator]

@@ -1,4 +1,4 @@
-//! Files as the system gives them: cases 18, 22 and 23 of the hostile-input list, and digests.
+//! Files as the system gives them: cases 18 and 23 of the hostile-input list, and digests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,23 +88,6 @@ fn case_18_replaced_or_cut_while_open() {
     fs::OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(10)).expect("cut");
     assert_eq!(read.bytes(&tensor).bytes(), bytemuck::cast_slice::<f32, u8>(&[9.0f32; 8]));
     assert!(matches!(GgufFile::open(&path), Err(Error::Gguf { .. })));
-}
-
-#[test]
-fn case_22_shards_are_refused_by_name() {
-    let folder = folder();
-    let path = folder.path().join("m-00001-of-00003.gguf");
-    let mut metadata = Metadata::new();
-    metadata.set("split.count", 3u16);
-    write(&path, &metadata, &[("a", &A)]).expect("written");
-    let message = GgufFile::open(&path).expect_err("a shard").to_string();
-    assert!(message.contains("split.count") && message.contains("not supported yet"), "{message}");
-    metadata.set("split.count", 1u16);
-    write(&path, &metadata, &[("a", &A)]).expect("written");
-    assert!(GgufFile::open(&path).is_ok());
-    metadata.set("split.count", "three");
-    write(&path, &metadata, &[("a", &A)]).expect("written");
-    assert!(matches!(GgufFile::open(&path), Err(Error::Metadata { .. })));
 }
 
 /// Opening `path` both ways must end soon, with an I/O error that names it.

@@ -140,6 +140,27 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// What tells these weights from others without reading them: the names, sizes, times of change and headers of the
+    /// files.
+    ///
+    /// # Errors
+    /// A file is gone.
+    pub fn identity(&self) -> Result<String> {
+        let mut out = String::new();
+        for (path, map) in &self.files {
+            out += &loam::file::identity(path)?;
+            // The header was checked when the file was opened.
+            let length = map.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b) as usize);
+            out += &loam::file::sha256_hex(map.get(..8 + length).unwrap_or_default());
+        }
+        Ok(out)
+    }
+
+    /// Gives the pages that were read so far back to the system; views stay valid and read them again when used.
+    pub fn release(&self) {
+        self.files.iter().for_each(|(_, map)| loam::file::release(map));
+    }
+
     /// The mapped files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())

@@ -9,6 +9,7 @@
 mod file;
 mod getters;
 mod read;
+mod split;
 mod types;
 mod value;
 mod write;
@@ -18,9 +19,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 pub use file::GgufFile;
+pub use split::{SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, ShardName, shard_path, shard_paths};
 pub use types::GgmlType;
 pub use value::{Array, Strings, Value};
-pub use write::{TensorDeclaration, Writer, file_size};
+pub use write::{TensorDeclaration, Writer, file_size, header};
 
 /// Longest metadata key in bytes (the specification's own limit).
 pub const MAX_KEY: u64 = 65_535;
@@ -52,7 +54,9 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// Type.
     pub ty: GgmlType,
-    /// Offset of the data from the start of the file.
+    /// Which shard of a split model it is in, from 0; 0 in a file that is not split.
+    pub shard: u16,
+    /// Offset of the data from the start of its file.
     pub offset: u64,
     /// Length of the data without padding.
     pub bytes: u64,
@@ -134,6 +138,8 @@ pub struct Gguf {
     /// Indices into `tensors`, sorted by name.
     by_name: Vec<u32>,
     data_offset: u64,
+    /// Files that the model is in.
+    shards: usize,
 }
 
 impl Gguf {
@@ -145,7 +151,7 @@ impl Gguf {
         read::parse(path, bytes)
     }
 
-    /// The file.
+    /// The file, the first shard of a split model.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -160,7 +166,12 @@ impl Gguf {
         self.alignment
     }
 
-    /// Where tensor data starts in the file.
+    /// Number of files that the model is in: 1 unless it is split.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Where tensor data starts in the (first) file.
     pub fn data_offset(&self) -> u64 {
         self.data_offset
     }

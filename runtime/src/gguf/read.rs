@@ -56,7 +56,16 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Gguf> {
     let declared = read_declarations(&mut cursor, header.tensors, &name)?;
     let by_name = sort_names(&declared).map_err(|(field, fault)| name(field)(fault))?;
     let (tensors, data_offset) = place(&cursor, declared, alignment).map_err(|(field, fault)| name(field)(fault))?;
-    Ok(Gguf { path: path.to_owned(), version: header.version, alignment, metadata, tensors, by_name, data_offset })
+    Ok(Gguf {
+        path: path.to_owned(),
+        version: header.version,
+        alignment,
+        metadata,
+        tensors,
+        by_name,
+        data_offset,
+        shards: 1,
+    })
 }
 
 fn read_metadata<F: FnOnce(Fault) -> Error>(
@@ -400,7 +409,7 @@ impl<'a> Cursor<'a> {
         let ty = GgmlType::from_id(id).ok_or(Fault { offset: type_at, problem: GgufProblem::UnsupportedType(id) })?;
         let bytes = tensor_bytes(&shape, ty).map_err(|problem| Fault { offset: dims_at, problem })?;
         let claimed = self.u64()?;
-        Ok(Declared { info: TensorInfo { name, shape, ty, offset: 0, bytes }, claimed, at })
+        Ok(Declared { info: TensorInfo { name, shape, ty, shard: 0, offset: 0, bytes }, claimed, at })
     }
 }
 

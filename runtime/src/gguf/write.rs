@@ -49,6 +49,27 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
+    /// Goes on with a file whose header and first `done` tensors, with their padding, are in `out` already, which stands
+    /// behind them.
+    ///
+    /// # Errors
+    /// As [`Writer::new`].
+    pub fn resume(
+        out: W,
+        path: &Path,
+        metadata: &Metadata,
+        tensors: &[TensorDeclaration],
+        done: usize,
+    ) -> Result<Writer<W>> {
+        let (_, tensors, alignment) = encode(path, metadata, tensors)?;
+        Ok(Writer { out, path: path.to_owned(), tensors, alignment, current: done, written: 0 })
+    }
+
+    /// The output.
+    pub fn output(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// All tensors with their offsets in the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
@@ -113,6 +134,14 @@ impl<W: Write> Writer<W> {
     fn error(&self, name: &str, problem: String) -> Error {
         Error::Tensor { path: self.path.clone(), tensor: printable(name.as_bytes()), problem }
     }
+}
+
+/// Everything that [`Writer`] would write in front of the data, with its padding, and the tensors with their offsets.
+///
+/// # Errors
+/// As [`Writer::new`], without output.
+pub fn header(path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]) -> Result<(Vec<u8>, Vec<TensorInfo>)> {
+    encode(path, metadata, tensors).map(|(header, tensors, _)| (header, tensors))
 }
 
 /// Size in bytes of the file that [`Writer`] would write, for plans and free-space checks.
@@ -189,7 +218,7 @@ fn place(path: &Path, declarations: &[TensorDeclaration], alignment: u32) -> Res
             return Err(bad(GgufProblem::Duplicate));
         }
         let bytes = tensor_bytes(shape, *ty).map_err(bad)?;
-        tensors.push(TensorInfo { name: name.clone(), shape: shape.clone(), ty: *ty, offset, bytes });
+        tensors.push(TensorInfo { name: name.clone(), shape: shape.clone(), ty: *ty, shard: 0, offset, bytes });
         // The header comes on top: the sum must stay far from the end of u64.
         let end = offset.checked_add(bytes).and_then(|end| pad(end, alignment));
         offset = end.filter(|&end| end <= i64::MAX as u64).ok_or_else(|| bad(GgufProblem::SizeOverflow))?;

@@ -139,6 +139,15 @@ pub struct ConvertArgs {
     /// Convert weights that are NaN, infinite or too large for the format, instead of failing
     #[arg(long)]
     pub allow_nonfinite: bool,
+    /// Split the output into OUT-00001-of-0000N.gguf of at most so many bytes (500M, 2G, ..) if it is larger
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    pub split_size: Option<u64>,
+    /// Print types, sizes, fallbacks and memory, and write nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Begin anew instead of going on where a killed run of the same conversion ended
+    #[arg(long)]
+    pub restart: bool,
     #[command(flatten)]
     pub json: JsonArgs,
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use crate::output::escape;
 
@@ -179,6 +180,15 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// Says which files a signal has left for the next run of the same command.
+pub fn interrupted(kept: &[PathBuf]) {
+    let Some(first) = kept.iter().find(|path| path.extension().is_some_and(|e| e == "loam-part")) else { return };
+    let first = escape(&first.to_string_lossy());
+    // The program ends; nobody is left to tell that standard error is closed.
+    let _ =
+        writeln!(std::io::stderr().lock(), "interrupted: the same command goes on with {first}; --restart begins anew");
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Failure, Result};
 
 /// Fails now if one of `outputs` could not be written after the work, is one of `inputs`, or is another output.
-/// A folder among the inputs stands for the files in it that are no .gguf: those are what is read from a folder.
+/// A folder among the inputs stands for the files in it that are no .gguf: those are what is read from a folder. The
+/// first shard of a split model stands for all of them.
 pub fn check(inputs: &[&Path], outputs: &[&Path]) -> Result {
     let inputs: Vec<PathBuf> = inputs.iter().flat_map(|input| files_of(input)).collect();
     for (index, output) in outputs.iter().enumerate() {
@@ -46,10 +47,10 @@ fn writable(path: &Path) -> Result {
     Err(Failure::new(message, "make the folder first"))
 }
 
-/// `path`, or the files in it that are no .gguf. What cannot be listed is told of by whoever opens it.
+/// `path` with its other shards, or the files in it that are no .gguf. What cannot be listed is told of by whoever opens it.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
-        return vec![path.to_owned()];
+        return loam::gguf::shard_paths(path);
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     let base = |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));

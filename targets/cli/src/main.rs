@@ -40,13 +40,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing.
+/// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing, unless the next
+/// run can go on with it.
 fn clean_up_on_signals() {
     /// 128 + SIGINT, as shells report it.
     const INTERRUPTED: i32 = 130;
     // Where no handler can be set, signals end the program as they always do.
     let _ = ctrlc::set_handler(|| {
-        loam::file::remove_temporaries();
+        let kept = loam::file::remove_temporaries();
+        failure::interrupted(&kept);
         std::process::exit(INTERRUPTED);
     });
 }

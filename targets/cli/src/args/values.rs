@@ -72,6 +72,19 @@ pub fn split(text: &str) -> Result<f32, String> {
     number(text).and_then(|v| if v > 0.0 && v < 1.0 { Ok(v) } else { Err("must be between 0 and 1".to_owned()) })
 }
 
+/// A number of bytes, over zero: plain, or with K, M, G or T for powers of 1000 as llama-gguf-split counts.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.trim().char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text.trim()[..at], 1_000),
+        Some((at, 'M' | 'm')) => (&text.trim()[..at], 1_000_000),
+        Some((at, 'G' | 'g')) => (&text.trim()[..at], 1_000_000_000),
+        Some((at, 'T' | 't')) => (&text.trim()[..at], 1_000_000_000_000),
+        _ => (text.trim(), 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
+    bytes.ok_or_else(|| "not a number of bytes; write 2000000000, 500M or 2G".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +104,12 @@ mod tests {
         assert_eq!("1, 2,3".parse::<TokenList>(), Ok(TokenList(vec![1, 2, 3])));
         assert!("".parse::<TokenList>().is_err());
         assert!("1,-2".parse::<TokenList>().is_err());
+    }
+
+    #[test]
+    fn sizes_have_decimal_units() {
+        assert_eq!((size("700"), size("500M"), size("2g")), (Ok(700), Ok(500_000_000), Ok(2_000_000_000)));
+        assert!(["", "0", "M", "1.5G", "-1", "2GB", "99999999999T"].iter().all(|text| size(text).is_err()));
     }
 
     #[test]

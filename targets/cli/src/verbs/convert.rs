@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use loam_convert::{Options, Progress, Summary};
-use serde_json::{Map, json};
+use loam_convert::{Options, Plan, Progress, Summary};
+use serde_json::{Map, Value, json};
 
 use crate::args::ConvertArgs;
 use crate::failure::Result;
@@ -20,11 +20,16 @@ pub fn run(args: &ConvertArgs) -> Result {
         threads: args.threads.map(usize::from),
         pre: args.pre.clone(),
         allow_nonfinite: args.allow_nonfinite,
+        split_bytes: args.split_size,
+        restart: args.restart,
         ..Options::new(args.format.0)
     };
+    if args.plan {
+        return plan(output, &loam_convert::plan(&args.source, &args.output, &options)?);
+    }
     let start = Instant::now();
     let summary = convert(&args.source, &args.output, &options, output)?;
-    report(output, &summary, &args.output, start.elapsed().as_secs_f64())
+    report(output, &summary, start.elapsed().as_secs_f64())
 }
 
 /// Converts with a progress bar, or with one line of progress a second.
@@ -55,22 +60,72 @@ fn step(bar: &ProgressBar, progress: &Progress<'_>) {
     bar.set_message(format!("{} of {}", bytes(progress.bytes), bytes(progress.total_bytes)));
 }
 
-fn report(output: Output, summary: &Summary, out: &Path, seconds: f64) -> Result {
+/// What every report of a conversion, planned or done, begins with.
+fn remarks(output: Output, summary: &Summary) {
     for note in &summary.notes {
         output.warn(note);
     }
     for (tensor, format) in &summary.fallbacks {
         output.warn(&format!("{tensor} is stored as {}: its rows are no whole blocks", format.name()));
     }
-    let types: Vec<String> = summary.types.iter().map(|(format, n)| format!("{n} x {}", format.name())).collect();
-    output.line(format!("base     {}", escape(&out.to_string_lossy())))?;
-    output.line(format!("weights  {} in {} tensors ({})", summary.parameters, summary.tensors, types.join(", ")))?;
+}
+
+/// Number of tensors of each type.
+fn types(summary: &Summary) -> String {
+    let types: Vec<String> = summary.types.iter().map(|(ty, n)| format!("{n} x {}", ty.name())).collect();
+    types.join(", ")
+}
+
+fn report(output: Output, summary: &Summary, seconds: f64) -> Result {
+    remarks(output, summary);
+    if summary.resumed > 0 {
+        output.warn(&format!("{} of {} tensors were there from an interrupted run", summary.resumed, summary.tensors));
+    }
+    for file in &summary.files {
+        output.line(format!("base     {}", escape(&file.to_string_lossy())))?;
+    }
+    output.line(format!("weights  {} in {} tensors ({})", summary.parameters, summary.tensors, types(summary)))?;
     output.line(format!("size     {}, written and read back in {seconds:.1} s", bytes(summary.bytes)))?;
-    let types: Map<_, _> = summary.types.iter().map(|(format, n)| (format.name().to_owned(), json!(n))).collect();
-    let fallbacks: Map<_, _> = summary.fallbacks.iter().map(|(t, f)| (t.clone(), json!(f.name()))).collect();
-    output.object(&json!({
-        "event": "done", "output": out.to_string_lossy(), "bytes": summary.bytes, "tensors": summary.tensors,
+    let mut result = result(summary);
+    result["resumed"] = json!(summary.resumed);
+    result["seconds"] = json!(seconds);
+    result["peak_host_bytes"] = json!(memory::peak_host_bytes());
+    output.object(&result)
+}
+
+/// What a conversion makes, for programs.
+fn result(summary: &Summary) -> Value {
+    let types: Map<_, _> = summary.types.iter().map(|(ty, n)| (ty.name().to_owned(), json!(n))).collect();
+    let fallbacks: Map<_, _> = summary.fallbacks.iter().map(|(t, ty)| (t.clone(), json!(ty.name()))).collect();
+    let files: Vec<_> = summary.files.iter().map(|file| file.to_string_lossy()).collect();
+    json!({
+        "event": "done", "output": files.first(), "files": files, "bytes": summary.bytes, "tensors": summary.tensors,
         "weights": summary.parameters, "types": types, "fallbacks": fallbacks, "notes": summary.notes,
-        "seconds": seconds, "peak_host_bytes": memory::peak_host_bytes(),
-    }))
+    })
+}
+
+/// What a conversion would do.
+fn plan(output: Output, plan: &Plan) -> Result {
+    let summary = plan.summary();
+    remarks(output, &summary);
+    for tensor in &plan.tensors {
+        let (name, shape) = (escape(&tensor.name), tensor.shape.iter().map(u64::to_string).collect::<Vec<_>>());
+        let fallback = if tensor.fallback { "  (fallback)" } else { "" };
+        let size = bytes(tensor.bytes);
+        output.line(format!("{name:<40} {:<8} {:<20} {size}{fallback}", tensor.ty.name(), shape.join(" x ")))?;
+    }
+    for shard in &plan.shards {
+        output.line(format!("base     {}, {}", escape(&shard.path.to_string_lossy()), bytes(shard.bytes)))?;
+    }
+    output.line(format!("weights  {} in {} tensors ({})", summary.parameters, summary.tensors, types(&summary)))?;
+    output.line(format!("size     {}", bytes(summary.bytes)))?;
+    output.line(format!("memory   at most about {}", bytes(plan.peak_host_bytes)))?;
+    let mut result = result(&summary);
+    let tensors = plan.tensors.iter().map(
+        |t| json!({"name": t.name, "shape": t.shape, "type": t.ty.name(), "bytes": t.bytes, "fallback": t.fallback}),
+    );
+    let files = plan.shards.iter().map(|s| json!({"path": s.path.to_string_lossy(), "bytes": s.bytes}));
+    result["plan"] = json!({"tensors": tensors.collect::<Vec<_>>(), "files": files.collect::<Vec<_>>()});
+    result["peak_host_bytes"] = json!(plan.peak_host_bytes);
+    output.object(&result)
 }

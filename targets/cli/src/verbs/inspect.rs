@@ -84,6 +84,9 @@ impl Summary {
         let data = self.types.values().map(|g| g.bytes).fold(0, u64::saturating_add);
         output.line(format!("file          {}", escape(&gguf.path().to_string_lossy())))?;
         output.line(format!("container     GGUF version {}, aligned to {} bytes", gguf.version(), gguf.alignment()))?;
+        if gguf.shards() > 1 {
+            output.line(format!("shards        {}", gguf.shards()))?;
+        }
         output.line(format!("kind          {}", self.kind))?;
         for (what, value) in [("architecture", &self.architecture), ("name", &self.name)] {
             if let Some(value) = value {
@@ -111,7 +114,7 @@ impl Summary {
         let metadata: Map<_, _> = gguf.metadata().iter().map(|(key, value)| (key.to_owned(), json_of(value))).collect();
         let mut object = json!({
             "file": gguf.path().to_string_lossy(), "kind": self.kind, "version": gguf.version(),
-            "alignment": gguf.alignment(), "architecture": self.architecture, "name": self.name,
+            "alignment": gguf.alignment(), "shards": gguf.shards(), "architecture": self.architecture, "name": self.name,
             "weights": self.weights, "tensor_count": gguf.tensors().len(), "types": types, "metadata": metadata,
         });
         if self.kind == "adapter" {
@@ -125,7 +128,8 @@ impl Summary {
                 .tensors()
                 .iter()
                 .map(|t| {
-                    json!({"name": t.name, "type": t.ty.name(), "shape": t.shape, "offset": t.offset, "bytes": t.bytes})
+                    json!({"name": t.name, "type": t.ty.name(), "shape": t.shape, "shard": t.shard, "offset": t.offset,
+                        "bytes": t.bytes})
                 })
                 .collect();
         }
