@@ -9,6 +9,7 @@ pub mod adamw;
 pub mod attention;
 #[cfg(test)]
 mod check;
+pub mod columns;
 pub mod cross_entropy;
 pub mod dense;
 pub mod elementwise;
@@ -35,6 +36,7 @@ pub use step::Step;
 pub static OPS: &[Op] = &[
     Op { name: "adamw", kernels: adamw::KERNELS, layouts: adamw::LAYOUTS },
     Op { name: "attention", kernels: attention::KERNELS, layouts: attention::LAYOUTS },
+    Op { name: "columns", kernels: columns::KERNELS, layouts: columns::LAYOUTS },
     Op { name: "cross_entropy", kernels: cross_entropy::KERNELS, layouts: cross_entropy::LAYOUTS },
     Op { name: "dense", kernels: dense::KERNELS, layouts: dense::LAYOUTS },
     Op { name: "elementwise", kernels: elementwise::KERNELS, layouts: elementwise::LAYOUTS },

@@ -3,6 +3,7 @@
 
 mod adamw;
 mod attention;
+mod columns;
 mod cross_entropy;
 mod dense;
 mod elementwise;

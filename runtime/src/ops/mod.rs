@@ -5,6 +5,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod columns;
 pub mod cross_entropy;
 pub mod dense;
 pub mod elementwise;

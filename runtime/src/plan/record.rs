@@ -96,8 +96,15 @@ impl Recorder {
 
     /// Says that `y` depends on something trainable and how its gradient flows on.
     pub fn backward(&mut self, y: Tensor, f: impl FnOnce(&mut Self, &mut Gradients) + 'static) {
-        if let Location::Slot(i) = y.location {
-            self.needs_gradient[i as usize] = true;
+        self.backward_of(&[y], f);
+    }
+
+    /// [`Self::backward`] of an op with several outputs.
+    pub fn backward_of(&mut self, outputs: &[Tensor], f: impl FnOnce(&mut Self, &mut Gradients) + 'static) {
+        for y in outputs {
+            if let Location::Slot(i) = y.location {
+                self.needs_gradient[i as usize] = true;
+            }
         }
         self.tape.push(Box::new(f));
     }

@@ -1,0 +1,14 @@
+// out[t, i] = x[t, start + i]. One thread per element.
+#import "include/fold.wgsl"
+#import "include/columns.wgsl"
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = folded(group) * 256u + local;
+    if (i < params.rows * params.width) {
+        out[i] = x[wide(i)];
+    }
+}
