@@ -19,6 +19,7 @@ pub mod glu;
 pub mod kernel;
 pub mod kv_cache;
 pub mod matmul;
+pub mod moe;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
@@ -44,6 +45,7 @@ pub static OPS: &[Op] = &[
     Op { name: "glu", kernels: glu::KERNELS, layouts: glu::LAYOUTS },
     Op { name: "kv_cache", kernels: kv_cache::KERNELS, layouts: kv_cache::LAYOUTS },
     Op { name: "matmul", kernels: matmul::KERNELS, layouts: matmul::LAYOUTS },
+    Op { name: "moe", kernels: moe::KERNELS, layouts: moe::LAYOUTS },
     Op { name: "rmsnorm", kernels: rmsnorm::KERNELS, layouts: rmsnorm::LAYOUTS },
     Op { name: "rope", kernels: rope::KERNELS, layouts: rope::LAYOUTS },
     Op { name: "rows", kernels: rows::KERNELS, layouts: rows::LAYOUTS },

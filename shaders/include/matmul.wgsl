@@ -1,4 +1,7 @@
-// Uniform and weight loader of all products with a quantised weight.
+// Uniform and weight loader of all products with a quantised weight, and which rows of x, weight and y a tile has.
+//
+// With GROUPED the weight holds the matrices of many experts one below the other, and a tile works on the tokens of
+// one of them: see include/grouped.wgsl.
 #define WEIGHT_ROWS params.rows
 #define WEIGHT_COLS params.inner
 #import "format/FORMAT.wgsl"
@@ -11,8 +14,14 @@ struct Params {
     stride: u32,
     accumulate: u32,
     format: u32,
+#ifdef GROUPED
+    slots: u32,
+#else
     pad0: u32,
+#endif
 }
+
+const NONE = 0xffffffffu;
 
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -20,3 +29,36 @@ struct Params {
 fn octets_of_row() -> u32 {
     return ((params.inner + 31u) / 32u) * 4u;
 }
+
+#ifdef GROUPED
+#import "include/grouped.wgsl"
+#else
+// Behind the last token.
+fn tokens_end() -> u32 {
+    return params.tokens;
+}
+
+// Row of x, and of y, that a token has; NONE behind the last.
+fn x_row(token: u32) -> u32 {
+    return select(NONE, token, token < params.tokens);
+}
+
+fn y_row(token: u32) -> u32 {
+    return x_row(token);
+}
+
+// Column of y that a row of the weight has.
+fn y_column(row: u32) -> u32 {
+    return params.row0 + row;
+}
+
+// First row that this part holds, and the one behind its last.
+fn row_range() -> vec2<u32> {
+    return vec2<u32>(0u, params.rows);
+}
+
+// A row to load: rows past the end repeat the last one.
+fn weight_row(row: u32) -> u32 {
+    return min(row, params.rows - 1u);
+}
+#endif

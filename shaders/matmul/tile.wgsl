@@ -6,6 +6,9 @@
 // step's values are fetched into registers before the products of this one. Quarters of the tile without a token are
 // left out.
 #import "include/matmul.wgsl"
+#ifdef GROUPED
+#import "include/grouped_tile.wgsl"
+#endif
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
@@ -13,15 +16,15 @@
 var<workgroup> x_tile: array<vec4<f32>, 512>;
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 
-fn input(token: u32, octet: u32) -> Octet {
+fn input(row: u32, octet: u32) -> Octet {
     var values = Octet(vec4<f32>(), vec4<f32>());
-    if token < params.tokens {
+    if row != NONE {
         let columns = octet_columns(octet);
         if columns.x < params.inner {
-            values.low = x[(token * params.inner + columns.x) / 4u];
+            values.low = x[(row * params.inner + columns.x) / 4u];
         }
         if columns.y < params.inner {
-            values.high = x[(token * params.inner + columns.y) / 4u];
+            values.high = x[(row * params.inner + columns.y) / 4u];
         }
     }
     return values;
@@ -47,32 +50,46 @@ fn add_products(
     );
 }
 
-fn store(token: u32, row: u32, sum: f32) {
-    if token < params.tokens && row < params.rows {
-        let out = token * params.stride + params.row0 + row;
+fn store(to: u32, row: u32, sum: f32) {
+    let rows = row_range();
+    if to != NONE && row >= rows.x && row < rows.y {
+        let out = to * params.stride + y_column(row);
         y[out] = select(0.0, y[out], params.accumulate != 0u) + sum;
     }
 }
 
 fn store4(token: u32, row: u32, sums: vec4<f32>) {
-    store(token, row, sums.x);
-    store(token, row + 16u, sums.y);
-    store(token, row + 32u, sums.z);
-    store(token, row + 48u, sums.w);
+    let to = y_row(token);
+    store(to, row, sums.x);
+    store(to, row + 16u, sums.y);
+    store(to, row + 32u, sums.z);
+    store(to, row + 48u, sums.w);
 }
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row0 = workgroup.x * 64u;
+#ifdef GROUPED
+    let tile = tiles[workgroup.y];
+    let rows = rows_of(tile.x);
+    // The same for all threads: no barrier is left waiting.
+    if tile.z == 0u || row0 >= rows.y || row0 + 64u <= rows.x {
+        return;
+    }
+    choose(tile.x);
+    tile_end = tile.y + tile.z;
+    let token0 = tile.y;
+#else
     let token0 = workgroup.y * 64u;
-    let tokens = params.tokens - token0;
-    // What this thread brings: one octet of two rows and of two tokens. Rows past the end repeat the last one.
+#endif
+    let tokens = tokens_end() - token0;
+    // What this thread brings: one octet of two rows and of two tokens.
     let octet = thread % 4u;
     let line = thread / 4u;
-    let first_row = min(row0 + line, params.rows - 1u);
-    let second_row = min(row0 + line + 32u, params.rows - 1u);
-    let first_token = token0 + line;
-    let second_token = token0 + line + 32u;
+    let first_row = weight_row(row0 + line);
+    let second_row = weight_row(row0 + line + 32u);
+    let first_token = x_row(token0 + line);
+    let second_token = x_row(token0 + line + 32u);
     let slot = octet * 128u + (line ^ (octet * 2u));
     let tx = thread % 16u;
     let ty = thread / 16u;

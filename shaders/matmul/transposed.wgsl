@@ -4,6 +4,9 @@
 // decodes each weight of 32 rows x 8 octets once, two octets per thread. Quarters of the tile without a token are left
 // out.
 #import "include/matmul.wgsl"
+#ifdef GROUPED
+#import "include/grouped_tile.wgsl"
+#endif
 
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;
@@ -13,19 +16,19 @@ var<workgroup> dy_tile: array<vec4<f32>, 512>;
 // [32 rows][16 vectors of four columns]
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 
-fn gradient(token: u32, row: u32) -> f32 {
-    if token < params.tokens && row < params.rows {
-        return dy[token * params.stride + params.row0 + row];
+fn gradient(owner: u32, row: u32, rows: vec2<u32>) -> f32 {
+    if owner != NONE && row < rows.y {
+        return dy[owner * params.stride + y_column(row)];
     }
     return 0.0;
 }
 
-fn gradients(token: u32, row: u32) -> vec4<f32> {
+fn gradients(owner: u32, row: u32, rows: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(
-        gradient(token, row),
-        gradient(token, row + 1u),
-        gradient(token, row + 2u),
-        gradient(token, row + 3u),
+        gradient(owner, row, rows),
+        gradient(owner, row + 1u, rows),
+        gradient(owner, row + 2u, rows),
+        gradient(owner, row + 3u, rows),
     );
 }
 
@@ -34,8 +37,9 @@ fn add_products(sum: vec4<f32>, d: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: 
 }
 
 fn store(token: u32, column: u32, sum: vec4<f32>) {
-    if token < params.tokens && column < params.inner {
-        let out = (token * params.inner + column) / 4u;
+    let to = y_row(token);
+    if to != NONE && column < params.inner {
+        let out = (to * params.inner + column) / 4u;
         dx[out] = select(vec4<f32>(), dx[out], params.accumulate != 0u) + sum;
     }
 }
@@ -43,13 +47,29 @@ fn store(token: u32, column: u32, sum: vec4<f32>) {
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let octet0 = workgroup.x * 8u;
+#ifdef GROUPED
+    let tile = tiles[workgroup.y];
+    let rows = rows_of(tile.x);
+    // The same for all threads: no barrier is left waiting. A part without rows of the expert has nothing to add, but
+    // the first one writes zeros.
+    if tile.z == 0u || (params.accumulate != 0u && rows.y == 0u) {
+        return;
+    }
+    choose(tile.x);
+    tile_end = tile.y + tile.z;
+    let token0 = tile.y;
+#else
+    let rows = row_range();
     let token0 = workgroup.y * 64u;
-    let tokens = params.tokens - token0;
+#endif
+    let tokens = tokens_end() - token0;
     // What this thread brings: one octet of two rows, and the gradients of four rows for four tokens.
     let octet = thread % 8u;
     let line = thread / 8u;
-    let token = token0 + line;
-    let last = params.rows - 1u;
+    let owner0 = y_row(token0 + line);
+    let owner1 = y_row(token0 + line + 16u);
+    let owner2 = y_row(token0 + line + 32u);
+    let owner3 = y_row(token0 + line + 48u);
     let tx = thread % 16u;
     let ty = thread / 16u;
     var sum0 = vec4<f32>();
@@ -60,14 +80,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var sum5 = vec4<f32>();
     var sum6 = vec4<f32>();
     var sum7 = vec4<f32>();
-    // Rows past the end repeat the last one; their gradients are zeros.
-    var w_first = load8(min(line, last), octet0 + octet);
-    var w_second = load8(min(line + 16u, last), octet0 + octet);
-    var d0 = gradients(token, octet * 4u);
-    var d1 = gradients(token + 16u, octet * 4u);
-    var d2 = gradients(token + 32u, octet * 4u);
-    var d3 = gradients(token + 48u, octet * 4u);
-    for (var start = 0u; start < params.rows; start += 32u) {
+    // Gradients of rows past the end are zeros.
+    var w_first = load8(weight_row(rows.x + line), octet0 + octet);
+    var w_second = load8(weight_row(rows.x + line + 16u), octet0 + octet);
+    var d0 = gradients(owner0, rows.x + octet * 4u, rows);
+    var d1 = gradients(owner1, rows.x + octet * 4u, rows);
+    var d2 = gradients(owner2, rows.x + octet * 4u, rows);
+    var d3 = gradients(owner3, rows.x + octet * 4u, rows);
+    for (var start = rows.x; start < rows.y; start += 32u) {
         w_tile[thread * 2u] = w_first.low;
         w_tile[thread * 2u + 1u] = w_first.high;
         w_tile[thread * 2u + 256u] = w_second.low;
@@ -78,13 +98,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         dy_tile[thread + 384u] = d3;
         workgroupBarrier();
         let next = start + 32u;
-        if next < params.rows {
-            w_first = load8(min(next + line, last), octet0 + octet);
-            w_second = load8(min(next + line + 16u, last), octet0 + octet);
-            d0 = gradients(token, next + octet * 4u);
-            d1 = gradients(token + 16u, next + octet * 4u);
-            d2 = gradients(token + 32u, next + octet * 4u);
-            d3 = gradients(token + 48u, next + octet * 4u);
+        if next < rows.y {
+            w_first = load8(weight_row(next + line), octet0 + octet);
+            w_second = load8(weight_row(next + line + 16u), octet0 + octet);
+            d0 = gradients(owner0, next + octet * 4u, rows);
+            d1 = gradients(owner1, next + octet * 4u, rows);
+            d2 = gradients(owner2, next + octet * 4u, rows);
+            d3 = gradients(owner3, next + octet * 4u, rows);
         }
         for (var k = 0u; k < 8u; k++) {
             let wt = k * 64u + tx;

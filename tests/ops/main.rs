@@ -11,6 +11,7 @@ mod embed;
 mod glu;
 mod kv_cache;
 mod matmul;
+mod moe;
 mod rmsnorm;
 mod rope;
 mod rows;

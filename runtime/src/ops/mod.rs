@@ -13,6 +13,7 @@ pub mod embed;
 pub mod glu;
 pub mod kv_cache;
 pub mod matmul;
+pub mod moe;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;

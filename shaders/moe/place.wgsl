@@ -1,0 +1,62 @@
+// Sorts the pairs (token, slot) by expert, in their order: list[..] = the pairs of expert 0, then of expert 1, and so
+// on; tiles[..] = (expert, first entry of the list, entries, 0) in tiles of at most 64 pairs of one expert, then
+// zeros. One workgroup per expert places its own pairs: their number before it is known from the counts.
+#import "include/fold.wgsl"
+#import "include/moe.wgsl"
+
+@group(0) @binding(0) var<storage, read> ids: array<u32>;
+@group(0) @binding(1) var<storage, read> counts: array<u32>;
+@group(0) @binding(2) var<storage, read_write> list: array<u32>;
+@group(0) @binding(3) var<storage, read_write> tiles: array<vec4<u32>>;
+
+var<workgroup> ranks: array<u32, 256>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let expert = folded(group);
+    if (expert >= params.experts) {
+        return;
+    }
+    var first = 0u;
+    var first_tile = 0u;
+    for (var i = 0u; i < expert; i++) {
+        first += counts[i];
+        first_tile += (counts[i] + TILE - 1u) / TILE;
+    }
+    let count = counts[expert];
+    let own_tiles = (count + TILE - 1u) / TILE;
+    for (var i = local; i < own_tiles; i += 256u) {
+        tiles[first_tile + i] = vec4<u32>(expert, first + i * TILE, min(TILE, count - i * TILE), 0u);
+    }
+    if (expert == params.experts - 1u) {
+        // `width`: tiles that there are room for.
+        for (var i = first_tile + own_tiles + local; i < params.width; i += 256u) {
+            tiles[i] = vec4<u32>();
+        }
+    }
+    var placed = first;
+    for (var base = 0u; base < pairs(); base += 256u) {
+        let pair = base + local;
+        var mine = false;
+        if (pair < pairs()) {
+            mine = ids[pair] == expert;
+        }
+        // Inclusive sums over the threads, doubling the reach each time.
+        ranks[local] = select(0u, 1u, mine);
+        for (var reach = 1u; reach < 256u; reach <<= 1u) {
+            workgroupBarrier();
+            var sum = ranks[local];
+            if (local >= reach) {
+                sum += ranks[local - reach];
+            }
+            workgroupBarrier();
+            ranks[local] = sum;
+        }
+        workgroupBarrier();
+        if (mine) {
+            list[placed + ranks[local] - 1u] = pair;
+        }
+        placed += ranks[255];
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,66 @@
+// The `slots` largest logits of every token, largest first (equal ones: lowest expert first), and their softmax.
+// One workgroup per token; each round finds the best pair (logit, expert) behind the one that was found before it.
+#import "include/fold.wgsl"
+#import "include/moe.wgsl"
+
+@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read_write> ids: array<u32>;
+@group(0) @binding(2) var<storage, read_write> weights: array<f32>;
+
+const LOWEST = -3.402823e38;
+
+struct Best {
+    logit: f32,
+    expert: u32,
+}
+
+var<workgroup> best: array<Best, 64>;
+
+// Whether a comes before b.
+fn before(a: Best, b: Best) -> bool {
+    return a.logit > b.logit || (a.logit == b.logit && a.expert < b.expert);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let token = folded(group);
+    if (token >= params.tokens) {
+        return;
+    }
+    var largest = 0.0;
+    var total = 0.0;
+    var found = Best(-LOWEST, 0u);
+    for (var slot = 0u; slot < params.slots; slot++) {
+        var mine = Best(LOWEST, NONE);
+        for (var expert = local; expert < params.experts; expert += 64u) {
+            let candidate = Best(logits[token * params.experts + expert], expert);
+            if ((slot == 0u || before(found, candidate)) && before(candidate, mine)) {
+                mine = candidate;
+            }
+        }
+        best[local] = mine;
+        for (var stride = 32u; stride > 0u; stride >>= 1u) {
+            workgroupBarrier();
+            if (local < stride && before(best[local + stride], best[local])) {
+                best[local] = best[local + stride];
+            }
+        }
+        found = workgroupUniformLoad(&best[0]);
+        if (slot == 0u) {
+            largest = found.logit;
+        }
+        // No logit compares where they are NaN: any expert will do, and the weight shows it.
+        let expert = min(found.expert, params.experts - 1u);
+        let weight = exp(logits[token * params.experts + expert] - largest);
+        total += weight;
+        if (local == 0u) {
+            ids[token * params.slots + slot] = expert;
+            weights[token * params.slots + slot] = weight;
+        }
+    }
+    if (local == 0u) {
+        for (var slot = 0u; slot < params.slots; slot++) {
+            weights[token * params.slots + slot] /= total;
+        }
+    }
+}
