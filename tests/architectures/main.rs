@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
 
 mod checkpoint;
+mod hostile;
 
 use std::path::{Path, PathBuf};
 
@@ -34,16 +35,7 @@ struct Family {
 
 impl Family {
     fn open(name: &'static str) -> Self {
-        let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("architectures").join(name);
-        let golden = std::fs::read(inputs.join("golden.safetensors")).expect("golden.safetensors");
-        let config = std::fs::read(inputs.join("config.json")).expect("config.json");
-        let folder = tempfile::tempdir().expect("temporary folder");
-        // Gemma stores its norms less one.
-        let norm_center = if name.starts_with("gemma") { 0.0 } else { 1.0 };
-        write_model(folder.path(), &config, &weights(&golden), norm_center);
-        let path = folder.path().join("base.gguf");
-        let options = loam_convert::Options::new(Format::F32);
-        loam_convert::convert(folder.path(), &path, &options, &mut |_| ()).expect("conversion");
+        let (golden, folder, path) = convert(name);
         let base = Base::open(path).expect("base");
         let gradients = gradients(&golden);
         let start = gradients.iter().map(|(name, shape, _)| (name.clone(), shape.clone(), fill(name, shape, 1.0)));
@@ -77,6 +69,11 @@ impl Family {
             let one = |token: &u32| pollster::block_on(session.feed(&[*token])).expect("decode");
             let decoded: Vec<f32> = row.iter().flat_map(one).collect();
             self.check("token by token", device, &decoded, &found, DECODE);
+            session.truncate(0);
+            let parts = [&row[..context / 3], &row[context / 3..]];
+            let run = |part: &&[u32]| pollster::block_on(session.feed_all(part)).expect("part");
+            let continued: Vec<f32> = parts.iter().flat_map(run).collect();
+            self.check("in two parts", device, &continued, &found, DECODE);
         }
     }
 
@@ -107,6 +104,21 @@ impl Family {
         eprintln!("{:<12} {what:<16} {device:<5} {error:.1e}", self.name);
         assert!(error <= bound, "{} {what} on {device}: relative error {error:.2e}", self.name);
     }
+}
+
+/// The golden file of a family, and its checkpoint converted to f32 in a folder.
+fn convert(name: &str) -> (Vec<u8>, tempfile::TempDir, PathBuf) {
+    let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("architectures").join(name);
+    let golden = std::fs::read(inputs.join("golden.safetensors")).expect("golden.safetensors");
+    let config = std::fs::read(inputs.join("config.json")).expect("config.json");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // Gemma stores its norms less one.
+    let norm_center = if name.starts_with("gemma") { 0.0 } else { 1.0 };
+    write_model(folder.path(), &config, &weights(&golden), norm_center);
+    let path = folder.path().join("base.gguf");
+    let options = loam_convert::Options::new(Format::F32);
+    loam_convert::convert(folder.path(), &path, &options, &mut |_| ()).expect("conversion");
+    (golden, folder, path)
 }
 
 /// Name, shape and values of a stored tensor.
@@ -194,6 +206,16 @@ fn gemma2() {
 #[test]
 fn gemma3() {
     check("gemma3");
+}
+
+#[test]
+fn phi3_with_short_factors() {
+    check("phi3");
+}
+
+#[test]
+fn phi4_mini_with_long_factors() {
+    check("phi4mini");
 }
 
 #[test]

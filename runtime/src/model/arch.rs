@@ -125,6 +125,8 @@ const TABLE: &[Architecture] = &[
         local_rope: LocalRope::Unscaled,
         ..HALVED
     },
+    // Unlike llama.cpp, which has switched phi3's window off, and like Transformers.
+    Architecture { name: "phi3", fused: true, windowed: Windowed::Always, ..HALVED },
     Architecture {
         name: "gemma2",
         windowed: Windowed::AllBut(2),

@@ -74,6 +74,9 @@ impl Declarer<'_> {
 
     fn projections(&mut self, name: &dyn Fn(&str) -> String, config: &ModelConfig) -> Result<Projections> {
         let (width, q_width, kv_width) = (config.embedding, config.q_width(), config.kv_width());
+        if config.fused {
+            return Ok(Projections::Fused(self.matrix(&name("attn_qkv"), q_width + 2 * kv_width, width)?));
+        }
         let mut one = |kind: &str, rows: usize| {
             let weight = self.matrix(&name(kind), rows, width)?;
             match weight.bias {
@@ -91,6 +94,9 @@ impl Declarer<'_> {
     fn feed_forward(&mut self, name: &dyn Fn(&str) -> String, config: &ModelConfig) -> Result<FeedForward> {
         let (width, ff) = (config.embedding, config.feed_forward);
         let mut one = |kind: &str, rows: usize, cols: usize| self.matrix(&name(kind), rows, cols);
+        if config.fused {
+            return Ok(FeedForward::Fused { up: one("ffn_up", 2 * ff, width)?, down: one("ffn_down", width, ff)? });
+        }
         let (gate, up) = (one("ffn_gate", ff, width)?, one("ffn_up", ff, width)?);
         Ok(FeedForward::Separate { gate, up, down: one("ffn_down", width, ff)? })
     }

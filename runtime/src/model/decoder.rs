@@ -11,7 +11,7 @@ use crate::ops::matmul::{self, matmul};
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::rope::{Rope, rope};
 use crate::ops::softcap::softcap;
-use crate::ops::{kv_cache, rows};
+use crate::ops::{columns, kv_cache, rows};
 use crate::plan::{Recorder, Tensor, View};
 
 /// Keys and values of past tokens, one pair per layer.
@@ -122,6 +122,11 @@ fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> 
     let h = norm(r, c, b, "ffn_norm", b.w.ffn_norm, x);
     let (gate, up, down) = match &b.w.ffn {
         FeedForward::Separate { gate, up, down } => (linear(r, c, h, gate), linear(r, c, h, up), down),
+        FeedForward::Fused { up, down } => {
+            let both = linear(r, c, h, up); // [T, 2 * F]
+            let parts = columns::split(r, &b.label("ffn_up"), both, &[c.config.feed_forward; 2]);
+            (parts[0], parts[1], down)
+        }
     }; // [T, F] each
     let activation = match c.config.activation {
         Activation::Silu => 0,
@@ -137,6 +142,12 @@ fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> 
 fn projections(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, h: Tensor) -> (Tensor, Tensor, Tensor) {
     match &b.w.attn_qkv {
         Projections::Separate { q, k, v } => (linear(r, c, h, q), linear(r, c, h, k), linear(r, c, h, v)),
+        Projections::Fused(qkv) => {
+            let (q_width, kv_width) = (c.config.q_width(), c.config.kv_width());
+            let all = linear(r, c, h, qkv);
+            let parts = columns::split(r, &b.label("attn_qkv"), all, &[q_width, kv_width, kv_width]);
+            (parts[0], parts[1], parts[2])
+        }
     }
 }
 

@@ -43,6 +43,7 @@ pub struct Weight {
 
 /// The projections of the attention's input.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one per layer, and none is moved around")]
 pub enum Projections {
     /// One matrix each.
     Separate {
@@ -53,6 +54,8 @@ pub enum Projections {
         /// Values.
         v: Weight,
     },
+    /// The rows of all three in one matrix, in this order.
+    Fused(Weight),
 }
 
 /// A gated feed-forward layer.
@@ -63,6 +66,13 @@ pub enum FeedForward {
         /// Gate projection.
         gate: Weight,
         /// Up projection.
+        up: Weight,
+        /// Down projection.
+        down: Weight,
+    },
+    /// Gate and up projection in one matrix.
+    Fused {
+        /// The rows of the gate, then those of the up projection.
         up: Weight,
         /// Down projection.
         down: Weight,
@@ -95,10 +105,12 @@ impl Layer {
     pub fn linears(&self) -> Vec<&Weight> {
         let mut list = match &self.attn_qkv {
             Projections::Separate { q, k, v } => vec![q, k, v],
+            Projections::Fused(qkv) => vec![qkv],
         };
         list.push(&self.attn_output);
         match &self.ffn {
             FeedForward::Separate { gate, up, down } => list.extend([gate, up, down]),
+            FeedForward::Fused { up, down } => list.extend([up, down]),
         }
         list
     }
