@@ -3,6 +3,7 @@
 mod adapters;
 mod failures;
 mod families;
+mod family_adapters;
 mod folder;
 mod golden;
 mod hostile;
