@@ -1,10 +1,13 @@
 //! What Q4_K and Q5_K share: super-blocks of 256 weights `d * scale_j * q - dmin * min_j` with 6-bit scales and minima of
 //! eight sub-blocks j of 32 weights.
 //!
-//! The encoder is ggml's `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref`: a weighted affine search per sub-block,
-//! scales and minima rounded to 6 bits, codes chosen again on the rounded grid.
+//! The encoder is ggml's `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref`, or their `_impl` with an importance matrix:
+//! a weighted affine search per sub-block, scales and minima rounded to 6 bits, codes chosen again on the rounded grid.
 
-use super::{half, nearest, to_half};
+use super::search::affine::{Fit, Grid, search32, weighted};
+use super::search::{self, lanes, sum_of_squares};
+use super::{EPSILON, half, nearest, to_half};
+use crate::simd::LANES;
 
 /// Weights per super-block.
 pub(super) const BLOCK: usize = 256;
@@ -12,27 +15,6 @@ pub(super) const BLOCK: usize = 256;
 pub(super) const SUB: usize = 32;
 /// Sub-blocks of a super-block.
 pub(super) const SUBS: usize = BLOCK / SUB;
-
-/// What distinguishes the searches of the two formats.
-pub(super) struct Grid {
-    /// Largest code.
-    pub max_code: f32,
-    /// What the first trial adds to `max_code`; every further trial adds 0.1 more.
-    pub first: f32,
-    /// Trials.
-    pub trials: usize,
-    /// What is summed up of the differences.
-    pub error: Error,
-}
-
-/// How a difference between a weight and its decoded value counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Error {
-    /// By its square.
-    Squared,
-    /// By its magnitude.
-    Absolute,
-}
 
 /// An encoded super-block, codes not yet in their places.
 pub(super) struct Encoded {
@@ -56,108 +38,135 @@ pub(super) fn scale_min(s: &[u8; 12], j: usize) -> (u8, u8) {
     }
 }
 
-pub(super) fn encode(x: &[f32; BLOCK], grid: &Grid) -> Encoded {
-    let subs = x.as_chunks::<SUB>().0;
-    let mut codes = [[0u8; SUB]; SUBS];
-    let (mut scales, mut mins) = ([0.0f32; SUBS], [0.0f32; SUBS]);
-    for j in 0..SUBS {
-        (scales[j], mins[j]) = search(&subs[j], &weights(&subs[j]), grid, &mut codes[j]);
+/// Encodes a row of whole super-blocks, `put` takes each in order. With `importance`, one value per weight, the search is
+/// that of the grid of weighted formats.
+pub(super) fn encode(row: &[f32], importance: Option<&[f32]>, plain: &Grid, mut put: impl FnMut(usize, Encoded)) {
+    let grid = if importance.is_some() { &weighted(plain.max_code) } else { plain };
+    for (chunk, x) in row.chunks(LANES * SUB).enumerate() {
+        let subs = x.as_chunks::<SUB>().0;
+        let importance = importance.map(|list| &list[chunk * LANES * SUB..][..x.len()]);
+        let mut weights = [[0.0; SUB]; LANES];
+        weigh(subs, importance, &mut weights);
+        let fit = search32(&lanes(subs), &lanes(&weights), grid);
+        for (b, subs) in subs.as_chunks::<SUBS>().0.iter().enumerate() {
+            let sums = importance.is_some().then(|| std::array::from_fn(|j| sum(&weights[b * SUBS + j])));
+            put(chunk * LANES / SUBS + b, block(subs, &fit, b * SUBS, sums, grid.max_code));
+        }
     }
-    let max_scale = scales.iter().fold(0.0f32, |most, &v| if v > most { v } else { most });
-    let max_min = mins.iter().fold(0.0f32, |most, &v| if v > most { v } else { most });
-    let scales = pack_scales(&six_bits(&scales, max_scale), &six_bits(&mins, max_min));
-    let mut encoded = Encoded { d: to_half(max_scale / 63.0), dmin: to_half(max_min / 63.0), scales, codes };
+}
+
+fn sum(values: &[f32; SUB]) -> f32 {
+    values.iter().fold(0.0, |sum, v| sum + v)
+}
+
+/// How much each weight's error counts: sqrt(mean x^2) + |x|, the mean over the sub-block; or by importance.
+fn weigh(subs: &[[f32; SUB]], importance: Option<&[f32]>, weights: &mut [[f32; SUB]; LANES]) {
+    for (b, block) in subs.chunks(SUBS).enumerate() {
+        let sigma2 = 2.0 * sum_of_squares(block.as_flattened()) / BLOCK as f32;
+        for (j, x) in block.iter().enumerate() {
+            let at = b * SUBS + j;
+            weights[at] = match importance {
+                Some(list) => search::importance(x, &list[at * SUB..][..SUB], sigma2),
+                None => {
+                    let root = (sum_of_squares(x) / SUB as f32).sqrt();
+                    x.map(|v| root + v.abs())
+                }
+            };
+        }
+    }
+}
+
+/// One super-block, whose sub-blocks were searched in the lanes from `first` on. `sums`: the weights of the sub-blocks, if
+/// scales and minima are to be searched too.
+fn block(subs: &[[f32; SUB]; SUBS], fit: &Fit, first: usize, sums: Option<[f32; SUBS]>, max_code: f32) -> Encoded {
+    let scales: [f32; SUBS] = std::array::from_fn(|j| fit.scale[first + j]);
+    let mins: [f32; SUBS] = std::array::from_fn(|j| fit.min[first + j]);
+    let [(d, scales), (dmin, mins)] = match sums {
+        Some(weights) => [positive(&scales, &weights), positive(&mins, &weights)],
+        None => [six_bits(&scales), six_bits(&mins)],
+    };
+    let codes = [[0; SUB]; SUBS];
+    let mut encoded = Encoded { d: to_half(d), dmin: to_half(dmin), scales: pack_scales(&scales, &mins), codes };
     for (j, x) in subs.iter().enumerate() {
-        recode(&mut encoded, j, x, grid.max_code);
+        if !recode(&mut encoded, j, x, max_code) {
+            encoded.codes[j] = fit.codes(first + j, x, max_code);
+        }
     }
     encoded
 }
 
-/// How much each weight of a sub-block counts: sqrt(mean x^2) + |x|.
-fn weights(x: &[f32; SUB]) -> [f32; SUB] {
-    let mean_square = x.iter().fold(0.0f32, |sum, v| sum + v * v) / SUB as f32;
-    let root = mean_square.sqrt();
-    x.map(|v| root + v.abs())
-}
-
-/// ggml's `make_qkx2_quants` for one sub-block: the scale and (negated) minimum of lowest weighted error. An accepted
-/// minimum replaces the one that later trials use.
-pub(super) fn search<const N: usize>(x: &[f32; N], weights: &[f32; N], grid: &Grid, codes: &mut [u8; N]) -> (f32, f32) {
-    let sum_w = weights[1..].iter().fold(weights[0], |sum, w| sum + w);
-    let sum_x = (1..N).fold(weights[0] * x[0], |sum, i| sum + weights[i] * x[i]);
-    let mut min = x.iter().fold(x[0], |least, &v| if v < least { v } else { least }).min(0.0);
-    let max = x.iter().fold(x[0], |most, &v| if v > most { v } else { most });
-    if max == min {
-        return (0.0, -min);
-    }
-    let inverse = grid.max_code / (max - min);
-    let mut scale = 1.0 / inverse;
-    *codes = x.map(|v| code(inverse * (v - min), grid.max_code));
-    let mut best = error(x, weights, codes, (scale, min), grid.error);
-    for trial in 0..grid.trials {
-        let inverse = (grid.first + 0.1 * trial as f32 + grid.max_code) / (max - min);
-        let candidate = x.map(|v| code(inverse * (v - min), grid.max_code));
-        let Some((new_scale, new_min)) = least_squares(x, weights, &candidate, sum_w, sum_x) else { continue };
-        let new_error = error(x, weights, &candidate, (new_scale, new_min), grid.error);
-        if new_error < best {
-            (*codes, best, scale, min) = (candidate, new_error, new_scale, new_min);
-        }
-    }
-    (scale, -min)
-}
-
-/// Scale and minimum (at most 0) that fit the codes best; `None` if the system is singular.
-fn least_squares<const N: usize>(
-    x: &[f32; N],
-    w: &[f32; N],
-    codes: &[u8; N],
-    sum_w: f32,
-    sum_x: f32,
-) -> Option<(f32, f32)> {
-    let (mut sum_l, mut sum_l2, mut sum_xl) = (0.0f32, 0.0f32, 0.0f32);
-    for i in 0..N {
-        let l = f32::from(codes[i]);
-        sum_l += w[i] * l;
-        sum_l2 += w[i] * l * l;
-        sum_xl += w[i] * l * x[i];
-    }
-    let determinant = sum_w * sum_l2 - sum_l * sum_l;
-    if determinant.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
-        return None;
-    }
-    let min = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-    if min > 0.0 {
-        return Some((sum_xl / sum_l2, 0.0));
-    }
-    Some(((sum_w * sum_xl - sum_x * sum_l) / determinant, min))
-}
-
-fn error<const N: usize>(x: &[f32; N], w: &[f32; N], codes: &[u8; N], (scale, min): (f32, f32), counted: Error) -> f32 {
-    let mut sum = 0.0;
-    for i in 0..N {
-        let diff = scale * f32::from(codes[i]) + min - x[i];
-        sum += w[i]
-            * match counted {
-                Error::Squared => diff * diff,
-                Error::Absolute => diff.abs(),
-            };
-    }
-    sum
-}
-
-/// Chooses the codes of sub-block `j` again on the grid that its stored scale and minimum give.
-fn recode(block: &mut Encoded, j: usize, x: &[f32; SUB], max_code: f32) {
+/// Chooses the codes of sub-block `j` again on the grid that its stored scale and minimum give; false if it has none.
+fn recode(block: &mut Encoded, j: usize, x: &[f32; SUB], max_code: f32) -> bool {
     let (scale, min) = scale_min(&block.scales, j);
     let d = half(block.d) * f32::from(scale);
     if d != 0.0 {
         let min = half(block.dmin) * f32::from(min);
-        block.codes[j] = x.map(|v| code((v + min) / d, max_code));
+        block.codes[j] = x.map(|v| nearest((v + min) / d).clamp(0.0, max_code) as u8);
     }
+    d != 0.0
 }
 
-fn six_bits(values: &[f32; SUBS], max: f32) -> [u8; 8] {
+/// The largest value becomes 63: the scale of the six-bit values, and the values.
+fn six_bits(values: &[f32; SUBS]) -> (f32, [u8; SUBS]) {
+    let max = values.iter().fold(0.0f32, |most, &v| if v > most { v } else { most });
     let inverse = if max > 0.0 { 63.0 / max } else { 0.0 };
-    values.map(|v| nearest(inverse * v).clamp(0.0, 63.0) as u8)
+    (max / 63.0, values.map(|v| nearest(inverse * v).clamp(0.0, 63.0) as u8))
+}
+
+/// ggml's `make_qp_quants` with 63 levels: the scale and the six-bit values of least weighted squared error.
+fn positive(values: &[f32; SUBS], weights: &[f32; SUBS]) -> (f32, [u8; SUBS]) {
+    let max = values.iter().fold(0.0f32, |most, &v| if v > most { v } else { most });
+    if max < EPSILON {
+        return (0.0, [0; SUBS]);
+    }
+    let mut inverse = 63.0 / max;
+    let error = |inverse: f32, most: f32| {
+        let scale = 1.0 / inverse;
+        let squares = values.iter().zip(weights).map(|(x, w)| {
+            let diff = x - scale * nearest(inverse * x).min(most);
+            w * diff * diff
+        });
+        squares.fold(0.0, |sum, square| sum + square)
+    };
+    let mut best = error(inverse, f32::INFINITY);
+    for trial in (-4i8..=4).filter(|trial| *trial != 0) {
+        let tried = (0.1 * f32::from(trial) + 63.0) / max;
+        let error = error(tried, 63.0);
+        if error < best {
+            (best, inverse) = (error, tried);
+        }
+    }
+    let mut levels = values.map(|x| nearest(inverse * x).min(63.0));
+    let scale = descend(values, weights, &mut levels);
+    (scale, levels.map(|level| level as i32 as u8))
+}
+
+/// Moves one value at a time to the level that is best for it given the others, five passes at most; then the scale of
+/// least squares.
+fn descend(values: &[f32; SUBS], weights: &[f32; SUBS], levels: &mut [f32; SUBS]) -> f32 {
+    let (mut sum_lx, mut sum_l2) = (0.0f32, 0.0f32);
+    for i in 0..SUBS {
+        sum_lx += weights[i] * values[i] * levels[i];
+        sum_l2 += weights[i] * levels[i] * levels[i];
+    }
+    for _ in 0..5 {
+        let before = *levels;
+        for i in 0..SUBS {
+            let (x, w) = (values[i], weights[i]);
+            let (lx, l2) = (sum_lx - w * x * levels[i], sum_l2 - w * levels[i] * levels[i]);
+            if lx > 0.0 && l2 > 0.0 {
+                let level = nearest(x * l2 / lx).min(63.0);
+                let (new_lx, new_l2) = (lx + w * x * level, l2 + w * level * level);
+                if level != levels[i] && new_lx * new_lx * sum_l2 > sum_lx * sum_lx * new_l2 {
+                    (levels[i], sum_lx, sum_l2) = (level, new_lx, new_l2);
+                }
+            }
+        }
+        if *levels == before {
+            break;
+        }
+    }
+    if sum_l2 > 0.0 { sum_lx / sum_l2 } else { 0.0 }
 }
 
 /// The inverse of [`scale_min`] for all eight pairs.
@@ -169,9 +178,4 @@ fn pack_scales(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
         packed[j + 8] = (scales[j + 4] & 15) | (mins[j + 4] & 15) << 4;
     }
     packed
-}
-
-/// The code from 0 to `max_code` nearest to `value`.
-pub(super) fn code(value: f32, max_code: f32) -> u8 {
-    nearest(value).clamp(0.0, max_code) as u8
 }

@@ -12,6 +12,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: None,
     pack_row: |blocks, quants, _| bytes_to_words(blocks, quants),
     unpack_row: |quants, _, blocks| words_to_bytes(quants, blocks),
 };

@@ -1,11 +1,13 @@
 //! IQ4_NL: 32 weights `d * VALUES[q]` with q in 0..=15: levels that are denser near zero.
 //!
-//! The encoder is ggml's `quantize_iq4_nl` without importance matrix: a search for the scale of least squared error, every
-//! weight counting as its square.
+//! The encoder is ggml's `quantize_iq4_nl`: a search for the scale of least squared error, every weight counting as its
+//! square, or by importance and magnitude.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, get_scale, half, put_scale, to_half, words_to_bytes};
+use super::search::{lanes, levels, sum_of_squares};
+use super::{Codec, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, words_to_bytes};
+use crate::simd::LANES;
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -32,7 +34,8 @@ pub(super) const CODEC: Codec = Codec {
     slab_scales: 1,
     block_scales: 0,
     decode,
-    encode,
+    encode: |row, out| encode(row, None, out),
+    weighted: Some(|row, importance, out| encode(row, Some(importance), out)),
     pack_row,
     unpack_row,
 };
@@ -48,51 +51,24 @@ fn decode(blocks: &[u8], out: &mut [f32]) {
 }
 
 /// The scale is searched and codes are chosen in f32; only the stored scale is a half.
-fn encode(row: &[f32], out: &mut [u8]) {
-    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockIQ4NL>(out)) {
-        let d = search(x);
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let code = |v: f32| nearest_level(v * inverse);
-        block.d = to_half(d);
-        for (j, byte) in block.qs.iter_mut().enumerate() {
-            *byte = code(x[j]) | code(x[j + BLOCK / 2]) << 4;
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockIQ4NL>(out);
+    let bounds = &levels::BOUNDS;
+    for (chunk, (x, out)) in row.as_chunks::<BLOCK>().0.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
+        let mut weights = [[0.0; BLOCK]; LANES];
+        for (i, (weights, x)) in weights.iter_mut().zip(x).enumerate() {
+            let sigma2 = sum_of_squares(x) * (2.0 / BLOCK as f32);
+            let at = (chunk * LANES + i) * BLOCK;
+            *weights = levels::weigh(x, importance.map(|list| &list[at..][..BLOCK]), sigma2);
+        }
+        let x = lanes(x);
+        let scales = levels::search(&x, &lanes(&weights), bounds);
+        let codes = levels::codes(&x, &scales.map(reciprocal), bounds);
+        for (i, block) in out.iter_mut().enumerate() {
+            block.d = to_half(scales[i]);
+            block.qs = std::array::from_fn(|j| codes[j][i] as u8 | (codes[j + BLOCK / 2][i] as u8) << 4);
         }
     }
-}
-
-/// The scale of least weighted squared error among 16 trials: the extreme value at level 127, then at -134 to -120.
-pub(super) fn search(x: &[f32; BLOCK]) -> f32 {
-    let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
-    if extreme.abs() < super::EPSILON {
-        return 0.0;
-    }
-    let (sum_qx, sum_q2) = sums(x, 1.0 / (extreme / 127.0));
-    let mut d = sum_qx / sum_q2;
-    let mut best = d * sum_qx;
-    for trial in -7i8..=7 {
-        let (sum_qx, sum_q2) = sums(x, (f32::from(trial) + f32::from(VALUES[0])) / extreme);
-        if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
-            d = sum_qx / sum_q2;
-            best = d * sum_qx;
-        }
-    }
-    d
-}
-
-/// Sums of w q x and w q^2 with w = x^2, q being the levels nearest to `inverse * x`.
-fn sums(x: &[f32; BLOCK], inverse: f32) -> (f32, f32) {
-    x.iter().fold((0.0, 0.0), |(sum_qx, sum_q2), v| {
-        let (w, q) = (v * v, f32::from(VALUES[usize::from(nearest_level(inverse * v))]));
-        (sum_qx + w * q * v, sum_q2 + w * q * q)
-    })
-}
-
-/// Index of the level nearest to `value`, the upper one on ties.
-pub(super) fn nearest_level(value: f32) -> u8 {
-    let upper = VALUES.partition_point(|level| f32::from(*level) <= value).min(15);
-    let lower = upper.saturating_sub(1);
-    let (below, above) = (f32::from(VALUES[lower]), f32::from(VALUES[upper]));
-    if value - below < above - value { lower as u8 } else { upper as u8 }
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

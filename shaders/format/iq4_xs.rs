@@ -1,13 +1,15 @@
 //! IQ4_XS: 256 weights `d * (scale_j - 32) * VALUES[q]`, q in 0..=15 an index of IQ4_NL's levels, eight sub-blocks j of
 //! 32 weights.
 //!
-//! The encoder is ggml's `quantize_iq4_xs` without importance matrix: IQ4_NL's search for the scale of each sub-block,
+//! The encoder is ggml's `quantize_iq4_xs`: IQ4_NL's search for the scale of each sub-block,
 //! scales rounded to 6 bits, codes chosen again with the rounded scales.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::iq4_nl::{VALUES, nearest_level, search};
-use super::{Codec, bytes_to_words, half, nearest, to_half, words_to_bytes};
+use super::iq4_nl::VALUES;
+use super::search::{Lanes, lanes, levels, sum_of_squares};
+use super::{Codec, bytes_to_words, half, nearest, reciprocal, to_half, words_to_bytes};
+use crate::simd::LANES;
 
 /// Weights per block.
 pub const BLOCK: usize = 256;
@@ -56,7 +58,8 @@ pub(super) const CODEC: Codec = Codec {
     slab_scales: 0,
     block_scales: 2,
     decode,
-    encode,
+    encode: |row, out| encode(row, None, out),
+    weighted: Some(|row, importance, out| encode(row, Some(importance), out)),
     pack_row,
     unpack_row,
 };
@@ -75,30 +78,44 @@ fn decode(blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-fn encode(row: &[f32], out: &mut [u8]) {
-    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockIQ4XS>(out)) {
-        *block = encode_block(x);
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockIQ4XS>(out);
+    const PAIR: usize = LANES / SUBS;
+    for (chunk, (x, out)) in row.as_chunks::<SUB>().0.chunks(LANES).zip(out.chunks_mut(PAIR)).enumerate() {
+        let importance = importance.map(|list| list[chunk * LANES * SUB..].as_chunks::<SUB>().0);
+        let mut weights = [[0.0; SUB]; LANES];
+        for (b, block) in x.chunks(SUBS).enumerate() {
+            let sigma2 = sum_of_squares(block.as_flattened()) * (2.0 / BLOCK as f32);
+            for (j, x) in block.iter().enumerate() {
+                let at = b * SUBS + j;
+                weights[at] = levels::weigh(x, importance.map(|list| &list[at][..]), sigma2);
+            }
+        }
+        encode_pair(&lanes(x), &lanes(&weights), out);
     }
 }
 
 /// The scales are rounded and codes are chosen with the f32 scale of the block; only the stored one is a half.
-fn encode_block(x: &[f32; BLOCK]) -> BlockIQ4XS {
-    let subs = x.as_chunks::<SUB>().0;
-    let scales: [f32; SUBS] = std::array::from_fn(|j| search(&subs[j]));
-    let most = scales.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
-    let d = -most / ZERO;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    let mut block = BlockIQ4XS { d: to_half(d), ..Zeroable::zeroed() };
-    for (j, x) in subs.iter().enumerate() {
-        let scale = nearest(inverse * scales[j]).clamp(-ZERO, ZERO - 1.0);
-        let step = d * scale;
-        let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
-        for (i, byte) in block.qs[SUB / 2 * j..][..SUB / 2].iter_mut().enumerate() {
-            *byte = nearest_level(inverse * x[i]) | nearest_level(inverse * x[i + SUB / 2]) << 4;
+fn encode_pair(x: &[Lanes; SUB], weights: &[Lanes; SUB], out: &mut [BlockIQ4XS]) {
+    let found = levels::search(x, weights, &levels::BOUNDS);
+    let mut inverses = [0.0; LANES];
+    for (block, (scales, inverses)) in out.iter_mut().zip(found.chunks(SUBS).zip(inverses.chunks_mut(SUBS))) {
+        let most = scales.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+        let d = -most / ZERO;
+        *block = BlockIQ4XS { d: to_half(d), ..Zeroable::zeroed() };
+        for (j, (scale, step_inverse)) in scales.iter().zip(inverses).enumerate() {
+            let scale = nearest(reciprocal(d) * scale).clamp(-ZERO, ZERO - 1.0);
+            *step_inverse = reciprocal(d * scale);
+            block.put_scale(j, (scale + ZERO) as u8);
         }
-        block.put_scale(j, (scale + ZERO) as u8);
     }
-    block
+    let codes = levels::codes(x, &inverses, &levels::BOUNDS);
+    for (b, block) in out.iter_mut().enumerate() {
+        for (at, byte) in block.qs.iter_mut().enumerate() {
+            let (lane, i) = (b * SUBS + at / (SUB / 2), at % (SUB / 2));
+            *byte = codes[i][lane] as u8 | (codes[i + SUB / 2][lane] as u8) << 4;
+        }
+    }
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

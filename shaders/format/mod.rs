@@ -1,7 +1,7 @@
 //! Block formats: how a row of weights is stored in a GGUF file and on the device.
 //!
 //! `<name>.rs` holds a format's block codec and its plane layout, `<name>.wgsl` its device loader, side by side.
-//! Layouts follow ggml (`ggml-common.h`); encoders give the bytes of llama-quantize without importance matrix.
+//! Layouts follow ggml (`ggml-common.h`); encoders give the bytes of llama-quantize, with and without importance matrix.
 //!
 //! # Device layout
 //! Blocks of 18, 34 or 144 bytes straddle the words that WGSL can address, so weights are repacked once at load
@@ -30,6 +30,8 @@
 //! Q6_K gathers the codes of an octet: byte i of word o holds the lower bits of weights 8o + i and 8o + 4 + i; byte i of
 //! word 8 + o/2 their upper bits at 4 (o%2) and 4 (o%2) + 2.
 
+use crate::simd::nearest_integer as nearest;
+
 mod affine;
 pub mod bf16;
 pub mod cpu;
@@ -48,6 +50,7 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+mod search;
 
 /// Columns that rows are padded to on the device.
 pub const SLAB: usize = 64;
@@ -106,6 +109,8 @@ struct Codec {
     decode: fn(&[u8], &mut [f32]),
     /// Weights -> whole blocks.
     encode: fn(&[f32], &mut [u8]),
+    /// Weights and the importance of each -> whole blocks; `None`: importance makes no difference.
+    weighted: Option<fn(&[f32], &[f32], &mut [u8])>,
     /// Blocks of one row -> its part of the (zeroed) quants and scales planes.
     pack_row: fn(&[u8], &mut [u32], &mut [u32]),
     /// The inverse of `pack_row`.
@@ -204,6 +209,25 @@ impl Format {
     pub fn encode_row(&self, row: &[f32], out: &mut [u8]) {
         assert_eq!(self.row_bytes(row.len()), Some(out.len()), "{}: {} weights", self.name(), row.len());
         (self.codec().encode)(row, out);
+    }
+
+    /// Whether an importance matrix makes a difference to [`Format::encode_row_weighted`].
+    pub const fn has_weighted_encoder(self) -> bool {
+        self.codec().weighted.is_some()
+    }
+
+    /// Encodes finite weights into whole blocks, byte-identical to llama-quantize with an importance matrix. `importance`:
+    /// the mean square of the input that each weight of the row is multiplied with, finite and at least 0.
+    ///
+    /// # Panics
+    /// If `out` does not have room for exactly `row.len()` weights, or `importance` has another length than `row`.
+    pub fn encode_row_weighted(&self, row: &[f32], importance: &[f32], out: &mut [u8]) {
+        assert_eq!(self.row_bytes(row.len()), Some(out.len()), "{}: {} weights", self.name(), row.len());
+        assert_eq!(row.len(), importance.len(), "{}: importance of {} weights", self.name(), row.len());
+        match self.codec().weighted {
+            Some(encode) => encode(row, importance, out),
+            None => (self.codec().encode)(row, out),
+        }
     }
 
     /// Words of the quants plane per row of `cols` weights.
@@ -307,6 +331,17 @@ fn to_half(value: f32) -> [u8; 2] {
     ::half::f16::from_f32(value).to_le_bytes()
 }
 
+/// The reciprocal of a scale, 0 for none. Infinite for scales so small that they are stored as 0.
+fn reciprocal(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+/// The integer part of a code as C compilers for x86-64 convert it to a byte: infinity and NaN, which come from scales that
+/// are stored as 0, give 0.
+fn truncate(code: f32) -> u8 {
+    if code.is_finite() { code as i32 as u8 } else { 0 }
+}
+
 /// The smallest and the largest of some values, the first ones on ties.
 fn extremes(x: &[f32]) -> (f32, f32) {
     x.iter().fold((f32::MAX, f32::MIN), |(min, max), &v| (if v < min { v } else { min }, if v > max { v } else { max }))
@@ -320,10 +355,3 @@ fn fives(codes: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
 
 /// Blocks whose largest magnitude, or scale, is smaller count as zeros (ggml's `GROUP_MAX_EPS`).
 const EPSILON: f32 = 1e-15;
-
-/// Rounds to the nearest integer, ties to even, for magnitudes below 2^22: adding 1.5 * 2^23 leaves no fraction bits.
-/// Faster than `round_ties_even`, which is a library call on x86-64 without SSE4.1.
-fn nearest(value: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0;
-    (value + MAGIC) - MAGIC
-}

@@ -5,17 +5,18 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::affine::{self, Error, Grid};
+use super::search::affine::{Error, Grid, search16};
+use super::search::lanes;
 use super::{Codec, bytes_to_words, get_scale, half, nearest, put_scale, to_half, words_to_bytes};
 
 /// Weights per block.
-pub const BLOCK: usize = affine::BLOCK;
+pub const BLOCK: usize = 256;
 /// Weights per sub-block.
 const SUB: usize = 16;
 /// Sub-blocks of a block.
 const SUBS: usize = BLOCK / SUB;
 
-const GRID: Grid = Grid { max_code: 3.0, first: -0.5, trials: 16, error: Error::Absolute };
+const GRID: Grid = Grid { max_code: 3.0, first: -0.5, step: 0.1, trials: 16, error: Error::Absolute };
 
 /// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -49,6 +50,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 1,
     decode,
     encode,
+    weighted: None,
     pack_row,
     unpack_row,
 };
@@ -74,22 +76,21 @@ fn encode(row: &[f32], out: &mut [u8]) {
 fn encode_block(x: &[f32; BLOCK]) -> BlockQ2K {
     let subs = x.as_chunks::<SUB>().0;
     let mut codes = [[0u8; SUB]; SUBS];
-    let (mut scales, mut mins) = ([0.0f32; SUBS], [0.0f32; SUBS]);
-    for j in 0..SUBS {
-        (scales[j], mins[j]) = affine::search(&subs[j], &subs[j].map(f32::abs), &GRID, &mut codes[j]);
-    }
+    let fit = search16(&lanes(subs), &lanes(x.map(f32::abs).as_chunks().0), &GRID);
     let mut block = BlockQ2K::zeroed();
-    let (d, scales) = four_bits(&scales);
-    let (dmin, mins) = four_bits(&mins);
+    let (d, scales) = four_bits(&fit.scale);
+    let (dmin, mins) = four_bits(&fit.min);
     (block.d, block.dmin) = (d, dmin);
     for (j, packed) in block.scales.iter_mut().enumerate() {
         *packed = scales[j] | mins[j] << 4;
     }
     for (j, x) in subs.iter().enumerate() {
         let (scale, min) = block.scale_min(j);
-        if scale != 0.0 {
-            codes[j] = x.map(|v| affine::code((v + min) / scale, GRID.max_code));
-        }
+        codes[j] = if scale == 0.0 {
+            fit.codes(j, x, GRID.max_code)
+        } else {
+            x.map(|v| nearest((v + min) / scale).clamp(0.0, GRID.max_code) as u8)
+        };
     }
     for (i, code) in codes.as_flattened().iter().enumerate() {
         let (run, l) = (i / 32, i % 32);

@@ -42,6 +42,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: None,
     pack_row,
     unpack_row,
 };

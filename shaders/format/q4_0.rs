@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, get_scale, half, put_scale, to_half, words_to_bytes};
+use super::search::symmetric;
+use super::{Codec, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -27,6 +28,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: Some(encode_weighted),
     pack_row,
     unpack_row,
 };
@@ -46,13 +48,21 @@ fn encode(row: &[f32], out: &mut [u8]) {
     for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ4_0>(out)) {
         let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
         let d = extreme / -8.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let code = |v: f32| ((v * inverse + 8.5) as u8).min(15);
+        let inverse = reciprocal(d);
+        let code = |v: f32| truncate(v * inverse + 8.5).min(15);
         block.d = to_half(d);
         for (j, byte) in block.qs.iter_mut().enumerate() {
             *byte = code(x[j]) | code(x[j + BLOCK / 2]) << 4;
         }
     }
+}
+
+/// The scale is searched for: the block's errors count by importance and magnitude.
+fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockQ4_0>(out);
+    symmetric::blocks(row, importance, 8.0, |b, scale, codes| {
+        out[b] = BlockQ4_0 { d: to_half(scale), qs: std::array::from_fn(|j| codes[j] | codes[j + BLOCK / 2] << 4) };
+    });
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, extremes, half, to_half, words_to_bytes};
+use super::search::affine;
+use super::{Codec, bytes_to_words, extremes, half, reciprocal, to_half, truncate, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -29,6 +30,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: Some(encode_weighted),
     pack_row,
     unpack_row,
 };
@@ -48,13 +50,22 @@ fn encode(row: &[f32], out: &mut [u8]) {
     for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ4_1>(out)) {
         let (min, max) = extremes(x);
         let d = (max - min) / 15.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let code = |v: f32| (((v - min) * inverse + 0.5) as u8).min(15);
+        let inverse = reciprocal(d);
+        let code = |v: f32| truncate((v - min) * inverse + 0.5).min(15);
         (block.d, block.m) = (to_half(d), to_half(min));
         for (j, byte) in block.qs.iter_mut().enumerate() {
             *byte = code(x[j]) | code(x[j + BLOCK / 2]) << 4;
         }
     }
+}
+
+/// Scale and minimum are searched for: the block's errors count by importance and magnitude.
+fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockQ4_1>(out);
+    affine::blocks(row, importance, 15.0, |b, scale, min, codes| {
+        let qs = std::array::from_fn(|j| codes[j] | codes[j + BLOCK / 2] << 4);
+        out[b] = BlockQ4_1 { d: to_half(scale), m: to_half(min), qs };
+    });
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, fives, get_scale, half, put_scale, to_half, words_to_bytes};
+use super::search::symmetric;
+use super::{Codec, bytes_to_words, fives, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -29,6 +30,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: Some(encode_weighted),
     pack_row,
     unpack_row,
 };
@@ -49,10 +51,19 @@ fn encode(row: &[f32], out: &mut [u8]) {
     for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ5_0>(out)) {
         let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
         let d = extreme / -16.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let inverse = reciprocal(d);
         block.d = to_half(d);
-        (block.qh, block.qs) = fives(&x.map(|v| ((v * inverse + 16.5) as u8).min(31)));
+        (block.qh, block.qs) = fives(&x.map(|v| truncate(v * inverse + 16.5).min(31)));
     }
+}
+
+/// The scale is searched for: the block's errors count by importance and magnitude.
+fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockQ5_0>(out);
+    symmetric::blocks(row, importance, 16.0, |b, scale, codes| {
+        let (qh, qs) = fives(&codes);
+        out[b] = BlockQ5_0 { d: to_half(scale), qh, qs };
+    });
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

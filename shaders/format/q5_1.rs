@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, extremes, fives, half, to_half, words_to_bytes};
+use super::search::affine;
+use super::{Codec, bytes_to_words, extremes, fives, half, reciprocal, to_half, truncate, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -31,6 +32,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: Some(encode_weighted),
     pack_row,
     unpack_row,
 };
@@ -51,10 +53,19 @@ fn encode(row: &[f32], out: &mut [u8]) {
     for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ5_1>(out)) {
         let (min, max) = extremes(x);
         let d = (max - min) / 31.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let inverse = reciprocal(d);
         (block.d, block.m) = (to_half(d), to_half(min));
-        (block.qh, block.qs) = fives(&x.map(|v| (((v - min) * inverse + 0.5) as u8).min(31)));
+        (block.qh, block.qs) = fives(&x.map(|v| truncate((v - min) * inverse + 0.5).min(31)));
     }
+}
+
+/// Scale and minimum are searched for: the block's errors count by importance and magnitude.
+fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockQ5_1>(out);
+    affine::blocks(row, importance, 31.0, |b, scale, min, codes| {
+        let (qh, qs) = fives(&codes);
+        out[b] = BlockQ5_1 { d: to_half(scale), m: to_half(min), qh, qs };
+    });
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

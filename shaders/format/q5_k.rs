@@ -2,13 +2,14 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::affine::{self, Error, Grid, SUB};
+use super::affine::{self, SUB};
+use super::search::affine::{Error, Grid};
 use super::{Codec, bytes_to_words, half, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = affine::BLOCK;
 
-const GRID: Grid = Grid { max_code: 31.0, first: -0.5, trials: 16, error: Error::Squared };
+const GRID: Grid = Grid { max_code: 31.0, first: -0.5, step: 0.1, trials: 16, error: Error::Squared };
 
 /// A block as in a GGUF file. Alignment 1, so that any byte slice can be seen as blocks.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -43,7 +44,8 @@ pub(super) const CODEC: Codec = Codec {
     slab_scales: 3,
     block_scales: 0,
     decode,
-    encode,
+    encode: |row, out| encode(row, None, out),
+    weighted: Some(|row, importance, out| encode(row, Some(importance), out)),
     pack_row,
     unpack_row,
 };
@@ -62,9 +64,9 @@ fn decode(blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-fn encode(row: &[f32], out: &mut [u8]) {
-    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ5K>(out)) {
-        let affine::Encoded { d, dmin, scales, codes } = affine::encode(x, &GRID);
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let out = bytemuck::cast_slice_mut::<u8, BlockQ5K>(out);
+    affine::encode(row, importance, &GRID, |b, affine::Encoded { d, dmin, scales, codes }| {
         let mut qs = [0; BLOCK / 2];
         for (bytes, [low, high]) in qs.as_chunks_mut::<SUB>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
             for ((byte, low), high) in bytes.iter_mut().zip(low).zip(high) {
@@ -77,8 +79,8 @@ fn encode(row: &[f32], out: &mut [u8]) {
                 *bits |= (code >> 4) << j;
             }
         }
-        *block = BlockQ5K { d, dmin, scales, qh, qs };
-    }
+        out[b] = BlockQ5K { d, dmin, scales, qh, qs };
+    });
 }
 
 /// The scales plane holds the first 48 bytes of the blocks: d, dmin, scales and fifth bits.

@@ -1,10 +1,12 @@
 //! Q6_K: 256 weights `d * scale_j * (q - 32)`, q in 0..=63, sixteen sub-blocks j of 16 weights.
 //!
-//! The encoder is ggml's `quantize_row_q6_K_ref`: a search for the scale of each sub-block, scales rounded to 8 bits,
-//! codes chosen again on the rounded grid.
+//! The encoder is ggml's `quantize_row_q6_K_ref`, or `quantize_row_q6_K_impl` with an importance matrix: a search for the
+//! scale of each sub-block, scales rounded to 8 bits, codes chosen again on the rounded grid.
 
 use bytemuck::{Pod, Zeroable};
 
+use super::search::lanes;
+use super::search::symmetric::search16;
 use super::{Codec, EPSILON, bytes_to_words, half, nearest, to_half, words_to_bytes};
 
 /// Weights per block.
@@ -72,7 +74,8 @@ pub(super) const CODEC: Codec = Codec {
     slab_scales: 1,
     block_scales: 1,
     decode,
-    encode,
+    encode: |row, out| encode(row, None, out),
+    weighted: Some(|row, importance, out| encode(row, Some(importance), out)),
     pack_row,
     unpack_row,
 };
@@ -87,77 +90,41 @@ fn decode(blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-fn encode(row: &[f32], out: &mut [u8]) {
-    for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ6K>(out)) {
-        *block = encode_block(x);
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let blocks = row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ6K>(out));
+    for (b, (x, block)) in blocks.enumerate() {
+        let mut weights = x.map(|v| v * v);
+        if let Some(importance) = importance {
+            weights.copy_from_slice(&importance[b * BLOCK..][..BLOCK]);
+        }
+        *block = encode_block(x.as_chunks::<SUB>().0, weights.as_chunks::<SUB>().0);
     }
 }
 
-fn encode_block(x: &[f32; BLOCK]) -> BlockQ6K {
-    let subs = x.as_chunks::<SUB>().0;
-    let mut codes = [[0u8; SUB]; SUBS];
-    let mut scales = [0.0f32; SUBS];
-    for j in 0..SUBS {
-        (scales[j], codes[j]) = search(&subs[j]);
-    }
-    let most = scales.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+/// The sub-blocks of one block with the weights that errors count by.
+fn encode_block(subs: &[[f32; SUB]], weights: &[[f32; SUB]]) -> BlockQ6K {
+    let fit = search16(&lanes(subs), &lanes(weights), ZERO);
+    let most = fit.scale.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
     let mut block = BlockQ6K::zeroed();
     if most.abs() < EPSILON {
         return block;
     }
     let inverse = -128.0 / most;
     block.d = to_half(1.0 / inverse);
-    block.scales = scales.map(|scale| nearest(inverse * scale).min(127.0) as i8);
-    for j in 0..SUBS {
+    block.scales = fit.scale.map(|scale| nearest(inverse * scale).min(127.0) as i8);
+    let mut codes = [[0u8; SUB]; SUBS];
+    for (j, (codes, x)) in codes.iter_mut().zip(subs).enumerate() {
         let d = half(block.d) * f32::from(block.scales[j]);
-        if d != 0.0 {
-            codes[j] = subs[j].map(|v| stored(signed(v / d)));
-        }
+        *codes = if d == 0.0 {
+            fit.codes(j, x, ZERO)
+        } else {
+            x.map(|v| (nearest(v / d).clamp(-ZERO, ZERO - 1.0) + ZERO) as u8)
+        };
     }
     for (i, codes) in codes.as_flattened().as_chunks::<4>().0.iter().enumerate() {
         block.put_codes(4 * i, u32::from_le_bytes(*codes));
     }
     block
-}
-
-/// ggml's `make_qx_quants` with `rmse_type` 1: the scale of least squared error, weights counting as their squares, and
-/// its codes. The extreme value is tried at -32, then from -31.1 to -32.9.
-fn search(x: &[f32; SUB]) -> (f32, [u8; SUB]) {
-    let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
-    if extreme.abs() < EPSILON {
-        return (0.0, [0; SUB]);
-    }
-    let mut codes = x.map(|v| signed(-ZERO / extreme * v));
-    let (sum_xl, sum_l2) = sums(x, &codes);
-    let mut scale = if sum_l2 == 0.0 { 0.0 } else { sum_xl / sum_l2 };
-    let mut best = scale * sum_xl;
-    for trial in (-9i8..=9).filter(|trial| *trial != 0) {
-        let inverse = -(ZERO + 0.1 * f32::from(trial)) / extreme;
-        let candidate = x.map(|v| signed(inverse * v));
-        let (sum_xl, sum_l2) = sums(x, &candidate);
-        if sum_l2 > 0.0 && sum_xl * sum_xl > best * sum_l2 {
-            (codes, scale) = (candidate, sum_xl / sum_l2);
-            best = scale * sum_xl;
-        }
-    }
-    (scale, codes.map(stored))
-}
-
-/// Sums of w x l and w l^2 with w = x^2 and codes l.
-fn sums(x: &[f32; SUB], codes: &[f32; SUB]) -> (f32, f32) {
-    x.iter().zip(codes).fold((0.0, 0.0), |(sum_xl, sum_l2), (v, l)| {
-        let w = v * v;
-        (sum_xl + w * v * l, sum_l2 + w * l * l)
-    })
-}
-
-/// The code nearest to `value`, from -32 to 31.
-fn signed(value: f32) -> f32 {
-    nearest(value).clamp(-ZERO, ZERO - 1.0)
-}
-
-fn stored(code: f32) -> u8 {
-    (code + ZERO) as u8
 }
 
 fn pack_row(blocks: &[u8], quants: &mut [u32], scales: &mut [u32]) {

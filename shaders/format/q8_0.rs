@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, get_scale, half, put_scale, to_half, words_to_bytes};
+use super::{Codec, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes};
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -27,6 +27,7 @@ pub(super) const CODEC: Codec = Codec {
     block_scales: 0,
     decode,
     encode,
+    weighted: None,
     pack_row,
     unpack_row,
 };
@@ -44,9 +45,9 @@ fn decode(blocks: &[u8], out: &mut [f32]) {
 fn encode(row: &[f32], out: &mut [u8]) {
     for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ8_0>(out)) {
         let d = x.iter().fold(0.0f32, |most, v| most.max(v.abs())) / 127.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let inverse = reciprocal(d);
         block.d = to_half(d);
-        block.qs = x.map(|v| (v * inverse).round() as i8);
+        block.qs = x.map(|v| truncate((v * inverse).round()) as i8);
     }
 }
 

@@ -67,6 +67,34 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn select_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let low = _mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0]);
+            let high = _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1]);
+            [_mm256_blendv_ps(no[0], yes[0], low), _mm256_blendv_ps(no[1], yes[1], high)]
+        }
+    }
+
+    #[inline(always)]
+    fn nearest_integer(self, value: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [nearest_integer(value[0]), nearest_integer(value[1])] }
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         // SAFETY: `self` proves the features.
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
@@ -136,6 +164,20 @@ impl Simd for Avx2 {
             let high = _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask));
             [signed(low), signed(high)]
         }
+    }
+}
+
+/// See [`Simd::nearest_integer`].
+///
+/// # Safety
+/// The processor must have AVX2.
+#[inline(always)]
+unsafe fn nearest_integer(value: __m256) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = _mm256_castps_si256(_mm256_add_ps(value, _mm256_set1_ps(12_582_912.0)));
+        let bits = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+        _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x0040_0000)))
     }
 }
 

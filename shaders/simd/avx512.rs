@@ -64,6 +64,34 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn select_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
+    }
+
+    #[inline(always)]
+    fn nearest_integer(self, value: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let bits = _mm512_castps_si512(_mm512_add_ps(value, _mm512_set1_ps(12_582_912.0)));
+            let bits = _mm512_and_si512(bits, _mm512_set1_epi32(0x007f_ffff));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x0040_0000)))
+        }
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         // SAFETY: `self` proves the features.
         unsafe { _mm512_fmadd_ps(a, b, c) }

@@ -16,7 +16,7 @@ pub mod slices;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-pub use portable::Portable;
+pub use portable::{Portable, nearest_integer};
 
 use std::sync::LazyLock;
 
@@ -41,6 +41,14 @@ pub trait Simd: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `yes` where `a < b`, else `no`.
+    fn select_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// The nearest integer, ties to even, for magnitudes below 2^22; beyond, what ggml's `nearest_int` gives.
+    fn nearest_integer(self, value: Self::V) -> Self::V;
     /// `a * b + c`
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Asks for the cache line `ahead` bytes behind the start of `bytes`, which may be anywhere. Nothing by default.
@@ -188,6 +196,12 @@ mod tests {
             simd.add(v, simd.splat(2.0)),
             simd.mul(v, v),
             simd.mul_add(v, v, simd.splat(-1.0)),
+            simd.sub(v, simd.splat(0.3)),
+            simd.div(v, simd.splat(0.3)),
+            simd.select_less(v, simd.splat(0.5), simd.splat(f32::NAN), v),
+            simd.select_less(simd.splat(f32::NAN), v, simd.splat(1.0), v),
+            simd.nearest_integer(v),
+            simd.nearest_integer(simd.mul(v, simd.splat(1e37))),
             simd.load_i8(first16),
             simd.load_f16(first32),
             simd.load_bf16(first32),

@@ -25,6 +25,13 @@ fn half(bits: u16) -> f32 {
     f32::from_bits(value.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
+/// Adding 1.5 * 2^23 leaves no fraction bits: the integer is in the lower 23 bits of the sum.
+#[inline(always)]
+pub fn nearest_integer(value: f32) -> f32 {
+    let bits = (value + 12_582_912.0).to_bits() & 0x007f_ffff;
+    (bits as i32 - 0x0040_0000) as f32
+}
+
 impl Simd for Portable {
     type V = [f32; LANES];
 
@@ -53,6 +60,26 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul(self, a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn select_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        lanes(|i| if a[i] < b[i] { yes[i] } else { no[i] })
+    }
+
+    #[inline(always)]
+    fn nearest_integer(self, value: Self::V) -> Self::V {
+        lanes(|i| nearest_integer(value[i]))
     }
 
     #[inline(always)]
