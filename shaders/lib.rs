@@ -16,6 +16,7 @@ pub mod elementwise;
 pub mod embed;
 pub mod format;
 pub mod glu;
+pub mod importance;
 pub mod kernel;
 pub mod kv_cache;
 pub mod matmul;
@@ -43,6 +44,7 @@ pub static OPS: &[Op] = &[
     Op { name: "elementwise", kernels: elementwise::KERNELS, layouts: elementwise::LAYOUTS },
     Op { name: "embed", kernels: embed::KERNELS, layouts: embed::LAYOUTS },
     Op { name: "glu", kernels: glu::KERNELS, layouts: glu::LAYOUTS },
+    Op { name: "importance", kernels: importance::KERNELS, layouts: importance::LAYOUTS },
     Op { name: "kv_cache", kernels: kv_cache::KERNELS, layouts: kv_cache::LAYOUTS },
     Op { name: "matmul", kernels: matmul::KERNELS, layouts: matmul::LAYOUTS },
     Op { name: "moe", kernels: moe::KERNELS, layouts: moe::LAYOUTS },

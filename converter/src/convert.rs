@@ -5,13 +5,14 @@ mod output;
 mod plan;
 mod shards;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loam::gguf::GgmlType;
 
 use crate::architecture::{self, Model, ModelTensor, Origin};
 use crate::quantize::Encoder;
+use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::{Choice, Recipe};
 use crate::source::Source;
 use crate::{Error, Result, general, tokenizer};
@@ -28,6 +29,8 @@ const RELEASE: usize = 32 << 20;
 pub struct Options {
     /// The types of the weights.
     pub recipe: Recipe,
+    /// An importance matrix, which encoders weigh their errors by.
+    pub imatrix: Option<PathBuf>,
     /// Threads that encode; `None`: as many as rayon's default.
     pub threads: Option<usize>,
     /// Value of `tokenizer.ggml.pre` if tokenizer.json does not tell.
@@ -47,6 +50,7 @@ impl Options {
     pub fn new(recipe: impl Into<Recipe>) -> Options {
         Options {
             recipe: recipe.into(),
+            imatrix: None,
             threads: None,
             pre: None,
             allow_nonfinite: false,
@@ -81,17 +85,19 @@ pub struct Progress<'p> {
 /// Anything wrong with the folder, its tokenizer or its weights; [`Error::Verify`]; errors of the output file.
 pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary> {
     let source = Source::open(dir)?;
-    let (model, plan) = prepare(&source, out, options)?;
+    let calibration = calibration(options)?;
+    let (model, plan) = prepare(&source, out, options, calibration.as_ref())?;
     refuse_overwriting_the_source(&source, &plan)?;
     let mut builder = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = options.threads {
         builder = builder.num_threads(threads.max(1));
     }
     let pool = builder.build().map_err(|e| Error::Argument(format!("cannot start threads: {e}")))?;
-    let encoder = Encoder { source: &source, pool: &pool, allow_nonfinite: options.allow_nonfinite };
+    let (allow_nonfinite, calibration) = (options.allow_nonfinite, calibration.as_ref());
+    let encoder = Encoder { source: &source, pool: &pool, allow_nonfinite, calibration };
     let output = Output {
         plan: &plan,
-        source: source.weights.identity()?,
+        source: source.weights.identity()? + calibration.map_or("", Calibration::digest),
         sync_every: options.sync_every,
         restart: options.restart,
     };
@@ -120,10 +126,15 @@ pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnM
 /// As [`convert`], but for the values of the weights and the output.
 pub fn plan(dir: &Path, out: &Path, options: &Options) -> Result<Plan> {
     let source = Source::open(dir)?;
-    Ok(prepare(&source, out, options)?.1)
+    let calibration = calibration(options)?;
+    Ok(prepare(&source, out, options, calibration.as_ref())?.1)
 }
 
-fn prepare(source: &Source, out: &Path, options: &Options) -> Result<(Model, Plan)> {
+fn calibration(options: &Options) -> Result<Option<Calibration>> {
+    options.imatrix.as_deref().map(Calibration::open).transpose()
+}
+
+fn prepare(source: &Source, out: &Path, options: &Options, calibration: Option<&Calibration>) -> Result<(Model, Plan)> {
     let model = architecture::describe(source)?;
     let tokenizer = tokenizer::read(source, options.pre.as_deref())?;
     let mut metadata = general::metadata(source, &model)?;
@@ -133,7 +144,12 @@ fn prepare(source: &Source, out: &Path, options: &Options) -> Result<(Model, Pla
     metadata.set("general.quantization_version", 2u32);
     metadata.set("general.file_type", options.recipe.file_type);
     let shapes: Vec<(&str, &[u64])> = model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
-    let choices = options.recipe.choose(&metadata, &shapes, false);
+    let choices = options.recipe.choose(&metadata, &shapes, calibration.is_some());
+    let mut notes = [model.notes.clone(), tokenizer.notes].concat();
+    if let Some(calibration) = calibration {
+        calibration.describe(&mut metadata);
+        notes.extend(calibration.notes(&shapes, &choices)?);
+    }
     let planned = |(tensor, choice): (&ModelTensor, Choice)| PlannedTensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
@@ -143,7 +159,6 @@ fn prepare(source: &Source, out: &Path, options: &Options) -> Result<(Model, Pla
     };
     let tensors: Vec<PlannedTensor> = model.tensors.iter().zip(choices).map(planned).collect();
     let shards = shards::distribute(out, &metadata, &tensors, options.split_bytes)?;
-    let notes = [model.notes.clone(), tokenizer.notes].concat();
     let data: u64 = tensors.iter().map(|t| t.bytes).sum();
     let headers = shards.iter().map(|shard| shard.bytes).sum::<u64>() - data;
     let peak_host_bytes = peak_memory(source, &model, headers)?;

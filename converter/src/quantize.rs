@@ -3,11 +3,13 @@
 //! Encoding is [`loam_shaders::Format::encode_row`], whose bytes are those of llama-quantize. Rows are independent, so the
 //! bytes do not depend on the number of threads.
 
+pub mod importance;
 pub mod recipe;
 
 use loam_shaders::Format;
 use rayon::prelude::*;
 
+use self::importance::Calibration;
 use crate::architecture::{ModelTensor, Origin, permuted_row};
 use crate::source::{Source, View};
 use crate::{Error, Result};
@@ -57,6 +59,8 @@ pub struct Encoder<'s> {
     pub pool: &'s rayon::ThreadPool,
     /// Encode NaN, infinity and overflow as they come instead of failing.
     pub allow_nonfinite: bool,
+    /// What errors count by, if there is an importance matrix.
+    pub calibration: Option<&'s Calibration>,
 }
 
 /// Rows of the checkpoint for the encoder.
@@ -87,6 +91,44 @@ impl Rows<'_> {
     }
 }
 
+/// Encodes single rows of a tensor.
+struct RowEncoder {
+    format: Format,
+    /// What no magnitude may exceed; `None`: anything goes.
+    largest: Option<f32>,
+    /// Importance of the inputs, [matrices, inputs].
+    weights: Option<Vec<f32>>,
+    rows_per_matrix: usize,
+}
+
+/// Why a row cannot be encoded.
+enum Refused {
+    /// A weight is NaN or too large.
+    Value,
+    /// A block's scale is infinite or NaN. llama-quantize gives up there too.
+    Scale,
+}
+
+impl RowEncoder {
+    /// Encodes row `row`. With an importance matrix `values` are overwritten.
+    fn encode(&self, row: usize, values: &mut [f32], out: &mut [u8]) -> Result<(), Refused> {
+        if self.largest.is_some_and(|largest| values.iter().any(|x| beyond(*x, largest))) {
+            return Err(Refused::Value);
+        }
+        let Some(weights) = &self.weights else {
+            self.format.encode_row(values, out);
+            return Ok(());
+        };
+        let weights = &weights[row / self.rows_per_matrix * values.len()..][..values.len()];
+        self.format.encode_row_weighted(values, weights, out);
+        self.format.decode_row(out, values);
+        match self.largest.is_none() || values.iter().all(|x| x.is_finite()) {
+            true => Ok(()),
+            false => Err(Refused::Scale),
+        }
+    }
+}
+
 impl Encoder<'_> {
     /// Encodes `tensor` as `format`, band by band, and gives each band's bytes to `put`.
     ///
@@ -100,24 +142,31 @@ impl Encoder<'_> {
         let row_bytes = format.row_bytes(rows.cols);
         let problem = "row is no whole number of blocks";
         let row_bytes = row_bytes.ok_or_else(|| Error::tensor(&self.source.dir, &tensor.name, problem))?;
+        let weights = match self.calibration.filter(|_| format.has_weighted_encoder()) {
+            Some(calibration) => calibration.weights(&tensor.name, &tensor.shape)?,
+            None => None,
+        };
         let largest = if self.allow_nonfinite { None } else { Some(limit(format)) };
+        let row =
+            RowEncoder { format, largest, weights, rows_per_matrix: tensor.shape.get(1).map_or(1, |n| *n as usize) };
         let band = (BAND / rows.cols).clamp(1, rows.rows);
         let mut bytes = vec![0; row_bytes * band];
         for start in (0..rows.rows).step_by(band) {
             let out = &mut bytes[..row_bytes * band.min(rows.rows - start)];
             let encode = |values: &mut Vec<f32>, (i, out): (usize, &mut [u8])| {
                 rows.widen(start + i, values);
-                if largest.is_some_and(|largest| values.iter().any(|x| beyond(*x, largest))) {
-                    return None;
-                }
-                format.encode_row(values, out);
-                Some(())
+                row.encode(start + i, values, out)
             };
             let encode_all =
                 || out.par_chunks_mut(row_bytes).enumerate().try_for_each_init(|| vec![0.0; rows.cols], encode);
             let done = self.pool.install(encode_all);
-            if done.is_none() {
-                return Err(first_bad(&rows, format));
+            match done {
+                Err(Refused::Value) => return Err(first_bad(&rows, format)),
+                Err(Refused::Scale) => {
+                    let problem = "a scale becomes infinite or NaN with this importance matrix; convert without it";
+                    return Err(Error::tensor(&self.source.dir, &tensor.name, problem));
+                }
+                Ok(()) => {}
             }
             put(out)?;
         }

@@ -4,7 +4,7 @@
 //! - [`gguf`], [`file`], [`tokenizer`], [`chat`], [`data`]: what comes from disk, all of it checked
 //! - [`base`]: an opened base; [`adapter`]: low-rank updates on it; [`model`]: its hyper-parameters, weights and decoder
 //! - [`ops`], [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it; [`engine`] puts a model on a device
-//! - [`generate`], [`train`], [`evaluate`]: what is done with it
+//! - [`generate`], [`train`], [`evaluate`], [`importance`]: what is done with it
 
 pub mod adapter;
 pub mod backend;
@@ -18,6 +18,7 @@ pub mod file;
 pub mod generate;
 pub mod gguf;
 pub mod host;
+pub mod importance;
 pub mod model;
 pub mod ops;
 pub mod plan;
@@ -29,4 +30,5 @@ pub use adapter::{AdapterFile, LoraOptions, Targets};
 pub use base::Base;
 pub use error::{Error, Result};
 pub use generate::Session;
+pub use importance::Importance;
 pub use train::{TrainOptions, Trainer};

@@ -93,6 +93,9 @@ pub enum Format {
     Q3_K,
 }
 
+/// Weights, the importance of each -> whole blocks.
+type WeightedEncoder = fn(&[f32], &[f32], &mut [u8]);
+
 /// All that distinguishes one format from another, as data. Every file of this folder has one.
 struct Codec {
     name: &'static str,
@@ -110,7 +113,7 @@ struct Codec {
     /// Weights -> whole blocks.
     encode: fn(&[f32], &mut [u8]),
     /// Weights and the importance of each -> whole blocks; `None`: importance makes no difference.
-    weighted: Option<fn(&[f32], &[f32], &mut [u8])>,
+    weighted: Option<WeightedEncoder>,
     /// Blocks of one row -> its part of the (zeroed) quants and scales planes.
     pack_row: fn(&[u8], &mut [u32], &mut [u32]),
     /// The inverse of `pack_row`.

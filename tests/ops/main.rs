@@ -9,6 +9,7 @@ mod dense;
 mod elementwise;
 mod embed;
 mod glu;
+mod importance;
 mod kv_cache;
 mod matmul;
 mod moe;

@@ -30,7 +30,7 @@ pub enum Mix {
     Plain,
     /// With an importance matrix the first `ffn_down` in the variant with minima: Q4_0 and Q5_0.
     Symmetric,
-    /// More bits for the first `ffn_down`, and for `attn_v` where many heads share it: IQ4_NL.
+    /// More bits for the first `ffn_down`, and for `attn_v` where many heads share it: IQ4_NL and IQ4_XS.
     Levels,
     /// "Small".
     Q4_K_S,
@@ -46,7 +46,7 @@ const fn recipe(name: &'static str, format: Format, file_type: u32, mix: Option<
 
 impl Recipe {
     /// All recipes. The plain names mean every weight in that type; `_mix` is what llama-quantize makes without `--pure`.
-    pub const ALL: [Recipe; 23] = [
+    pub const ALL: [Recipe; 25] = [
         recipe("f32", Format::F32, 0, None),
         recipe("f16", Format::F16, 1, None),
         recipe("bf16", Format::BF16, 32, None),
@@ -60,6 +60,7 @@ impl Recipe {
         recipe("q5_k", Format::Q5_K, 16, None),
         recipe("q6_k", Format::Q6_K, 18, None),
         recipe("iq4_nl", Format::IQ4_NL, 25, None),
+        recipe("iq4_xs", Format::IQ4_XS, 30, None),
         recipe("q4_k_s", Format::Q4_K, 14, Some(Mix::Q4_K_S)),
         recipe("q4_k_m", Format::Q4_K, 15, Some(Mix::Q4_K_M)),
         recipe("q5_k_s", Format::Q5_K, 16, Some(Mix::Plain)),
@@ -71,6 +72,7 @@ impl Recipe {
         recipe("q5_1_mix", Format::Q5_1, 9, Some(Mix::Plain)),
         recipe("q6_k_mix", Format::Q6_K, 18, Some(Mix::Plain)),
         recipe("iq4_nl_mix", Format::IQ4_NL, 25, Some(Mix::Levels)),
+        recipe("iq4_xs_mix", Format::IQ4_XS, 30, Some(Mix::Levels)),
     ];
 
     /// The recipe with this name.

@@ -1,3 +1,5 @@
+//! The rules of mixes, by hand.
+
 use super::*;
 
 fn model(architecture: &str, layers: u32, heads: [u32; 2], experts: u32) -> Metadata {

@@ -12,6 +12,7 @@ pub use file::{AdapterFile, Pair};
 pub use lora::{LoraOptions, Targets};
 
 use crate::ops::dense::LowRank;
+use crate::plan::Tensor;
 
 /// Metadata key: content digest of the base that the adapter was trained on.
 pub const BASE_DIGEST: &str = "loam.base.digest";
@@ -20,16 +21,28 @@ pub const TOKENIZER_DIGEST: &str = "loam.tokenizer.digest";
 /// Metadata key: digest of the chat template that rendered the data.
 pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 
-/// The updates on each weight, by GGUF tensor name. Several adapters may sit on one weight.
+/// What is done where a linear layer is recorded besides its product, by the weight's GGUF tensor name. Several adapters may
+/// sit on one weight.
 #[derive(Debug, Clone, Default)]
 pub struct Sites {
     updates: HashMap<String, Vec<LowRank>>,
+    watched: HashMap<String, Tensor>,
 }
 
 impl Sites {
     /// The updates on `weight`, in the order in which they were added.
     pub fn of(&self, weight: &str) -> &[LowRank] {
         self.updates.get(weight).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the squares of the inputs of `weight` are summed up, if they are.
+    pub fn watched(&self, weight: &str) -> Option<Tensor> {
+        self.watched.get(weight).copied()
+    }
+
+    /// Sums up the squares of the inputs of `weight` in `sums` [1, inputs].
+    pub fn watch(&mut self, weight: &str, sums: Tensor) {
+        self.watched.insert(weight.to_owned(), sums);
     }
 
     /// Adds an update on `weight`.

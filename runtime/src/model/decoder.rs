@@ -7,6 +7,7 @@ use crate::ops::dense::{add_bias, low_rank};
 use crate::ops::elementwise::{add, scale};
 use crate::ops::embed::embed;
 use crate::ops::glu::glu;
+use crate::ops::importance;
 use crate::ops::matmul::{self, matmul};
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::rope::{Rope, rope};
@@ -183,6 +184,9 @@ fn attend(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, (q, k, v): (Tensor, 
 
 /// y = x Wᵀ plus the bias, if there is one, plus every adapter's update on it: the only place where low-rank adapters touch the model.
 fn linear(r: &mut Recorder, c: &Context<'_>, x: Tensor, w: &Weight) -> Tensor {
+    if let Some(sums) = c.sites.watched(&w.name) {
+        importance::squares(r, &w.name, x, sums);
+    }
     let y = matmul(r, x, w);
     if let Some((bias, one)) = w.bias {
         add_bias(r, &w.name, bias, one, y);

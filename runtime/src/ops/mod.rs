@@ -11,6 +11,7 @@ pub mod dense;
 pub mod elementwise;
 pub mod embed;
 pub mod glu;
+pub mod importance;
 pub mod kv_cache;
 pub mod matmul;
 pub mod moe;

@@ -10,7 +10,9 @@ mod run;
 mod train;
 mod values;
 
-pub use run::{BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, LogitsArgs, MetricArg, SamplingArgs};
+pub use run::{
+    BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, ImatrixArgs, LogitsArgs, MetricArg, SamplingArgs,
+};
 pub use train::{ObjectiveArg, ScheduleArg, TrainArgs};
 pub use values::AdapterSpec;
 
@@ -32,6 +34,8 @@ pub enum Command {
     Devices(DevicesArgs),
     /// Convert a Hugging Face model folder to a GGUF base
     Convert(ConvertArgs),
+    /// Measure on calibration text how much each weight is used: `convert --imatrix` rounds by it
+    Imatrix(ImatrixArgs),
     /// Show what a GGUF file holds: a base, an adapter, anything
     Inspect(InspectArgs),
     /// Print the token ids of a text
@@ -130,6 +134,9 @@ pub struct ConvertArgs {
     /// Type of every weight whose shape allows it, or a mix as llama-quantize names it
     #[arg(long, value_enum, default_value = "q4_0")]
     pub format: FormatArg,
+    /// Importance matrix, from `loam imatrix` or llama-imatrix: errors count by how much a weight is used
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
     /// Threads that quantise [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

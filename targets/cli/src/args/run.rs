@@ -42,6 +42,29 @@ pub struct LogitsArgs {
     pub json: JsonArgs,
 }
 
+/// `loam imatrix`.
+#[derive(Debug, Args)]
+pub struct ImatrixArgs {
+    #[command(flatten)]
+    pub base: BaseArgs,
+    /// Calibration text: .txt, or .jsonl as for training
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The importance matrix to write
+    #[arg(short, long, value_name = "FILE.gguf")]
+    pub output: PathBuf,
+    /// Tokens of a piece of text that is run at once [default: 512, or the model's own limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
+    pub context: Option<u32>,
+    /// Run at most so many pieces
+    #[arg(long, value_name = "N")]
+    pub chunks: Option<u32>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
 /// Numbers that `loam eval` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MetricArg {

@@ -15,10 +15,13 @@ use crate::{files, memory};
 /// Runs the verb.
 pub fn run(args: &ConvertArgs) -> Result {
     let output = Output::new(args.json.json);
-    files::check(&[&args.source], &[&args.output])?;
+    let inputs: Vec<&Path> =
+        [Some(&args.source), args.imatrix.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect();
+    files::check(&inputs, &[&args.output])?;
     let options = Options {
         threads: args.threads.map(usize::from),
         pre: args.pre.clone(),
+        imatrix: args.imatrix.clone(),
         allow_nonfinite: args.allow_nonfinite,
         split_bytes: args.split_size,
         restart: args.restart,

@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod eval;
 mod generate;
+mod imatrix;
 mod inspect;
 mod logits;
 mod tokenize;
@@ -22,6 +23,7 @@ pub fn run(command: &Command) -> Result {
         Command::Demo(args) => demo::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Imatrix(args) => imatrix::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),

@@ -1,0 +1,131 @@
+//! The statistics of a base on calibration text.
+
+use loam_shaders::Step;
+
+use super::{Entry, Importance};
+use crate::adapter::Sites;
+use crate::backend::{Backend, ProgramId};
+use crate::base::Base;
+use crate::engine::{Engine, InputBuffers};
+use crate::error::{Error, Result};
+use crate::gguf::TensorInfo;
+use crate::model::{Keys, forward};
+use crate::plan::{Content, Location, Plan, Pool, Recorder, StorageId, Tensor};
+use crate::tokenizer::Tokenizer;
+
+/// A base on a device that sums up the squares of what goes into the products of its blocks.
+pub struct Collector {
+    engine: Engine,
+    program: ProgramId,
+    inputs: InputBuffers,
+    watched: Vec<Watched>,
+    context: usize,
+    chunks: u32,
+}
+
+/// One weight whose inputs are summed up.
+struct Watched {
+    name: String,
+    /// Sums of the last chunk, on the device.
+    sums: StorageId,
+    /// Sums of all chunks.
+    totals: Vec<f64>,
+}
+
+impl Collector {
+    /// Puts `base` on `backend` for chunks of `context` tokens.
+    ///
+    /// # Errors
+    /// A base without products that could be quantised, or a device without enough memory.
+    pub fn new(base: &Base, backend: Box<dyn Backend>, context: usize) -> Result<Collector> {
+        let mut engine = Engine::new(base, backend)?;
+        let inputs = InputBuffers::new(&mut engine, context, context, context)?;
+        let (mut sites, mut watched) = (Sites::default(), Vec::new());
+        for tensor in base.file().gguf.tensors().iter().filter(|t| may_be_product(t)) {
+            let cols = tensor.cols() as usize;
+            let sums = engine.add(&format!("{} sums", tensor.name), Pool::Inputs, cols as u64, Content::Zeros)?;
+            sites.watch(&tensor.name, Tensor::stored(sums, 0, 1, cols));
+            watched.push(Watched { name: tensor.name.clone(), sums, totals: vec![0.0; cols] });
+        }
+        let plan = plan(&engine, &sites, &inputs, context);
+        // Other matrices, routers for instance, are no linear layers.
+        watched.retain(|w| {
+            plan.nodes.iter().any(|node| node.operands.iter().any(|o| o.location == Location::Stored(w.sums)))
+        });
+        if watched.is_empty() {
+            return Err(Error::Argument("the model has no linear layer whose inputs could be watched".into()));
+        }
+        engine.provide(&[&plan])?;
+        let program = engine.backend.compile(&plan)?;
+        Ok(Collector { engine, program, inputs, watched, context, chunks: 0 })
+    }
+
+    /// The engine, for reports on device and memory.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Runs one chunk of exactly as many tokens as the context.
+    ///
+    /// # Errors
+    /// Tokens that the model does not have, a device failure, or activations that are infinite or NaN.
+    pub async fn run(&mut self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.engine.config.vocabulary;
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocabulary) {
+            return Err(Error::Argument(format!("token {id} is outside the vocabulary of {vocabulary}")));
+        }
+        assert_eq!(tokens.len(), self.context, "tokens of a chunk");
+        let positions: Vec<u32> = (0..tokens.len() as u32).collect();
+        let backend = &mut self.engine.backend;
+        backend.write(self.inputs.tokens, 0, tokens)?;
+        backend.write(self.inputs.positions, 0, &positions)?;
+        backend.write(self.inputs.starts, 0, &vec![0; tokens.len()])?;
+        backend.run(self.program, &Step::default())?;
+        for watched in &mut self.watched {
+            let sums = backend.read(watched.sums, 0, watched.totals.len() as u64).await?;
+            for (total, sum) in watched.totals.iter_mut().zip(sums) {
+                *total += f64::from(f32::from_bits(sum));
+            }
+            if watched.totals.iter().any(|total| !total.is_finite()) {
+                return Err(Error::NonFinite(format!("the inputs of {}", watched.name)));
+            }
+        }
+        self.chunks += 1;
+        Ok(())
+    }
+
+    /// What all chunks together showed.
+    pub fn finish(self, datasets: Vec<String>) -> Importance {
+        let count = (u64::from(self.chunks) * self.context as u64) as f32;
+        let entry = |watched: Watched| {
+            let sums = watched.totals.into_iter().map(|total| total as f32).collect();
+            (watched.name, Entry { sums, counts: vec![count] })
+        };
+        let entries = self.watched.into_iter().map(entry).collect();
+        Importance { datasets, chunks: self.chunks, chunk_size: self.context as u32, entries }
+    }
+}
+
+/// Whether a tensor is a matrix of a block.
+fn may_be_product(tensor: &TensorInfo) -> bool {
+    let matrix = tensor.shape.len() == 2 && tensor.rows() > 1 && tensor.ty.format().is_some();
+    matrix && tensor.name.starts_with("blk.") && tensor.name.ends_with(".weight")
+}
+
+/// The forward without a head.
+fn plan(engine: &Engine, sites: &Sites, inputs: &InputBuffers, context: usize) -> Plan {
+    let mut r = Recorder::new();
+    forward(&mut r, &engine.config, &engine.weights, sites, &inputs.of(context), Keys::Own { batch: 1 });
+    r.finish(format!("importance {context}"))
+}
+
+/// The chunks of `context` tokens that llama-imatrix makes of a text's tokens: one after the other without overlap, each
+/// with BOS in its first place if the model wants one in front of a text. What is left at the end is not run.
+pub fn chunks(tokenizer: &Tokenizer, tokens: &[u32], context: usize) -> Vec<Vec<u32>> {
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let mut chunks: Vec<Vec<u32>> = tokens.chunks_exact(context).map(<[u32]>::to_vec).collect();
+    for chunk in &mut chunks {
+        chunk[0] = bos.unwrap_or(chunk[0]);
+    }
+    chunks
+}
