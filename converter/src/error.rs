@@ -100,6 +100,22 @@ pub enum Error {
         /// What differs.
         problem: String,
     },
+    /// A hub, or the way to it, did not give what was asked for.
+    #[cfg(feature = "hub")]
+    #[error("{url}: {problem}")]
+    Hub {
+        /// What was asked for, without its query.
+        url: String,
+        /// What is wrong.
+        problem: crate::hub::HubProblem,
+    },
+    /// Another process pulls into the folder.
+    #[cfg(feature = "hub")]
+    #[error("another loam pull is at work in {}", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A request that cannot be carried out as asked.
     #[error("{0}")]
     Argument(String),

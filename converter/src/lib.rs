@@ -5,6 +5,7 @@
 //! - [`architecture`], [`general`], [`tokenizer`]: what becomes of names, rows and settings
 //! - [`quantize`]: the type and the bytes of each tensor
 //! - [`convert`]: plan, stream, verify, put in place; [`verify`]: the independent second reader
+//! - `hub`: downloads from a model hub (feature `hub`)
 //! - [`peft`]: PEFT LoRA folders to GGUF adapters and back
 //! - [`error`]: the one error type
 
@@ -12,6 +13,8 @@ pub mod architecture;
 pub mod convert;
 pub mod error;
 pub mod general;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod peft;
 pub mod quantize;
 pub mod source;

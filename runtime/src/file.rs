@@ -206,6 +206,20 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>
     file.commit()
 }
 
+/// Puts a file that was written in pieces, and is complete, at `path`: flushed to the disk, then renamed, as
+/// [`AtomicFile::commit`] does. Both paths must be on one file system. A symbolic link at `path` is replaced itself.
+///
+/// # Errors
+/// [`Error::Io`]. Only an error that says "sync the folder of" comes after the file is in place.
+pub fn put_in_place(written: &Path, path: &Path) -> Result<()> {
+    // Windows flushes only files that are open for writing.
+    let file = fs::OpenOptions::new().write(true).open(written).map_err(io_error("write", written))?;
+    file.sync_all().map_err(io_error("write", written))?;
+    drop(file);
+    fs::rename(written, path).map_err(io_error("replace", path))?;
+    sync_folder(folder_of(path)).map_err(io_error("sync the folder of", path))
+}
+
 /// The folder that holds `path`.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {

@@ -1,55 +1,13 @@
 //! Every parse in these tests runs under a budget: no panic, little memory, little time.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use loam::error::GgufProblem;
 use loam::gguf::Gguf;
 use loam::{Error, Result};
-
-/// The system allocator, counting per thread, so that tests can run side by side.
-pub struct Counting;
-
-thread_local! {
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-    static PEAK: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count(bytes: i64) {
-    // `try_with`: a thread that is ending allocates too.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: everything is passed on to the system allocator unchanged; the counters are plain cells that neither
-// allocate nor drop.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-/// Result, peak of additional live bytes on this thread, duration.
-fn measure<T>(run: impl FnOnce() -> T) -> (T, u64, Duration) {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let start = Instant::now();
-    let result = run();
-    (result, (PEAK.get() - before) as u64, start.elapsed())
-}
+use loam_tests::budget::measure;
 
 /// Parses under the budget of the hostile-input rules, tightened: a file of n bytes may cost 32 n + 64 KiB, at most
 /// n + 64 MiB, and two seconds.

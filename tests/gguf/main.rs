@@ -13,4 +13,4 @@ mod splits;
 
 /// Counts what each test thread allocates.
 #[global_allocator]
-static ALLOCATOR: budget::Counting = budget::Counting;
+static ALLOCATOR: loam_tests::budget::Counting = loam_tests::budget::Counting;

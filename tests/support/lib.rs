@@ -1,6 +1,7 @@
 //! What the conformance tests share: shared inputs, random values, a plain GPU device, and the check of a kernel
 //! against its reference.
 
+pub mod budget;
 pub mod check;
 pub mod gpu;
 pub mod gradient;

@@ -6,10 +6,12 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loam_convert::Recipe;
 
+mod pull;
 mod run;
 mod train;
 mod values;
 
+pub use pull::PullArgs;
 pub use run::{
     BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, ImatrixArgs, LogitsArgs, MetricArg, SamplingArgs,
 };
@@ -32,7 +34,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// List the devices that loam can run on
     Devices(DevicesArgs),
-    /// Convert a Hugging Face model folder to a GGUF base
+    /// Download a model from a hub: resumable, with every digest checked
+    Pull(PullArgs),
+    /// Convert a Hugging Face model folder, or a repository, to a GGUF base
     Convert(ConvertArgs),
     /// Measure on calibration text how much each weight is used: `convert --imatrix` rounds by it
     Imatrix(ImatrixArgs),
@@ -125,7 +129,7 @@ impl ValueEnum for FormatArg {
 /// `loam convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json), or OWNER/NAME[@REVISION] to pull it first
     #[arg(value_name = "SRC")]
     pub source: PathBuf,
     /// The GGUF file to write

@@ -104,6 +104,8 @@ fn converter_hint(error: &loam_convert::Error) -> Option<String> {
     use loam_convert::Error as E;
     let hint = match error {
         E::Io { source, .. } => return io_hint(source),
+        E::Hub { problem, .. } => return hub_hint(problem),
+        E::Busy { .. } => "wait for it to end, or pull into another folder with -o",
         E::Json { .. } | E::Safetensors { .. } | E::Field { .. } => {
             "the file is damaged or was edited; download it again"
         }
@@ -114,11 +116,31 @@ fn converter_hint(error: &loam_convert::Error) -> Option<String> {
     Some(hint.to_owned())
 }
 
+/// What to do about an error of a hub. What is not here tells it in the message.
+fn hub_hint(problem: &loam_convert::hub::HubProblem) -> Option<String> {
+    use loam_convert::hub::HubProblem as P;
+    let hint = match problem {
+        P::Network(_) | P::Timeout(_) | P::Short { .. } => {
+            "check the network, the proxy and --endpoint; what came so far is kept, pulling again goes on from there"
+        }
+        P::Digest { .. } | P::Length { .. } => {
+            "the server or something on the way sends wrong bytes; try another --endpoint"
+        }
+        P::Redirect(_) | P::Answer(_) => "check --endpoint and LOAM_ENDPOINT",
+        P::Name { .. } => "do not trust this repository",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
 /// What to do about an error of the runtime.
 fn runtime_hint(error: &loam::Error) -> Option<String> {
     use loam::Error as E;
     use loam::error::GgufProblem as P;
     let hint = match error {
+        E::Io { path, source, .. } if path.extension().is_some_and(|ending| ending == "part") => {
+            return part_hint(source);
+        }
         E::Io { source, .. } => return io_hint(source),
         E::Gguf { problem: P::BadMagic, .. } => {
             "give a .gguf file; `loam convert FOLDER -o base.gguf` makes one from a Hugging Face model folder"
@@ -165,6 +187,13 @@ fn whole_file_hint(problem: &str) -> Option<String> {
     }
     let short = problem.starts_with("none of");
     short.then(|| "raise --context, or see that the conversations have answers".to_owned())
+}
+
+/// What to do about a failed system call on an unfinished download, which stays.
+fn part_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind as K;
+    let full = matches!(error.kind(), K::StorageFull | K::QuotaExceeded | K::FileTooLarge);
+    if full { Some("free some space and pull again: it goes on where it ended".to_owned()) } else { io_hint(error) }
 }
 
 /// What to do about a failed system call.

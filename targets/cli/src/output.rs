@@ -66,6 +66,14 @@ impl Output {
         bar
     }
 
+    /// As [`Output::bar`] for bytes that come from elsewhere.
+    pub fn transfer_bar(self, what: &'static str) -> ProgressBar {
+        let bar = self.bar(0, what);
+        let template = "{prefix:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left  {wide_msg}";
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar
+    }
+
     /// A spinner on standard error for work whose length is not known.
     pub fn spinner(self, what: &str) -> ProgressBar {
         let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };

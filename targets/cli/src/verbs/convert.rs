@@ -10,13 +10,16 @@ use serde_json::{Map, Value, json};
 use crate::args::ConvertArgs;
 use crate::failure::Result;
 use crate::output::{Output, bytes, escape};
+use crate::verbs::pull;
 use crate::{files, memory};
 
 /// Runs the verb.
 pub fn run(args: &ConvertArgs) -> Result {
     let output = Output::new(args.json.json);
-    let inputs: Vec<&Path> =
-        [Some(&args.source), args.imatrix.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect();
+    // Before a download that would be in vain.
+    files::check(&[], &[&args.output])?;
+    let source = pull::resolve(&args.source, output)?;
+    let inputs: Vec<&Path> = [Some(&source), args.imatrix.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect();
     files::check(&inputs, &[&args.output])?;
     let options = Options {
         threads: args.threads.map(usize::from),
@@ -28,10 +31,10 @@ pub fn run(args: &ConvertArgs) -> Result {
         ..Options::new(args.format.0)
     };
     if args.plan {
-        return plan(output, &loam_convert::plan(&args.source, &args.output, &options)?);
+        return plan(output, &loam_convert::plan(&source, &args.output, &options)?);
     }
     let start = Instant::now();
-    let summary = convert(&args.source, &args.output, &options, output)?;
+    let summary = convert(&source, &args.output, &options, output)?;
     report(output, &summary, start.elapsed().as_secs_f64())
 }
 

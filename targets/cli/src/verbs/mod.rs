@@ -11,6 +11,7 @@ mod generate;
 mod imatrix;
 mod inspect;
 mod logits;
+mod pull;
 mod tokenize;
 mod train;
 
@@ -22,6 +23,7 @@ pub fn run(command: &Command) -> Result {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Pull(args) => pull::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -1,0 +1,65 @@
+//! What can be wrong with an answer of a hub.
+
+/// Why a hub, or the way to it, did not give what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubProblem {
+    /// Not reached: name, connection, certificate, proxy, or an answer that broke off before its body.
+    #[error("no connection: {0}")]
+    Network(String),
+    /// Nothing came for too long, or too little of it.
+    #[error("timed out: {0}")]
+    Timeout(String),
+    /// An HTTP status other than success.
+    #[error("the server answers {code}: {meaning}")]
+    Status {
+        /// The status code.
+        code: u16,
+        /// What it means here and what to do.
+        meaning: String,
+    },
+    /// A redirection that is not followed.
+    #[error("redirected {0}")]
+    Redirect(String),
+    /// An answer that breaks the rules of HTTP or of the hub's interface.
+    #[error("{0}")]
+    Answer(String),
+    /// The body ended early.
+    #[error("the connection ended after {found} of {expected} bytes")]
+    Short {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there should be.
+        expected: u64,
+    },
+    /// The server announces, or sends, another number of bytes than the repository lists.
+    #[error("the server sends {found} bytes, the repository lists {expected}")]
+    Length {
+        /// Bytes announced or sent.
+        found: u64,
+        /// Bytes listed.
+        expected: u64,
+    },
+    /// All bytes came, but they are not the file's.
+    #[error("the bytes have the digest {found}, the repository lists {expected}; they were put aside, twice")]
+    Digest {
+        /// Digest of what came.
+        found: String,
+        /// Digest listed.
+        expected: String,
+    },
+    /// The repository changed between two answers.
+    #[error("changed on the server while it was pulled: {0}; pull again")]
+    Changed(String),
+    /// A file name that could leave the folder or that some system cannot store.
+    #[error("the file name {name:?} is refused: {why}")]
+    Name {
+        /// The name as sent.
+        name: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// The repository holds nothing that was asked for, or nothing that loam reads.
+    #[error("{0}")]
+    Nothing(String),
+}
