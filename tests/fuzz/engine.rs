@@ -10,7 +10,7 @@ use loam::file::sha256_hex;
 use loam_tests::Random;
 use loam_tests::budget::measure;
 
-/// Longest time that an input may take; it is tried again before a busy machine is blamed on it.
+/// Longest time that an input may take; it is tried again before it is blamed for what the machine did meanwhile.
 const TIME: Duration = Duration::from_secs(2);
 /// Bytes that a parser may allocate for each byte of its input, and besides.
 const MEMORY: (u64, u64) = (64, 64 << 20);
@@ -96,20 +96,49 @@ fn drive(mut target: Target) {
 
 /// One input under all budgets.
 fn check(target: &mut Target, input: &[u8]) -> bool {
-    let mut shortest = Duration::MAX;
+    let mut problem = String::new();
     for _ in 0..3 {
-        let (result, peak, time) = measure(|| catch_unwind(AssertUnwindSafe(|| (target.run)(input))));
-        let Ok(accepted) = result else { fail(target.name, input, "panics") };
-        let allowed = MEMORY.0 * input.len() as u64 + MEMORY.1;
-        if peak > allowed {
-            fail(target.name, input, &format!("allocates {peak} bytes, {allowed} are allowed"));
-        }
-        shortest = shortest.min(time);
-        if shortest < TIME {
-            return accepted;
+        match budgeted(input.len(), || (target.run)(input)) {
+            Ok(accepted) => return accepted,
+            Err(Excess::Time(time)) => problem = format!("takes {time:?}"),
+            Err(Excess::Other(what)) => fail(target.name, input, &what),
         }
     }
-    fail(target.name, input, &format!("takes {shortest:?}"))
+    fail(target.name, input, &problem)
+}
+
+/// A single case: runs `parse`, whose input has `length` bytes, under the same budgets.
+#[track_caller]
+pub fn within<T>(length: usize, parse: impl FnOnce() -> T) -> T {
+    match budgeted(length, parse) {
+        Ok(value) => value,
+        Err(Excess::Time(time)) => panic!("an input of {length} bytes takes {time:?}"),
+        Err(Excess::Other(what)) => panic!("an input of {length} bytes {what}"),
+    }
+}
+
+/// What went beyond a budget.
+enum Excess {
+    Time(Duration),
+    Other(String),
+}
+
+fn budgeted<T>(length: usize, parse: impl FnOnce() -> T) -> Result<T, Excess> {
+    let before = processor_time();
+    let (result, peak, time) = measure(|| catch_unwind(AssertUnwindSafe(parse)));
+    let time = before.zip(processor_time()).map_or(time, |(before, after)| after.saturating_sub(before));
+    let value = result.map_err(|_| Excess::Other("panics".into()))?;
+    let allowed = MEMORY.0 * length as u64 + MEMORY.1;
+    if peak > allowed {
+        return Err(Excess::Other(format!("allocates {peak} bytes, {allowed} are allowed")));
+    }
+    if time > TIME { Err(Excess::Time(time)) } else { Ok(value) }
+}
+
+/// Time that this thread has run, where the system tells: a busy machine makes other times long.
+fn processor_time() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 fn fail(name: &str, input: &[u8], what: &str) -> ! {

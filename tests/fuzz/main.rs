@@ -2,6 +2,7 @@
 //! an abort, memory beyond the budget and more than two seconds are failures; the input is kept and its replay printed.
 //! `docs/fuzzing.md` tells what ran for how long.
 
+mod cases;
 mod engine;
 mod folders;
 mod mutate;
