@@ -149,6 +149,7 @@ fn statuses_have_meanings() {
             other => panic!("{other:?}"),
         }
         assert_eq!(server.requests().len(), 1, "{code} does not pass");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing to pull, nothing made");
     }
 }
 

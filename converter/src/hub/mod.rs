@@ -166,7 +166,6 @@ impl Pulled {
 /// [`Error::Argument`] for malformed options, and I/O errors.
 pub fn pull(repo: &Repo, path: &Path, options: &Options, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Pulled> {
     let client = Client::new(options)?;
-    let folder = Folder::open(path)?;
     let listing = Listing::fetch(&client, repo, &options.pace, on_event)?;
     on_event(Event::Pinned { commit: &listing.commit });
     let patterns: Vec<String> = repo.file.iter().chain(&options.files).cloned().collect();
@@ -177,6 +176,8 @@ pub fn pull(repo: &Repo, path: &Path, options: &Options, on_event: &mut dyn FnMu
         on_event(Event::Note(format!("{pickle} is not pulled: it may be a Python pickle, which can run code")));
     }
     names::check_all(&chosen.files).map_err(about)?;
+    // Not before there is something to put in it.
+    let folder = Folder::open(path)?;
     let job = Job { client: &client, options, repo, folder: &folder, listing: &listing };
     let mut record = job.record()?;
     let mut files = job.fetch(&chosen.files, 0, &mut record, on_event)?;
