@@ -21,6 +21,9 @@ const LONGEST: usize = 1 << 20;
 /// Accepted inputs that are kept to be changed further.
 const POOL: usize = 64;
 
+/// Parses; whether the input was accepted.
+type Parse = Box<dyn FnMut(&[u8]) -> bool + Send>;
+
 /// A parser and what to feed it with.
 pub struct Target {
     /// Its name: that of the test.
@@ -30,7 +33,7 @@ pub struct Target {
     /// How inputs are changed.
     pub mutate: fn(&mut Vec<u8>, &mut Random),
     /// Parses; whether the input was accepted.
-    pub run: Box<dyn FnMut(&[u8]) -> bool + Send>,
+    pub run: Parse,
 }
 
 /// Runs `target` for `LOAM_FUZZ_SECONDS` (default 2) with the inputs of `LOAM_FUZZ_SEED` (default 1), or only with the
