@@ -14,7 +14,7 @@ use loam_tests::shared;
 /// llama.cpp's vocabularies with texts and the ids that it gives for them, special tokens not parsed.
 #[test]
 fn tokenizers_conform_to_llama_cpp() {
-    for name in ["gpt-2", "deepseek-coder", "starcoder"] {
+    for name in ["gpt-2", "deepseek-coder", "starcoder", "llama-spm", "phi-3"] {
         let path = format!("tokenizers/ggml-vocab-{name}.gguf");
         let (Some(gguf), Some(texts), Some(ids)) =
             (shared(&path), shared(&format!("{path}.inp")), shared(&format!("{path}.out")))
@@ -36,16 +36,6 @@ fn tokenizers_conform_to_llama_cpp() {
             assert_eq!(found, expected, "{name}: {text:?}");
             assert_eq!(tokenizer.decode(&found), *text, "{name}");
         }
-    }
-}
-
-/// Vocabularies of other kinds are refused by name, not read as something else.
-#[test]
-fn other_tokenizer_models_are_refused() {
-    for name in ["llama-spm", "phi-3"] {
-        let Some(path) = shared(&format!("tokenizers/ggml-vocab-{name}.gguf")) else { continue };
-        let error = Tokenizer::from_gguf(&GgufFile::open(&path).unwrap().gguf).unwrap_err().to_string();
-        assert!(error.contains("tokenizer.ggml.model is \"llama\""), "{error}");
     }
 }
 
@@ -121,7 +111,8 @@ fn hostile_vocabularies_in_files() {
         ("bos_token_id", Value::U32(1 << 31), "bos_token_id is 2147483648"),
         ("bos_token_id", text("a"), "tokenizer.ggml.bos_token_id"),
         ("pre", text("brand-new"), "unknown pre-tokenizer \"brand-new\""),
-        ("model", text("llama"), "tokenizer.ggml.model is \"llama\""),
+        ("model", text("bert"), "tokenizer.ggml.model is \"bert\""),
+        ("model", text("llama"), "tokenizer.ggml.scores"),
         ("add_bos_token", Value::U32(1), "expected bool"),
     ];
     for (key, value, expected) in cases {

@@ -176,7 +176,20 @@ fn published_pre_tokenizers_are_recognised() {
     let Some(path) = shared("tokenizers/hf/smollm2/tokenizer.json") else { return };
     let tokenizer = loam_convert::source::Json::read(&path).unwrap();
     assert_eq!(loam_convert::tokenizer::pre::name(&tokenizer, false).unwrap(), "smollm");
-    let Some(path) = shared("models/stories260K/hf") else { return skipped("no stories260K") };
-    let message = to(Format::F32, &path, Path::new("never.gguf")).unwrap_err().to_string();
-    assert!(message.contains("byte_fallback"), "{message}");
+}
+
+/// A SentencePiece model gives the tokens, scores and types that llama.cpp's own conversion of it has.
+#[test]
+fn sentencepiece_vocabularies_are_those_of_llama_cpp() {
+    let Some(folder) = shared("models/stories260K/hf") else { return };
+    let Some(theirs) = shared("models/stories260K/stories260K-f32.gguf") else { return };
+    let theirs = loam::gguf::GgufFile::open(&theirs).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.gguf");
+    to(Format::F32, &folder, &out).unwrap();
+    let ours = loam::gguf::GgufFile::open(&out).unwrap();
+    for key in ["model", "tokens", "scores", "token_type"] {
+        let key = format!("tokenizer.ggml.{key}");
+        assert_eq!(ours.gguf.metadata().get(&key), theirs.gguf.metadata().get(&key), "{key}");
+    }
 }

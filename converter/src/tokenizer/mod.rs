@@ -1,7 +1,11 @@
-//! tokenizer.json -> `tokenizer.ggml.*`: byte-level BPE.
+//! tokenizer.json or tokenizer.model -> `tokenizer.ggml.*`: byte-level BPE, SentencePiece's BPE and unigram models.
 
 pub mod pre;
+mod protobuf;
 mod special;
+mod spm;
+mod unigram;
+mod vocabulary;
 
 use std::path::Path;
 
@@ -11,12 +15,15 @@ use serde_json::Value;
 use crate::source::json::brief;
 use crate::source::{Json, Source};
 use crate::{Error, Result};
+use vocabulary::Vocabulary;
 
 /// Values of `tokenizer.ggml.token_type`.
 const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
 
 /// The tokenizer's metadata, and what the user should know about it.
 #[derive(Debug, Clone)]
@@ -29,36 +36,67 @@ pub struct Tokenizer {
 
 /// Reads the tokenizer of `source`. `pre` replaces the name that the pre-tokenizer's patterns stand for.
 ///
+/// A SentencePiece model (tokenizer.model) wins over a tokenizer.json that stands for one, as in llama.cpp's converter:
+/// only it has the scores. Otherwise they are taken from the order of the merges.
+///
 /// # Errors
-/// tokenizer.json is missing, malformed, no byte-level BPE, contradicts itself, or has ids that the model lacks.
+/// There is no tokenizer, or it is malformed, of a kind that GGUF cannot express, contradicts itself, or has ids that the
+/// model lacks.
 pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
     let path = source.dir.join("tokenizer.json");
-    if !path.is_file() {
-        let problem =
-            "has no tokenizer.json; save the tokenizer with AutoTokenizer.from_pretrained(..).save_pretrained(..)";
-        return Err(Error::Source { path: source.dir.clone(), problem: problem.into() });
-    }
-    let mut json = Json::read(&path)?;
-    let mut model = json.take_object("model")?.ok_or_else(|| json.error("model", "is missing"))?;
+    let sentencepiece = source.dir.join("tokenizer.model");
+    let mut json = Json::read_optional(&path)?;
+    let model = json.as_mut().map(|json| json.take_object("model")).transpose()?.flatten();
     let mut notes = Vec::new();
-    check_kind(&json, &model, &mut notes)?;
-    let pre = match pre {
-        Some(name) => check_override(name)?,
-        None => pre::name(&json, model.flag("ignore_merges")?.unwrap_or(false))?,
+    let (vocabulary, mut out, add_bos) = match (json.as_ref(), model) {
+        (Some(json), Some(mut model)) if !sentencepiece.is_file() || !is_sentencepiece(&model)? => {
+            match model.text("type")?.unwrap_or("(none)") {
+                "BPE" if model.flag("byte_fallback")?.unwrap_or(false) => {
+                    spm::from_json(json, &mut model, source.config.vocab_size, &mut notes)?
+                }
+                "Unigram" => unigram::from_json(json, &mut model, source.config.vocab_size, &mut notes)?,
+                _ => byte_level(json, &mut model, source.config.vocab_size, pre, &mut notes)?,
+            }
+        }
+        (Some(json), None) if !sentencepiece.is_file() => return Err(json.error("model", "is missing")),
+        (json, _) if sentencepiece.is_file() => spm::from_model(source, &sentencepiece, json, &mut notes)?,
+        _ => {
+            let problem = "has neither tokenizer.json nor tokenizer.model; save the tokenizer with \
+                           AutoTokenizer.from_pretrained(..).save_pretrained(..)";
+            return Err(Error::Source { path: source.dir.clone(), problem: problem.into() });
+        }
     };
-    let vocabulary = Vocabulary::read(&json, &mut model, source.config.vocab_size)?;
     let padded = vocabulary.tokens.iter().filter(|token| token.is_none()).count();
     if padded > 0 {
         notes.push(format!("{padded} ids have no token and are padded as [PAD<id>], type unused"));
     }
+    special::write(source, json.as_ref(), &vocabulary, add_bos, &mut out)?;
+    Ok(Tokenizer { metadata: out, notes })
+}
+
+/// Tokens, their metadata, and whether BOS is put in front where no file says so (`None`: as llama.cpp does).
+type Read = (Vocabulary, Metadata, Option<bool>);
+
+/// Whether `model` of a tokenizer.json was made from a SentencePiece model.
+fn is_sentencepiece(model: &Json) -> Result<bool> {
+    Ok(model.flag("byte_fallback")?.unwrap_or(false) || model.text("type")? == Some("Unigram"))
+}
+
+/// Byte-level BPE.
+fn byte_level(json: &Json, model: &mut Json, size: u64, pre: Option<&str>, notes: &mut Vec<String>) -> Result<Read> {
+    check_kind(json, model, notes)?;
+    let pre = match pre {
+        Some(name) => check_override(name)?,
+        None => pre::name(json, model.flag("ignore_merges")?.unwrap_or(false))?,
+    };
+    let vocabulary = Vocabulary::read(json, model, size)?;
     let mut out = Metadata::new();
     out.set("tokenizer.ggml.model", "gpt2");
     out.set("tokenizer.ggml.pre", pre);
-    let merges = merges(&model, &vocabulary)?;
+    let merges = merges(model, &vocabulary)?;
     vocabulary.write(&mut out);
     out.set("tokenizer.ggml.merges", merges);
-    special::write(source, &json, &vocabulary, &mut out)?;
-    Ok(Tokenizer { metadata: out, notes })
+    Ok((vocabulary, out, Some(false)))
 }
 
 fn check_override(name: &str) -> Result<&str> {
@@ -69,18 +107,15 @@ fn check_override(name: &str) -> Result<&str> {
     Err(Error::Argument(format!("--pre {name:?}: a name of ASCII letters, digits, '-', '_', '.' is expected")))
 }
 
-/// Refuses every kind of tokenizer but byte-level BPE.
+/// Refuses every kind of BPE that is not byte-level.
 fn check_kind(json: &Json, model: &Json, notes: &mut Vec<String>) -> Result<()> {
     let bad = |problem: String| Err(Error::Tokenizer { path: json.path.clone(), problem });
     let kind = model.text("type")?.unwrap_or("(none)");
     if kind != "BPE" {
-        return bad(format!("model type {} is not supported, only BPE", kind.escape_debug()));
-    }
-    if model.flag("byte_fallback")?.unwrap_or(false) {
-        return bad("is a SentencePiece-style BPE with byte_fallback; only byte-level BPE is supported".into());
+        return bad(format!("model type {} is not supported, only BPE and Unigram", kind.escape_debug()));
     }
     if !uses(json, "decoder", "ByteLevel") && !uses(json, "pre_tokenizer", "ByteLevel") {
-        return bad("neither pre_tokenizer nor decoder is ByteLevel; only byte-level BPE is supported".into());
+        return bad("is a BPE that is neither byte-level nor has byte_fallback; only these two are supported".into());
     }
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
         if model.text(key)?.is_some_and(|text| !text.is_empty()) {
@@ -105,106 +140,26 @@ fn uses(json: &Json, part: &str, kind: &str) -> bool {
     is(node) || lists.flatten().any(is)
 }
 
-/// Tokens by id, and ids by text.
-pub(crate) struct Vocabulary {
-    /// Text and `token_type`; `None` where no token has the id.
-    pub(crate) tokens: Vec<Option<(String, i32)>>,
-    pub(crate) ids: std::collections::HashMap<String, u32>,
-}
-
-impl Vocabulary {
-    fn read(json: &Json, model: &mut Json, size: u64) -> Result<Vocabulary> {
-        let vocab = model.take_object("vocab")?.ok_or_else(|| model.error("vocab", "is missing"))?;
-        // At most 2^24, checked in the configuration.
-        let mut out = Vocabulary { tokens: vec![None; size as usize], ids: std::collections::HashMap::new() };
-        for text in vocab.keys() {
-            let id = vocab.get(text).and_then(Value::as_u64);
-            let id = id.ok_or_else(|| model.error("vocab", format!("{text:?} has no id")))?;
-            out.add(model, "vocab", text, id, NORMAL)?;
-        }
-        for added in json.list("added_tokens")? {
-            let text = added.get("content").and_then(Value::as_str);
-            let id = added.get("id").and_then(Value::as_u64);
-            let (Some(text), Some(id)) = (text, id) else {
-                return Err(json.error("added_tokens", format!("{} needs content and id", brief(added))));
-            };
-            let special = added.get("special").and_then(Value::as_bool).unwrap_or(false);
-            let kind = if special || looks_special(text) { CONTROL } else { USER_DEFINED };
-            out.add(json, "added_tokens", text, id, kind)?;
-        }
-        Ok(out)
-    }
-
-    /// An added token may repeat an entry of the vocabulary; nothing else may take an id or a text twice.
-    fn add(&mut self, json: &Json, field: &str, text: &str, id: u64, kind: i32) -> Result<()> {
-        let shown = || text.escape_debug().take(60).collect::<String>();
-        if text.is_empty() {
-            return Err(json.error(field, format!("the token of id {id} is empty")));
-        }
-        let size = self.tokens.len();
-        let Some(slot) = usize::try_from(id).ok().and_then(|id| self.tokens.get_mut(id)) else {
-            let problem = format!("token {:?} has id {id}, but vocab_size of config.json is {size}", shown());
-            return Err(json.error(field, problem));
-        };
-        if let Some((other, _)) = slot.as_ref().filter(|(other, _)| other != text) {
-            let other: String = other.escape_debug().take(60).collect();
-            return Err(json.error(field, format!("id {id} belongs to {:?} and to {other:?}", shown())));
-        }
-        *slot = Some((text.to_owned(), kind));
-        match self.ids.insert(text.to_owned(), id as u32) {
-            Some(other) if u64::from(other) != id => {
-                Err(json.error(field, format!("token {:?} has the ids {other} and {id}", shown())))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn write(&self, out: &mut Metadata) {
-        let mut types = Vec::with_capacity(self.tokens.len());
-        let mut tokens = Strings::default();
-        for (id, token) in self.tokens.iter().enumerate() {
-            match token {
-                Some((text, kind)) => {
-                    tokens.push(text.as_bytes());
-                    types.push(*kind);
-                }
-                None => {
-                    tokens.push(format!("[PAD{id}]").as_bytes());
-                    types.push(UNUSED);
-                }
-            }
-        }
-        out.set("tokenizer.ggml.tokens", tokens);
-        out.set("tokenizer.ggml.token_type", types);
-    }
-}
-
-/// Added tokens that llama.cpp takes for control tokens whatever their flag says.
-fn looks_special(text: &str) -> bool {
-    let between = |start: &str, end: &str| {
-        text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
+/// The two parts of a merge. Both JSON forms are read: "left right" and ["left", "right"].
+fn merge_pair(merge: &Value) -> Option<(&str, &str)> {
+    let (left, right) = match merge {
+        Value::String(text) => text.split_once(' ')?,
+        Value::Array(pair) => match pair.as_slice() {
+            [Value::String(left), Value::String(right)] => (left.as_str(), right.as_str()),
+            _ => return None,
+        },
+        _ => return None,
     };
-    ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(&text)
-        || between("<|", "|>")
-        || between("<｜", "｜>")
-        || between("<unused", ">")
+    (!left.is_empty() && !right.is_empty()).then_some((left, right))
 }
 
-/// Merges as "left right". Both JSON forms are read: "left right" and ["left", "right"]; in the second a space inside a
-/// piece is written as U+0120, as llama.cpp's converter does.
+/// Merges as "left right"; a space inside a part is written as U+0120, as llama.cpp's converter does.
 fn merges(model: &Json, vocabulary: &Vocabulary) -> Result<Strings> {
     let mut out = Strings::default();
     for (i, merge) in model.list("merges")?.iter().enumerate() {
-        let pair = match merge {
-            Value::String(text) => text.split_once(' ').map(|(l, r)| (l.to_owned(), r.to_owned())),
-            Value::Array(pair) => match pair.as_slice() {
-                [Value::String(left), Value::String(right)] => Some((left.replace(' ', "Ġ"), right.replace(' ', "Ġ"))),
-                _ => None,
-            },
-            _ => None,
-        };
         let bad = |what: &str| model.error("merges", format!("entry {i}, {}: {what}", brief(merge)));
-        let (left, right) = pair.filter(|(l, r)| !l.is_empty() && !r.is_empty()).ok_or_else(|| bad("is no pair"))?;
+        let (left, right) = merge_pair(merge).ok_or_else(|| bad("is no pair"))?;
+        let (left, right) = (left.replace(' ', "Ġ"), right.replace(' ', "Ġ"));
         let joined = format!("{left}{right}");
         if let Some(absent) = [&left, &right, &joined].into_iter().find(|text| !vocabulary.ids.contains_key(*text)) {
             return Err(bad(&format!("{absent:?} is not in the vocabulary")));

@@ -4,7 +4,8 @@
 use loam::gguf::{Metadata, Strings};
 use serde_json::Value;
 
-use super::{Vocabulary, text_file};
+use super::text_file;
+use super::vocabulary::Vocabulary;
 use crate::Result;
 use crate::source::{Json, Source};
 
@@ -19,11 +20,17 @@ const TOKENS: [(&str, &str); 7] = [
     ("mask", "mask"),
 ];
 
-/// Writes ids of special tokens, `add_*` flags and chat templates.
+/// Writes ids of special tokens, `add_*` flags and chat templates. `add_bos` is for models of which no file says it.
 ///
 /// # Errors
 /// A special token is not in the vocabulary, or a file is malformed.
-pub(super) fn write(source: &Source, tokenizer: &Json, vocabulary: &Vocabulary, out: &mut Metadata) -> Result<()> {
+pub(super) fn write(
+    source: &Source,
+    tokenizer: Option<&Json>,
+    vocabulary: &Vocabulary,
+    add_bos: Option<bool>,
+    out: &mut Metadata,
+) -> Result<()> {
     let config = Json::read_optional(&source.dir.join("tokenizer_config.json"))?;
     let empty = Json::from_value(&source.dir.join("tokenizer_config.json"), "", Value::Object(Default::default()));
     let config = config.unwrap_or(empty);
@@ -38,10 +45,12 @@ pub(super) fn write(source: &Source, tokenizer: &Json, vocabulary: &Vocabulary, 
         }
         bos = bos.or(id.filter(|_| name == "bos"));
     }
-    let (first, last) = template_ends(tokenizer);
+    let (first, last) = tokenizer.map_or((None, None), template_ends);
     let text_of = |id: u32| vocabulary.tokens[id as usize].as_ref().map(|(text, _)| text.as_str());
     let starts = first.is_some() && first == bos.and_then(text_of);
-    out.set("tokenizer.ggml.add_bos_token", config.flag("add_bos_token")?.unwrap_or(starts));
+    if let Some(add) = config.flag("add_bos_token")?.or(starts.then_some(true)).or(add_bos) {
+        out.set("tokenizer.ggml.add_bos_token", add);
+    }
     if let Some(add) = config.flag("add_eos_token")?.or(last.map(|_| true)) {
         out.set("tokenizer.ggml.add_eos_token", add);
     }

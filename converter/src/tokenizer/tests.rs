@@ -23,6 +23,10 @@ fn good() -> Value {
 
 /// Reads a folder with this tokenizer.json, tokenizer_config.json and change to config.json.
 fn read_folder(tokenizer: &Value, config: Value, model: Value) -> Result<Tokenizer> {
+    super::read(&Source::open(folder(tokenizer, config, model).path()).unwrap(), None)
+}
+
+fn folder(tokenizer: &Value, config: Value, model: Value) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut hf = json!({"architectures": ["LlamaForCausalLM"], "hidden_size": 2, "intermediate_size": 2, "vocab_size": 8,
         "max_position_embeddings": 8, "num_attention_heads": 1, "num_hidden_layers": 1, "rms_norm_eps": 1e-5});
@@ -32,7 +36,7 @@ fn read_folder(tokenizer: &Value, config: Value, model: Value) -> Result<Tokeniz
     put("tokenizer.json", tokenizer.to_string().as_bytes());
     put("tokenizer_config.json", config.to_string().as_bytes());
     put("model.safetensors", b"\x02\0\0\0\0\0\0\0{}");
-    super::read(&Source::open(dir.path()).unwrap(), None)
+    dir
 }
 
 fn strings(tokenizer: &Tokenizer, key: &str) -> Vec<String> {
@@ -88,7 +92,7 @@ fn chat_templates_are_copied() {
 fn broken_tokenizers_are_refused_by_name() {
     let edits: [(&str, Value, &str); 16] = [
         ("/model/type", json!("Unigram"), "Unigram"),
-        ("/model/byte_fallback", json!(true), "byte_fallback"),
+        ("/model/byte_fallback", json!(true), "otherwise than SentencePiece"),
         ("/model/continuing_subword_prefix", json!("##"), "continuing_subword_prefix"),
         ("/model/vocab", json!({"a": 1, "b": "2"}), "model.vocab"),
         ("/model/vocab", json!({"a": 1, "b": 1}), "id 1 belongs"),
@@ -115,6 +119,109 @@ fn broken_tokenizers_are_refused_by_name() {
     assert!(message.contains("eos_token") && message.contains("tokenizer_config.json"), "{message}");
     let message = read_folder(&good(), json!({}), json!({"eos_token_id": [8]})).unwrap_err().to_string();
     assert!(message.contains("eos_token_id") && message.contains("config.json"), "{message}");
+}
+
+/// A SentencePiece-like BPE: "ab" before "▁ab", a byte, an unknown token.
+fn sentencepiece() -> Value {
+    json!({
+        "added_tokens": [
+            {"id": 0, "content": "<unk>", "special": true},
+            {"id": 6, "content": "▁▁", "special": false},
+            {"id": 9, "content": "<image>", "special": true},
+        ],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        ]},
+        "pre_tokenizer": null,
+        "model": {
+            "type": "BPE", "byte_fallback": true, "unk_token": "<unk>",
+            "vocab": {"<unk>": 0, "<0x0A>": 1, "a": 2, "b": 3, "▁": 4, "ab": 5, "▁▁": 6, "▁ab": 7},
+            "merges": ["a b", ["▁", "ab"], "▁ ▁"],
+        },
+    })
+}
+
+#[test]
+fn merges_in_order_become_scores() {
+    let read = read_folder(&sentencepiece(), json!({}), json!({})).unwrap();
+    let text = |key: &str| read.metadata.get(key).cloned();
+    assert_eq!(text("tokenizer.ggml.model"), Some("llama".into()));
+    assert_eq!(text("tokenizer.ggml.add_space_prefix"), Some(true.into()));
+    assert_eq!(text("tokenizer.ggml.add_bos_token"), None, "llama.cpp's default");
+    assert_eq!(text("tokenizer.ggml.scores"), Some(vec![-3f32, 0.0, -4.0, -5.0, -6.0, 0.0, -1000.0, -1.0].into()));
+    let types = vec![UNKNOWN, BYTE, NORMAL, NORMAL, NORMAL, NORMAL, USER_DEFINED, NORMAL];
+    assert_eq!(text("tokenizer.ggml.token_type"), Some(types.into()));
+    assert_eq!(strings(&read, "tokenizer.ggml.tokens")[6], "  ", "spaces of added tokens are those of plain text");
+    assert!(read.notes.iter().any(|note| note.contains("<image>")), "{:?}", read.notes);
+}
+
+#[test]
+fn byte_fallback_that_is_not_sentencepiece_is_refused() {
+    let edits: [(&str, Value, &str); 6] = [
+        ("/model/merges", json!(["a b", "▁ ▁", "a b"]), "comes apart"),
+        ("/model/merges", json!(["a ▁"]), "not in the vocabulary"),
+        ("/model/unk_token", json!("<none>"), "unk_token"),
+        ("/normalizer", json!({"type": "NFKC"}), "otherwise than SentencePiece"),
+        ("/pre_tokenizer", json!({"type": "Digits"}), "otherwise than SentencePiece"),
+        ("/normalizer", Value::Null, "otherwise than SentencePiece"),
+    ];
+    for (pointer, value, named) in edits {
+        let mut tokenizer = sentencepiece();
+        *tokenizer.pointer_mut(pointer).unwrap() = value;
+        let message = read_folder(&tokenizer, json!({}), json!({})).unwrap_err().to_string();
+        assert!(message.contains(named) && message.contains("tokenizer.json"), "{pointer}: {message}");
+    }
+}
+
+#[test]
+fn a_sentencepiece_model_wins() {
+    let dir = folder(&sentencepiece(), json!({}), json!({}));
+    let pieces =
+        [("<unk>", 0.0, 2), ("<0x0A>", 0.0, 6), ("a", -9.0, 1), ("b", -9.5, 1), ("▁", -8.0, 1), ("ab", -0.25, 1)];
+    std::fs::write(dir.path().join("tokenizer.model"), protobuf::tests::model(&pieces, false)).unwrap();
+    let source = Source::open(dir.path()).unwrap();
+    let read = super::read(&source, None).unwrap();
+    let scores: Vec<f32> = vec![0.0, 0.0, -9.0, -9.5, -8.0, -0.25, -1000.0, -1000.0];
+    assert_eq!(read.metadata.get("tokenizer.ggml.scores"), Some(&scores.into()));
+    assert_eq!(read.metadata.get("tokenizer.ggml.add_space_prefix"), Some(&false.into()));
+    assert_eq!(strings(&read, "tokenizer.ggml.tokens")[5..], ["ab", "  ", "[PAD7]"]);
+    // Without tokenizer.json the added tokens come from the other files.
+    std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    let decoder = json!({"added_tokens_decoder": {"6": {"content": "<end>", "special": true}}});
+    std::fs::write(dir.path().join("tokenizer_config.json"), decoder.to_string()).unwrap();
+    std::fs::write(dir.path().join("added_tokens.json"), json!({"<tool>": 7}).to_string()).unwrap();
+    let read = super::read(&source, None).unwrap();
+    assert_eq!(strings(&read, "tokenizer.ggml.tokens")[5..], ["ab", "<end>", "<tool>"]);
+    let types = vec![UNKNOWN, BYTE, NORMAL, NORMAL, NORMAL, NORMAL, CONTROL, USER_DEFINED];
+    assert_eq!(read.metadata.get("tokenizer.ggml.token_type"), Some(&types.into()));
+    std::fs::write(dir.path().join("tokenizer.model"), b"\x0a\xff").unwrap();
+    let message = super::read(&source, None).unwrap_err().to_string();
+    assert!(message.contains("tokenizer.model") && message.contains("no SentencePiece model"), "{message}");
+}
+
+#[test]
+fn unigram_models_keep_their_scores_and_normalisation() {
+    let tokenizer = json!({
+        "added_tokens": [{"id": 0, "content": "<pad>", "special": true}],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAEC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}]},
+        "model": {"type": "Unigram", "unk_id": 1, "vocab": [["<pad>", 0.0], ["<unk>", 0.0], ["▁a", -2.5]]},
+    });
+    let read = read_folder(&tokenizer, json!({}), json!({})).unwrap();
+    let value = |key: &str| read.metadata.get(&format!("tokenizer.ggml.{key}")).cloned();
+    assert_eq!(value("model"), Some("t5".into()));
+    assert_eq!((value("add_space_prefix"), value("remove_extra_whitespaces")), (Some(true.into()), Some(true.into())));
+    let bytes = loam::gguf::Value::Array(loam::gguf::Array::U8(vec![0, 1, 2]));
+    assert_eq!(value("precompiled_charsmap"), Some(bytes));
+    assert_eq!(strings(&read, "tokenizer.ggml.tokens")[..3], ["<pad>", "<unk>", "▁a"]);
+    let mut broken = tokenizer.clone();
+    broken["model"]["unk_id"] = json!(7);
+    assert!(read_folder(&broken, json!({}), json!({})).unwrap_err().to_string().contains("unk_id"));
+    broken = tokenizer;
+    broken["normalizer"] = json!({"type": "Lowercase"});
+    assert!(read_folder(&broken, json!({}), json!({})).unwrap_err().to_string().contains("normalizer"));
 }
 
 #[test]

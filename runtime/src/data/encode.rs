@@ -95,7 +95,7 @@ impl Encoder<'_> {
     fn completion(&self, objective: Objective, prompt: &str, completion: &str) -> Result<Vec<Example>> {
         let mut tokens = self.plain_prompt(prompt)?;
         let mut trained = vec![objective == Objective::Clm; tokens.len()];
-        tokens.extend(self.tokenizer.encode(completion, false, false)?);
+        tokens.extend(self.tokenizer.encode_after(&tokens, completion)?);
         tokens.extend(self.tokenizer.eos());
         trained.resize(tokens.len(), true);
         Ok(vec![Example { tokens, trained, line: 0 }])
@@ -146,7 +146,7 @@ impl Encoder<'_> {
             format!("message {}: {detail}, so that training could not match what is generated", i + 1)
         })?;
         let prompt = self.tokenizer.encode_rendered(&prompt, Some(marked.mark)).map_err(fail)?;
-        let mut tokens = self.tokenizer.encode_continuation(answer, Some(marked.mark)).map_err(fail)?;
+        let mut tokens = self.tokenizer.encode_continuation(&prompt, answer, Some(marked.mark)).map_err(fail)?;
         if let Some(end) = tokens.iter().rposition(|&id| self.tokenizer.is_end(id)) {
             tokens.truncate(end + 1);
         }

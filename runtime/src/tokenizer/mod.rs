@@ -1,151 +1,123 @@
 //! The tokenizer of a model, from the metadata of its GGUF file.
 //!
-//! Byte-level BPE (`tokenizer.ggml.model` = `gpt2`): text is cut at added tokens, then into pieces ([`split`]), each
-//! piece's bytes become characters ([`bytes`]), and the `tokenizers` crate merges them.
+//! Text is cut at added tokens ([`special`]); what is between them goes to the encoder that `tokenizer.ggml.model` names:
+//! byte-pair merges ([`bpe`]), SentencePiece's merges by score ([`spm`]) or its unigram model ([`unigram`]).
 //! Text from a user can never become a control token: those are looked for only where the caller says that the text
 //! is structure (`special`), and [`Tokenizer::encode_rendered`] keeps message contents apart even there.
 
+mod bpe;
 mod bytes;
+mod charsmap;
+mod decode;
+mod roles;
+mod special;
 mod split;
+mod spm;
 mod stream;
+mod trie;
+mod unigram;
 mod vocabulary;
 
+pub use split::names as pre_tokenizers;
 pub use stream::TextStream;
-pub use vocabulary::{TokenType, Vocabulary};
+pub use vocabulary::{Model, TokenType, Vocabulary};
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
-use tokenizers::{Model, Token};
-
+use crate::Result;
 use crate::gguf::Gguf;
-use crate::{Error, Result};
-use split::Splitter;
-
-/// Added tokens that end a turn or a text in the model families in use, whatever the metadata says.
-const END_TOKENS: &[&str] = &[
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|end_of_turn|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|EOT|>",
-    "<｜end▁of▁sentence｜>",
-    "</s>",
-    "<eos>",
-];
-
-/// Longest piece in bytes: a run of letters, or of white space, that is merged as a whole. The merge takes up to about
-/// 150 bytes of memory for each of them. No language has such words.
-const PIECE_LIMIT: usize = 16 << 20;
+use bpe::Bpe;
+use special::{Fragment, Special, Wanted};
+use split::Alphabet;
+use spm::Spm;
+use unigram::Unigram;
 
 /// Turns text into token ids and back.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     types: Vec<TokenType>,
-    splitter: Splitter,
-    bpe: BPE,
-    known_bytes: [bool; 256],
-    control: Added,
-    user_defined: Added,
+    special: Special,
+    encoder: Encoder,
+    alphabet: Alphabet,
     end: Vec<bool>,
+    bos: Option<u32>,
+    eos: Option<u32>,
     add_bos: bool,
     add_eos: bool,
+    space_prefix: bool,
     digest: String,
+}
+
+/// What encodes the text between added tokens.
+enum Encoder {
+    Bpe(Box<Bpe>),
+    Spm(Spm),
+    Unigram(Unigram),
+}
+
+/// A text that is to be encoded, and what is known about it.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    text: &'a str,
+    wanted: Wanted<'a>,
+    /// Whether it begins a text or follows an added token, which is where a space prefix goes.
+    fresh: bool,
 }
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer")
+            .field("model", &self.vocabulary.model)
             .field("pre", &self.vocabulary.pre)
             .field("digest", &self.digest)
             .finish_non_exhaustive()
     }
 }
 
-/// A set of tokens that are matched whole, the longest first where several start at one place.
-struct Added {
-    matcher: Option<AhoCorasick>,
-    ids: Vec<u32>,
-}
-
-impl Added {
-    fn new(tokens: &[String], types: &[TokenType], wanted: &[TokenType]) -> Result<Self> {
-        let chosen: Vec<usize> =
-            (0..tokens.len()).filter(|&id| wanted.contains(&types[id]) && !tokens[id].is_empty()).collect();
-        let ids = chosen.iter().map(|&id| id as u32).collect();
-        if chosen.is_empty() {
-            return Ok(Added { matcher: None, ids });
-        }
-        let matcher = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(chosen.iter().map(|&id| &tokens[id]))
-            .map_err(|e| Error::Tokenizer(format!("added tokens: {e}")))?;
-        Ok(Added { matcher: Some(matcher), ids })
-    }
-
-    /// Calls `part` with each stretch of text and each matched id, in order.
-    fn cut(&self, text: &str, mut part: impl FnMut(&str, Option<u32>) -> Result<()>) -> Result<()> {
-        let mut done = 0;
-        for found in self.matcher.iter().flat_map(|matcher| matcher.find_iter(text)) {
-            part(&text[done..found.start()], Some(self.ids[found.pattern().as_usize()]))?;
-            done = found.end();
-        }
-        part(&text[done..], None)
-    }
-}
+/// No place where control tokens are forbidden.
+const PLAIN: Wanted = Wanted { control: false, forbidden: &[] };
 
 impl Tokenizer {
     /// Builds a tokenizer.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when ids, types or merges contradict each other or the pre-tokenizer is unknown.
+    /// [`crate::Error::Tokenizer`] when ids, types, scores or merges contradict each other or the pre-tokenizer is
+    /// unknown.
     pub fn new(vocabulary: Vocabulary) -> Result<Self> {
-        let pre = split::find(&vocabulary.pre)?;
+        let pre = if vocabulary.model == Model::Bpe { Some(split::find(&vocabulary.pre)?) } else { None };
         let checked = vocabulary.check()?;
-        let (tokens, types) = (&vocabulary.tokens, checked.types);
-        let known_bytes = vocabulary::known_bytes(&checked.ids);
-        let mut end: Vec<bool> = (tokens.iter().zip(&types))
-            .map(|(token, ty)| {
-                matches!(ty, TokenType::Control | TokenType::UserDefined) && END_TOKENS.contains(&token.as_str())
-            })
-            .collect();
-        for id in [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten() {
-            end[id as usize] = true;
-        }
-        let control = Added::new(tokens, &types, &[TokenType::Control, TokenType::Unknown])?;
-        let user_defined = Added::new(tokens, &types, &[TokenType::UserDefined])?;
-        let bpe = BpeBuilder::new()
-            .vocab_and_merges(checked.ids.into_iter().collect::<Vocab>(), checked.merges)
-            .ignore_merges(pre.ignore_merges)
-            .build()
-            .map_err(|e| Error::Tokenizer(e.to_string()))?;
-        let add_bos = vocabulary.add_bos.unwrap_or(pre.add_bos) && vocabulary.bos.is_some();
-        let add_eos = vocabulary.add_eos.unwrap_or(false) && vocabulary.eos.is_some();
-        let digest = vocabulary.digest(add_bos, add_eos);
-        let splitter = Splitter::new(pre)?;
+        let (encoder, add_bos, add_eos) = match (pre, vocabulary.model) {
+            (Some(pre), _) => (Encoder::Bpe(Box::new(Bpe::new(pre, &checked)?)), pre.add_bos, false),
+            (None, Model::Spm) => (Encoder::Spm(Spm::new(&checked, &vocabulary.scores, checked.unknown)), true, false),
+            (None, _) => (Encoder::Unigram(Unigram::new(&vocabulary, &checked)?), false, true),
+        };
+        let entries = special::entries(&vocabulary.tokens, &checked.types, &vocabulary.name, &vocabulary.pre);
+        let strips = entries.iter().any(|entry| entry.lstrip || entry.rstrip);
+        let add_bos = vocabulary.add_bos.unwrap_or(add_bos) && checked.bos.is_some();
+        let add_eos = vocabulary.add_eos.unwrap_or(add_eos) && checked.eos.is_some();
+        let space_prefix = match vocabulary.model {
+            Model::Bpe => false,
+            model => vocabulary.add_space_prefix.unwrap_or(model == Model::Spm),
+        };
         Ok(Tokenizer {
+            digest: vocabulary.digest(add_bos, add_eos, strips),
+            special: Special::new(entries)?,
+            alphabet: pre.map_or(Alphabet::Characters, |pre| pre.alphabet),
+            types: checked.types,
+            end: checked.end,
+            bos: checked.bos,
+            eos: checked.eos,
             vocabulary,
-            types,
-            splitter,
-            bpe,
-            known_bytes,
-            control,
-            user_defined,
-            end,
+            encoder,
             add_bos,
             add_eos,
-            digest,
+            space_prefix,
         })
     }
 
     /// The tokenizer that the metadata of a GGUF file describes.
     ///
     /// # Errors
-    /// [`Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for another tokenizer model
-    /// than `gpt2` and for everything that [`Tokenizer::new`] refuses.
+    /// [`crate::Error::Metadata`] for a missing key or one of another type, [`crate::Error::Tokenizer`] for an unknown
+    /// tokenizer model and for everything that [`Tokenizer::new`] refuses.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         Tokenizer::new(Vocabulary::from_gguf(gguf)?)
     }
@@ -157,25 +129,29 @@ impl Tokenizer {
     /// - `bos`: put BOS in front and EOS at the end, each if the model asks for it (`add_bos_token`, `add_eos_token`).
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when the vocabulary has no token for a byte of the text; [`Error::Limit`] for a run of more
-    /// than 16 MiB of characters of one kind.
+    /// [`crate::Error::Tokenizer`] when the vocabulary has no token for a byte of the text; [`crate::Error::Limit`] for a
+    /// run of more than 16 MiB of characters of one kind.
     pub fn encode(&self, text: &str, special: bool, bos: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if bos && self.add_bos {
-            ids.extend(self.vocabulary.bos);
+            ids.extend(self.bos);
         }
-        if special {
-            self.control.cut(text, |stretch, id| {
-                self.append_text(stretch, &mut ids)?;
-                ids.extend(id);
-                Ok(())
-            })?;
-        } else {
-            self.append_text(text, &mut ids)?;
-        }
+        let wanted = Wanted { control: special, ..PLAIN };
+        self.append(Input { text, wanted, fresh: true }, &mut ids)?;
         if bos && self.add_eos {
-            ids.extend(self.vocabulary.eos);
+            ids.extend(self.eos);
         }
+        Ok(ids)
+    }
+
+    /// The ids of plain text that goes on after the tokens `before`: without BOS, and without the space that
+    /// SentencePiece puts in front of a text, unless it follows an added token.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_after(&self, before: &[u32], text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        self.append(self.input_after(before, text, PLAIN), &mut ids)?;
         Ok(ids)
     }
 
@@ -186,112 +162,72 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_rendered(&self, text: &str, mark: Option<char>) -> Result<Vec<u32>> {
-        let mut ids = self.encode_continuation(text, mark)?;
-        if let Some(bos) = self.vocabulary.bos.filter(|&bos| self.add_bos && ids.first() != Some(&bos)) {
+        let mut ids = self.encode_continuation(&[], text, mark)?;
+        if let Some(bos) = self.bos.filter(|&bos| self.add_bos && ids.first() != Some(&bos)) {
             ids.insert(0, bos);
         }
         Ok(ids)
     }
 
-    /// [`Tokenizer::encode_rendered`] for text that continues other text: never with BOS.
+    /// [`Tokenizer::encode_rendered`] for text that continues the tokens `before`: never with BOS.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_continuation(&self, text: &str, mark: Option<char>) -> Result<Vec<u32>> {
+    pub fn encode_continuation(&self, before: &[u32], text: &str, mark: Option<char>) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        let mut pending = String::new();
-        self.control.cut(text, |stretch, id| {
-            pending.extend(stretch.chars().filter(|&c| Some(c) != mark));
-            match id {
-                Some(id) if mark.is_some_and(|mark| stretch.ends_with(mark)) => {
-                    pending.push_str(&self.vocabulary.tokens[id as usize]);
-                }
-                _ => {
-                    self.append_text(&pending, &mut ids)?;
-                    pending.clear();
-                    ids.extend(id);
-                }
-            }
-            Ok(())
-        })?;
+        let (clean, forbidden) = take_marks(text, mark);
+        let wanted = Wanted { control: true, forbidden: &forbidden };
+        self.append(self.input_after(before, &clean, wanted), &mut ids)?;
         Ok(ids)
     }
 
-    /// `text` with `mark` in front of every character of every control token in it. No control token can be found in
-    /// the result other than right after a mark; taking the marks out gives `text` back.
+    /// `text` with `mark` in front of every character of every control token in it. Control tokens in the result can
+    /// only begin right after a mark; taking the marks out gives `text` back.
     pub fn mark_control(&self, text: &str, mark: char) -> String {
-        let Some(matcher) = &self.control.matcher else { return text.to_owned() };
-        let mut marked = String::with_capacity(text.len());
+        let ranges = self.special.control_ranges(text);
+        let mut marked = String::with_capacity(text.len() + ranges.len() * 64);
         let mut done = 0;
-        for found in matcher.find_iter(text) {
-            marked.push_str(&text[done..found.start()]);
-            for c in text[found.start()..found.end()].chars() {
+        for range in ranges {
+            marked.push_str(&text[done..range.start]);
+            for c in text[range.clone()].chars() {
                 marked.push(mark);
                 marked.push(c);
             }
-            done = found.end();
+            done = range.end;
         }
         marked.push_str(&text[done..]);
         marked
     }
 
-    /// Appends the ids of text that holds no control token.
-    fn append_text(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let mut mapped = String::new();
-        self.user_defined.cut(text, |stretch, id| {
-            for piece in self.splitter.split(stretch) {
-                if piece.len() > PIECE_LIMIT {
-                    let what = "length in bytes of a run of one kind of characters".into();
-                    return Err(Error::Limit { what, value: piece.len() as u64, limit: PIECE_LIMIT as u64 });
-                }
-                mapped.clear();
-                for byte in piece.bytes() {
-                    if !self.known_bytes[usize::from(byte)] {
-                        return Err(Error::Tokenizer(format!("the vocabulary has no token for byte 0x{byte:02x}")));
+    /// `text` as it goes on after `before`.
+    fn input_after<'a>(&self, before: &[u32], text: &'a str, wanted: Wanted<'a>) -> Input<'a> {
+        let Some(&last) = before.last() else { return Input { text, wanted, fresh: true } };
+        Input { text, wanted, fresh: self.is_added(last) }
+    }
+
+    /// Appends the ids of a text.
+    fn append(&self, input: Input, ids: &mut Vec<u32>) -> Result<()> {
+        let mut fresh = input.fresh;
+        for fragment in self.special.partition(input.text, input.wanted) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(ref range) => {
+                    let text = &input.text[range.clone()];
+                    match &self.encoder {
+                        Encoder::Bpe(bpe) => bpe.append(text, ids)?,
+                        Encoder::Spm(spm) => spm.append(text, fresh && self.space_prefix, ids)?,
+                        Encoder::Unigram(unigram) => unigram.append(text, fresh && self.space_prefix, ids)?,
                     }
-                    mapped.push(bytes::char_of(byte));
                 }
-                let tokens: Vec<Token> = self.bpe.tokenize(&mapped).map_err(|e| Error::Tokenizer(e.to_string()))?;
-                ids.extend(tokens.iter().map(|token| token.id));
             }
-            ids.extend(id);
-            Ok(())
-        })
-    }
-
-    /// The bytes of `ids`. Control tokens give their name (`<|im_end|>`), an id that is no token gives U+FFFD.
-    pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(ids.len() * 4);
-        ids.iter().for_each(|&id| self.append_bytes(id, &mut out));
-        out
-    }
-
-    /// The text of `ids`, control tokens by name; bytes that are no UTF-8 become U+FFFD.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
-    }
-
-    /// A decoder for ids that come one by one. It leaves control tokens out.
-    pub fn stream(&self) -> TextStream<'_> {
-        TextStream::new(self)
-    }
-
-    fn append_bytes(&self, id: u32, out: &mut Vec<u8>) {
-        let Some(token) = self.vocabulary.tokens.get(id as usize) else {
-            out.extend("\u{fffd}".as_bytes());
-            return;
-        };
-        if self.types[id as usize] != TokenType::Normal {
-            out.extend(token.as_bytes());
-            return;
+            fresh = matches!(fragment, Fragment::Token(_));
         }
-        for c in token.chars() {
-            match bytes::byte_of(c) {
-                Some(byte) => out.push(byte),
-                // Not of the byte-level alphabet: an added token that the file calls normal. It stands for itself.
-                None => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
+        Ok(())
+    }
+
+    /// Whether `id` is matched whole, before anything is encoded.
+    fn is_added(&self, id: u32) -> bool {
+        (self.types.get(id as usize)).is_some_and(|ty| ty.is_structure() || *ty == TokenType::UserDefined)
     }
 
     /// Number of tokens: ids are below it.
@@ -306,22 +242,22 @@ impl Tokenizer {
 
     /// Whether `id` is structure, not text.
     pub fn is_control(&self, id: u32) -> bool {
-        matches!(self.types.get(id as usize), Some(TokenType::Control | TokenType::Unknown))
+        self.types.get(id as usize).is_some_and(|ty| ty.is_structure())
     }
 
-    /// The text of one token as the file stores it (byte-level alphabet for normal tokens).
+    /// The text of one token as the file stores it (byte-level alphabet, or U+2581 for spaces, in normal tokens).
     pub fn token(&self, id: u32) -> Option<&str> {
         self.vocabulary.tokens.get(id as usize).map(String::as_str)
     }
 
     /// The token that begins a text, whether or not [`Tokenizer::encode`] adds it.
     pub fn bos(&self) -> Option<u32> {
-        self.vocabulary.bos
+        self.bos
     }
 
     /// The token that ends a text.
     pub fn eos(&self) -> Option<u32> {
-        self.vocabulary.eos
+        self.eos
     }
 
     /// Whether the model wants BOS in front of a text.
@@ -333,6 +269,19 @@ impl Tokenizer {
     pub fn digest(&self) -> &str {
         &self.digest
     }
+}
+
+/// `text` without `mark`, and the places in the result that had one in front.
+fn take_marks(text: &str, mark: Option<char>) -> (std::borrow::Cow<'_, str>, Vec<usize>) {
+    let Some(mark) = mark.filter(|&mark| text.contains(mark)) else { return (text.into(), Vec::new()) };
+    let (mut clean, mut places) = (String::with_capacity(text.len()), Vec::new());
+    for part in text.split(mark) {
+        clean.push_str(part);
+        places.push(clean.len());
+    }
+    // Behind the last part there is no mark.
+    places.pop();
+    (clean.into(), places)
 }
 
 #[cfg(test)]

@@ -10,18 +10,21 @@ use super::Tokenizer;
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     pending: Vec<u8>,
+    /// Whether the next token begins a text or follows an added token.
+    fresh: bool,
 }
 
 impl<'a> TextStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
-        TextStream { tokenizer, pending: Vec::new() }
+    pub(super) fn new(tokenizer: &'a Tokenizer, fresh: bool) -> Self {
+        TextStream { tokenizer, pending: Vec::new(), fresh }
     }
 
     /// Adds a token. Returns the text that is complete now, if any.
     pub fn push(&mut self, id: u32) -> Option<String> {
         if !self.tokenizer.is_control(id) {
-            self.tokenizer.append_bytes(id, &mut self.pending);
+            self.tokenizer.append_bytes(id, self.fresh, &mut self.pending);
         }
+        self.fresh = self.tokenizer.is_added(id);
         let mut text = String::new();
         loop {
             match std::str::from_utf8(&self.pending) {

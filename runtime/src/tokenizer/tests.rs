@@ -5,6 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::*;
+use crate::Error;
+use bpe::PIECE_LIMIT;
 
 fn assets() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../targets/cli/assets/loam-tiny/tokenizer.json")
@@ -228,7 +230,7 @@ fn digest_sees_every_part() {
 #[test]
 fn stream_gives_whole_characters() {
     let tokenizer = Tokenizer::new(byte_vocabulary(&[("<|im_end|>", 3)], &[])).unwrap();
-    let mut stream = tokenizer.stream();
+    let mut stream = tokenizer.stream(&[]);
     let rocket = "🚀".as_bytes();
     for &byte in &rocket[..3] {
         assert_eq!(stream.push(u32::from(byte)), None);

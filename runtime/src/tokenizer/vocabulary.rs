@@ -4,12 +4,17 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::bytes;
-use crate::gguf::Gguf;
+use super::roles::{self, FILL_IN_KEYS};
+use crate::gguf::{Array, Gguf, Value};
 use crate::{Error, Result};
 
 /// More tokens than any model has: the largest vocabularies are about one million.
 const TOKEN_LIMIT: usize = 1 << 24;
+
+/// What stands for a space in the tokens of SentencePiece.
+pub(super) const SPACE: &str = "\u{2581}";
+/// [`SPACE`].
+pub(super) const SPACE_CHAR: char = '\u{2581}';
 
 /// What a token is for (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +41,57 @@ impl TokenType {
             2 => TokenType::Unknown,
             3 => TokenType::Control,
             4 => TokenType::UserDefined,
-            5 => TokenType::Unused,
+            0 | 5 => TokenType::Unused,
             6 => TokenType::Byte,
             _ => return None,
         })
     }
+
+    /// Whether it is no text: control tokens and the one for unknown text.
+    pub fn is_structure(self) -> bool {
+        matches!(self, TokenType::Control | TokenType::Unknown)
+    }
 }
 
-/// The `tokenizer.ggml.*` keys of a byte-level BPE vocabulary (`model` = `gpt2`).
+/// How text becomes tokens (`tokenizer.ggml.model`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Model {
+    /// Byte-pair encoding with merges: `gpt2`, and `gemma4`.
+    #[default]
+    Bpe,
+    /// SentencePiece's byte-pair encoding by scores: `llama`.
+    Spm,
+    /// SentencePiece's unigram model: `t5`.
+    Unigram,
+}
+
+impl Model {
+    /// The name in GGUF files.
+    fn name(self) -> &'static str {
+        match self {
+            Model::Bpe => "gpt2",
+            Model::Spm => "llama",
+            Model::Unigram => "t5",
+        }
+    }
+}
+
+/// The `tokenizer.ggml.*` keys.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
-    /// `pre`: name of the pre-tokenizer.
+    /// `model`.
+    pub model: Model,
+    /// `pre`: name of the pre-tokenizer; only [`Model::Bpe`] has one.
     pub pre: String,
-    /// `tokens`: text of each token in the byte-level alphabet; control and user-defined tokens are plain text.
+    /// `tokens`: text of each token, for [`Model::Bpe`] in the byte-level alphabet, for the others with U+2581 for
+    /// spaces; control and user-defined tokens are plain text.
     pub tokens: Vec<String>,
     /// `token_type` per token; empty = all normal.
     pub types: Vec<i32>,
-    /// `merges`: "left right", best first.
+    /// `merges` of [`Model::Bpe`]: "left right", best first.
     pub merges: Vec<String>,
+    /// `scores` per token, for the models other than [`Model::Bpe`].
+    pub scores: Vec<f32>,
     /// `bos_token_id`.
     pub bos: Option<u32>,
     /// `eos_token_id`.
@@ -62,18 +100,55 @@ pub struct Vocabulary {
     pub eot: Option<u32>,
     /// `eom_token_id`: end of a message.
     pub eom: Option<u32>,
-    /// `add_bos_token`; absent: what the pre-tokenizer's model family does.
+    /// `unknown_token_id`.
+    pub unknown: Option<u32>,
+    /// `fim_pre_token_id`, `_suf_`, `_mid_`, `_pad_`, `_rep_`, `_sep_`: code to be filled in.
+    pub fill_in: [Option<u32>; 6],
+    /// `add_bos_token`; absent: what the model or the pre-tokenizer's family does.
     pub add_bos: Option<bool>,
-    /// `add_eos_token`; absent: no.
+    /// `add_eos_token`; absent: no, but yes for [`Model::Unigram`].
     pub add_eos: Option<bool>,
+    /// `add_space_prefix`: a space goes in front of a text; absent: yes for [`Model::Spm`] only.
+    pub add_space_prefix: Option<bool>,
+    /// `remove_extra_whitespaces` of [`Model::Unigram`].
+    pub remove_extra_whitespaces: bool,
+    /// `precompiled_charsmap` of [`Model::Unigram`].
+    pub charsmap: Vec<u8>,
+    /// `general.name`: llama.cpp knows by it which tokens take the white space after them.
+    pub name: String,
 }
 
 /// A vocabulary that passed its checks.
 pub(super) struct Checked {
+    /// With names taken into account.
     pub(super) types: Vec<TokenType>,
     /// Text to id, of all tokens but the empty ones.
     pub(super) ids: HashMap<String, u32>,
     pub(super) merges: Vec<(String, String)>,
+    /// Tokens that end an answer.
+    pub(super) end: Vec<bool>,
+    pub(super) unknown: Option<u32>,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+}
+
+impl Checked {
+    /// The token of each byte, `<0x0A>`.
+    pub(super) fn byte_tokens(&self) -> [Option<u32>; 256] {
+        std::array::from_fn(|byte| self.ids.get(&byte_token(byte as u8)).copied())
+    }
+}
+
+/// The text of the token for `byte`.
+pub(super) fn byte_token(byte: u8) -> String {
+    format!("<0x{byte:02X}>")
+}
+
+/// The byte that a token of type [`TokenType::Byte`] stands for.
+pub(super) fn byte_of_token(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    hex.then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
 fn wrong(problem: String) -> Error {
@@ -90,43 +165,93 @@ impl Vocabulary {
     /// Reads the keys `tokenizer.ggml.*`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for a tokenizer model other
-    /// than `gpt2`.
+    /// [`Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for a tokenizer model that is
+    /// not known.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let model = gguf.str("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            return Err(wrong(format!(
-                "tokenizer.ggml.model is {}; byte-level BPE (\"gpt2\") is the only one supported",
-                shown(model)
-            )));
-        }
+        let name = gguf.str("tokenizer.ggml.model")?;
+        let (model, pre) = match name {
+            "gpt2" => (Model::Bpe, gguf.str("tokenizer.ggml.pre")?),
+            "gemma4" => (Model::Bpe, "gemma4"),
+            "llama" => (Model::Spm, ""),
+            "t5" => (Model::Unigram, ""),
+            _ => {
+                let known = "\"gpt2\", \"gemma4\", \"llama\" and \"t5\"";
+                return Err(wrong(format!("tokenizer.ggml.model is {}; {known} are supported", shown(name))));
+            }
+        };
         let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+        let id = |key: &str| gguf.opt_u32(&format!("tokenizer.ggml.{key}_token_id"));
+        let mut fill_in = [None; 6];
+        for (slot, key) in fill_in.iter_mut().zip(FILL_IN_KEYS) {
+            *slot = id(&format!("fim_{key}"))?;
+        }
         Ok(Vocabulary {
-            pre: gguf.str("tokenizer.ggml.pre")?.to_owned(),
+            model,
+            pre: pre.to_owned(),
             tokens: owned(gguf.strings("tokenizer.ggml.tokens")?),
             types: gguf.opt_i32s("tokenizer.ggml.token_type")?.unwrap_or_default().to_vec(),
-            merges: owned(gguf.strings("tokenizer.ggml.merges")?),
-            bos: gguf.opt_u32("tokenizer.ggml.bos_token_id")?,
-            eos: gguf.opt_u32("tokenizer.ggml.eos_token_id")?,
-            eot: gguf.opt_u32("tokenizer.ggml.eot_token_id")?,
-            eom: gguf.opt_u32("tokenizer.ggml.eom_token_id")?,
+            merges: if model == Model::Bpe { owned(gguf.strings("tokenizer.ggml.merges")?) } else { Vec::new() },
+            scores: if model == Model::Bpe { Vec::new() } else { gguf.f32s("tokenizer.ggml.scores")?.to_vec() },
+            bos: id("bos")?,
+            eos: id("eos")?,
+            eot: id("eot")?,
+            eom: id("eom")?,
+            unknown: id("unknown")?,
+            fill_in,
             add_bos: gguf.opt_bool("tokenizer.ggml.add_bos_token")?,
             add_eos: gguf.opt_bool("tokenizer.ggml.add_eos_token")?,
+            add_space_prefix: gguf.opt_bool("tokenizer.ggml.add_space_prefix")?,
+            remove_extra_whitespaces: gguf.opt_bool("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
+            charsmap: charsmap(gguf)?,
+            name: gguf.opt_str("general.name")?.unwrap_or_default().to_owned(),
         })
     }
 
-    /// Checks types, ids and merges (tokenizers#2094: a merge over the longest token panics inside that crate).
+    /// Checks types, ids, scores and merges (tokenizers#2094: a merge over the longest token panics inside that crate).
     pub(super) fn check(&self) -> Result<Checked> {
-        let types = self.check_types()?;
+        let mut types = self.check_types()?;
         let ids = self.check_tokens(&types)?;
-        for (key, id) in [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("eom", self.eom)] {
+        self.check_ids()?;
+        self.check_scores()?;
+        let merges = self.check_merges(&ids)?;
+        let end = roles::settle(self, &ids, &mut types);
+        // Ids that llama.cpp takes where the file names none.
+        let default = |named: Option<u32>, spm: u32, unigram: Option<u32>| match self.model {
+            Model::Bpe => named,
+            Model::Spm => named.or(Some(spm).filter(|&id| (id as usize) < self.tokens.len())),
+            Model::Unigram => named.or(unigram.filter(|&id| (id as usize) < self.tokens.len())),
+        };
+        let bos = default(self.bos, 1, None);
+        let eos = default(self.eos, 2, Some(1));
+        let unknown = default(self.unknown, 0, Some(2));
+        Ok(Checked { types, ids, merges, end, unknown, bos, eos })
+    }
+
+    fn check_ids(&self) -> Result<()> {
+        let named =
+            [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("eom", self.eom), ("unknown", self.unknown)];
+        let fill_in = FILL_IN_KEYS.iter().zip(self.fill_in).map(|(key, id)| (*key, id));
+        for (key, id) in named.into_iter().chain(fill_in) {
             if let Some(id) = id.filter(|&id| id as usize >= self.tokens.len()) {
                 let count = self.tokens.len();
                 return Err(wrong(format!("{key}_token_id is {id}, but there are {count} tokens")));
             }
         }
-        let merges = self.check_merges(&ids)?;
-        Ok(Checked { types, ids, merges })
+        Ok(())
+    }
+
+    fn check_scores(&self) -> Result<()> {
+        let count = self.tokens.len();
+        if self.model == Model::Bpe {
+            return Ok(());
+        }
+        if self.scores.len() != count {
+            return Err(wrong(format!("{} scores for {count} tokens", self.scores.len())));
+        }
+        match self.scores.iter().position(|score| score.is_nan()) {
+            Some(id) => Err(wrong(format!("the score of token {id} is no number"))),
+            None => Ok(()),
+        }
     }
 
     fn check_types(&self) -> Result<Vec<TokenType>> {
@@ -162,6 +287,9 @@ impl Vocabulary {
                 }
                 continue; // A gap: never produced, decodes to nothing.
             }
+            if *ty == TokenType::Byte && byte_of_token(token).is_none() {
+                return Err(wrong(format!("token {id} is a byte, but not of the form <0x0A>: {}", shown(token))));
+            }
             if let Some(earlier) = ids.insert(token.clone(), id as u32) {
                 return Err(wrong(format!("token {id} repeats token {earlier}: {}", shown(token))));
             }
@@ -196,29 +324,38 @@ impl Vocabulary {
         Ok(merges)
     }
 
-    /// SHA-256 over all that decides the ids of a text: pre-tokenizer, tokens, types, merges, BOS and EOS policy.
-    pub(super) fn digest(&self, add_bos: bool, add_eos: bool) -> String {
+    /// SHA-256 over all that decides the ids of a text: pre-tokenizer, tokens, types, merges, scores, BOS and EOS policy,
+    /// white space.
+    pub(super) fn digest(&self, add_bos: bool, add_eos: bool, strips: bool) -> String {
         let mut hash = Sha256::new();
         let mut text = |part: &str| {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         };
-        text("gpt2");
+        text(self.model.name());
         text(&self.pre);
         for list in [&self.tokens, &self.merges] {
             text(&list.len().to_string());
             list.iter().for_each(|item| text(item));
         }
         text(&format!("{:?} {:?} {add_bos} {add_eos}", self.bos, self.eos));
-        for ty in &self.types {
-            hash.update(ty.to_le_bytes());
+        if strips || self.model != Model::Bpe {
+            text(&format!("{strips} {:?} {:?} {}", self.unknown, self.add_space_prefix, self.remove_extra_whitespaces));
         }
+        self.types.iter().for_each(|ty| hash.update(ty.to_le_bytes()));
+        self.scores.iter().for_each(|score| hash.update(score.to_le_bytes()));
+        hash.update(&self.charsmap);
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Which bytes can be encoded: those whose character is a token.
-pub(super) fn known_bytes(ids: &HashMap<String, u32>) -> [bool; 256] {
-    let mut buffer = [0u8; 4];
-    std::array::from_fn(|byte| ids.contains_key(&*bytes::char_of(byte as u8).encode_utf8(&mut buffer)))
+/// The bytes of `precompiled_charsmap`; none if there is none.
+fn charsmap(gguf: &Gguf) -> Result<Vec<u8>> {
+    let key = "tokenizer.ggml.precompiled_charsmap";
+    match gguf.metadata().get(key) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(Array::U8(bytes))) => Ok(bytes.clone()),
+        Some(Value::Array(Array::I8(bytes))) => Ok(bytes.iter().map(|&byte| byte as u8).collect()),
+        Some(_) => Err(gguf.metadata_error(key, "is no array of bytes")),
+    }
 }

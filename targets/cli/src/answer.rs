@@ -32,7 +32,7 @@ pub fn answer(
     show: &mut dyn FnMut(&str) -> Result,
 ) -> Result<Answer> {
     let start = Instant::now();
-    let mut text = Text::new(tokenizer.stream(), &sampling.stop);
+    let mut text = Text::new(tokenizer.stream(prompt), &sampling.stop);
     let mut failed = None;
     let mut on_token = |id: u32| {
         let fresh = text.push(id);

@@ -156,8 +156,8 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         E::Tokenizer(problem) if problem.contains("unknown pre-tokenizer") => {
             "the file is sound, but loam does not know how it splits text; `loam convert --pre NAME` names a way"
         }
-        E::Tokenizer(problem) if problem.contains("is the only one supported") => {
-            "the file is sound, but loam cannot compute with its tokenizer; give a model with a byte-level BPE one"
+        E::Tokenizer(problem) if problem.contains("are supported") => {
+            "the file is sound, but loam cannot compute with its tokenizer; give a model with a BPE or SentencePiece one"
         }
         E::Template(_) => "--chat-template FILE uses another template instead of the one in the base",
         E::Metadata { .. } | E::Tensor { .. } | E::Tokenizer(_) => {

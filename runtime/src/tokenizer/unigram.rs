@@ -1,0 +1,173 @@
+//! SentencePiece's unigram model (`tokenizer.ggml.model` = `t5`): of all ways to cut a text into tokens the one with the
+//! highest sum of scores (Viterbi).
+
+use super::charsmap::Charsmap;
+use super::trie::{ROOT, Trie};
+use super::vocabulary::{Checked, SPACE, TokenType, Vocabulary};
+use crate::{Error, Result};
+
+/// Longest text between added tokens in bytes: the search keeps 16 bytes for each.
+const TEXT_LIMIT: usize = 256 << 20;
+
+/// How much worse than the worst token an unknown character is.
+const UNKNOWN_PENALTY: f64 = 10.0;
+
+/// A unigram encoder.
+pub(super) struct Unigram {
+    tokens: Trie,
+    user_defined: Trie,
+    /// Score per token; user-defined ones have 0.
+    scores: Vec<f32>,
+    unknown: u32,
+    unknown_score: f64,
+    charsmap: Option<Charsmap>,
+    merge_spaces: bool,
+}
+
+/// The best way to a place in the text.
+#[derive(Clone, Copy)]
+struct Best {
+    token: u32,
+    from: u32,
+    score: f64,
+}
+
+impl Unigram {
+    /// Builds the encoder.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if there is no unknown token, or the map of characters is broken.
+    pub(super) fn new(vocabulary: &Vocabulary, checked: &Checked) -> Result<Self> {
+        let unknown = checked.unknown.ok_or_else(|| Error::Tokenizer("unknown_token_id is missing".into()))?;
+        let (mut tokens, mut user_defined) = (Trie::default(), Trie::default());
+        let mut scores = vocabulary.scores.clone();
+        let mut lowest = f32::MAX;
+        for (id, (text, ty)) in vocabulary.tokens.iter().zip(&checked.types).enumerate() {
+            if *ty == TokenType::Normal {
+                lowest = lowest.min(scores[id]);
+            }
+            if *ty == TokenType::UserDefined {
+                user_defined.insert(text.as_bytes(), id as u32);
+                scores[id] = 0.0;
+            }
+            let usable = matches!(ty, TokenType::Normal | TokenType::UserDefined | TokenType::Unused);
+            if usable && !text.is_empty() {
+                tokens.insert(text.as_bytes(), id as u32);
+            }
+        }
+        let unknown_score = f64::from(lowest) - UNKNOWN_PENALTY;
+        let charsmap = Charsmap::parse(&vocabulary.charsmap)?;
+        let merge_spaces = vocabulary.remove_extra_whitespaces;
+        Ok(Unigram { tokens, user_defined, scores, unknown, unknown_score, charsmap, merge_spaces })
+    }
+
+    /// Appends the ids of text that holds no added token, with a space in front if `prefix`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for a text that is too long, [`Error::Tokenizer`] for a broken map of characters.
+    pub(super) fn append(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let text = self.normalise(text, prefix)?;
+        if text.len() > TEXT_LIMIT {
+            let what = "length in bytes of a text between added tokens".into();
+            return Err(Error::Limit { what, value: text.len() as u64, limit: TEXT_LIMIT as u64 });
+        }
+        let best = self.search(&text);
+        let first = ids.len();
+        let mut at = text.len();
+        while at > 0 {
+            let Best { token, from, .. } = best[at];
+            // Neighbouring unknown characters are one unknown token.
+            if token != self.unknown || ids.len() == first || ids.last() != Some(&token) {
+                ids.push(token);
+            }
+            at = from as usize;
+        }
+        ids[first..].reverse();
+        Ok(())
+    }
+
+    /// The best way to each place of `text`.
+    fn search(&self, text: &[u8]) -> Vec<Best> {
+        let mut best = vec![Best { token: self.unknown, from: 0, score: f64::NEG_INFINITY }; text.len() + 1];
+        best[0].score = 0.0;
+        let mut at = 0;
+        while at < text.len() {
+            let width = width(text[at]).min(text.len() - at);
+            let here = best[at].score;
+            let mut offer = |end: usize, token: u32, score: f64| {
+                if score > best[end].score {
+                    best[end] = Best { token, from: at as u32, score };
+                }
+            };
+            let (mut node, mut known) = (ROOT, false);
+            for (end, &byte) in text.iter().enumerate().skip(at) {
+                let Some(next) = self.tokens.step(node, byte) else { break };
+                node = next;
+                if let Some(token) = self.tokens.value(node) {
+                    known |= end + 1 - at == width;
+                    offer(end + 1, token, here + f64::from(self.scores[token as usize]));
+                }
+            }
+            if !known {
+                offer(at + width, self.unknown, here + self.unknown_score);
+            }
+            at += width;
+        }
+        best
+    }
+
+    /// Replaces characters by the map and spaces by U+2581, with one in front of the first word (of each, where spaces are
+    /// merged).
+    fn normalise(&self, text: &str, prefix: bool) -> Result<Vec<u8>> {
+        let bytes = text.as_bytes();
+        let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 2);
+        let (mut in_word, mut prefixed, mut at) = (false, !prefix, 0);
+        while at < bytes.len() {
+            let (length, part) = self.next_part(text, at)?;
+            for &byte in part {
+                if byte == b' ' {
+                    in_word = false;
+                    if !self.merge_spaces {
+                        out.extend(SPACE.as_bytes());
+                    }
+                    continue;
+                }
+                if !in_word && (!prefixed || self.merge_spaces) {
+                    out.extend(SPACE.as_bytes());
+                    prefixed = true;
+                }
+                in_word = true;
+                out.push(byte);
+            }
+            at += length;
+        }
+        Ok(out)
+    }
+
+    /// The next part of `text` from `at`: its length, and what it becomes.
+    fn next_part<'a>(&'a self, text: &'a str, at: usize) -> Result<(usize, &'a [u8])> {
+        let rest = &text.as_bytes()[at..];
+        // As far as the start of a user-defined token goes nothing is replaced (as in llama.cpp).
+        let kept = self.user_defined.depth(rest);
+        if kept > 0 {
+            return Ok((kept, &rest[..kept]));
+        }
+        if let Some(map) = &self.charsmap
+            && let Some(found) = map.longest(rest)?
+        {
+            return Ok(found);
+        }
+        let width = width(rest[0]).min(rest.len());
+        Ok((width, &rest[..width]))
+    }
+}
+
+/// Length of the character that begins with `byte`.
+fn width(byte: u8) -> usize {
+    match byte >> 4 {
+        0..=0xb => 1,
+        0xc | 0xd => 2,
+        0xe => 3,
+        _ => 4,
+    }
+}
