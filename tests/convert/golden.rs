@@ -5,7 +5,7 @@ use std::path::Path;
 use loam::gguf::GgufFile;
 use loam_convert::{Options, Recipe, convert};
 use loam_shaders::Format;
-use loam_tests::{shared, skipped};
+use loam_tests::shared;
 use serde_json::Value;
 
 use super::folder::{micro, tiny, to};
@@ -183,11 +183,11 @@ fn published_pre_tokenizers_are_recognised() {
 fn sentencepiece_vocabularies_are_those_of_llama_cpp() {
     let Some(folder) = shared("models/stories260K/hf") else { return };
     let Some(theirs) = shared("models/stories260K/stories260K-f32.gguf") else { return };
-    let theirs = loam::gguf::GgufFile::open(&theirs).unwrap();
+    let theirs = GgufFile::open(&theirs).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.gguf");
     to(Format::F32, &folder, &out).unwrap();
-    let ours = loam::gguf::GgufFile::open(&out).unwrap();
+    let ours = GgufFile::open(&out).unwrap();
     for key in ["model", "tokens", "scores", "token_type"] {
         let key = format!("tokenizer.ggml.{key}");
         assert_eq!(ours.gguf.metadata().get(&key), theirs.gguf.metadata().get(&key), "{key}");

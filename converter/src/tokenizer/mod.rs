@@ -100,11 +100,12 @@ fn byte_level(json: &Json, model: &mut Json, size: u64, pre: Option<&str>, notes
 }
 
 fn check_override(name: &str) -> Result<&str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+    let known: Vec<&str> = loam::tokenizer::pre_tokenizers().collect();
+    if known.contains(&name) {
         return Ok(name);
     }
-    Err(Error::Argument(format!("--pre {name:?}: a name of ASCII letters, digits, '-', '_', '.' is expected")))
+    let short: String = name.chars().take(64).collect();
+    Err(Error::Argument(format!("--pre {short:?} is no known pre-tokenizer; known: {}", known.join(", "))))
 }
 
 /// Refuses every kind of BPE that is not byte-level.

@@ -12,18 +12,35 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const SEED_CODER: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\r\n]+|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const DEEPSEEK3: &str = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
 /// One digit at a time: `Digits` with `individual_digits`.
 const DIGIT: &str = r"\p{N}";
+const DIGITS_3: &str = r"\p{N}{1,3}";
 const CJK: &str = "[一-龥ࠀ-一가-퟿]+";
+const CJK_KANA: &str = "[一-龥\u{3040}-ゟ゠-ヿ]+";
+
+/// Whether whole-word tokens skip the merges of a tokenizer; `None`: it is known that this changes no token.
+type IgnoreMerges = Option<bool>;
 
 /// Patterns in order, whether whole-word tokens skip the merges, and the name.
-const NAMES: [(&[&str], bool, &str); 6] = [
-    (&[GPT2], false, "gpt-2"),
-    (&[DIGIT, GPT2], false, "smollm"),
-    (&[LLAMA3], true, "llama-bpe"),
-    (&[LLAMA3], false, "smaug-bpe"),
-    (&[QWEN2], false, "qwen2"),
-    (&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, DIGIT], false, "deepseek-coder"),
+const NAMES: [(&[&str], IgnoreMerges, &str); 12] = [
+    (&[GPT2], Some(false), "gpt-2"),
+    (&[DIGIT, GPT2], Some(false), "smollm"),
+    (&[LLAMA3], Some(true), "llama-bpe"),
+    (&[LLAMA3], Some(false), "smaug-bpe"),
+    (&[QWEN2], Some(false), "qwen2"),
+    (&[QWEN35], Some(false), "qwen35"),
+    (&[TEKKEN], Some(true), "tekken"),
+    // Made from byte ranks: the merges lead to every token.
+    (&[GPT4O], None, "gpt-4o"),
+    (&[SEED_CODER], Some(false), "seed-coder"),
+    (&[DIGITS_3, CJK_KANA, DEEPSEEK3], Some(false), "deepseek-v3"),
+    (&["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, DIGIT], Some(false), "deepseek-coder"),
+    (&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, DIGIT], Some(false), "deepseek-coder"),
 ];
 
 /// The name for the pre-tokenizer of `tokenizer` (the whole tokenizer.json).
@@ -34,7 +51,9 @@ pub fn name(tokenizer: &Json, ignore_merges: bool) -> Result<&'static str> {
     let mut patterns = Vec::new();
     let node = tokenizer.get("pre_tokenizer").unwrap_or(&Value::Null);
     let known = collect(node, &mut patterns);
-    let found = NAMES.iter().find(|(list, ignore, _)| *ignore == ignore_merges && patterns.iter().eq(list.iter()));
+    let found = NAMES.iter().find(|(list, ignore, _)| {
+        ignore.is_none_or(|ignore| ignore == ignore_merges) && patterns.iter().eq(list.iter())
+    });
     match (known, found) {
         (Ok(()), Some((_, _, name))) => Ok(name),
         (Err(problem), _) => Err(unknown(tokenizer, &problem)),
@@ -86,7 +105,7 @@ fn split_pattern(node: &Value) -> Result<String, String> {
     let pattern = node.pointer("/pattern/Regex").and_then(Value::as_str).ok_or_else(|| brief(node))?;
     let behavior = node.get("behavior").and_then(Value::as_str).unwrap_or_default();
     let invert = node.get("invert").and_then(Value::as_bool).unwrap_or(false);
-    let covers = [GPT2, LLAMA3, QWEN2].contains(&pattern);
+    let covers = [GPT2, LLAMA3, QWEN2, QWEN35, TEKKEN, GPT4O].contains(&pattern);
     match (behavior, invert) {
         ("Isolated", false) => Ok(pattern.into()),
         ("Removed" | "Isolated", true) if covers => Ok(pattern.into()),
@@ -127,6 +146,18 @@ mod tests {
         assert_eq!(of(sequence(&[split(LLAMA3), bytes(false)]), true).unwrap(), "llama-bpe");
         assert_eq!(of(sequence(&[split(LLAMA3), bytes(false)]), false).unwrap(), "smaug-bpe");
         assert_eq!(of(sequence(&[split(QWEN2), bytes(false)]), false).unwrap(), "qwen2");
+        assert_eq!(of(sequence(&[split(TEKKEN), bytes(false)]), true).unwrap(), "tekken");
+        let deepseek = [split(DIGITS_3), split(CJK_KANA), split(DEEPSEEK3), bytes(false)];
+        assert_eq!(of(sequence(&deepseek), false).unwrap(), "deepseek-v3");
+        for ignore_merges in [false, true] {
+            assert_eq!(of(sequence(&[split(GPT4O), bytes(false)]), ignore_merges).unwrap(), "gpt-4o");
+        }
+    }
+
+    #[test]
+    fn every_name_is_known_to_the_runtime() {
+        let known: Vec<&str> = loam::tokenizer::pre_tokenizers().collect();
+        assert!(NAMES.iter().all(|(_, _, name)| known.contains(name)));
     }
 
     #[test]

@@ -134,10 +134,14 @@ pub(super) fn add_tokens(
         };
         let mut kind = added.kind;
         if let Some((text, old)) = slot.take() {
-            vocabulary.ids.remove(&text);
             if matches!(old, UNKNOWN | BYTE) {
                 kind = old;
             }
+            if text == added.text && kind == old {
+                *slot = Some((text, old));
+                continue;
+            }
+            vocabulary.ids.remove(&text);
         }
         // The pieces of user-defined tokens stand for spaces with U+2581, but are looked for in plain text.
         let text = if kind == USER_DEFINED { added.text.replace('\u{2581}', " ") } else { added.text };

@@ -225,7 +225,7 @@ fn unigram_models_keep_their_scores_and_normalisation() {
 }
 
 #[test]
-fn an_override_is_a_plain_name() {
+fn an_override_is_a_known_name() {
     assert_eq!(check_override("llama-bpe").unwrap(), "llama-bpe");
     for name in ["", "a b", "../x", "\x1b[31m"] {
         assert!(check_override(name).is_err());

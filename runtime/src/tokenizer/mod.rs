@@ -285,4 +285,6 @@ fn take_marks(text: &str, mark: Option<char>) -> (std::borrow::Cow<'_, str>, Vec
 }
 
 #[cfg(test)]
+mod spm_tests;
+#[cfg(test)]
 mod tests;

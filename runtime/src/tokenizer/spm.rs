@@ -105,9 +105,10 @@ impl Spm {
 
     /// Appends the ids of a part of the text that no token reaches out of. `symbols` is scratch.
     fn append_part(&self, text: &str, symbols: &mut Vec<Symbol>, ids: &mut Vec<u32>) -> Result<()> {
-        if text.len() > PIECE_LIMIT {
-            let what = "length in bytes of a run without a space".into();
-            return Err(Error::Limit { what, value: text.len() as u64, limit: PIECE_LIMIT as u64 });
+        let count = text.chars().count();
+        if count > PIECE_LIMIT {
+            let what = "length in characters of a run without a place to cut".into();
+            return Err(Error::Limit { what, value: count as u64, limit: PIECE_LIMIT as u64 });
         }
         symbols.clear();
         for (at, c) in text.char_indices() {
