@@ -23,13 +23,29 @@ impl Avx2 {
 
 /// Sixteen bytes in a register.
 #[inline(always)]
-fn register(bytes: &[u8; LANES]) -> __m128i {
+pub(super) fn register(bytes: &[u8; LANES]) -> __m128i {
     // SAFETY: SSE2 is part of x86-64; the load needs no alignment and reads the 16 bytes of the array.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+/// See [`Simd::bits`]. Words are shifted: what comes from the byte above is not among the bits that are left.
+#[inline(always)]
+pub(super) fn bits(bytes: __m128i, shift: usize, mask: u8) -> __m128i {
+    let mask = mask & (255 >> shift);
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe { _mm_and_si128(_mm_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32)), _mm_set1_epi8(mask as i8)) }
+}
+
+/// See [`Simd::join`].
+#[inline(always)]
+pub(super) fn join(low: __m128i, high: __m128i, shift: usize) -> __m128i {
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe { _mm_or_si128(low, _mm_sll_epi16(high, _mm_cvtsi32_si128(shift as i32))) }
+}
+
 impl Simd for Avx2 {
     type V = [__m256; 2];
+    type Bytes = __m128i;
 
     const FUSED: bool = true;
 
@@ -113,9 +129,36 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
+    fn load_bytes(self, from: &[u8; LANES]) -> Self::Bytes {
+        register(from)
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: Self::Bytes, shift: usize, mask: u8) -> Self::Bytes {
+        bits(bytes, shift, mask)
+    }
+
+    #[inline(always)]
+    fn join(self, low: Self::Bytes, high: Self::Bytes, shift: usize) -> Self::Bytes {
+        join(low, high, shift)
+    }
+
+    #[inline(always)]
+    fn spread(self, bits: u16, value: u8) -> Self::Bytes {
+        // SAFETY: `self` proves the features. Every byte gets the half of `bits` that has its bit.
+        unsafe {
+            let halves = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
+            let copies = _mm_shuffle_epi8(_mm_cvtsi32_si128(i32::from(bits)), halves);
+            let own = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let ones = _mm_cmpeq_epi8(_mm_and_si128(copies, own), own);
+            _mm_and_si128(ones, _mm_set1_epi8(value as i8))
+        }
+    }
+
+    #[inline(always)]
+    fn floats(self, bytes: Self::Bytes) -> Self::V {
         // SAFETY: `self` proves the features.
-        unsafe { signed(register(bytes)) }
+        unsafe { signed(bytes) }
     }
 
     #[inline(always)]

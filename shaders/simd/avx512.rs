@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::{bits, join, register};
 use super::{LANES, Simd};
 
 /// Proof that the processor has F16C and AVX-512 F, BW, DQ and VL.
@@ -21,15 +22,9 @@ impl Avx512 {
     }
 }
 
-/// Sixteen bytes in a register.
-#[inline(always)]
-fn register(bytes: &[u8; LANES]) -> __m128i {
-    // SAFETY: SSE2 is part of x86-64; the load needs no alignment and reads the 16 bytes of the array.
-    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-}
-
 impl Simd for Avx512 {
     type V = __m512;
+    type Bytes = __m128i;
 
     const FUSED: bool = true;
 
@@ -110,9 +105,30 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
+    fn load_bytes(self, from: &[u8; LANES]) -> Self::Bytes {
+        register(from)
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: Self::Bytes, shift: usize, mask: u8) -> Self::Bytes {
+        bits(bytes, shift, mask)
+    }
+
+    #[inline(always)]
+    fn join(self, low: Self::Bytes, high: Self::Bytes, shift: usize) -> Self::Bytes {
+        join(low, high, shift)
+    }
+
+    #[inline(always)]
+    fn spread(self, bits: u16, value: u8) -> Self::Bytes {
         // SAFETY: `self` proves the features.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(register(bytes))) }
+        unsafe { _mm_maskz_set1_epi8(bits, value as i8) }
+    }
+
+    #[inline(always)]
+    fn floats(self, bytes: Self::Bytes) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)) }
     }
 
     #[inline(always)]

@@ -27,6 +27,8 @@ pub const LANES: usize = 16;
 pub trait Simd: Copy {
     /// Sixteen floats.
     type V: Copy;
+    /// Sixteen bytes.
+    type Bytes: Copy;
 
     /// Whether [`Simd::mul_add`] rounds once.
     const FUSED: bool;
@@ -58,8 +60,21 @@ pub trait Simd: Copy {
     }
     /// The value of an IEEE half.
     fn half(self, bits: u16) -> f32;
+    /// Bytes from memory.
+    fn load_bytes(self, from: &[u8; LANES]) -> Self::Bytes;
+    /// The bits of `mask` of each byte, shifted right by `shift` (0 to 7) before.
+    fn bits(self, bytes: Self::Bytes, shift: usize, mask: u8) -> Self::Bytes;
+    /// `low | high << shift`, where no byte of `high` is larger than `255 >> shift`.
+    fn join(self, low: Self::Bytes, high: Self::Bytes, shift: usize) -> Self::Bytes;
+    /// Bytes that are `value` where bit i is one, else 0.
+    fn spread(self, bits: u16, value: u8) -> Self::Bytes;
+    /// Signed bytes as floats.
+    fn floats(self, bytes: Self::Bytes) -> Self::V;
     /// Signed bytes.
-    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V;
+    #[inline(always)]
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
+        self.floats(self.load_bytes(bytes))
+    }
     /// Little-endian IEEE halves.
     fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::V;
     /// Little-endian bfloat16.
@@ -188,7 +203,7 @@ mod tests {
         let first16 = bytes.first_chunk::<16>().expect("64 bytes");
         let first32 = bytes.first_chunk::<32>().expect("64 bytes");
         let values = std::array::from_fn(|i| i as f32 - 7.5);
-        let v = simd.load(&values);
+        let (v, bytes16) = (simd.load(&values), simd.load_bytes(first16));
         let [low, high] = simd.load_nibbles(first16, [(0.5, -3.0), (0.25, 2.0)]);
         let [low_level, high_level] = simd.load_table(first16, &std::array::from_fn(|i| i as i8 * 8 - 60));
         let results = [
@@ -203,6 +218,9 @@ mod tests {
             simd.nearest_integer(v),
             simd.nearest_integer(simd.mul(v, simd.splat(1e37))),
             simd.load_i8(first16),
+            simd.floats(simd.bits(bytes16, 3, 0x15)),
+            simd.floats(simd.join(simd.bits(bytes16, 0, 15), simd.bits(bytes16, 5, 3), 4)),
+            simd.floats(simd.spread(u16::from_le_bytes([bytes[3], bytes[4]]), 16)),
             simd.load_f16(first32),
             simd.load_bf16(first32),
             simd.load_f32(bytes),
@@ -218,12 +236,23 @@ mod tests {
 
     crate::vectorized! { fn best(bytes: &[u8; 64]) -> Vec<[u32; LANES]> = all_methods }
 
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn on_avx2(bytes: &[u8; 64]) -> Vec<[u32; LANES]> {
+        all_methods(Avx2::new(), bytes)
+    }
+
     #[test]
     fn the_best_level_agrees_with_the_portable_one() {
         for seed in 0..32u32 {
             let bytes =
                 std::array::from_fn(|i| (i as u32).wrapping_mul(37 + seed).wrapping_add(seed * 11) as u8 & 0x7b);
             assert_eq!(best(&bytes), all_methods(Portable, &bytes));
+            #[cfg(target_arch = "x86_64")]
+            if level() >= Level::Avx2 {
+                // SAFETY: `level` has detected the features.
+                assert_eq!(unsafe { on_avx2(&bytes) }, all_methods(Portable, &bytes));
+            }
         }
     }
 

@@ -32,8 +32,16 @@ pub fn nearest_integer(value: f32) -> f32 {
     (bits as i32 - 0x0040_0000) as f32
 }
 
+/// Byte i is bit i: it keeps bit i of its copy of `bits`; adding 127 carries it, wherever it is, to the highest bit.
+#[inline(always)]
+fn ones(bits: u8) -> u64 {
+    let kept = (u64::from(bits) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    ((kept + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101
+}
+
 impl Simd for Portable {
     type V = [f32; LANES];
+    type Bytes = u128;
 
     const FUSED: bool = cfg!(target_arch = "aarch64");
 
@@ -93,7 +101,30 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn load_i8(self, bytes: &[u8; LANES]) -> Self::V {
+    fn load_bytes(self, from: &[u8; LANES]) -> Self::Bytes {
+        u128::from_le_bytes(*from)
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: Self::Bytes, shift: usize, mask: u8) -> Self::Bytes {
+        // What comes from the byte above is not among the bits that are left.
+        (bytes >> shift) & u128::from_le_bytes([mask & (255 >> shift); LANES])
+    }
+
+    #[inline(always)]
+    fn join(self, low: Self::Bytes, high: Self::Bytes, shift: usize) -> Self::Bytes {
+        low | high << shift
+    }
+
+    #[inline(always)]
+    fn spread(self, bits: u16, value: u8) -> Self::Bytes {
+        let [first, second] = bits.to_le_bytes().map(|bits| u128::from(ones(bits) * u64::from(value)));
+        first | second << 64
+    }
+
+    #[inline(always)]
+    fn floats(self, bytes: Self::Bytes) -> Self::V {
+        let bytes = bytes.to_le_bytes();
         lanes(|i| f32::from(bytes[i] as i8))
     }
 

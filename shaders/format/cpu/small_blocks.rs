@@ -1,7 +1,7 @@
 //! Units of plain floats and of blocks of 32 weights.
 
 use super::Unit;
-use super::load::{bytes, each, half, scaled};
+use super::load::{bytes, half, scaled};
 use crate::format::{iq4_nl, mxfp4};
 use crate::simd::{LANES, Simd};
 
@@ -97,21 +97,9 @@ impl Unit<17, 2> for MXFP4 {
 /// The 32 weights of Q5_0 and Q5_1.
 #[inline(always)]
 fn fives<S: Simd>(simd: S, qh: &[u8; 4], qs: &[u8; LANES], affine: (f32, f32)) -> [S::V; 2] {
-    let nibbles = u128::from_le_bytes(*qs);
-    let low = (nibbles & each(15)) | fifth_bits(qh[0], qh[1]);
-    let high = ((nibbles >> 4) & each(15)) | fifth_bits(qh[2], qh[3]);
+    let nibbles = simd.load_bytes(qs);
+    let fifth = |first, second| simd.spread(u16::from_le_bytes([first, second]), 16);
+    let low = simd.join(simd.bits(nibbles, 0, 15), fifth(qh[0], qh[1]), 0);
+    let high = simd.join(simd.bits(nibbles, 4, 15), fifth(qh[2], qh[3]), 0);
     [scaled(simd, low, affine), scaled(simd, high, affine)]
-}
-
-/// Sixteen bits as bit 4 of sixteen bytes.
-#[inline(always)]
-fn fifth_bits(first: u8, second: u8) -> u128 {
-    u128::from(eight_fifth_bits(first)) | u128::from(eight_fifth_bits(second)) << 64
-}
-
-/// Byte i keeps bit i of its copy of `bits`; adding 127 carries it, wherever it is, to the highest bit.
-#[inline(always)]
-fn eight_fifth_bits(bits: u8) -> u64 {
-    let kept = (u64::from(bits) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-    ((kept + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 3
 }

@@ -1,7 +1,7 @@
 //! Units of blocks of 256 weights: a part is 64 of them.
 
 use super::Unit;
-use super::load::{bytes, each, half, scaled, wide};
+use super::load::{bytes, half, scaled, sixteen};
 use crate::format::{affine, iq4_nl, q3_k};
 use crate::simd::{LANES, Simd};
 
@@ -21,10 +21,10 @@ impl Unit<84, 4> for Q2K {
         let (d, dmin) = (half(simd, block, 80), half(simd, block, 82));
         let mut out = [simd.splat(0.0); 4];
         for (run, out) in out.iter_mut().enumerate() {
-            let quants = wide(block, 16 + 32 * (part / 2) + LANES * (run % 2)) >> (4 * (part % 2) + 2 * (run / 2));
+            let quants = sixteen(simd, block, 16 + 32 * (part / 2) + LANES * (run % 2));
             let scales = block[4 * part + run];
             let affine = (d * f32::from(scales & 15), -dmin * f32::from(scales >> 4));
-            *out = scaled(simd, quants & each(3), affine);
+            *out = scaled(simd, simd.bits(quants, 4 * (part % 2) + 2 * (run / 2), 3), affine);
         }
         out
     }
@@ -39,10 +39,12 @@ impl Unit<110, 4> for Q3K {
         let d = half(simd, block, 108);
         let mut out = [simd.splat(0.0); 4];
         for (run, out) in out.iter_mut().enumerate() {
-            let quants = wide(block, 32 + 32 * (part / 2) + LANES * (run % 2)) >> (4 * (part % 2) + 2 * (run / 2));
-            let third = wide(block, LANES * (run % 2)) >> (2 * part + run / 2);
+            let quants = sixteen(simd, block, 32 + 32 * (part / 2) + LANES * (run % 2));
+            let third = sixteen(simd, block, LANES * (run % 2));
+            let lower = simd.bits(quants, 4 * (part % 2) + 2 * (run / 2), 3);
+            let codes = simd.join(lower, simd.bits(third, 2 * part + run / 2, 1), 2);
             let scale = d * f32::from(q3_k::scale(bytes(block, 96), 4 * part + run));
-            *out = scaled(simd, (quants & each(3)) | (third & each(1)) << 2, (scale, -4.0 * scale));
+            *out = scaled(simd, codes, (scale, -4.0 * scale));
         }
         out
     }
@@ -75,15 +77,15 @@ impl Unit<176, 4> for Q5K {
         let (scale0, min0) = scale_min(bytes(block, 4), 2 * part);
         let (scale1, min1) = scale_min(bytes(block, 4), 2 * part + 1);
         let (low, high) = ((d * scale0, -dmin * min0), (d * scale1, -dmin * min1));
-        let (quants, j) = (48 + 32 * part, 2 * part);
-        let (first, second) = (wide(block, quants), wide(block, quants + LANES));
-        let (first_bits, second_bits) = (wide(block, 16), wide(block, 16 + LANES));
-        [
-            scaled(simd, five(first, first_bits >> j), low),
-            scaled(simd, five(second, second_bits >> j), low),
-            scaled(simd, five(first >> 4, first_bits >> (j + 1)), high),
-            scaled(simd, five(second >> 4, second_bits >> (j + 1)), high),
-        ]
+        let mut out = [simd.splat(0.0); 4];
+        for (run, out) in out.iter_mut().enumerate() {
+            let quants = sixteen(simd, block, 48 + 32 * part + LANES * (run % 2));
+            let fifth = sixteen(simd, block, 16 + LANES * (run % 2));
+            let lower = simd.bits(quants, 4 * (run / 2), 15);
+            let codes = simd.join(lower, simd.bits(fifth, 2 * part + run / 2, 1), 4);
+            *out = scaled(simd, codes, if run < 2 { low } else { high });
+        }
+        out
     }
 }
 
@@ -96,10 +98,12 @@ impl Unit<210, 4> for Q6K {
         let (d, high) = (half(simd, block, 208), part % 2);
         let mut out = [simd.splat(0.0); 4];
         for (run, out) in out.iter_mut().enumerate() {
-            let lower = wide(block, 64 * (part / 2) + LANES * run) >> (4 * high);
-            let upper = wide(block, 128 + 32 * (part / 2) + LANES * (run % 2)) >> (4 * high + 2 * (run / 2));
+            let lower = sixteen(simd, block, 64 * (part / 2) + LANES * run);
+            let upper = sixteen(simd, block, 128 + 32 * (part / 2) + LANES * (run % 2));
+            let lower = simd.bits(lower, 4 * high, 15);
+            let codes = simd.join(lower, simd.bits(upper, 4 * high + 2 * (run / 2), 3), 4);
             let scale = d * f32::from(block[192 + 4 * part + run] as i8);
-            *out = scaled(simd, (lower & each(15)) | (upper & each(3)) << 4, (scale, -32.0 * scale));
+            *out = scaled(simd, codes, (scale, -32.0 * scale));
         }
         out
     }
@@ -128,10 +132,4 @@ impl Unit<136, 4> for IQ4XS {
 fn scale_min(s: &[u8; 12], j: usize) -> (f32, f32) {
     let (scale, min) = affine::scale_min(s, j);
     (f32::from(scale), f32::from(min))
-}
-
-/// Sixteen codes of Q5_K: the lowest nibble of each byte of `quants` below the lowest bit of each byte of `bits`.
-#[inline(always)]
-fn five(quants: u128, bits: u128) -> u128 {
-    (quants & each(15)) | (bits & each(1)) << 4
 }
