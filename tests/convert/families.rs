@@ -319,3 +319,13 @@ fn what_llama_cpp_would_compute_otherwise_is_refused_by_name() {
         assert!(!out.exists());
     }
 }
+
+/// What a configuration claims is looked for block by block, before anything is made of it.
+#[test]
+fn the_first_missing_expert_ends_the_search() {
+    let model = Model::named("qwen3moe");
+    model.folder.configure("num_experts", json!(512));
+    model.folder.configure("num_hidden_layers", json!(512));
+    let message = to(Format::F32, model.folder.path(), &model.folder.file("out.gguf")).unwrap_err().to_string();
+    assert!(message.contains("model.layers.0.mlp.experts.") && message.contains("is missing"), "{message}");
+}

@@ -1,6 +1,6 @@
 //! From a family's table and a configuration to the tensors and keys of the file, checked against the checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use loam::gguf::Metadata;
 
@@ -10,10 +10,13 @@ use crate::source::rope::RopeScaling;
 use crate::source::{Checkpoint, Config, Source};
 use crate::{Error, Result};
 
-/// Tensors of a model so far, and what the checkpoint must hold for them: shapes in PyTorch's order by name.
+/// Tensors of a model so far, and what the checkpoint must hold for them: shapes in PyTorch's order by name. Checked from
+/// time to time, so that a configuration that claims much is refused at the first tensor that is not there.
 struct Tensors {
     list: Vec<ModelTensor>,
     needs: BTreeMap<String, Vec<u64>>,
+    /// Names that were there.
+    found: HashSet<String>,
 }
 
 impl Tensors {
@@ -22,6 +25,22 @@ impl Tensors {
         self.needs.insert(hf.clone(), shape.iter().rev().copied().collect());
         let origin = Origin::Checkpoint { pieces: vec![Piece { name: hf, row: 0 }], permuted_heads, plus };
         self.list.push(ModelTensor { name, shape, origin });
+    }
+
+    /// Every tensor that is needed is there with its shape.
+    fn check(&mut self, source: &Source, names: &Names) -> Result<()> {
+        for (name, shape) in std::mem::take(&mut self.needs) {
+            let Some(view) = source.weights.tensor(&name)? else {
+                let hint = if name == names.head { " (tie_word_embeddings is false)" } else { "" };
+                return Err(Error::tensor(&source.dir, name, format!("is missing{hint}")));
+            };
+            if !view.shape.iter().map(|&n| n as u64).eq(shape.iter().copied()) {
+                let problem = format!("has shape {:?}, config.json implies {shape:?}", view.shape);
+                return Err(Error::tensor(view.path, name, problem));
+            }
+            self.found.insert(name);
+        }
+        Ok(())
     }
 
     fn values(&mut self, name: &str, values: Vec<f32>) {
@@ -41,12 +60,13 @@ struct Names {
 /// # Errors
 /// A tensor is missing, unexpected, or of another shape than config.json says; a setting that GGUF cannot express.
 pub fn describe(source: &Source) -> Result<Model> {
-    let (config, weights) = (&source.config, &source.weights);
+    let config = &source.config;
     let mut notes = config.notes.clone();
-    let names = names(weights);
-    let mut tensors = tensors(config, weights, &names);
+    let names = names(&source.weights);
+    let mut tensors = tensors(source, &names)?;
     head(source, &names, &mut tensors, &mut notes)?;
-    check_checkpoint(source, &names, &tensors.needs, &mut notes)?;
+    tensors.check(source, &names)?;
+    refuse_others(source, &names, &tensors.found, &mut notes)?;
     rope_tensors(config, &mut tensors);
     let mut list = tensors.list;
     list.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
@@ -59,14 +79,14 @@ fn names(weights: &Checkpoint) -> Names {
         Names { body: "language_model.model.", head: "language_model.lm_head.weight" },
         Names { body: "model.language_model.", head: "lm_head.weight" },
     ];
-    let is = |names: &Names| weights.names().any(|name| name == format!("{}embed_tokens.weight", names.body));
+    let is = |names: &Names| weights.contains(&format!("{}embed_tokens.weight", names.body));
     known.into_iter().find(is).unwrap_or(Names { body: "model.", head: "lm_head.weight" })
 }
 
 /// Everything but the head and what is computed.
-fn tensors(config: &Config, weights: &Checkpoint, names: &Names) -> Tensors {
-    let (family, body) = (config.family, names.body);
-    let mut out = Tensors { list: Vec::new(), needs: BTreeMap::new() };
+fn tensors(source: &Source, names: &Names) -> Result<Tensors> {
+    let (config, family, body) = (&source.config, source.config.family, names.body);
+    let mut out = Tensors { list: Vec::new(), needs: BTreeMap::new(), found: HashSet::new() };
     let embedding = vec![config.hidden, config.vocab_size];
     out.add("token_embd.weight".into(), format!("{body}embed_tokens.weight"), embedding, None, 0.0);
     let norm = format!("{body}norm.weight");
@@ -97,13 +117,14 @@ fn tensors(config: &Config, weights: &Checkpoint, names: &Names) -> Tensors {
             }
         }
         if family.experts {
-            for (tensor, needs) in experts::stacks(config, weights, layer, &hf) {
+            for (tensor, needs) in experts::stacks(config, &source.weights, layer, &hf) {
                 out.list.push(tensor);
                 out.needs.extend(needs);
             }
         }
+        out.check(source, names)?;
     }
-    out
+    Ok(out)
 }
 
 /// The head: a tensor of its own, the embedding, or a copy of it.
@@ -140,23 +161,8 @@ fn check_tied_head(weights: &Checkpoint, names: &Names, notes: &mut Vec<String>)
     Err(Error::tensor(head.path, names.head, problem))
 }
 
-/// Every tensor is there with its shape, and nothing else is but what is known to be left out.
-fn check_checkpoint(
-    source: &Source,
-    names: &Names,
-    needs: &BTreeMap<String, Vec<u64>>,
-    notes: &mut Vec<String>,
-) -> Result<()> {
-    for (name, shape) in needs {
-        let Some(view) = source.weights.tensor(name)? else {
-            let hint = if name == names.head { " (tie_word_embeddings is false)" } else { "" };
-            return Err(Error::tensor(&source.dir, name, format!("is missing{hint}")));
-        };
-        if !view.shape.iter().map(|&n| n as u64).eq(shape.iter().copied()) {
-            let problem = format!("has shape {:?}, config.json implies {shape:?}", view.shape);
-            return Err(Error::tensor(view.path, name, problem));
-        }
-    }
+/// Nothing is in the checkpoint but what was used and what is known to be left out.
+fn refuse_others(source: &Source, names: &Names, used: &HashSet<String>, notes: &mut Vec<String>) -> Result<()> {
     let images = |name: &str| {
         let name = name.strip_prefix("model.").unwrap_or(name);
         names.body != "model." && (name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector."))
@@ -166,7 +172,7 @@ fn check_checkpoint(
         notes.push(format!("{left_out} tensors of the image encoder are left out: the text model is converted"));
     }
     let known = |name: &str| {
-        name.ends_with(".rotary_emb.inv_freq") || name == names.head || needs.contains_key(name) || images(name)
+        name.ends_with(".rotary_emb.inv_freq") || name == names.head || used.contains(name) || images(name)
     };
     match source.weights.names().find(|name| !known(name)) {
         None => Ok(()),

@@ -18,7 +18,7 @@ pub(super) type Need = (String, Vec<u64>);
 /// (`model.layers.0.`).
 pub(super) fn stacks(config: &Config, weights: &Checkpoint, layer: u64, hf: &str) -> Vec<(ModelTensor, Vec<Need>)> {
     let Some(experts) = &config.experts else { return Vec::new() };
-    let fused = weights.names().any(|name| name == format!("{hf}mlp.experts.gate_up_proj"));
+    let fused = weights.contains(&format!("{hf}mlp.experts.gate_up_proj"));
     let stack = |(gguf, module, parameter, part, parts): (&str, &str, &str, u64, u64)| {
         let (inner, rows) = match gguf {
             "ffn_down_exps" => (experts.intermediate, config.hidden),

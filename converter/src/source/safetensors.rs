@@ -161,6 +161,11 @@ impl Checkpoint {
         self.files.iter().for_each(|(_, map)| loam::file::release(map));
     }
 
+    /// Whether there is a tensor `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// The mapped files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
