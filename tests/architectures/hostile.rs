@@ -71,6 +71,8 @@ fn what_loam_would_not_compute_is_refused() {
     for key in ["qwen2.rope.scaling.yarn_ext_factor", "qwen2.rope.scaling.yarn_log_multiplier"] {
         names(&refused("qwen2-yarn", set(key, 0.5)), key);
     }
+    let key = "llama.attention.temperature_scale";
+    names(&refused("mistral", set(key, 0.1)), key);
 }
 
 #[test]

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Shaped, fill, write_adapter, write_model};
 use loam::adapter::Attach;
 use loam::backend::Backend;
+use loam::gguf::Metadata;
 use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
 use loam_shaders::Format;
+use loam_tests::rewrite::rewrite;
 use loam_tests::{back_ends, full_batch, relative};
 use safetensors::SafeTensors;
 
@@ -176,6 +178,25 @@ fn llama_3_with_scaled_frequencies() {
 #[test]
 fn mistral() {
     check("mistral");
+}
+
+/// The same tensors under the other name that llama.cpp has for Mistral's models.
+#[test]
+fn mistral3_computes_as_llama() {
+    let (_, folder, path) = convert("mistral");
+    let renamed = rewrite(&path, folder.path(), "mistral3.gguf", |metadata, _| {
+        let old = std::mem::replace(metadata, Metadata::new());
+        for (key, value) in old.iter() {
+            metadata.set(key.replacen("llama.", "mistral3.", 1), value.clone());
+        }
+        metadata.set("general.architecture", "mistral3");
+    });
+    let logits = |path: &Path| {
+        let cpu = back_ends().swap_remove(0).1;
+        let mut session = Session::new(&Base::open(path).expect("base"), cpu, 8, &[]).expect("session");
+        pollster::block_on(session.feed_all(&[3, 1, 4, 1, 5])).expect("logits")
+    };
+    assert_eq!(logits(&renamed), logits(&path));
 }
 
 #[test]

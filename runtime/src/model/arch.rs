@@ -114,6 +114,7 @@ const TABLE: &[Architecture] = &[
     LLAMA,
     Architecture { name: "smollm3", no_rope_step: 4, ..LLAMA },
     Architecture { name: "granite", ..LLAMA },
+    Architecture { name: "mistral3", ..LLAMA },
     Architecture { name: "qwen2", biased: true, ..HALVED },
     Architecture { name: "qwen3", head_norms: HeadNorms::Each, ..HALVED },
     Architecture {

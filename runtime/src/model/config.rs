@@ -97,6 +97,7 @@ impl ModelConfig {
         let context = fields.count("context_length", MAX_CONTEXT)?;
         let rope = RopeConfig::read(fields, context, rotary(fields, head_dim)?)?;
         let (window, windowed) = window(fields, arch)?;
+        refuse_temperature(fields)?;
         // As llama.cpp has it: what a file cannot say follows from the number of layers.
         let score_width = if layers == arch.wide_score_layers { embedding / heads } else { head_dim };
         let scale = |suffix: &str, default: f32| Ok(fields.positive_or_zero(suffix)?.unwrap_or(default));
@@ -201,6 +202,15 @@ fn rotary(fields: &Fields<'_>, head_dim: usize) -> Result<usize> {
         return Err(fields.bad(suffix, format!("{rotary} is odd")));
     }
     Ok(rotary)
+}
+
+/// Scores that grow with the position (Ministral 3) are not computed.
+fn refuse_temperature(fields: &Fields<'_>) -> Result<()> {
+    let suffix = "attention.temperature_scale";
+    match fields.gguf.opt_f32(&fields.key(suffix))? {
+        Some(scale) if scale != 0.0 => Err(fields.bad(suffix, format!("{scale} is not supported, only 0"))),
+        _ => Ok(()),
+    }
 }
 
 /// The window, 0 for none, and the layers that have it.
