@@ -1,5 +1,6 @@
 // Attention forward, flash style: 32 queries of one head per workgroup, tiles of 32 keys.
-// S = scale * q k^T (soft-capped) in slabs of 32 dimensions; online softmax (m: row maximum, l: row sum of P = exp(S - m));
+// S = scale * q k^T (soft-capped) in slabs of 32 dimensions; online softmax (m: row maximum, l: row sum of
+// P = exp(S - m));
 // out = out * exp(m_old - m_new) + P v; at the end out / l and lse = m + log(l).
 // Grid (ceil(queries / 32), heads, batch).
 #import "include/attention_tile.wgsl"

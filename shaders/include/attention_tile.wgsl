@@ -74,7 +74,8 @@ fn add_products(products: ptr<function, array<vec4<f32>, 4>>, local: u32) {
     }
 }
 
-// sums[slab][i] (slab of the kept ones) += sum over others of weights[own row i][other] * other row, in columns tx of the slab.
+// sums[slab][i] (slab of the kept ones) += sum over others of weights[own row i][other] * other row, in columns tx of
+// the slab.
 fn add_weighted(sums: ptr<function, array<vec4<f32>, KEPT * 4u>>, slab: u32, local: u32) {
     let own_slot = local / 8u;
     let column = local % 8u;

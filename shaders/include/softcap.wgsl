@@ -4,7 +4,8 @@
 fn tanh_of(z: f32) -> f32 {
     let size = abs(z);
     let square = z * z;
-    let small = z * (1.0 + square * (-0.33333334 + square * (0.13333334 + square * (-0.053968254 + square * 0.021869488))));
+    let series = -0.33333334 + square * (0.13333334 + square * (-0.053968254 + square * 0.021869488));
+    let small = z * (1.0 + square * series);
     let e = exp(-2.0 * size);
     let large = (1.0 - e) / (1.0 + e);
     return select(select(-large, large, z >= 0.0), small, size < 0.25);
