@@ -51,6 +51,30 @@ fn random_blocks_decode_to_ggmls_weights() {
     }
 }
 
+/// How much the inputs of a row count, as in the script.
+fn importance() -> Vec<f32> {
+    let mut values = Random::new(3).values(COLS);
+    values[70..90].fill(0.0);
+    values.iter().map(|v| v * v).collect()
+}
+
+#[test]
+fn rows_encode_by_importance_to_ggmls_bytes() {
+    let (golden, importance) = (golden(), importance());
+    let mut compared = 0;
+    for format in quantised() {
+        let Some(expected) = golden[format.name()]["weighted"].as_array() else { continue };
+        assert!(format.has_weighted_encoder(), "{format}");
+        for (index, (row, expected)) in rows(expected.len() / 3).iter().zip(expected).enumerate() {
+            let mut found = vec![0; format.row_bytes(COLS).expect("whole blocks")];
+            format.encode_row_weighted(row, &importance, &mut found);
+            assert!(found == bytes(expected), "{format}: row {index}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 27, "only {compared} rows compared");
+}
+
 #[test]
 fn rows_encode_to_ggmls_bytes() {
     let golden = golden();

@@ -17,6 +17,8 @@ import llama_cpp
 import numpy as np
 
 FORMATS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
+# Those that loam encodes by importance too.
+WEIGHTED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
 # Where the f16 scales of a block are: any other bytes may hold anything.
 HALVES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
@@ -54,12 +56,20 @@ def rows(count):
     return out
 
 
-def encoded(library, kind, row):
+def importance():
+    """How much the inputs of a row count: some not at all."""
+    values = Random(3).values(COLS)
+    values[70:90] = 0
+    return values * values
+
+
+def encoded(library, kind, row, importance=None):
     out = np.zeros(COLS // gguf.GGML_QUANT_SIZES[kind][0] * gguf.GGML_QUANT_SIZES[kind][1], np.uint8)
     floats = np.ascontiguousarray(row).ctypes.data_as(ctypes.c_void_p)
+    weights = None if importance is None else importance.ctypes.data_as(ctypes.c_void_p)
     bytes_out = out.ctypes.data_as(ctypes.c_void_p)
     size = library.ggml_quantize_chunk(int(kind), floats, bytes_out, ctypes.c_int64(0), ctypes.c_int64(1),
-                                       ctypes.c_int64(COLS), None)
+                                       ctypes.c_int64(COLS), weights)
     assert size == out.size
     return out
 
@@ -92,6 +102,9 @@ def main():
             "decoded": decoded,
             "encoded": [encoded(library, kind, row).tobytes().hex() for row in rows(count)],
         }
+        if name in WEIGHTED:
+            weighted = [encoded(library, kind, row, importance()).tobytes().hex() for row in rows(count)]
+            out[name.lower()]["weighted"] = weighted
     print(json.dumps(out, indent=1))
 
 

@@ -90,7 +90,7 @@ crate::vectorized! {
 /// The scale and (negated) minimum of lowest weighted error. An accepted minimum replaces the one that later
 /// trials use, so the order of trials matters.
 #[inline(always)]
-fn body<S: Simd, const N: usize>(simd: S, x: &[Lanes; N], w: &[Lanes; N], grid: &Grid) -> Fit {
+pub(super) fn body<S: Simd, const N: usize>(simd: S, x: &[Lanes; N], w: &[Lanes; N], grid: &Grid) -> Fit {
     let zero = simd.splat(0.0);
     let (least, max, sum_w, sum_x) = totals(simd, x, w);
     let mut min = simd.select_less(zero, least, zero, least);

@@ -46,7 +46,12 @@ crate::vectorized! {
 }
 
 #[inline(always)]
-fn nearest_levels<S: Simd>(simd: S, x: &[Lanes; GROUP], inverse: &Lanes, bounds: &[f32; 15]) -> [Lanes; GROUP] {
+pub(super) fn nearest_levels<S: Simd>(
+    simd: S,
+    x: &[Lanes; GROUP],
+    inverse: &Lanes,
+    bounds: &[f32; 15],
+) -> [Lanes; GROUP] {
     let inverse = simd.load(inverse);
     let mut out = [[0.0; LANES]; GROUP];
     for (x, out) in x.iter().zip(&mut out) {
@@ -61,7 +66,7 @@ fn nearest_levels<S: Simd>(simd: S, x: &[Lanes; GROUP], inverse: &Lanes, bounds:
 }
 
 #[inline(always)]
-fn body<S: Simd>(simd: S, x: &[Lanes; GROUP], w: &[Lanes; GROUP], bounds: &[f32; 15]) -> Lanes {
+pub(super) fn body<S: Simd>(simd: S, x: &[Lanes; GROUP], w: &[Lanes; GROUP], bounds: &[f32; 15]) -> Lanes {
     let zero = simd.splat(0.0);
     let (magnitude, extreme) = extreme(simd, x);
     let start = simd.div(simd.splat(1.0), simd.div(extreme, simd.splat(127.0)));

@@ -59,3 +59,6 @@ pub(super) fn importance<const N: usize>(x: &[f32; N], importance: &[f32], sigma
 pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, v| sum + v * v)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ pub(in crate::format) fn blocks(row: &[f32], weights: &[f32], most: f32, mut put
 /// Searches sixteen groups `x` with the weights `w` for codes from `-most` to `most - 1`. The extreme value is tried at
 /// `-most`, then from `0.9 - most` to `-0.9 - most`.
 #[inline(always)]
-fn body<S: Simd, const N: usize>(simd: S, x: &[Lanes; N], w: &[Lanes; N], most: f32) -> Fit {
+pub(super) fn body<S: Simd, const N: usize>(simd: S, x: &[Lanes; N], w: &[Lanes; N], most: f32) -> Fit {
     let zero = simd.splat(0.0);
     let (magnitude, extreme) = extreme(simd, x);
     let range = (simd.splat(-most), simd.splat(most - 1.0));
