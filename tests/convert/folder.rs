@@ -88,18 +88,27 @@ impl Folder {
 
     /// The committed tokenizer with random F32 weights of these sizes.
     pub fn random(hidden: usize, intermediate: usize, layers: usize) -> Folder {
+        let (folder, shapes) = Folder::sized(hidden, intermediate, layers);
+        let mut random = Random::new(1);
+        let mut values = |shape: &[usize]| f32_bytes(&random.values(shape.iter().product()));
+        let tensors = shapes.into_iter().map(|(name, shape)| {
+            let bytes = values(&shape);
+            (name, (Dtype::F32, shape, bytes))
+        });
+        folder.write(&tensors.collect());
+        folder
+    }
+
+    /// A folder without weights, and names and shapes of the weights that it needs.
+    pub fn sized(hidden: usize, intermediate: usize, layers: usize) -> (Folder, Vec<(String, Vec<usize>)>) {
         let folder = Folder::micro();
         let head_dim = hidden / 4;
         folder.edit("config.json", |config| {
             let sizes = json!({"hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers, "head_dim": head_dim});
             config.as_object_mut().unwrap().extend(sizes.as_object().unwrap().clone());
         });
-        let mut random = Random::new(1);
-        let mut tensors = Tensors::new();
-        let mut put = |name: String, shape: &[usize]| {
-            let bytes = f32_bytes(&random.values(shape.iter().product()));
-            tensors.insert(name, (Dtype::F32, shape.to_vec(), bytes));
-        };
+        let mut shapes = Vec::new();
+        let mut put = |name: String, shape: &[usize]| shapes.push((name, shape.to_vec()));
         put("model.embed_tokens.weight".into(), &[4096, hidden]);
         put("model.norm.weight".into(), &[hidden]);
         for layer in 0..layers {
@@ -114,8 +123,7 @@ impl Folder {
             put("mlp.up_proj", &[intermediate, hidden]);
             put("mlp.down_proj", &[hidden, intermediate]);
         }
-        folder.write(&tensors);
-        folder
+        (folder, shapes)
     }
 
     /// Where it is.

@@ -7,6 +7,7 @@ mod family_adapters;
 mod folder;
 mod golden;
 mod hostile;
+mod requantise;
 mod resume;
 mod sources;
 mod splits;

@@ -1,11 +1,12 @@
-//! A conversion holds a band of one tensor in memory, whatever the model's size. Alone in its binary: the allocator below
-//! counts everything that the process allocates.
+//! A conversion holds a band of one tensor in memory, whatever the model's size, and gives the pages of its source back.
+//! Alone in its binary: the allocator below counts everything that the process allocates.
 
 #[path = "folder.rs"]
 #[allow(dead_code, reason = "shared with the other conversion tests, which use the rest of it")]
 mod folder;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loam_convert::{Options, convert};
@@ -35,8 +36,64 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Tests of this binary measure the whole process: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The process's largest resident set since the last call of [`forget_peak`], in bytes: mapped pages count.
+#[cfg(target_os = "linux")]
+fn resident_peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix("kB").unwrap().trim().parse::<usize>().unwrap() * 1024
+}
+
+/// The committed tokenizer with F32 weights of these sizes, all zero: a file with a hole, which costs no time.
+#[cfg(target_os = "linux")]
+fn zeros(hidden: usize, intermediate: usize, layers: usize) -> folder::Folder {
+    let (folder, shapes) = folder::Folder::sized(hidden, intermediate, layers);
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in shapes {
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        header.insert(name, serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let path = folder.file("model.safetensors");
+    std::fs::write(&path, &bytes).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len((bytes.len() + end) as u64).unwrap();
+    folder
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pages_of_the_source_are_given_back() {
+    let _alone = ALONE.lock().unwrap();
+    // 285 MB of F32; the largest tensors, of the feed-forward, have 67 MB.
+    let folder = zeros(2048, 8192, 1);
+    let size = std::fs::metadata(folder.file("model.safetensors")).unwrap().len() as usize;
+    assert!(size > 280_000_000, "{size}");
+    let gguf = folder.file("f16.gguf");
+    for (source, out, format) in
+        [(folder.path(), gguf.clone(), Format::F16), (&gguf, folder.file("q8.gguf"), Format::Q8_0)]
+    {
+        if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+            return loam_tests::skipped("the peak of the resident set cannot be reset");
+        }
+        let before = resident_peak();
+        let options = Options { threads: Some(2), ..Options::new(format) };
+        let planned = loam_convert::plan(source, &out, &options).unwrap().peak_host_bytes as usize;
+        convert(source, &out, &options, &mut |_| ()).unwrap();
+        let peak = resident_peak() - before;
+        assert!(peak < (67 << 20) + (48 << 20), "{size} bytes to {}: peak {peak}", format.name());
+        assert!(peak < planned && planned < 3 * (67 << 20) + (300 << 20), "peak {peak}, planned {planned}");
+    }
+}
+
 #[test]
 fn peak_memory_does_not_follow_the_model() {
+    let _alone = ALONE.lock().unwrap();
     let out = tempfile::tempdir().unwrap();
     let mut peaks = Vec::new();
     for layers in [1, 4] {

@@ -150,7 +150,8 @@ fn head(source: &Source, names: &Names, tensors: &mut Tensors, notes: &mut Vec<S
 fn check_tied_head(weights: &Checkpoint, names: &Names, notes: &mut Vec<String>) -> Result<()> {
     let Some(head) = weights.tensor(names.head)? else { return Ok(()) };
     let body = format!("{}embed_tokens.weight", names.body);
-    if weights.tensor(&body)?.is_some_and(|e| e.float == head.float && e.shape == head.shape && e.bytes == head.bytes) {
+    if weights.tensor(&body)?.is_some_and(|e| e.format == head.format && e.shape == head.shape && e.bytes == head.bytes)
+    {
         notes.push(format!("{} equals the embedding and is left out (tie_word_embeddings)", names.head));
         return Ok(());
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use loam::gguf::Metadata;
 
 use super::json::Json;
+use super::quantised;
 use super::rope::{self, RopeScaling, RopeSettings};
 use crate::architecture::family::Width;
 use crate::architecture::{FAMILIES, Family};
@@ -184,9 +185,7 @@ fn family(json: &Json) -> Result<&'static Family> {
 
 /// Options that would change the computation and that GGUF cannot say.
 fn refuse_options(json: &Json, text: &Json, family: &Family) -> Result<()> {
-    if json.get("quantization_config").is_some() {
-        return Err(json.error("quantization_config", "the weights are quantised already; convert the original model"));
-    }
+    quantised::check_config(json)?;
     let (key, expected) = family.activation;
     match text.text(key)? {
         Some(other) if other != expected => {

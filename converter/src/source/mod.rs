@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod json;
+pub mod quantised;
 pub mod rope;
 pub mod safetensors;
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::Config;
 pub use json::Json;
-pub use safetensors::{Checkpoint, Float, View};
+pub use safetensors::{Checkpoint, View};
 
 use crate::{Error, Result};
 
@@ -32,7 +33,11 @@ impl Source {
     pub fn open(dir: &Path) -> Result<Source> {
         let meta = std::fs::metadata(dir).map_err(Error::io("open", dir))?;
         if !meta.is_dir() {
-            let problem = "is no folder; give a Hugging Face model folder with config.json and model.safetensors";
+            if is_pickle(dir) {
+                return Err(Error::Pickle { path: dir.into() });
+            }
+            let problem = "is no folder and no GGUF file; give a Hugging Face model folder with config.json and \
+                           model.safetensors, or a .gguf file";
             return Err(Error::Source { path: dir.into(), problem: problem.into() });
         }
         let adapter = dir.join("adapter_config.json");
@@ -42,8 +47,14 @@ impl Source {
         }
         let config = Config::read(&dir.join("config.json"))?;
         let weights = open_weights(dir)?;
+        quantised::check_names(&weights)?;
         Ok(Source { dir: dir.into(), config, weights })
     }
+}
+
+/// Whether a file is called as PyTorch calls its pickles.
+fn is_pickle(path: &Path) -> bool {
+    path.extension().is_some_and(|e| ["bin", "pt", "pth", "ckpt", "pkl"].iter().any(|known| e == *known))
 }
 
 /// One file wins over an index, as in Transformers. Without either, what is there instead decides the message.
@@ -59,10 +70,7 @@ fn open_weights(dir: &Path) -> Result<Checkpoint> {
     let mut names: Vec<PathBuf> =
         std::fs::read_dir(dir).map_err(Error::io("list", dir))?.filter_map(|e| Some(e.ok()?.path())).collect();
     names.sort();
-    let pickle = |path: &&PathBuf| {
-        path.extension().is_some_and(|e| ["bin", "pt", "pth", "ckpt", "pkl"].iter().any(|known| e == *known))
-    };
-    match names.iter().find(pickle) {
+    match names.iter().find(|path| is_pickle(path)) {
         Some(path) => Err(Error::Pickle { path: path.clone() }),
         None => {
             let problem = "has neither model.safetensors nor model.safetensors.index.json";

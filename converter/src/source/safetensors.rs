@@ -1,4 +1,5 @@
-//! Safetensors files: one, or several with an index. The bytes stay in the memory map; nothing is copied here.
+//! Weights: safetensors files, one, or several with an index; or GGUF files. The bytes stay in the memory map; nothing is
+//! copied here.
 //!
 //! The `safetensors` crate checks the header (contiguous offsets, no overlap, no hole, no tail, shape times type equals
 //! range). On top come limits on header and entry count, and a refusal of duplicate names, which a JSON map hides.
@@ -7,68 +8,38 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
+use loam::gguf::{GgmlType, Gguf, GgufFile, shard_paths};
+use loam_shaders::Format;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::json::{Json, open_regular};
+use super::quantised;
 use crate::{Error, Result};
 
 /// Largest header that is read. The biggest published models need under 1 MB.
 const MAX_HEADER: u64 = 32 << 20;
+/// Bytes of a file that its identity is made of.
+const BEGINNING: usize = 64 << 10;
 /// Most tensors in a file.
 const MAX_TENSORS: usize = 65_536;
-
-/// Element types that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Float {
-    /// 32-bit float.
-    F32,
-    /// IEEE half.
-    F16,
-    /// bfloat16.
-    BF16,
-}
-
-impl Float {
-    /// Bytes per element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Float::F32 => 4,
-            Float::F16 | Float::BF16 => 2,
-        }
-    }
-
-    /// Widens little-endian elements to f32, exactly. `bytes` holds as many elements as `out`.
-    pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            Float::F32 => {
-                for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *o = f32::from_le_bytes(*b);
-                }
-            }
-            Float::F16 => {
-                for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *o = half::f16::from_le_bytes(*b).to_f32();
-                }
-            }
-            Float::BF16 => {
-                for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *o = half::bf16::from_le_bytes(*b).to_f32();
-                }
-            }
-        }
-    }
-}
 
 /// A tensor of a checkpoint: where its bytes are.
 #[derive(Debug, Clone)]
 struct Entry {
     file: usize,
-    dtype: Dtype,
+    element: Element,
     shape: Vec<usize>,
     start: usize,
     end: usize,
+}
+
+/// What a tensor consists of.
+#[derive(Debug, Clone, Copy)]
+enum Element {
+    Safetensors(Dtype),
+    Gguf(GgmlType),
 }
 
 /// A tensor's bytes in the map.
@@ -76,19 +47,24 @@ struct Entry {
 pub struct View<'a> {
     /// The file it is in.
     pub path: &'a Path,
-    /// Element type.
-    pub float: Float,
+    /// Element or block type. Of safetensors: F32, F16 or BF16.
+    pub format: Format,
     /// Dimensions in PyTorch order: the last one is contiguous.
     pub shape: &'a [usize],
-    /// Little-endian elements, row-major.
+    /// Little-endian elements or blocks, row-major.
     pub bytes: &'a [u8],
 }
 
 impl View<'_> {
+    /// Bytes of a row of `cols` elements, which are whole blocks: the files' readers have checked it.
+    pub fn row_bytes(&self, cols: usize) -> usize {
+        cols / self.format.block_len() * self.format.block_bytes()
+    }
+
     /// All elements as f32.
     pub fn to_f32(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.bytes.len() / self.float.bytes()];
-        self.float.widen(self.bytes, &mut out);
+        let mut out = vec![0.0; self.bytes.len() / self.format.block_bytes() * self.format.block_len()];
+        self.format.decode_row(self.bytes, &mut out);
         out
     }
 }
@@ -135,13 +111,46 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Opens a GGUF model, with all shards if it is split: what it declares, and its tensors under their own names.
+    ///
+    /// # Errors
+    /// Errors of [`GgufFile::open`].
+    pub fn open_gguf(path: &Path) -> Result<(Gguf, Checkpoint)> {
+        let gguf = GgufFile::open(path)?.gguf;
+        let paths = if gguf.shards() > 1 { shard_paths(path) } else { vec![path.to_owned()] };
+        let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
+        for path in paths {
+            let map = map(&open_regular(&path)?).map_err(Error::io("map", &path))?;
+            checkpoint.files.push((path, map));
+        }
+        for tensor in gguf.tensors() {
+            let file = usize::from(tensor.shard);
+            let (start, end) = (tensor.offset as usize, (tensor.offset + tensor.bytes) as usize);
+            let (path, map) = &checkpoint.files[file];
+            if end > map.len() {
+                // It was complete a moment ago.
+                return Err(Error::tensor(path, &tensor.name, "is cut off: another program changes the file"));
+            }
+            let shape = tensor.shape.iter().rev().map(|&n| n as usize).collect();
+            let entry = Entry { file, element: Element::Gguf(tensor.ty), shape, start, end };
+            checkpoint.tensors.insert(tensor.name.clone(), entry);
+        }
+        Ok((gguf, checkpoint))
+    }
+
     /// Names in sorted order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// What tells these weights from others without reading them: the names, sizes, times of change and headers of the
-    /// files.
+    /// The bytes of the tensor `name`, whatever they mean.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        let entry = self.tensors.get(name)?;
+        Some(&self.files[entry.file].1[entry.start..entry.end])
+    }
+
+    /// What tells these weights from others without reading them: the names, sizes, times of change and first bytes of
+    /// the files.
     ///
     /// # Errors
     /// A file is gone.
@@ -149,9 +158,7 @@ impl Checkpoint {
         let mut out = String::new();
         for (path, map) in &self.files {
             out += &loam::file::identity(path)?;
-            // The header was checked when the file was opened.
-            let length = map.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b) as usize);
-            out += &loam::file::sha256_hex(map.get(..8 + length).unwrap_or_default());
+            out += &loam::file::sha256_hex(&map[..map.len().min(BEGINNING)]);
         }
         Ok(out)
     }
@@ -174,20 +181,19 @@ impl Checkpoint {
     /// The tensor `name`, if there is one.
     ///
     /// # Errors
-    /// Its element type is none of f32, f16, bf16.
+    /// Its element type is none of f32, f16, bf16, or a GGUF type that cannot be decoded.
     pub fn tensor(&self, name: &str) -> Result<Option<View<'_>>> {
         let Some(entry) = self.tensors.get(name) else { return Ok(None) };
         let (path, map) = &self.files[entry.file];
-        let float = match entry.dtype {
-            Dtype::F32 => Float::F32,
-            Dtype::F16 => Float::F16,
-            Dtype::BF16 => Float::BF16,
-            other => {
-                let problem = format!("has element type {other:?}; F32, F16 and BF16 can be read");
-                return Err(Error::tensor(path, name, problem));
-            }
+        let format = match entry.element {
+            Element::Safetensors(Dtype::F32) => Ok(Format::F32),
+            Element::Safetensors(Dtype::F16) => Ok(Format::F16),
+            Element::Safetensors(Dtype::BF16) => Ok(Format::BF16),
+            Element::Safetensors(dtype) => Err(quantised::problem(dtype)),
+            Element::Gguf(ty) => ty.format().ok_or_else(|| format!("is {}, which loam cannot decode", ty.name())),
         };
-        Ok(Some(View { path, float, shape: &entry.shape, bytes: &map[entry.start..entry.end] }))
+        let format = format.map_err(|problem| Error::tensor(path, name, problem))?;
+        Ok(Some(View { path, format, shape: &entry.shape, bytes: &map[entry.start..entry.end] }))
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
@@ -199,7 +205,8 @@ impl Checkpoint {
         let file = self.files.len();
         for (name, info) in metadata.tensors() {
             let (start, end) = (data + info.data_offsets.0, data + info.data_offsets.1);
-            let entry = Entry { file, dtype: info.dtype, shape: info.shape.clone(), start, end };
+            let entry =
+                Entry { file, element: Element::Safetensors(info.dtype), shape: info.shape.clone(), start, end };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(Error::tensor(path, name, "is also in another shard"));
             }

@@ -25,7 +25,7 @@ fn reads_views_in_place() {
     let checkpoint = open(&file(TWO, 12)).unwrap();
     assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["a", "b"]);
     let b = checkpoint.tensor("b").unwrap().unwrap();
-    assert_eq!((b.float, b.shape, b.bytes.len()), (Float::BF16, &[2usize, 1][..], 4));
+    assert_eq!((b.format, b.shape, b.bytes.len()), (Format::BF16, &[2usize, 1][..], 4));
     assert!(checkpoint.tensor("c").unwrap().is_none());
 }
 

@@ -36,7 +36,7 @@ pub enum Command {
     Devices(DevicesArgs),
     /// Download a model from a hub: resumable, with every digest checked
     Pull(PullArgs),
-    /// Convert a Hugging Face model folder, or a repository, to a GGUF base
+    /// Convert a Hugging Face model folder, a repository, or a GGUF model to a GGUF base
     Convert(ConvertArgs),
     /// Measure on calibration text how much each weight is used: `convert --imatrix` rounds by it
     Imatrix(ImatrixArgs),
@@ -129,7 +129,8 @@ impl ValueEnum for FormatArg {
 /// `loam convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json), or OWNER/NAME[@REVISION] to pull it first
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json), OWNER/NAME[@REVISION] to pull it first, or a
+    /// .gguf model to quantise again (of a split one the first shard)
     #[arg(value_name = "SRC")]
     pub source: PathBuf,
     /// The GGUF file to write

@@ -109,7 +109,7 @@ fn converter_hint(error: &loam_convert::Error) -> Option<String> {
         E::Json { .. } | E::Safetensors { .. } | E::Field { .. } => {
             "the file is damaged or was edited; download it again"
         }
-        E::Source { .. } => "give a folder with config.json, *.safetensors and tokenizer.json",
+        E::Source { .. } => "give a folder with config.json, *.safetensors and tokenizer.json, or a .gguf model",
         E::Verify { .. } => "the disk or the memory may be faulty; nothing was put in place",
         _ => return None,
     };

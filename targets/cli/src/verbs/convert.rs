@@ -1,4 +1,4 @@
-//! `loam convert`: a Hugging Face folder becomes a GGUF base.
+//! `loam convert`: a Hugging Face folder or a GGUF model becomes a GGUF base.
 
 use std::path::Path;
 use std::time::Instant;

@@ -28,7 +28,9 @@ pub fn run(args: &PullArgs) -> Result {
 
 /// What `loam convert` reads: `source` itself if there is such a path or it names no repository, else what was pulled.
 pub fn resolve(source: &Path, output: Output) -> Result<PathBuf> {
-    let name = source.to_str().filter(|text| text.contains('/') && !source.exists());
+    // A missing .gguf file is a mistyped path, no repository.
+    let local = |text: &str| !text.contains('/') || text.ends_with(".gguf") || source.exists();
+    let name = source.to_str().filter(|text| !local(text));
     let Some(repo) = name.and_then(|text| Repo::from_str(text).ok()) else { return Ok(source.to_owned()) };
     let path = default_folder(&repo)?;
     let pulled = fetch(&repo, &path, &options(None), output)?;
