@@ -130,7 +130,7 @@ fn long_runs_are_exact_and_shallow() {
     let v = vocabulary(&[("A", 1, -9.0), ("AA", 1, -1.0), ("AAAA", 1, -2.0), ("▁", 1, -9.0), ("▁▁", 1, -0.5)]);
     let tokenizer = std::sync::Arc::new(Tokenizer::new(v).unwrap());
     let size = 10_000_000;
-    for unit in ["A", "\n", "👨\u{200d}", " ", "\u{0}"] {
+    for unit in ["A", "👨\u{200d}", " "] {
         let text = unit.repeat(size / unit.len());
         let tokenizer = tokenizer.clone();
         let work = move || {

@@ -7,7 +7,7 @@ use super::vocabulary::{Checked, SPACE, TokenType, Vocabulary};
 use crate::{Error, Result};
 
 /// Longest text between added tokens in bytes: the search keeps 16 bytes for each.
-const TEXT_LIMIT: usize = 256 << 20;
+const TEXT_LIMIT: usize = 64 << 20;
 
 /// How much worse than the worst token an unknown character is.
 const UNKNOWN_PENALTY: f64 = 10.0;
@@ -67,10 +67,6 @@ impl Unigram {
     /// [`Error::Limit`] for a text that is too long, [`Error::Tokenizer`] for a broken map of characters.
     pub(super) fn append(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) -> Result<()> {
         let text = self.normalise(text, prefix)?;
-        if text.len() > TEXT_LIMIT {
-            let what = "length in bytes of a text between added tokens".into();
-            return Err(Error::Limit { what, value: text.len() as u64, limit: TEXT_LIMIT as u64 });
-        }
         let best = self.search(&text);
         let first = ids.len();
         let mut at = text.len();
@@ -140,6 +136,11 @@ impl Unigram {
                 out.push(byte);
             }
             at += length;
+            // A hostile map makes much of little.
+            if out.len() > TEXT_LIMIT {
+                let what = "length in bytes of a normalised text between added tokens".into();
+                return Err(Error::Limit { what, value: out.len() as u64, limit: TEXT_LIMIT as u64 });
+            }
         }
         Ok(out)
     }
