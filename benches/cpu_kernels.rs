@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use loam_shaders::format::cpu;
 use loam_shaders::tiles::{Strided, Tiles, cuts, grid};
 use loam_shaders::{Access, Bind, Call, Format, Step, attention, dense, matmul, simd};
 use rayon::prelude::*;
@@ -35,6 +36,7 @@ impl<'a> Case<'a> {
 
 fn main() {
     println!("{} threads, {}", rayon::current_num_threads(), simd::features().join(" "));
+    decoding();
     products();
     vectors();
     attention();
@@ -99,6 +101,32 @@ enum Input<'a> {
 fn params(format: Format, tokens: usize, inner: usize, rows: usize) -> matmul::Params {
     let [tokens, inner, rows] = [tokens, inner, rows].map(|size| size as u32);
     matmul::Params { tokens, inner, rows, stride: rows, format: format.ggml_id(), ..Default::default() }
+}
+
+/// Decoding alone, on one thread: rows that stay in the cache, and products with one row of activations.
+fn decoding() {
+    const ROWS: usize = 200;
+    let inner = SHAPE.1;
+    let x: Vec<f32> = values(inner).into_iter().map(f32::from_bits).collect();
+    let others = Format::ALL.into_iter().filter(|format| *format != Format::Q4_K);
+    let formats: Vec<Format> = std::iter::once(Format::Q4_K).chain(others).collect();
+    for dot in [false, true] {
+        let mut cases = Vec::new();
+        for &format in &formats {
+            let (blocks, x, mut out) = (blocks(format, ROWS, inner), &x, vec![0.0; inner]);
+            let row_bytes = blocks.len() / ROWS;
+            cases.push(Case::new(format.name().into(), (ROWS * inner) as f64, "Gweights/s", move || {
+                for row in blocks.chunks_exact(row_bytes) {
+                    if dot {
+                        black_box(cpu::dot(format, row, [x]));
+                    } else {
+                        cpu::decode(format, row, black_box(&mut out));
+                    }
+                }
+            }));
+        }
+        measure(if dot { "products of cached rows with a vector" } else { "decoding of cached rows" }, cases);
+    }
 }
 
 fn products() {
