@@ -29,8 +29,10 @@ pub(super) fn read(dir: &Path, layout: &Layout) -> Result<AdapterFile> {
     for (plain, (module, halves)) in modules {
         let name = layout.tensor_name(&plain).ok_or_else(|| {
             let family = layout.family.architecture;
-            let problem =
-                format!("is no linear layer of a {family} model; embeddings and other modules cannot be converted");
+            let problem = format!(
+                "is no linear layer of a {family} model that takes an adapter; embeddings, experts and other modules \
+                 cannot be converted"
+            );
             Error::tensor(dir, module, problem)
         })?;
         let [Some(a), Some(b)] = halves else {
