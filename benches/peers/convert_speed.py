@@ -110,13 +110,13 @@ def quantize(source, out):
 
 
 def measured(command):
-    """Seconds and peak bytes of a program."""
+    """Seconds, seconds of processor time and peak bytes of a program."""
     start = time.perf_counter()
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{command} failed")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def same_tensors(ours, theirs):
@@ -146,12 +146,14 @@ def main():
             for name, command in commands.items():
                 runs[name].append(measured(command))
         best = {name: min(runs)[0] for name, runs in runs.items()}
-        peak = {name: max(peak for _, peak in runs) for name, runs in runs.items()}
+        work = {name: min(work for _, work, _ in runs) for name, runs in runs.items()}
+        peak = {name: max(peak for *_, peak in runs) for name, runs in runs.items()}
         for name in commands:
-            print(f"{name:15} {best[name]:7.2f} s  peak {peak[name] / 1e6:7.0f} MB  rounds {[round(s, 2) for s, _ in runs[name]]}")
-        route = best["gguf"] + best["llama-quantize"]
-        print(f"llama.cpp's route takes {route / best['loam']:.1f} times as long, its second step alone "
-              f"{best['llama-quantize'] / best['loam']:.1f} times")
+            rounds = [round(seconds, 2) for seconds, *_ in runs[name]]
+            print(f"{name:15} {best[name]:7.2f} s  processor {work[name]:7.2f} s  peak {peak[name] / 1e6:6.0f} MB  rounds {rounds}")
+        for what, of in (("as long", best), ("as much processor time", work)):
+            both, second = (of["gguf"] + of["llama-quantize"]) / of["loam"], of["llama-quantize"] / of["loam"]
+            print(f"llama.cpp's route takes {both:.1f} times {what}, its second step alone {second:.1f} times")
         largest = VOCABULARY * HIDDEN * 2
         bound = 3 * largest + 300e6
         print(f"memory bound {bound / 1e6:.0f} MB (largest tensor {largest / 1e6:.0f} MB x 3 + 300 MB): "
