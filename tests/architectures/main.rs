@@ -219,6 +219,12 @@ fn qwen3() {
     check("qwen3");
 }
 
+/// The adapter is on the attention and the router; its gradients pass through the chosen experts.
+#[test]
+fn qwen3moe() {
+    check("qwen3moe");
+}
+
 #[test]
 fn gemma2() {
     check("gemma2");

@@ -277,8 +277,11 @@ def shapes(model):
 
 
 def with_peft(model, ids):
-    """Logits, loss and gradients with an adapter made by PEFT."""
-    options = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
+    """Logits, loss and gradients with an adapter made by PEFT. Stacks of experts have no update of their own: gradients
+    pass through them."""
+    stacked = any(is_stack(name) for name, _ in model.named_parameters())
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate"] if stacked else "all-linear"
+    options = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, task_type="CAUSAL_LM")
     adapted = get_peft_model(model, options).eval()
     pairs = {}
     for name, parameter in adapted.named_parameters():
@@ -292,36 +295,6 @@ def with_peft(model, ids):
     return out, {name: parameter.grad for name, parameter in pairs.items()}
 
 
-def with_experts(model, ids):
-    """As `with_peft`, but each expert has an update of its own, as adapters of unfused models have. PEFT has no such
-    thing for fused stacks: W + alpha / rank * B A is put in the place of W."""
-    pairs, replaced = {}, {}
-
-    def updated(name, weight):
-        stem = name.removesuffix(".weight")
-        made = []
-        for side, shape in [("lora_A", (RANK, weight.shape[1])), ("lora_B", (weight.shape[0], RANK))]:
-            key = f"{stem}.{side}.weight"
-            pairs[key] = fill(key, shape, 1.0).requires_grad_()
-            made.append(pairs[key])
-        return weight + ALPHA / RANK * (made[1] @ made[0])
-
-    for name, parameter in model.named_parameters():
-        weight = parameter.detach()
-        if is_stack(name):
-            rows = weight.reshape(-1, weight.shape[-1])
-            parts, row = [], 0
-            for part, shape in expert_parts(name, weight):
-                parts.append(updated(part, rows[row : row + shape[0]]))
-                row += shape[0]
-            replaced[name] = torch.cat(parts).reshape(weight.shape)
-        elif "self_attn" in name and name.endswith("_proj.weight"):
-            replaced[name] = updated(name, weight)
-    out = torch.func.functional_call(model, replaced, (ids,), dict(labels=ids))
-    out.loss.backward()
-    return out, {name: pair.grad for name, pair in pairs.items()}
-
-
 def make(family):
     folder = HERE / family
     folder.mkdir(exist_ok=True)
@@ -330,7 +303,7 @@ def make(family):
     model = load(family)
     with torch.no_grad():
         logits = model(ids).logits
-    adapted, gradients = (with_experts if "moe" in family else with_peft)(load(family), ids)
+    adapted, gradients = with_peft(load(family), ids)
     values = {"tokens": ids.to(torch.int32), "logits": logits, "adapter_logits": adapted.logits}
     values["adapter_loss"] = adapted.loss.reshape(1)
     values |= {f"gradient.{name}": gradient for name, gradient in gradients.items()}

@@ -10,8 +10,10 @@ use crate::model::{ModelConfig, Weights};
 use crate::random;
 
 /// Kinds of linear layers, as they stand between `blk.N.` and `.weight`.
-/// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too.
-const KINDS: [&str; 8] = ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+/// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too. The router
+/// of a mixture of experts is `ffn_gate_inp`; the experts themselves take no adapter.
+const KINDS: [&str; 9] =
+    ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate_inp", "ffn_gate", "ffn_up", "ffn_down"];
 
 /// Which linear layers get an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -68,6 +68,8 @@ pub struct Architecture {
     pub biased: bool,
     /// Whether q, k and v are one matrix (`attn_qkv`), and gate and up projections too (`ffn_up`, gate rows first).
     pub fused: bool,
+    /// Whether every feed-forward layer is a router and experts, whose chosen weights add up to 1.
+    pub experts: bool,
     /// Which layers have a sliding window.
     pub windowed: Windowed,
     /// The window where the file does not say; 0: none.
@@ -95,6 +97,7 @@ const LLAMA: Architecture = Architecture {
     head_norms: HeadNorms::None,
     biased: false,
     fused: false,
+    experts: false,
     windowed: Windowed::Never,
     window: 0,
     local_rope: LocalRope::Same,
@@ -117,6 +120,7 @@ const TABLE: &[Architecture] = &[
     Architecture { name: "mistral3", ..LLAMA },
     Architecture { name: "qwen2", biased: true, ..HALVED },
     Architecture { name: "qwen3", head_norms: HeadNorms::Each, ..HALVED },
+    Architecture { name: "qwen3moe", head_norms: HeadNorms::Each, experts: true, ..HALVED },
     Architecture {
         name: "olmo2",
         pre_norms: false,

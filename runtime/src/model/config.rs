@@ -2,6 +2,7 @@
 
 use super::arch::{self, Activation, Architecture, HeadNorms, Windowed};
 use super::fields::Fields;
+use super::moe::ExpertsConfig;
 use super::rope::RopeConfig;
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
@@ -59,6 +60,8 @@ pub struct ModelConfig {
     pub biased: bool,
     /// q, k and v are one matrix, gate and up projections too.
     pub fused: bool,
+    /// The experts that feed-forward layers are made of, if they are.
+    pub experts: Option<ExpertsConfig>,
     /// Factor on embeddings.
     pub embedding_scale: f32,
     /// Factor on what attention and feed-forward layer add to the residual stream.
@@ -129,6 +132,7 @@ impl ModelConfig {
             head_norms: arch.head_norms,
             biased: arch.biased,
             fused: arch.fused,
+            experts: if arch.experts { Some(ExpertsConfig::read(fields, MAX_WIDTH)?) } else { None },
             embedding_scale: scale(
                 "embedding_scale",
                 if arch.scaled_embedding { (embedding as f32).sqrt() } else { 1.0 },

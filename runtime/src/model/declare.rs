@@ -6,6 +6,7 @@ use loam_shaders::Format;
 
 use super::ModelConfig;
 use super::arch::HeadNorms;
+use super::moe::{Experts, ExpertsConfig};
 use super::rope::RopeScaling;
 use super::weights::{FeedForward, Layer, Projections, RopeFactors, Weight, WeightPart, Weights};
 use crate::backend::Limits;
@@ -93,12 +94,26 @@ impl Declarer<'_> {
 
     fn feed_forward(&mut self, name: &dyn Fn(&str) -> String, config: &ModelConfig) -> Result<FeedForward> {
         let (width, ff) = (config.embedding, config.feed_forward);
+        if let Some(shape) = config.experts {
+            return Ok(FeedForward::Experts(self.experts(name, width, shape)?));
+        }
         let mut one = |kind: &str, rows: usize, cols: usize| self.matrix(&name(kind), rows, cols);
         if config.fused {
             return Ok(FeedForward::Fused { up: one("ffn_up", 2 * ff, width)?, down: one("ffn_down", width, ff)? });
         }
         let (gate, up) = (one("ffn_gate", ff, width)?, one("ffn_up", ff, width)?);
         Ok(FeedForward::Separate { gate, up, down: one("ffn_down", width, ff)? })
+    }
+
+    fn experts(&mut self, name: &dyn Fn(&str) -> String, width: usize, shape: ExpertsConfig) -> Result<Experts> {
+        let ExpertsConfig { count, used, feed_forward } = shape;
+        Ok(Experts {
+            router: self.matrix(&name("ffn_gate_inp"), count, width)?,
+            gate: self.stack(&name("ffn_gate_exps"), [count, feed_forward, width])?,
+            up: self.stack(&name("ffn_up_exps"), [count, feed_forward, width])?,
+            down: self.stack(&name("ffn_down_exps"), [count, width, feed_forward])?,
+            used,
+        })
     }
 
     fn rope_factors(&mut self, config: &ModelConfig) -> Result<RopeFactors> {
@@ -170,13 +185,23 @@ impl Declarer<'_> {
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
         let info = self.info(name, &[rows, cols])?;
-        let format = self.format(&info)?;
+        self.weight(name, &info, rows, cols)
+    }
+
+    /// `count` matrices of one tensor, one below the other.
+    fn stack(&mut self, name: &str, [count, rows, cols]: [usize; 3]) -> Result<Weight> {
+        let info = self.info(name, &[count, rows, cols])?;
+        self.weight(name, &info, count * rows, cols)
+    }
+
+    fn weight(&mut self, name: &str, info: &TensorInfo, rows: usize, cols: usize) -> Result<Weight> {
+        let format = self.format(info)?;
         let row_bytes = format.row_bytes(cols).ok_or_else(|| self.bad(name, format!("rows of {cols} weights")))?;
         if !cols.is_multiple_of(4) {
             return Err(self.bad(name, format!("rows of {cols} weights: loam needs a multiple of 4")));
         }
         let per_part = self.rows_per_part(name, format, cols)?;
-        let all = self.file.bytes(&info);
+        let all = self.file.bytes(info);
         let mut parts = Vec::new();
         for row0 in (0..rows).step_by(per_part) {
             let rows = per_part.min(rows - row0);

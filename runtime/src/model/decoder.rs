@@ -121,20 +121,28 @@ fn attention_layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) 
 /// What the feed-forward layer adds to the residual stream `x`.
 fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
     let h = norm(r, c, b, "ffn_norm", b.w.ffn_norm, x);
-    let (gate, up, down) = match &b.w.ffn {
-        FeedForward::Separate { gate, up, down } => (linear(r, c, h, gate), linear(r, c, h, up), down),
-        FeedForward::Fused { up, down } => {
-            let both = linear(r, c, h, up); // [T, 2 * F]
-            let parts = columns::split(r, &b.label("ffn_up"), both, &[c.config.feed_forward; 2]);
-            (parts[0], parts[1], down)
-        }
-    }; // [T, F] each
     let activation = match c.config.activation {
         Activation::Silu => 0,
         Activation::GeluTanh => 1,
     };
-    let g = glu(r, &b.label("glu"), gate, up, activation); // [T, F]
-    let y = linear(r, c, g, down); // [T, D]
+    let glu = |r: &mut Recorder, gate, up| glu(r, &b.label("glu"), gate, up, activation);
+    let y = match &b.w.ffn {
+        FeedForward::Separate { gate, up, down } => {
+            let (gate, up) = (linear(r, c, h, gate), linear(r, c, h, up)); // [T, F] each
+            let g = glu(r, gate, up);
+            linear(r, c, g, down)
+        }
+        FeedForward::Fused { up, down } => {
+            let both = linear(r, c, h, up); // [T, 2 * F]
+            let parts = columns::split(r, &b.label("ffn_up"), both, &[c.config.feed_forward; 2]);
+            let g = glu(r, parts[0], parts[1]);
+            linear(r, c, g, down)
+        }
+        FeedForward::Experts(experts) => {
+            let logits = linear(r, c, h, &experts.router); // [T, E]
+            experts.record(r, &|suffix| b.label(suffix), (h, logits), &glu)
+        }
+    }; // [T, D]
     let y = norm(r, c, b, "post_ffw_norm", b.w.post_ffw_norm, y);
     scale(r, &b.label("ffn_scale"), y, c.config.residual_scale)
 }

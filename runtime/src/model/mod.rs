@@ -7,11 +7,13 @@ mod config;
 mod declare;
 mod decoder;
 mod fields;
+mod moe;
 mod rope;
 mod weights;
 
 pub use arch::{Activation, HeadNorms, Windowed};
 pub use config::ModelConfig;
 pub use decoder::{Cache, Inputs, Keys, forward, logits};
+pub use moe::{Experts, ExpertsConfig};
 pub use rope::{RopeConfig, RopeScaling};
 pub use weights::{FeedForward, Layer, Projections, RopeFactors, Weight, WeightPart, Weights};

@@ -2,6 +2,7 @@
 
 use loam_shaders::Format;
 
+use super::moe::Experts;
 use crate::plan::{Location, StorageId, Tensor, View};
 
 /// Some rows of a weight in one stored buffer.
@@ -77,6 +78,8 @@ pub enum FeedForward {
         /// Down projection.
         down: Weight,
     },
+    /// Many, of which a router picks a few for every token.
+    Experts(Experts),
 }
 
 /// The weights of one decoder layer. Norms are f32[1, width].
@@ -101,7 +104,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Every linear layer that an adapter may target.
+    /// Every linear layer that an adapter may target: of layers with experts the router.
     pub fn linears(&self) -> Vec<&Weight> {
         let mut list = match &self.attn_qkv {
             Projections::Separate { q, k, v } => vec![q, k, v],
@@ -111,6 +114,7 @@ impl Layer {
         match &self.ffn {
             FeedForward::Separate { gate, up, down } => list.extend([gate, up, down]),
             FeedForward::Fused { up, down } => list.extend([up, down]),
+            FeedForward::Experts(experts) => list.push(&experts.router),
         }
         list
     }

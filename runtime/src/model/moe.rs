@@ -1,0 +1,63 @@
+//! Feed-forward layers made of experts: hyper-parameters, weights, and the layer itself.
+
+use super::fields::Fields;
+use super::weights::Weight;
+use crate::error::Result;
+use crate::ops::moe;
+use crate::plan::{Recorder, Tensor};
+
+/// Most experts of a layer (llama.cpp: 512).
+const MAX_EXPERTS: u32 = 1024;
+
+/// Shape of a layer of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertsConfig {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Experts that each token goes through.
+    pub used: usize,
+    /// Width of one expert.
+    pub feed_forward: usize,
+}
+
+impl ExpertsConfig {
+    pub(super) fn read(fields: &Fields<'_>, max_width: u32) -> Result<Self> {
+        let count = fields.count("expert_count", MAX_EXPERTS)?;
+        let used = fields.count("expert_used_count", count as u32)?;
+        Ok(Self { count, used, feed_forward: fields.count("expert_feed_forward_length", max_width)? })
+    }
+}
+
+/// The weights of a layer of experts. The matrices of all experts lie one below the other.
+#[derive(Debug, Clone)]
+pub struct Experts {
+    /// Router [E, D].
+    pub router: Weight,
+    /// Gate projections [E * F, D].
+    pub gate: Weight,
+    /// Up projections [E * F, D].
+    pub up: Weight,
+    /// Down projections [E * D, F].
+    pub down: Weight,
+    /// Experts that each token goes through.
+    pub used: usize,
+}
+
+impl Experts {
+    /// Records the layer: h [T, D] -> [T, D], with the router's logits [T, E]. `glu` is the gated unit of the dense
+    /// layers, here over a row per token and expert.
+    pub(super) fn record(
+        &self,
+        r: &mut Recorder,
+        label: &dyn Fn(&str) -> String,
+        (h, logits): (Tensor, Tensor),
+        glu: &dyn Fn(&mut Recorder, Tensor, Tensor) -> Tensor,
+    ) -> Tensor {
+        let routing = moe::route(r, &label("ffn_route"), logits, self.used);
+        let gate = moe::experts(r, h, &self.gate, &routing); // [T * used, F]
+        let up = moe::experts(r, h, &self.up, &routing); // [T * used, F]
+        let g = glu(r, gate, up);
+        let y = moe::experts(r, g, &self.down, &routing); // [T * used, D]
+        moe::combine(r, &label("ffn_combine"), y, &routing)
+    }
+}
