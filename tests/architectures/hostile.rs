@@ -3,13 +3,14 @@
 use loam::backend::cpu::CpuBackend;
 use loam::gguf::{Metadata, Value};
 use loam::{Base, Error, LoraOptions, Session, TrainOptions, Trainer};
+use loam_shaders::Format;
 use loam_tests::rewrite::{Tensor, rewrite};
 
 use crate::convert;
 
 /// Opens a changed copy of a family's base and puts it on the CPU.
 fn refused(name: &str, change: impl Fn(&mut Metadata, &mut Vec<Tensor>)) -> Error {
-    let (_, folder, path) = convert(name);
+    let (_, folder, path) = convert(name, Format::F32);
     let path = rewrite(&path, folder.path(), "changed.gguf", change);
     let cpu = Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
     match Base::open(path).and_then(|base| Session::new(&base, cpu, 16, &[])) {
@@ -105,8 +106,8 @@ fn divisors_of_frequencies_must_be_positive() {
 
 #[test]
 fn targets_that_a_model_does_not_have_are_refused() {
-    for (family, target) in [("phi3", "attn_q"), ("phi3", "ffn_gate"), ("qwen2", "attn_qkv")] {
-        let (_, _folder, path) = convert(family);
+    for (family, target) in [("phi3", "attn_q"), ("phi3", "ffn_gate"), ("qwen2", "attn_qkv"), ("qwen3", "ffn_gate_inp")] {
+        let (_, _folder, path) = convert(family, Format::F32);
         let base = Base::open(path).expect("base");
         let lora = LoraOptions { rank: 2, targets: target.parse().expect("target"), ..LoraOptions::default() };
         let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
@@ -116,4 +117,23 @@ fn targets_that_a_model_does_not_have_are_refused() {
             Err(error) => assert!(error.to_string().contains(target), "{error}"),
         }
     }
+}
+
+#[test]
+fn numbers_of_experts_that_cannot_be_are_refused() {
+    let keys = [
+        ("qwen3moe.expert_count", 0),
+        ("qwen3moe.expert_count", u32::MAX),
+        ("qwen3moe.expert_used_count", 0),
+        ("qwen3moe.expert_used_count", 9),
+        ("qwen3moe.expert_feed_forward_length", u32::MAX),
+    ];
+    for (key, value) in keys {
+        names(&refused("qwen3moe", |metadata, _| metadata.set(key, value)), key);
+    }
+    // Other numbers than the tensors have.
+    let error = refused("qwen3moe", |metadata, _| metadata.set("qwen3moe.expert_count", 4u32));
+    names(&error, "blk.0.ffn_gate_inp.weight");
+    let error = refused("qwen3moe", |metadata, _| metadata.set("qwen3moe.expert_feed_forward_length", 16u32));
+    names(&error, "blk.0.ffn_gate_exps.weight");
 }

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod hostile;
+mod moe;
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ struct Family {
 
 impl Family {
     fn open(name: &'static str) -> Self {
-        let (golden, folder, path) = convert(name);
+        let (golden, folder, path) = convert(name, Format::F32);
         let base = Base::open(path).expect("base");
         let gradients = gradients(&golden);
         let start = gradients.iter().map(|(name, shape, _)| (name.clone(), shape.clone(), fill(name, shape, 1.0)));
@@ -108,8 +109,8 @@ impl Family {
     }
 }
 
-/// The golden file of a family, and its checkpoint converted to f32 in a folder.
-fn convert(name: &str) -> (Vec<u8>, tempfile::TempDir, PathBuf) {
+/// The golden file of a family, and its checkpoint converted to `format` in a folder.
+fn convert(name: &str, format: Format) -> (Vec<u8>, tempfile::TempDir, PathBuf) {
     let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("architectures").join(name);
     let golden = std::fs::read(inputs.join("golden.safetensors")).expect("golden.safetensors");
     let config = std::fs::read(inputs.join("config.json")).expect("config.json");
@@ -118,7 +119,7 @@ fn convert(name: &str) -> (Vec<u8>, tempfile::TempDir, PathBuf) {
     let norm_center = if name.starts_with("gemma") { 0.0 } else { 1.0 };
     write_model(folder.path(), &config, &weights(&golden), norm_center);
     let path = folder.path().join("base.gguf");
-    let options = loam_convert::Options::new(Format::F32);
+    let options = loam_convert::Options::new(format);
     loam_convert::convert(folder.path(), &path, &options, &mut |_| ()).expect("conversion");
     (golden, folder, path)
 }

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod check;
 pub mod gpu;
 pub mod gradient;
+pub mod limited;
 pub mod model;
 pub mod random;
 pub mod rewrite;
@@ -12,6 +13,7 @@ pub mod rewrite;
 pub use check::{Operand, check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};
 pub use gradient::check_gradient;
+pub use limited::Limited;
 pub use model::{asset, back_ends, convert_asset, full_batch, relative, some_rows};
 pub use random::Random;
 

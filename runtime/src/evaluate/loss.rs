@@ -9,7 +9,7 @@ use crate::base::Base;
 use crate::data::Batch;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
-use crate::model::{Keys, forward};
+use crate::model::{Keys, ModelConfig, forward};
 use crate::ops::cross_entropy::{LossInputs, loss};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId};
 
@@ -32,7 +32,7 @@ impl LossBuffers {
     /// # Errors
     /// Over a limit of host or device.
     pub fn new(engine: &mut Engine, batch: usize, context: usize) -> Result<Self> {
-        let tokens = places(batch, context)?;
+        let tokens = places(&engine.config, batch, context)?;
         let inputs = InputBuffers::new(engine, tokens, context, context)?;
         let labels = engine.add("labels", Pool::Inputs, tokens as u64, Content::Zeros)?;
         let losses = engine.add("losses", Pool::Inputs, tokens as u64, Content::Zeros)?;
@@ -114,12 +114,13 @@ impl LossBuffers {
     }
 }
 
-/// Most tokens of one batch: tiles of 64 tokens then fit a grid's 65,535 workgroups with room to spare.
+/// Most tokens of one batch, or pairs of a token and an expert: tiles of 64 of them then fit a grid's 65,535 workgroups
+/// with room to spare.
 const MAX_TOKENS: usize = 1 << 21;
 
 /// Tokens of a batch, if a plan can have as many.
-fn places(batch: usize, context: usize) -> Result<usize> {
-    let limit = MAX_TOKENS;
+fn places(config: &ModelConfig, batch: usize, context: usize) -> Result<usize> {
+    let limit = MAX_TOKENS / config.experts.map_or(1, |experts| experts.used);
     match batch.checked_mul(context) {
         Some(tokens) if tokens <= limit => Ok(tokens),
         _ => {

@@ -68,8 +68,8 @@ pub struct TrainArgs {
     /// Scale of the adapter: its output counts alpha / rank [default: 16]
     #[arg(long, value_parser = above_zero)]
     pub alpha: Option<f32>,
-    /// all-linear, or some of attn_q, attn_k, attn_v (or attn_qkv), attn_output, ffn_gate, ffn_up, ffn_down
-    /// [default: all-linear]
+    /// all-linear, or some of attn_q, attn_k, attn_v (or attn_qkv), attn_output, ffn_gate, ffn_up, ffn_down,
+    /// ffn_gate_inp (the router of a mixture of experts) [default: all-linear]
     #[arg(long)]
     pub targets: Option<Targets>,
     /// Times that the data is seen [default: 3]
