@@ -106,7 +106,8 @@ fn divisors_of_frequencies_must_be_positive() {
 
 #[test]
 fn targets_that_a_model_does_not_have_are_refused() {
-    for (family, target) in [("phi3", "attn_q"), ("phi3", "ffn_gate"), ("qwen2", "attn_qkv"), ("qwen3", "ffn_gate_inp")] {
+    for (family, target) in [("phi3", "attn_q"), ("phi3", "ffn_gate"), ("qwen2", "attn_qkv"), ("qwen3", "ffn_gate_inp")]
+    {
         let (_, _folder, path) = convert(family, Format::F32);
         let base = Base::open(path).expect("base");
         let lora = LoraOptions { rank: 2, targets: target.parse().expect("target"), ..LoraOptions::default() };

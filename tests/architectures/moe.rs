@@ -1,9 +1,11 @@
 //! Experts beyond what the golden values show: quantised, in pieces, with tiles of many tokens, and adapters on them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use loam::adapter::{Attach, Pair};
 use loam::backend::Backend;
+use loam::plan::Plan;
 use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
 use loam_shaders::Format;
 use loam_tests::{Limited, back_ends, full_batch, relative, some_rows};
@@ -61,6 +63,18 @@ fn quantised_and_split_experts_agree_on_all_back_ends() {
             compare(&format!("{format} on {device}"), &split, slopes);
         }
     }
+}
+
+/// Pairs are sorted by expert where tiles make use of it, and their products run in the base's own format.
+#[test]
+fn plans_sort_pairs_for_many_tokens_only() {
+    let (_folder, base) = base(Format::Q4_0);
+    let session = Session::new(&base, back_ends().remove(0).1, 64, &[]).expect("session");
+    let kernels = |plan: Plan| plan.nodes.iter().map(|node| node.call.kernel.name()).collect::<BTreeSet<_>>();
+    let (decode, prefill) = (kernels(session.plan(1, 1)), kernels(session.plan(32, 1)));
+    assert!(decode.contains("moe_vector_q4_0") && !decode.contains("moe_place"), "{decode:?}");
+    assert!(prefill.contains("moe_tile_q4_0") && prefill.contains("moe_place"), "{prefill:?}");
+    assert!(!prefill.contains("moe_transposed_q4_0") && !prefill.contains("moe_vector_q4_0"), "{prefill:?}");
 }
 
 /// llama.cpp's adapters may hold an update per expert. Leaving it out would be another model.
