@@ -184,7 +184,7 @@ fn mistral() {
 /// The same tensors under the other name that llama.cpp has for Mistral's models.
 #[test]
 fn mistral3_computes_as_llama() {
-    let (_, folder, path) = convert("mistral");
+    let (_, folder, path) = convert("mistral", Format::F32);
     let renamed = rewrite(&path, folder.path(), "mistral3.gguf", |metadata, _| {
         let old = std::mem::replace(metadata, Metadata::new());
         for (key, value) in old.iter() {
