@@ -40,7 +40,24 @@ fn safetensors_index() {
 #[test]
 fn config_json() {
     let folder = Folder::model();
-    let seeds = vec![folder.get("config.json")];
+    let mut seeds = vec![folder.get("config.json")];
+    let classes = [
+        ("Qwen2ForCausalLM", "qwen2"),
+        ("Qwen3ForCausalLM", "qwen3"),
+        ("Qwen3MoeForCausalLM", "qwen3_moe"),
+        ("Gemma2ForCausalLM", "gemma2"),
+        ("Gemma3ForCausalLM", "gemma3_text"),
+        ("Phi3ForCausalLM", "phi3"),
+        ("SmolLM3ForCausalLM", "smollm3"),
+        ("GraniteForCausalLM", "granite"),
+        ("Olmo2ForCausalLM", "olmo2"),
+    ];
+    seeds.extend(classes.map(|(class, model_type)| {
+        let mut config = crate::seeds::config();
+        config["architectures"] = serde_json::json!([class]);
+        config["model_type"] = model_type.into();
+        config.to_string().into_bytes()
+    }));
     let run = move |input: &[u8]| {
         folder.put("config.json", input);
         let read = Config::read(&folder.at("config.json")).is_ok();

@@ -6,7 +6,10 @@ use loam::adapter::AdapterFile;
 use loam::backend::Limits;
 use loam::chat::{ChatTemplate, Message};
 use loam::data::{DataOptions, Objective, load};
-use loam::gguf::{Gguf, GgufFile};
+use loam::gguf::{
+    Gguf, GgufFile, Metadata, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, TensorDeclaration, Writer, shard_path,
+};
+use loam::importance::{Entry, Importance};
 use loam::model::Weights;
 use loam::plan::Storage;
 use loam::tokenizer::Tokenizer;
@@ -32,7 +35,35 @@ fn vocabulary() -> Vec<u8> {
     let bytes = base();
     let gguf = Gguf::parse(Path::new("seed"), &bytes).expect("sound");
     let mut out = Vec::new();
-    let writer = loam::gguf::Writer::new(&mut out, Path::new("seed"), gguf.metadata(), &[]).expect("sound");
+    let writer = Writer::new(&mut out, Path::new("seed"), gguf.metadata(), &[]).expect("sound");
+    writer.finish().expect("written");
+    out
+}
+
+/// The base with the keys of another family.
+fn of_family(name: &str) -> Vec<u8> {
+    let bytes = base();
+    let gguf = Gguf::parse(Path::new("seed"), &bytes).expect("sound");
+    let mut metadata = Metadata::new();
+    for (key, value) in gguf.metadata().iter() {
+        metadata.set(key.strip_prefix("llama.").map_or(key.to_owned(), |rest| format!("{name}.{rest}")), value.clone());
+    }
+    metadata.set("general.architecture", name);
+    for (key, value) in [("attention.sliding_window", 16u32), ("expert_count", 4), ("expert_used_count", 2)] {
+        metadata.set(format!("{name}.{key}"), value);
+    }
+    let mut out = Vec::new();
+    let declare = |info: &loam::gguf::TensorInfo| TensorDeclaration {
+        name: info.name.clone(),
+        shape: info.shape.clone(),
+        ty: info.ty,
+    };
+    let declarations: Vec<_> = gguf.tensors().iter().map(declare).collect();
+    let mut writer = Writer::new(&mut out, Path::new("seed"), &metadata, &declarations).expect("sound");
+    for info in gguf.tensors() {
+        let range = info.offset as usize..(info.offset + info.bytes) as usize;
+        writer.write(&info.name, &bytes[range]).expect("in turn");
+    }
     writer.finish().expect("written");
     out
 }
@@ -60,7 +91,72 @@ fn base_open() {
         };
         declared && rendered
     };
-    fuzz(Target { name: "base_open", seeds: vec![base()], mutate: mutate::gguf, run: Box::new(run) });
+    let mut seeds = vec![base()];
+    let families = ["qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3", "smollm3", "granite", "olmo2"];
+    seeds.extend(families.map(of_family));
+    fuzz(Target { name: "base_open", seeds, mutate: mutate::gguf, run: Box::new(run) });
+}
+
+/// Shard `changed` of two is changed, the other is sound.
+fn split(name: &'static str, changed: u16) {
+    let folder = Folder::new();
+    let shard = |no: u16| shard_path(&folder.at("m"), no, 2);
+    for no in 0..2u16 {
+        let mut metadata = Metadata::new();
+        metadata.set(SPLIT_NO, no);
+        metadata.set(SPLIT_COUNT, 2u16);
+        metadata.set(SPLIT_TENSORS, 2i32);
+        metadata.set("general.name", "split");
+        let declaration = TensorDeclaration { name: format!("t{no}"), shape: vec![8], ty: loam::gguf::GgmlType::F32 };
+        let mut writer = Writer::new(Vec::new(), Path::new("seed"), &metadata, &[declaration]).expect("sound");
+        writer.write(&format!("t{no}"), &[0; 32]).expect("in turn");
+        std::fs::write(shard(no), writer.finish().expect("complete")).expect("written");
+    }
+    let (path, first) = (shard(changed), shard(0));
+    let seeds = vec![std::fs::read(&path).expect("readable")];
+    let run = move |input: &[u8]| {
+        // The folder lives as long as the target.
+        let _ = &folder;
+        std::fs::write(&path, input).expect("written");
+        let Ok(file) = GgufFile::open(&first) else { return false };
+        let names: Vec<String> = file.gguf.tensors().iter().map(|tensor| tensor.name.clone()).collect();
+        for name in &names {
+            let tensor = file.gguf.tensor(name).expect("listed");
+            assert_eq!(file.bytes(tensor).bytes().len() as u64, tensor.bytes);
+        }
+        true
+    };
+    fuzz(Target { name, seeds, mutate: mutate::gguf, run: Box::new(run) });
+}
+
+#[test]
+fn split_first() {
+    split("split_first", 0);
+}
+
+#[test]
+fn split_second() {
+    split("split_second", 1);
+}
+
+#[test]
+fn importance_file() {
+    let folder = Folder::new();
+    let entry = |inputs: usize, matrices: usize| Entry {
+        sums: (0..inputs * matrices).map(|i| i as f32).collect(),
+        counts: vec![3.0; matrices],
+    };
+    let entries =
+        [("blk.0.attn_q.weight".to_owned(), entry(32, 1)), ("blk.0.ffn_up_exps.weight".to_owned(), entry(32, 4))];
+    let seed = Importance { datasets: vec!["x.txt".into()], chunks: 3, chunk_size: 512, entries: entries.into() };
+    seed.write(&folder.at("seed.gguf")).expect("written");
+    let seeds = vec![folder.get("seed.gguf")];
+    let run = move |input: &[u8]| {
+        folder.put("input.gguf", input);
+        let Ok(read) = Importance::read(&folder.at("input.gguf")) else { return false };
+        read.entries.values().all(|entry| entry.means().len() == entry.sums.len())
+    };
+    fuzz(Target { name: "importance_file", seeds, mutate: mutate::gguf, run: Box::new(run) });
 }
 
 #[test]
