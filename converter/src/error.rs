@@ -133,11 +133,21 @@ impl Error {
 
     /// A [`Error::Field`].
     pub(crate) fn field(path: &Path, field: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::Field { path: path.into(), field: field.into(), problem: problem.into() }
+        Error::Field { path: path.into(), field: field.into(), problem: bounded(problem.into()) }
     }
 
     /// A [`Error::Tensor`].
     pub(crate) fn tensor(path: &Path, tensor: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::Tensor { path: path.into(), tensor: tensor.into(), problem: problem.into() }
     }
+}
+
+/// A message with what strangers wrote in it, cut where it is no longer of use to anyone.
+pub(crate) fn bounded(mut problem: String) -> String {
+    const MOST: usize = 1000;
+    if let Some((end, _)) = problem.char_indices().nth(MOST) {
+        problem.truncate(end);
+        problem += "...";
+    }
+    problem
 }

@@ -115,13 +115,17 @@ fn case_28_configurations() {
             // A large epsilon, base or context makes sense; nothing else does.
             let fine = matches!(name, "rms_norm_eps" | "rope_theta" | "max_position_embeddings") && value.is_number();
             if !fine || value == &json!(0) || value == &json!(-1) {
-                refused("config.json", config.to_string().as_bytes());
+                let message = planned("config.json", config.to_string().as_bytes()).map(|_| ()).err();
+                let message = message.unwrap_or_else(|| panic!("{name} = {value} is accepted")).to_string();
+                assert!(message.len() < 2000, "{name} = {value}: {} bytes of message", message.len());
             }
         }
     }
     refused("config.json", "[".repeat(1 << 20).as_bytes());
     refused("config.json", format!(r#"{{"a":{}"#, "{\"a\":".repeat(100_000)).as_bytes());
+    // Code of a known class is not needed, that of another one is not run.
     let mut remote = crate::seeds::config();
+    remote["architectures"] = json!(["OwnForCausalLM"]);
     remote["auto_map"] = json!({"AutoModelForCausalLM": "evil.py--Evil"});
     assert!(refused("config.json", remote.to_string().as_bytes()).contains("auto_map"));
 }
@@ -171,8 +175,10 @@ fn cases_31_and_33_vocabularies_that_lie() {
         |t| t["added_tokens"] = json!([{"id": 268, "content": "", "special": true}]),
         |t| t["added_tokens"] = json!([{"id": u64::MAX, "content": "x", "special": true}]),
     ];
-    for change in changes {
-        refused("tokenizer.json", &with(change));
+    for (number, change) in changes.into_iter().enumerate() {
+        let error = planned("tokenizer.json", &with(change)).map(|_| ()).err();
+        let message = error.unwrap_or_else(|| panic!("change {number} is accepted")).to_string();
+        assert!(message.len() < 2000, "change {number}: {} bytes of message", message.len());
     }
 }
 

@@ -7,6 +7,7 @@ mod spm;
 mod unigram;
 mod vocabulary;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use loam::gguf::{Metadata, Strings};
@@ -157,6 +158,7 @@ fn merge_pair(merge: &Value) -> Option<(&str, &str)> {
 /// Merges as "left right"; a space inside a part is written as U+0120, as llama.cpp's converter does.
 fn merges(model: &Json, vocabulary: &Vocabulary) -> Result<Strings> {
     let mut out = Strings::default();
+    let mut seen = HashSet::new();
     for (i, merge) in model.list("merges")?.iter().enumerate() {
         let bad = |what: &str| model.error("merges", format!("entry {i}, {}: {what}", brief(merge)));
         let (left, right) = merge_pair(merge).ok_or_else(|| bad("is no pair"))?;
@@ -165,7 +167,12 @@ fn merges(model: &Json, vocabulary: &Vocabulary) -> Result<Strings> {
         if let Some(absent) = [&left, &right, &joined].into_iter().find(|text| !vocabulary.ids.contains_key(*text)) {
             return Err(bad(&format!("{absent:?} is not in the vocabulary")));
         }
-        out.push(format!("{left} {right}").as_bytes());
+        let merge = format!("{left} {right}");
+        out.push(merge.as_bytes());
+        // Which of the two counts differs among programs; loam's own tokenizer refuses such a base.
+        if !seen.insert(merge) {
+            return Err(bad("is there twice"));
+        }
     }
     Ok(out)
 }

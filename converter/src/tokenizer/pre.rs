@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::error::bounded;
 use crate::source::Json;
 use crate::source::json::brief;
 use crate::{Error, Result};
@@ -62,6 +63,7 @@ pub fn name(tokenizer: &Json, ignore_merges: bool) -> Result<&'static str> {
 }
 
 fn unknown(tokenizer: &Json, found: &str) -> Error {
+    let found = bounded(found.into());
     let known: Vec<&str> = NAMES.iter().map(|(_, _, name)| *name).collect();
     let problem = format!(
         "no GGUF name is known for this pre_tokenizer ({found}); known: {}. If you know that another name is right, \
