@@ -108,6 +108,7 @@ impl Recipe {
                 seen.attn_v += 1;
                 Choice::of(self.attention_v(mix, traits, seen.attn_v - 1))
             }
+            Part::AttentionQkv => Choice::of(self.attention_qkv(mix)),
             Part::AttentionK if traits.experts == 8 => Choice::of(Format::Q8_0),
             Part::AttentionOutput if traits.experts == 8 && mix.spares_attention_output() => Choice::of(Format::Q5_K),
             Part::FfnDown => {
@@ -130,7 +131,16 @@ impl Recipe {
         }
     }
 
-    /// `attn_v`, or a product that v is a part of. `index`: how many there were before.
+    /// q, k and v in one product. Versions of llama-quantize from mid-2026 on treat it as `attn_v`; this is the older rule.
+    fn attention_qkv(&self, mix: Mix) -> Format {
+        match mix {
+            Mix::Q4_K_M => Format::Q5_K,
+            Mix::Q5_K_M => Format::Q6_K,
+            _ => self.format,
+        }
+    }
+
+    /// `attn_v`. `index`: how many there were before.
     fn attention_v(&self, mix: Mix, traits: &Traits, index: u64) -> Format {
         if traits.experts == 8 {
             return Format::Q8_0;
@@ -235,7 +245,7 @@ impl Traits {
         };
         Traits {
             layers,
-            attn_v: tensors.iter().filter(|(name, _)| Part::of(name) == Part::AttentionV).count() as u64,
+            attn_v: tensors.iter().filter(|(name, _)| Part::of(name).holds_values()).count() as u64,
             heads_per_kv_head: heads.checked_div(kv_heads).unwrap_or(0),
             experts,
             seventy_billion: layers == 80 && grouped,
@@ -268,8 +278,11 @@ struct Seen {
 enum Part {
     Output,
     Embedding,
-    /// Also the fused q, k and v, and the latent k and v.
     AttentionV,
+    /// q, k and v in one.
+    AttentionQkv,
+    /// The latent k and v.
+    AttentionKv,
     AttentionK,
     AttentionOutput,
     FfnDown,
@@ -282,12 +295,19 @@ impl Part {
         match name {
             "output.weight" => Part::Output,
             "token_embd.weight" | "per_layer_token_embd.weight" => Part::Embedding,
-            _ if among(&["attn_qkv.weight", "attn_kv_b.weight", "attn_v.weight"]) => Part::AttentionV,
+            _ if among(&["attn_v.weight"]) => Part::AttentionV,
+            _ if among(&["attn_qkv.weight"]) => Part::AttentionQkv,
+            _ if among(&["attn_kv_b.weight"]) => Part::AttentionKv,
             _ if among(&["attn_k.weight"]) => Part::AttentionK,
             _ if among(&["attn_output.weight"]) => Part::AttentionOutput,
             _ if among(&["ffn_down"]) => Part::FfnDown,
             _ => Part::Other,
         }
+    }
+
+    /// Whether v is in it: what llama-quantize counts as a layer of attention.
+    fn holds_values(self) -> bool {
+        matches!(self, Part::AttentionV | Part::AttentionQkv | Part::AttentionKv)
     }
 }
 

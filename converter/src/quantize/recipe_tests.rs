@@ -40,11 +40,13 @@ fn more_bits_go_to_the_ends_and_every_third_layer() {
     let llama = model("llama", 28, [8, 4], 0);
     let expected = [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 24, 25, 26, 27];
     for recipe in ["q4_k_m", "q5_k_m"] {
-        for part in ["attn_v", "attn_qkv", "ffn_down"] {
+        for part in ["attn_v", "ffn_down"] {
             assert_eq!(layers(recipe, &llama, part, Format::Q6_K, false), expected, "{recipe} {part}");
             assert_eq!(layers(recipe, &llama, part, Format::Q6_K, true), expected, "{recipe} {part}");
         }
     }
+    assert_eq!(layers("q4_k_m", &llama, "attn_qkv", Format::Q5_K, false).len(), 28);
+    assert_eq!(layers("q5_k_m", &llama, "attn_qkv", Format::Q6_K, false).len(), 28);
     assert_eq!(layers("q4_k_s", &llama, "attn_v", Format::Q5_K, false), [0, 1, 2, 3]);
     assert_eq!(layers("q4_k_s", &llama, "ffn_down", Format::Q5_K, false), [0, 1, 2]);
     assert_eq!(layers("q5_k_s", &llama, "ffn_down", Format::Q5_K, false).len(), 28);
