@@ -28,7 +28,7 @@ impl Charsmap {
         }
         let (size, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| wrong("is cut short"))?;
         let size = u32::from_le_bytes(*size) as usize;
-        if size % 4 != 0 || size >= rest.len() {
+        if !size.is_multiple_of(4) || size >= rest.len() {
             return Err(wrong("is cut short"));
         }
         let (array, replacements) = rest.split_at(size);

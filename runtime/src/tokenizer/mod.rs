@@ -50,7 +50,7 @@ pub struct Tokenizer {
 enum Encoder {
     Bpe(Box<Bpe>),
     Spm(Spm),
-    Unigram(Unigram),
+    Unigram(Box<Unigram>),
 }
 
 /// A text that is to be encoded, and what is known about it.
@@ -87,7 +87,7 @@ impl Tokenizer {
         let (encoder, add_bos, add_eos) = match (pre, vocabulary.model) {
             (Some(pre), _) => (Encoder::Bpe(Box::new(Bpe::new(pre, &checked)?)), pre.add_bos, false),
             (None, Model::Spm) => (Encoder::Spm(Spm::new(&checked, &vocabulary.scores, checked.unknown)), true, false),
-            (None, _) => (Encoder::Unigram(Unigram::new(&vocabulary, &checked)?), false, true),
+            (None, _) => (Encoder::Unigram(Box::new(Unigram::new(&vocabulary, &checked)?)), false, true),
         };
         let entries = special::entries(&vocabulary.tokens, &checked.types, &vocabulary.name, &vocabulary.pre);
         let strips = entries.iter().any(|entry| entry.lstrip || entry.rstrip);
