@@ -31,7 +31,7 @@ fn golden() -> Golden {
 
 /// The importance of loam-micro on the golden tokens, per back end.
 fn collected() -> Vec<(&'static str, Importance)> {
-    let (golden, base) = (golden(), Base::open(&convert_asset("loam-micro", "f32")).unwrap());
+    let (golden, base) = (golden(), Base::open(convert_asset("loam-micro", "f32")).unwrap());
     let run = |(name, backend)| {
         let mut collector = Collector::new(&base, backend, golden.context).unwrap();
         for chunk in golden.tokens.chunks(golden.context) {
@@ -90,7 +90,7 @@ fn a_written_file_is_read_back_and_used() {
 
 #[test]
 fn chunks_are_those_of_llama_imatrix() {
-    let base = Base::open(&convert_asset("loam-micro", "f32")).unwrap();
+    let base = Base::open(convert_asset("loam-micro", "f32")).unwrap();
     let tokenizer = base.tokenizer().unwrap();
     let found = chunks(tokenizer, &[7, 8, 9, 10, 11, 12, 13], 3);
     let first = |token| tokenizer.bos().filter(|_| tokenizer.adds_bos()).unwrap_or(token);
@@ -105,8 +105,11 @@ fn experts_without_data_count_alike() {
     assert_eq!(entry.means(), [1.0, 2.0, 1.0, 1.0, 3.0, 1.0]);
 }
 
+/// Name, shape and values of a tensor of a crafted file.
+type Crafted<'a> = (&'a str, &'a [u64], &'a [f32]);
+
 /// Tensors as (name, shape, values), written with the keys of an importance matrix.
-fn crafted(path: &Path, kind: &str, tensors: &[(&str, &[u64], &[f32])]) {
+fn crafted(path: &Path, kind: &str, tensors: &[Crafted<'_>]) {
     let mut metadata = Metadata::new();
     metadata.set("general.type", kind);
     metadata.set("imatrix.datasets", ["text"].iter().collect::<Strings>());
@@ -129,11 +132,11 @@ fn crafted(path: &Path, kind: &str, tensors: &[(&str, &[u64], &[f32])]) {
 fn broken_files_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    let sums: (&str, &[u64], &[f32]) = ("w.in_sum2", &[2, 1], &[1.0, 2.0]);
-    let counts: (&str, &[u64], &[f32]) = ("w.counts", &[1, 1], &[1.0]);
+    let sums: Crafted<'_> = ("w.in_sum2", &[2, 1], &[1.0, 2.0]);
+    let counts: Crafted<'_> = ("w.counts", &[1, 1], &[1.0]);
     crafted(&path, "imatrix", &[sums, counts]);
     assert_eq!(Importance::read(&path).unwrap().entries["w"].means(), [1.0, 2.0]);
-    let cases: [(&str, &[(&str, &[u64], &[f32])], &str); 9] = [
+    let cases: [(&str, &[Crafted<'_>], &str); 9] = [
         ("model", &[sums, counts], "must be \"imatrix\""),
         ("imatrix", &[sums], "w.counts"),
         ("imatrix", &[counts], "w.in_sum2"),

@@ -65,7 +65,8 @@ fn sorts_by_expert() {
     let mut random = Random::new(211);
     for (tokens, experts, slots) in [(1, 3, 1), (5, 8, 4), (300, 5, 2), (33, 200, 8)] {
         let p = params(tokens, experts, slots, 0);
-        let skewed = |i: u32, random: &mut Random| if i % 3 == 0 { experts - 1 } else { random.below(experts) };
+        let skewed =
+            |i: u32, random: &mut Random| if i.is_multiple_of(3) { experts - 1 } else { random.below(experts) };
         let ids: Vec<u32> = (0..p.pairs()).map(|i| skewed(i, &mut random)).collect();
         let [Operand::Words(list), Operand::Words(tiles)] = sort(p, &ids) else { panic!("words") };
         let mut expected: Vec<u32> = (0..p.pairs()).collect();

@@ -49,7 +49,7 @@ pub struct Tokenizer {
 /// What encodes the text between added tokens.
 enum Encoder {
     Bpe(Box<Bpe>),
-    Spm(Spm),
+    Spm(Box<Spm>),
     Unigram(Box<Unigram>),
 }
 
@@ -86,7 +86,9 @@ impl Tokenizer {
         let checked = vocabulary.check()?;
         let (encoder, add_bos, add_eos) = match (pre, vocabulary.model) {
             (Some(pre), _) => (Encoder::Bpe(Box::new(Bpe::new(pre, &checked)?)), pre.add_bos, false),
-            (None, Model::Spm) => (Encoder::Spm(Spm::new(&checked, &vocabulary.scores, checked.unknown)), true, false),
+            (None, Model::Spm) => {
+                (Encoder::Spm(Box::new(Spm::new(&checked, &vocabulary.scores, checked.unknown))), true, false)
+            }
             (None, _) => (Encoder::Unigram(Box::new(Unigram::new(&vocabulary, &checked)?)), false, true),
         };
         let entries = special::entries(&vocabulary.tokens, &checked.types, &vocabulary.name, &vocabulary.pre);
