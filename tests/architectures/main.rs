@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod hostile;
+mod importance;
 mod moe;
 
 use std::path::{Path, PathBuf};

@@ -26,7 +26,16 @@ pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 #[derive(Debug, Clone, Default)]
 pub struct Sites {
     updates: HashMap<String, Vec<LowRank>>,
-    watched: HashMap<String, Tensor>,
+    watched: HashMap<String, Watch>,
+}
+
+/// Where the squares of a weight's inputs are summed up.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// The sums, [matrices, inputs].
+    pub sums: Tensor,
+    /// Of a stack of experts: how many inputs each has seen, u32[1, matrices]. A single matrix sees all.
+    pub counts: Option<Tensor>,
 }
 
 impl Sites {
@@ -36,13 +45,13 @@ impl Sites {
     }
 
     /// Where the squares of the inputs of `weight` are summed up, if they are.
-    pub fn watched(&self, weight: &str) -> Option<Tensor> {
+    pub fn watched(&self, weight: &str) -> Option<Watch> {
         self.watched.get(weight).copied()
     }
 
-    /// Sums up the squares of the inputs of `weight` in `sums` [1, inputs].
-    pub fn watch(&mut self, weight: &str, sums: Tensor) {
-        self.watched.insert(weight.to_owned(), sums);
+    /// Sums up the squares of the inputs of `weight`.
+    pub fn watch(&mut self, weight: &str, watch: Watch) {
+        self.watched.insert(weight.to_owned(), watch);
     }
 
     /// Adds an update on `weight`.

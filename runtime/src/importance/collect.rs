@@ -3,7 +3,7 @@
 use loam_shaders::Step;
 
 use super::{Entry, Importance};
-use crate::adapter::Sites;
+use crate::adapter::{Sites, Watch};
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::engine::{Engine, InputBuffers};
@@ -26,10 +26,14 @@ pub struct Collector {
 /// One weight whose inputs are summed up.
 struct Watched {
     name: String,
-    /// Sums of the last chunk, on the device.
+    /// Sums of the last chunk, on the device, [matrices, inputs].
     sums: StorageId,
     /// Sums of all chunks.
     totals: Vec<f64>,
+    /// Of a stack of experts: the inputs that each has seen in the last chunk, on the device.
+    seen: Option<StorageId>,
+    /// Inputs that each matrix has seen in all chunks.
+    counts: Vec<u64>,
 }
 
 impl Collector {
@@ -42,13 +46,10 @@ impl Collector {
         let inputs = InputBuffers::new(&mut engine, context, context, context)?;
         let (mut sites, mut watched) = (Sites::default(), Vec::new());
         for tensor in base.file().gguf.tensors().iter().filter(|t| may_be_product(t)) {
-            let cols = tensor.cols() as usize;
-            let sums = engine.add(&format!("{} sums", tensor.name), Pool::Inputs, cols as u64, Content::Zeros)?;
-            sites.watch(&tensor.name, Tensor::stored(sums, 0, 1, cols));
-            watched.push(Watched { name: tensor.name.clone(), sums, totals: vec![0.0; cols] });
+            watched.push(watch(&mut engine, &mut sites, tensor)?);
         }
         let plan = plan(&engine, &sites, &inputs, context);
-        // Other matrices, routers for instance, are no linear layers.
+        // Other matrices are no linear layers.
         watched.retain(|w| {
             plan.nodes.iter().any(|node| node.operands.iter().any(|o| o.location == Location::Stored(w.sums)))
         });
@@ -82,13 +83,7 @@ impl Collector {
         backend.write(self.inputs.starts, 0, &vec![0; tokens.len()])?;
         backend.run(self.program, &Step::default())?;
         for watched in &mut self.watched {
-            let sums = backend.read(watched.sums, 0, watched.totals.len() as u64).await?;
-            for (total, sum) in watched.totals.iter_mut().zip(sums) {
-                *total += f64::from(f32::from_bits(sum));
-            }
-            if watched.totals.iter().any(|total| !total.is_finite()) {
-                return Err(Error::NonFinite(format!("the inputs of {}", watched.name)));
-            }
+            watched.collect(backend.as_mut(), self.context).await?;
         }
         self.chunks += 1;
         Ok(())
@@ -96,19 +91,50 @@ impl Collector {
 
     /// What all chunks together showed.
     pub fn finish(self, datasets: Vec<String>) -> Importance {
-        let count = (u64::from(self.chunks) * self.context as u64) as f32;
         let entry = |watched: Watched| {
             let sums = watched.totals.into_iter().map(|total| total as f32).collect();
-            (watched.name, Entry { sums, counts: vec![count] })
+            (watched.name, Entry { sums, counts: watched.counts.into_iter().map(|count| count as f32).collect() })
         };
         let entries = self.watched.into_iter().map(entry).collect();
         Importance { datasets, chunks: self.chunks, chunk_size: self.context as u32, entries }
     }
 }
 
-/// Whether a tensor is a matrix of a block.
+impl Watched {
+    /// Adds what the last chunk of `tokens` showed.
+    async fn collect(&mut self, backend: &mut dyn Backend, tokens: usize) -> Result<()> {
+        let sums = backend.read(self.sums, 0, self.totals.len() as u64).await?;
+        for (total, sum) in self.totals.iter_mut().zip(sums) {
+            *total += f64::from(f32::from_bits(sum));
+        }
+        if self.totals.iter().any(|total| !total.is_finite()) {
+            return Err(Error::NonFinite(format!("the inputs of {}", self.name)));
+        }
+        let seen = match self.seen {
+            Some(seen) => backend.read(seen, 0, self.counts.len() as u64).await?,
+            None => vec![tokens as u32],
+        };
+        self.counts.iter_mut().zip(seen).for_each(|(count, seen)| *count += u64::from(seen));
+        Ok(())
+    }
+}
+
+/// Makes room for the statistics of a matrix, or of each matrix of a stack of experts.
+fn watch(engine: &mut Engine, sites: &mut Sites, tensor: &TensorInfo) -> Result<Watched> {
+    let (name, cols) = (&tensor.name, tensor.cols() as usize);
+    let matrices = tensor.shape.get(2).map(|experts| *experts as usize);
+    let rows = matrices.unwrap_or(1);
+    let sums = engine.add(&format!("{name} sums"), Pool::Inputs, (rows * cols) as u64, Content::Zeros)?;
+    let add = |rows| engine.add(&format!("{name} counts"), Pool::Inputs, rows as u64, Content::Zeros);
+    let seen = matrices.map(add).transpose()?;
+    let counts = seen.map(|seen| Tensor::stored(seen, 0, 1, rows));
+    sites.watch(name, Watch { sums: Tensor::stored(sums, 0, rows, cols), counts });
+    Ok(Watched { name: name.clone(), sums, totals: vec![0.0; rows * cols], seen, counts: vec![0; rows] })
+}
+
+/// Whether a tensor is a matrix of a block, or a stack of them.
 fn may_be_product(tensor: &TensorInfo) -> bool {
-    let matrix = tensor.shape.len() == 2 && tensor.rows() > 1 && tensor.ty.format().is_some();
+    let matrix = (2..=3).contains(&tensor.shape.len()) && tensor.rows() > 1 && tensor.ty.format().is_some();
     matrix && tensor.name.starts_with("blk.") && tensor.name.ends_with(".weight")
 }
 

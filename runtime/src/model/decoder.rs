@@ -140,7 +140,7 @@ fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> 
         }
         FeedForward::Experts(experts) => {
             let logits = linear(r, c, h, &experts.router); // [T, E]
-            experts.record(r, &|suffix| b.label(suffix), (h, logits), &glu)
+            experts.record(r, c.sites, &|suffix| b.label(suffix), (h, logits), &glu)
         }
     }; // [T, D]
     let y = norm(r, c, b, "post_ffw_norm", b.w.post_ffw_norm, y);
@@ -192,8 +192,8 @@ fn attend(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, (q, k, v): (Tensor, 
 
 /// y = x Wᵀ plus the bias, if there is one, plus every adapter's update on it: the only place where low-rank adapters touch the model.
 fn linear(r: &mut Recorder, c: &Context<'_>, x: Tensor, w: &Weight) -> Tensor {
-    if let Some(sums) = c.sites.watched(&w.name) {
-        importance::squares(r, &w.name, x, sums);
+    if let Some(watch) = c.sites.watched(&w.name) {
+        importance::squares(r, &w.name, x, watch.sums);
     }
     let y = matmul(r, x, w);
     if let Some((bias, one)) = w.bias {

@@ -2,8 +2,10 @@
 
 use super::fields::Fields;
 use super::weights::Weight;
+use crate::adapter::Sites;
 use crate::error::Result;
-use crate::ops::moe;
+use crate::ops::importance;
+use crate::ops::moe::{self, Routing};
 use crate::plan::{Recorder, Tensor};
 
 /// Most experts of a layer (llama.cpp: 512).
@@ -49,15 +51,28 @@ impl Experts {
     pub(super) fn record(
         &self,
         r: &mut Recorder,
+        sites: &Sites,
         label: &dyn Fn(&str) -> String,
         (h, logits): (Tensor, Tensor),
         glu: &dyn Fn(&mut Recorder, Tensor, Tensor) -> Tensor,
     ) -> Tensor {
-        let routing = moe::route(r, &label("ffn_route"), logits, self.used);
-        let gate = moe::experts(r, h, &self.gate, &routing); // [T * used, F]
-        let up = moe::experts(r, h, &self.up, &routing); // [T * used, F]
+        let mut routing = moe::route(r, &label("ffn_route"), logits, self.used);
+        if [&self.gate, &self.up, &self.down].iter().any(|w| sites.watched(&w.name).is_some()) {
+            routing.sort(r, &label("ffn_route"));
+        }
+        let gate = product(r, sites, h, &self.gate, &routing); // [T * used, F]
+        let up = product(r, sites, h, &self.up, &routing); // [T * used, F]
         let g = glu(r, gate, up);
-        let y = moe::experts(r, g, &self.down, &routing); // [T * used, D]
+        let y = product(r, sites, g, &self.down, &routing); // [T * used, D]
         moe::combine(r, &label("ffn_combine"), y, &routing)
     }
+}
+
+/// [`moe::experts`], with the inputs of a watched weight summed up.
+fn product(r: &mut Recorder, sites: &Sites, x: Tensor, w: &Weight, routing: &Routing) -> Tensor {
+    if let Some(watch) = sites.watched(&w.name) {
+        let counts = watch.counts.expect("experts are watched with counts");
+        importance::grouped(r, &w.name, x, routing, watch.sums, counts);
+    }
+    moe::experts(r, x, w, routing)
 }

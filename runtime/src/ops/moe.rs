@@ -32,15 +32,6 @@ pub fn route(r: &mut Recorder, label: &str, logits: Tensor, slots: usize) -> Rou
     r.call(label, kernels::route(params), &[logits.view(), ids.view(), weights.view()]);
     // Gradients go through the sorted products only.
     let sort = tokens > loam_shaders::matmul::VECTOR_TOKENS as usize || r.needs_gradient(logits);
-    let sorted = sort.then(|| {
-        let width = kernels::tiles(params.pairs(), params.experts);
-        let counts = r.temporary(1, experts);
-        r.call(label, kernels::count(params), &[ids.view(), counts.view()]);
-        let (list, tiles) = (r.temporary(tokens, slots), r.temporary(width as usize, 4));
-        let bound = [ids.view(), counts.view(), list.view(), tiles.view()];
-        r.call(label, kernels::place(Params { width, ..params }), &bound);
-        (list, tiles)
-    });
     if r.needs_gradient(logits) {
         let label = label.to_owned();
         r.backward(weights, move |r, g| {
@@ -51,7 +42,44 @@ pub fn route(r: &mut Recorder, label: &str, logits: Tensor, slots: usize) -> Rou
             g.give(r, logits, dlogits);
         });
     }
-    Routing { params, ids, weights, sorted }
+    let mut routing = Routing { params, ids, weights, sorted: None };
+    if sort {
+        routing.sort(r, label);
+    }
+    routing
+}
+
+impl Routing {
+    /// Sorts the pairs by expert, if they are not.
+    pub fn sort(&mut self, r: &mut Recorder, label: &str) {
+        if self.sorted.is_some() {
+            return;
+        }
+        let params = self.params;
+        let width = kernels::tiles(params.pairs(), params.experts);
+        let counts = r.temporary(1, params.experts as usize);
+        self.count(r, label, counts);
+        let list = r.temporary(params.tokens as usize, params.slots as usize);
+        let tiles = r.temporary(width as usize, 4);
+        let bound = [self.ids.view(), counts.view(), list.view(), tiles.view()];
+        r.call(label, kernels::place(Params { width, ..params }), &bound);
+        self.sorted = Some((list, tiles));
+    }
+
+    /// counts u32[1, E] = the pairs of every expert. Returns how many there are in all.
+    ///
+    /// # Panics
+    /// If `counts` has another length.
+    pub fn count(&self, r: &mut Recorder, label: &str, counts: Tensor) -> usize {
+        assert_eq!(counts.cols, self.params.experts as usize, "{label}: experts");
+        r.call(label, kernels::count(self.params), &[self.ids.view(), counts.view()]);
+        self.params.pairs() as usize
+    }
+
+    /// The pairs by expert, u32[T, slots], if they are sorted.
+    pub fn list(&self) -> Option<Tensor> {
+        self.sorted.map(|(list, _)| list)
+    }
 }
 
 /// Products of every pair with its expert's rows of `w` [E * out, in]: `x` [T, in], or [T * slots, in] if it has a row

@@ -43,12 +43,18 @@ pub fn run(args: &ImatrixArgs) -> Result {
     let device = collector.engine().backend.info().name.clone();
     let importance = collector.finish(vec![name(&args.data)]);
     importance.write(&args.output)?;
+    let unseen = importance.entries.values().filter(|entry| entry.counts.contains(&0.0)).count();
+    if unseen > 0 {
+        output.warn(&format!(
+            "no token was sent to some experts of {unseen} weights; more text would reach more of them"
+        ));
+    }
     let (entries, seconds) = (importance.entries.len(), start.elapsed().as_secs_f64());
     output.line(format!("importance  {}", escape(&args.output.to_string_lossy())))?;
     output.line(format!("weights     {entries}, {} pieces of {context} tokens in {seconds:.1} s", pieces.len()))?;
     output.object(&json!({
         "event": "done", "output": args.output.to_string_lossy(), "entries": entries, "chunks": pieces.len(),
-        "tokens": pieces.len() * context, "seconds": seconds, "peak_host_bytes": memory::peak_host_bytes(),
+        "unseen": unseen, "tokens": pieces.len() * context, "seconds": seconds, "peak_host_bytes": memory::peak_host_bytes(),
         "device": device,
     }))
 }
