@@ -151,7 +151,7 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
              convert the original model to one of them"
         }
         E::Tensor { problem, .. } if problem.contains("not known to this architecture") => {
-            "the model has parts that loam does not compute; give a plain Llama model"
+            "the model has parts that loam does not compute; README names the families that it does"
         }
         E::Tokenizer(problem) if problem.contains("unknown pre-tokenizer") => {
             "the file is sound, but loam does not know how it splits text; `loam convert --pre NAME` names a way"

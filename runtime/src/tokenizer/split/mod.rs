@@ -18,8 +18,10 @@ pub(super) use table::{Alphabet, PreTokenizer};
 pub(super) fn find(name: &str) -> Result<&'static PreTokenizer> {
     TABLE.iter().find(|entry| entry.names.contains(&name)).ok_or_else(|| {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        let known: Vec<&str> = names().collect();
-        Error::Tokenizer(format!("unknown pre-tokenizer {shown:?} in tokenizer.ggml.pre; known: {}", known.join(", ")))
+        // All of them would hide the name that matters; one per group of equal splits tells the kinds.
+        let known: Vec<&str> = TABLE.iter().filter_map(|entry| entry.names.first()).copied().collect();
+        let known = format!("known: {} and other names for the same splits", known.join(", "));
+        Error::Tokenizer(format!("unknown pre-tokenizer {shown:?} in tokenizer.ggml.pre; {known}"))
     })
 }
 
