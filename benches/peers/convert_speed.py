@@ -12,6 +12,7 @@ turns; the best of some rounds counts. At the end every tensor of both files is 
 
 import ctypes
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -134,7 +135,10 @@ def main():
     loam, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        make_model(folder)
+        # In a process of its own: Linux counts the peak of a parent as that of the programs it starts.
+        maker = multiprocessing.Process(target=make_model, args=(folder,))
+        maker.start()
+        maker.join()
         ours, middle, theirs = folder / "loam.gguf", folder / "bf16.gguf", folder / "llama.gguf"
         commands = {
             "loam": [loam, "convert", folder, "-o", ours, "--format", "q4_k_m", "--threads", THREADS],

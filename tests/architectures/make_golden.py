@@ -54,7 +54,7 @@ def gemma(model_type, architecture, **changes):
         hidden_size=48,
         intermediate_size=72,
         head_dim=32,
-        query_pre_attn_scalar=32,
+        query_pre_attn_scalar=changes.pop("query_pre_attn_scalar", 32),
         hidden_activation="gelu_pytorch_tanh",
         sliding_window=7,
         rms_norm_eps=1e-6,
@@ -97,7 +97,8 @@ FAMILIES = {
             original_max_position_embeddings=64,
         ),
     ),
-    "mistral": config("mistral", "MistralForCausalLM", num_key_value_heads=1, sliding_window=None, head_dim=20),
+    # Every layer sees seven keys.
+    "mistral": config("mistral", "MistralForCausalLM", num_key_value_heads=1, sliding_window=7, head_dim=20),
     # Layer 3 has no rotation.
     "smollm3": config(
         "smollm3",
@@ -155,6 +156,7 @@ FAMILIES = {
         "gemma2",
         "Gemma2ForCausalLM",
         num_hidden_layers=3,
+        query_pre_attn_scalar=20,
         attn_logit_softcapping=2.0,
         final_logit_softcapping=2.0,
         cache_implementation="hybrid",

@@ -290,8 +290,6 @@ fn what_llama_cpp_would_compute_otherwise_is_refused_by_name() {
         ("qwen3", "attention_bias", json!(true)),
         ("qwen2", "use_sliding_window", json!(true)),
         ("qwen2", "layer_types", json!(["full_attention", "sliding_attention"])),
-        ("mistral", "sliding_window", json!(32)),
-        ("gemma2", "query_pre_attn_scalar", json!(144)),
         ("gemma2", "attn_logit_softcapping", json!(null)),
         ("gemma2", "tie_word_embeddings", json!(false)),
         ("gemma2", "hidden_activation", json!("gelu")),

@@ -70,7 +70,16 @@ pub fn describe(source: &Source) -> Result<Model> {
     rope_tensors(config, &mut tensors);
     let mut list = tensors.list;
     list.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
-    Ok(Model { architecture: config.architecture(), tensors: list, metadata: metadata(config), notes })
+    let metadata = metadata(config);
+    notes.extend(unread(config, &metadata));
+    Ok(Model { architecture: config.architecture(), tensors: list, metadata, notes })
+}
+
+/// What a stock llama.cpp leaves out of account.
+fn unread<'m>(config: &'m Config, metadata: &'m Metadata) -> impl Iterator<Item = String> + 'm {
+    let keys = config.family.unread.iter().map(|key| format!("{}.{key}", config.architecture()));
+    let written = keys.filter(|key| metadata.get(key).is_some());
+    written.map(|key| format!("{key} is followed as in Transformers; a stock llama.cpp does not read it"))
 }
 
 /// Models with images keep their text part under another name.

@@ -88,6 +88,8 @@ pub struct Family {
     pub partial_rotary: bool,
     /// Values of fields that published configurations leave out.
     pub defaults: &'static [(&'static str, f64)],
+    /// Keys of [`Family::extras`], less the architecture, that loam follows as Transformers do and a stock llama.cpp does not.
+    pub unread: &'static [&'static str],
     /// The keys that only this family has, and a refusal of what it cannot express.
     pub extras: fn(&Config, &mut Metadata) -> Result<()>,
 }
@@ -176,5 +178,6 @@ pub const PLAIN: Family = Family {
     rope_types: &["linear", "yarn"],
     partial_rotary: false,
     defaults: &[],
+    unread: &[],
     extras: |_, _| Ok(()),
 };

@@ -30,6 +30,7 @@ pub(super) const FAMILY: Family = Family {
         ("rms_norm_eps", 1e-6),
         ("max_position_embeddings", 8192.0),
     ],
+    unread: &["attention.scale"],
     extras,
     ..PLAIN
 };
@@ -39,7 +40,7 @@ fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     rules::no_biases(config)?;
     rules::causal(config)?;
     // llama.cpp knows the 27 B model by its 46 layers.
-    rules::attention_scalar(config, 46)?;
+    rules::attention_scalar(config, 46, out)?;
     rules::window(config, 2, out)?;
     for (key, name, default) in
         [("attn_logit_softcapping", "attn_logit", 50.0), ("final_logit_softcapping", "final_logit", 30.0)]

@@ -38,6 +38,7 @@ pub(super) const FAMILY: Family = Family {
         ("rope_theta", 1e6),
         ("rope_local_base_freq", 1e4),
     ],
+    unread: &["attention.scale"],
     extras,
     ..PLAIN
 };
@@ -47,7 +48,7 @@ fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     rules::no_biases(config)?;
     rules::causal(config)?;
     // llama.cpp knows the 27 B model by its 62 layers.
-    rules::attention_scalar(config, 62)?;
+    rules::attention_scalar(config, 62, out)?;
     rules::window(config, 6, out)?;
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
         if json.get(key).is_some() {

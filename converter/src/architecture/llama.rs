@@ -9,7 +9,7 @@ pub(super) const FAMILY: Family = Family {
     model_types: &["llama", "mistral"],
     permuted: true,
     rope_types: &["linear", "llama3", "yarn"],
-    // Mistral has a window, and newer Transformers apply it where config.json names one.
-    extras: |config, _| rules::no_window(config, true),
+    unread: &["attention.sliding_window"],
+    extras: rules::window_everywhere,
     ..PLAIN
 };

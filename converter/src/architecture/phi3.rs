@@ -21,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
     linears: &[&FUSED_ATTENTION, &ATTENTION_OUTPUT, &FUSED_FEED_FORWARD],
     rope_types: &["longrope"],
     partial_rotary: true,
+    unread: &["attention.sliding_window"],
     extras,
     ..PLAIN
 };

@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
     linears: &[&QUERIES_KEYS_VALUES, &ATTENTION_OUTPUT, &FEED_FORWARD],
     extras: |config, _| {
         rules::no_biases(config)?;
-        rules::no_window(config, false)
+        rules::no_window(config)
     },
     ..PLAIN
 };

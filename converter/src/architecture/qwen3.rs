@@ -10,7 +10,7 @@ pub(super) const FAMILY: Family = Family {
     norms: &PRE_AND_HEAD_NORMS,
     extras: |config, _| {
         rules::no_biases(config)?;
-        rules::no_window(config, false)
+        rules::no_window(config)
     },
     ..PLAIN
 };

@@ -26,7 +26,7 @@ pub(super) const FAMILY: Family = Family {
 fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     let json = &config.text;
     rules::no_biases(config)?;
-    rules::no_window(config, false)?;
+    rules::no_window(config)?;
     if json.flag("norm_topk_prob")? != Some(true) {
         return Err(json.error("norm_topk_prob", "must be true: llama.cpp's qwen3moe always normalises them"));
     }

@@ -16,23 +16,31 @@ pub(super) fn no_biases(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// No sliding window. `on`: Transformers apply one that is named, unless `use_sliding_window` says false; else only if it
-/// says true.
-pub(super) fn no_window(config: &Config, on: bool) -> Result<()> {
+/// No sliding window: one that is named counts only if `use_sliding_window` says true.
+pub(super) fn no_window(config: &Config) -> Result<()> {
     let json = &config.text;
     let window = config.window.filter(|window| *window < config.context);
-    if let Some(window) = window.filter(|_| on)
-        && config.uses_window != Some(false)
-    {
-        let problem = format!("{window} is shorter than the context of {}, which is not supported", config.context);
-        return Err(json.error("sliding_window", problem));
-    }
     if window.is_some() && config.uses_window == Some(true) {
         let problem = format!("true is not supported: llama.cpp's {} has no window", config.architecture());
         return Err(json.error("use_sliding_window", problem));
     }
     if json.list("layer_types")?.iter().any(|kind| kind.as_str() != Some("full_attention")) {
         return Err(json.error("layer_types", "names layers without full attention, which are not supported"));
+    }
+    Ok(())
+}
+
+/// Writes the window that every layer has (Mistral's first models), if it is shorter than the context.
+pub(super) fn window_everywhere(config: &Config, out: &mut Metadata) -> Result<()> {
+    let json = &config.text;
+    let kinds = json.list("layer_types")?;
+    let window = config.window.filter(|window| *window < config.context && config.uses_window != Some(false));
+    let kind = if window.is_some() { "sliding_attention" } else { "full_attention" };
+    if kinds.iter().any(|found| found.as_str() != Some(kind)) {
+        return Err(json.error("layer_types", format!("must be {kind} in every layer, or left out")));
+    }
+    if let Some(window) = window {
+        out.set(format!("{}.attention.sliding_window", config.architecture()), window as u32);
     }
     Ok(())
 }
@@ -66,18 +74,16 @@ pub(super) fn window(config: &Config, period: u64, out: &mut Metadata) -> Result
     Ok(())
 }
 
-/// llama.cpp divides the queries by the square root of the head's width, or of hidden / heads in a model of `large` layers;
-/// the file cannot say otherwise.
-pub(super) fn attention_scalar(config: &Config, large: u64) -> Result<()> {
-    let json = &config.text;
+/// llama.cpp divides the queries by the square root of the head's width, or of hidden / heads in a model of `large` layers.
+/// Another divisor gets a key, which loam reads.
+pub(super) fn attention_scalar(config: &Config, large: u64, out: &mut Metadata) -> Result<()> {
     let expected = if config.layers == large { config.hidden / config.heads } else { config.head_dim };
-    match json.positive("query_pre_attn_scalar")? {
-        Some(scalar) if scalar != expected as f64 => {
-            let problem = format!("{scalar} is not supported: llama.cpp takes {expected} for this model");
-            Err(json.error("query_pre_attn_scalar", problem))
-        }
-        _ => Ok(()),
+    if let Some(scalar) = config.text.positive("query_pre_attn_scalar")?
+        && scalar != expected as f64
+    {
+        out.set(format!("{}.attention.scale", config.architecture()), scalar.powf(-0.5) as f32);
     }
+    Ok(())
 }
 
 /// Every token sees the tokens before it only.

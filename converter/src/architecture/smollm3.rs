@@ -22,7 +22,7 @@ pub(super) const FAMILY: Family = Family {
 fn extras(config: &Config, _: &mut Metadata) -> Result<()> {
     let json = &config.text;
     rules::no_biases(config)?;
-    rules::no_window(config, false)?;
+    rules::no_window(config)?;
     let rotated = json.list("no_rope_layers")?;
     let expected = |layer: usize| u64::from(!(layer + 1).is_multiple_of(4));
     let same = |(layer, value): (usize, &serde_json::Value)| value.as_u64() == Some(expected(layer));

@@ -12,9 +12,9 @@ use crate::{Error, Result};
 /// Largest rank that is taken.
 const MAX_RANK: u64 = 1 << 16;
 /// Initialisations that change the base's weights, so that the adapter is no update of the original base.
-const BASE_CHANGING: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
+const BASE_CHANGING: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 /// Options that GGUF cannot express: refused unless null, false or empty.
-const REFUSED: [(&str, &str); 12] = [
+const REFUSED: [(&str, &str); 14] = [
     ("use_dora", "DoRA has a magnitude vector, which GGUF adapters cannot hold"),
     ("use_qalora", "QALoRA pools its inputs"),
     ("modules_to_save", "whole modules were trained besides the adapter"),
@@ -27,6 +27,8 @@ const REFUSED: [(&str, &str); 12] = [
     ("arrow_config", "several adapters are routed (Arrow)"),
     ("kappa_tuner_config", "the scale is changed while running"),
     ("velora_config", "activations are compressed"),
+    ("kasa_config", "the base's weights are truncated (KaSA)"),
+    ("use_bdlora", "A and B are block-diagonal (BD-LoRA)"),
 ];
 
 /// What an update's scale depends on.
@@ -108,7 +110,8 @@ fn refuse(json: &Json) -> Result<()> {
         Some(other) => return Err(json.error("bias", format!("{other:?} cannot be converted: biases were trained"))),
     }
     let init = json.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default();
-    if BASE_CHANGING.iter().any(|name| init.starts_with(name)) {
+    let lower = init.to_ascii_lowercase();
+    if BASE_CHANGING.iter().any(|name| lower.starts_with(name)) {
         let problem = format!("{init:?} changes the base's weights; save the adapter converted to plain LoRA");
         return Err(json.error("init_lora_weights", problem));
     }

@@ -114,7 +114,8 @@ const GEMMA: Architecture =
     Architecture { activation: Activation::GeluTanh, post_norms: true, scaled_embedding: true, ..HALVED };
 
 const TABLE: &[Architecture] = &[
-    LLAMA,
+    // Unlike llama.cpp, which never writes this key for Mistral, and like Transformers.
+    Architecture { windowed: Windowed::Always, ..LLAMA },
     Architecture { name: "smollm3", no_rope_step: 4, ..LLAMA },
     Architecture { name: "granite", ..LLAMA },
     Architecture { name: "mistral3", ..LLAMA },

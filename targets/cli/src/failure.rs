@@ -106,9 +106,7 @@ fn converter_hint(error: &loam_convert::Error) -> Option<String> {
         E::Io { source, .. } => return io_hint(source),
         E::Hub { problem, .. } => return hub_hint(problem),
         E::Busy { .. } => "wait for it to end, or pull into another folder with -o",
-        E::Json { .. } | E::Safetensors { .. } | E::Field { .. } => {
-            "the file is damaged or was edited; download it again"
-        }
+        E::Json { .. } | E::Safetensors { .. } => "the file is damaged or was edited; download it again",
         E::Source { .. } => "give a folder with config.json, *.safetensors and tokenizer.json, or a .gguf model",
         E::Verify { .. } => "the disk or the memory may be faulty; nothing was put in place",
         _ => return None,
