@@ -30,11 +30,15 @@ pub(super) fn no_window(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Writes the window that every layer has (Mistral's first models), if it is shorter than the context.
+/// Writes the window that every layer of Mistral's first models has, if it is shorter than the context.
 pub(super) fn window_everywhere(config: &Config, out: &mut Metadata) -> Result<()> {
     let json = &config.text;
     let kinds = json.list("layer_types")?;
     let window = config.window.filter(|window| *window < config.context && config.uses_window != Some(false));
+    let class = json.list("architectures")?.first().and_then(|class| class.as_str());
+    if window.is_some() && class != Some("MistralForCausalLM") && json.text("model_type")? != Some("mistral") {
+        return Err(json.error("sliding_window", "is shorter than the context, which only Mistral's models have"));
+    }
     let kind = if window.is_some() { "sliding_attention" } else { "full_attention" };
     if kinds.iter().any(|found| found.as_str() != Some(kind)) {
         return Err(json.error("layer_types", format!("must be {kind} in every layer, or left out")));
