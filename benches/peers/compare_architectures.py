@@ -22,8 +22,13 @@ from safetensors.numpy import save_file
 
 ARCHITECTURES = Path(__file__).resolve().parents[2] / "tests/architectures"
 TOKENS, VOCABULARY, RANK = 24, 64, 4
-# llama.cpp has no window for phi3, and takes the long factors once the context (at least 256) is over the original one.
-CHANGES = {"phi3": {"sliding_window": None, "original_max_position_embeddings": 256, "max_position_embeddings": 1024}}
+# llama.cpp has no window for phi3 and Mistral and always divides Gemma's scores by the root of a head's width; it takes the
+# long factors once the context (at least 256) is over the original one.
+CHANGES = {
+    "phi3": {"sliding_window": None, "original_max_position_embeddings": 256, "max_position_embeddings": 1024},
+    "mistral": {"sliding_window": None},
+    "gemma2": {"query_pre_attn_scalar": 32},
+}
 
 
 def loam(*arguments):
