@@ -184,9 +184,11 @@ fn own_keys(name: &str) -> Vec<(&'static str, Stored)> {
         }
         "gemma2" => vec![
             ("attention.sliding_window", int(7)),
+            ("attention.scale", real(20f64.powf(-0.5) as f32)),
             ("attn_logit_softcapping", real(2.0)),
             ("final_logit_softcapping", real(2.0)),
         ],
+        "mistral" => vec![("attention.sliding_window", int(7))],
         "gemma3" => vec![
             ("attention.sliding_window", int(7)),
             ("rope.freq_base", real(1e6)),
@@ -315,6 +317,23 @@ fn what_llama_cpp_would_compute_otherwise_is_refused_by_name() {
         let named = if key == "partial_rotary_factor" { "short_factor" } else { key };
         assert!(message.contains(named) && message.contains("config.json"), "{name}: {message}");
         assert!(!out.exists());
+    }
+}
+
+#[test]
+fn keys_that_a_stock_llama_cpp_does_not_read_are_told() {
+    for (name, key) in [
+        ("mistral", Some("llama.attention.sliding_window")),
+        ("gemma2", Some("gemma2.attention.scale")),
+        ("phi3", Some("phi3.attention.sliding_window")),
+        ("llama", None),
+        ("gemma3", None),
+    ] {
+        let model = Model::named(name);
+        let summary = to(Format::F32, model.folder.path(), &model.folder.file("out.gguf")).unwrap();
+        let told: Vec<_> = summary.notes.iter().filter(|note| note.contains("stock llama.cpp")).collect();
+        assert_eq!(told.len(), usize::from(key.is_some()), "{name}: {told:?}");
+        assert!(told.iter().all(|note| key.is_some_and(|key| note.starts_with(key))), "{name}: {told:?}");
     }
 }
 
