@@ -2,6 +2,7 @@
 
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
+use loam::plan::Checkpointing;
 use loam::{AdapterFile, Base, LoraOptions, TrainOptions, Trainer};
 use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
 
@@ -34,6 +35,34 @@ fn the_same_run_gives_the_same_bits() {
             assert!(first.iter().any(|&b| b != 0));
             assert_eq!(first, second, "{format} on {device}");
         }
+    }
+}
+
+/// Losses, gradients and adapters of two steps, the second with an adapter that is not zero.
+#[test]
+fn checkpointing_does_not_change_the_bits() {
+    let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
+    let run = |backend, checkpointing| {
+        let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
+        let checkpointing = Some(checkpointing);
+        let options = TrainOptions { lora, batch: 2, context: 17, checkpointing, ..TrainOptions::default() };
+        let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
+        let mut seen = Vec::new();
+        for step in 0..2 {
+            let batch = full_batch(&some_rows(2, 17, 4096 - step));
+            let loss = pollster::block_on(trainer.accumulate(&[batch])).expect("step");
+            let gradients = pollster::block_on(trainer.gradients()).expect("gradients");
+            pollster::block_on(trainer.update(1e-2)).expect("update");
+            let adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+            seen.push((loss.to_bits(), bits(&gradients), bits(&adapter)));
+        }
+        seen
+    };
+    let runs =
+        |checkpointing| back_ends().into_iter().map(move |(device, backend)| (device, run(backend, checkpointing)));
+    for ((device, all), (_, layers)) in runs(Checkpointing::None).zip(runs(Checkpointing::Layers)) {
+        assert!(all[1].1.iter().any(|&bits| bits != 0));
+        assert!(all == layers, "{device}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use loam::backend::cpu::CpuBackend;
-use loam::plan::{Location, Plan};
+use loam::plan::{Checkpointing, Location, Plan};
 use loam::{Base, LoraOptions, Session, TrainOptions, Trainer};
 use loam_shaders::Access;
 use loam_tests::convert_asset;
@@ -19,8 +19,12 @@ fn micro() -> Base {
 }
 
 fn trainer(base: &Base, batch: usize, context: usize) -> Trainer {
+    trainer_with(base, batch, context, Checkpointing::None)
+}
+
+fn trainer_with(base: &Base, batch: usize, context: usize, checkpointing: Checkpointing) -> Trainer {
     let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch, context, ..TrainOptions::default() };
+    let options = TrainOptions { lora, batch, context, checkpointing: Some(checkpointing), ..TrainOptions::default() };
     Trainer::new(base, cpu(), None, options).expect("trainer")
 }
 
@@ -43,6 +47,8 @@ fn plans_print_as_their_snapshots() {
     snapshot("micro-prefill.txt", &session.plan(32, 1).print(storage));
     let trainer = trainer(&base, 2, 16);
     snapshot("micro-train.txt", &trainer.plan().print(&trainer.engine().storage));
+    let trainer = trainer_with(&base, 2, 16, Checkpointing::Layers);
+    snapshot("micro-train-checkpointed.txt", &trainer.plan().print(&trainer.engine().storage));
 }
 
 /// Replays who wrote what: every read must see the last value written under the same name in a plan without sharing.
@@ -65,10 +71,12 @@ fn plans_are_sound() {
     let base = micro();
     let session = Session::new(&base, cpu(), 64, &[]).expect("session");
     let trainer = trainer(&base, 2, 48);
+    let checkpointed = trainer_with(&base, 2, 48, Checkpointing::Layers);
     let plans = [
         (session.plan(1, 1), &session.engine().storage),
         (session.plan(32, 32), &session.engine().storage),
         (trainer.plan(), &trainer.engine().storage),
+        (checkpointed.plan(), &checkpointed.engine().storage),
     ];
     for (plan, storage) in &plans {
         assert!(plan.conflict().is_none(), "{}: {:?}", plan.name, plan.conflict());
@@ -97,6 +105,29 @@ fn training_has_no_buffer_of_tokens_squared_or_tokens_by_vocabulary() {
     let half = self::trainer(&base, 1, 512).plan().slot_bytes();
     let full = plan.slot_bytes();
     assert!(full as f64 <= 2.2 * half as f64, "{full} bytes at {context} tokens, {half} at half of them");
+}
+
+/// What a layer leaves behind for the reverse pass is its input alone, so that the memory of twelve layers is that of one
+/// and twelve inputs.
+#[test]
+fn checkpointed_layers_share_their_memory() {
+    let base = Base::open(convert_asset("loam-tiny", "q4_0")).expect("base");
+    let plan = |checkpointing| trainer_with(&base, 1, 512, checkpointing).plan();
+    let (all, layers) = (plan(Checkpointing::None), plan(Checkpointing::Layers));
+    assert!(layers.slot_bytes() * 4 < all.slot_bytes(), "{} of {} bytes", layers.slot_bytes(), all.slot_bytes());
+    // Nothing is computed twice but what a gradient needs: no layer's own result, which ends with the down projection.
+    let count = |plan: &Plan, label: &str, kernel: &str| {
+        let named = |n: &&loam::plan::Node| n.label == label && n.call.kernel.name().starts_with(kernel);
+        plan.nodes.iter().filter(named).count()
+    };
+    for (label, kernel, times) in [
+        ("blk.1.ffn_up.weight", "matmul_tile", 2),
+        ("blk.1.ffn_down.weight", "matmul_tile", 1),
+        ("blk.1.ffn_residual", "elementwise_add", 1),
+    ] {
+        assert_eq!(count(&all, label, kernel), 1, "{label}");
+        assert_eq!(count(&layers, label, kernel), times, "{label} with checkpointing");
+    }
 }
 
 #[test]

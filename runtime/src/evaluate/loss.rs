@@ -11,7 +11,7 @@ use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
 use crate::model::{Keys, ModelConfig, forward};
 use crate::ops::cross_entropy::{LossInputs, loss};
-use crate::plan::{Content, Plan, Pool, Recorder, StorageId};
+use crate::plan::{Checkpointing, Content, Plan, Pool, Recorder, StorageId};
 
 /// Most rows of logits that exist at once.
 const LOSS_CHUNK: usize = 64;
@@ -39,11 +39,11 @@ impl LossBuffers {
         Ok(Self { inputs, labels, losses, batch, context })
     }
 
-    /// Forward, loss and, with `gradient`, the reverse pass. No buffer of it has tokens x tokens or tokens x
+    /// Forward, loss and, with `reverse`, the reverse pass. No buffer of it has tokens x tokens or tokens x
     /// vocabulary values: attention works in tiles, the loss in chunks of at most a quarter of the tokens.
-    pub fn plan(&self, engine: &Engine, sites: &Sites, gradient: bool) -> Plan {
+    pub fn plan(&self, engine: &Engine, sites: &Sites, reverse: Option<Checkpointing>) -> Plan {
         let tokens = self.batch * self.context;
-        let mut r = Recorder::new();
+        let mut r = Recorder::with(reverse.unwrap_or_default());
         let io = self.inputs.of(tokens);
         let keys = Keys::Own { batch: self.batch };
         let hidden = forward(&mut r, &engine.config, &engine.weights, sites, &io, keys);
@@ -54,10 +54,10 @@ impl LossBuffers {
             chunk: LOSS_CHUNK.min(tokens.div_ceil(4)),
             softcap: engine.config.final_softcap,
         };
-        if let Some(dhidden) = loss(&mut r, hidden, &engine.weights.output, io, gradient) {
+        if let Some(dhidden) = loss(&mut r, hidden, &engine.weights.output, io, reverse.is_some()) {
             r.reverse(hidden, dhidden);
         }
-        let kind = if gradient { "train" } else { "evaluate" };
+        let kind = if reverse.is_some() { "train" } else { "evaluate" };
         r.finish(format!("{kind} {}x{}", self.batch, self.context))
     }
 
@@ -94,7 +94,7 @@ impl LossBuffers {
     }
 
     /// Mean loss in nats over all trained tokens of `batches` and their number; `program` is [`Self::plan`] without
-    /// gradient.
+    /// reverse pass.
     ///
     /// # Errors
     /// As [`Self::run`], and if no token is trained.
@@ -153,7 +153,7 @@ impl Evaluator {
         let mut engine = Engine::new(base, backend)?;
         let sites = engine.attach(base, adapters)?;
         let buffers = LossBuffers::new(&mut engine, batch, context)?;
-        let plan = buffers.plan(&engine, &sites, false);
+        let plan = buffers.plan(&engine, &sites, None);
         engine.provide(&[&plan])?;
         let program = engine.backend.compile(&plan)?;
         Ok(Self { engine, buffers, program })

@@ -48,14 +48,16 @@ pub struct Inputs {
 }
 
 /// What every layer needs.
+#[derive(Clone, Copy)]
 struct Context<'a> {
     config: &'a ModelConfig,
     sites: &'a Sites,
-    io: &'a Inputs,
+    io: Inputs,
     keys: Keys<'a>,
 }
 
 /// A layer and its place.
+#[derive(Clone, Copy)]
 struct Block<'a> {
     w: &'a Layer,
     index: usize,
@@ -68,26 +70,31 @@ impl Block<'_> {
 }
 
 /// Records the decoder: tokens -> hidden state after the last norm [T, D]. T is the length of `io.tokens`.
-pub fn forward(
-    r: &mut Recorder,
-    config: &ModelConfig,
-    weights: &Weights,
-    sites: &Sites,
+pub fn forward<'a>(
+    r: &mut Recorder<'a>,
+    config: &'a ModelConfig,
+    weights: &'a Weights,
+    sites: &'a Sites,
     io: &Inputs,
-    keys: Keys<'_>,
+    keys: Keys<'a>,
 ) -> Tensor {
-    let c = Context { config, sites, io, keys };
+    let c = Context { config, sites, io: *io, keys };
     let mut x = embed(r, io.tokens, &weights.token_embd, config.embedding_scale); // [T, D]
     for (index, w) in weights.layers.iter().enumerate() {
         let b = Block { w, index };
-        let a = attention_layer(r, &c, &b, x); // [T, D]
-        x = add(r, &b.label("attn_residual"), x, a);
-        let f = feed_forward(r, &c, &b, x); // [T, D]
-        x = add(r, &b.label("ffn_residual"), x, f);
+        x = r.layer(x, move |r, x| layer(r, &c, &b, x));
     }
     let hidden = rmsnorm(r, "output_norm.weight", x, weights.output_norm, config.rms_eps);
     // Scaled here instead of behind the head: the logits then come out of it as they are, for the loss as for samplers.
     scale(r, "logit_scale", hidden, config.logit_scale)
+}
+
+/// One layer: the residual stream [T, D] before it to that after it.
+fn layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
+    let a = attention_layer(r, c, b, x); // [T, D]
+    let x = add(r, &b.label("attn_residual"), x, a);
+    let f = feed_forward(r, c, b, x); // [T, D]
+    add(r, &b.label("ffn_residual"), x, f)
 }
 
 /// Logits of the listed rows of a hidden state, written to `out` [list, V].

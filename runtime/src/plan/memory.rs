@@ -9,33 +9,34 @@ struct Life {
     last: usize,
 }
 
+/// A slot and the lives in it, in order.
+struct Slot {
+    words: u64,
+    lives: Vec<Life>,
+}
+
 /// Assigns every temporary of `nodes` to a slot, rewrites the views to slot numbers and returns the slots' lengths in
 /// words. A temporary that is born at a node never gets the slot of one that dies there, so no node reads and writes
 /// the same buffer.
+///
+/// The largest temporaries choose first, so that a slot never grows, and take the smallest slot that is free while they
+/// live ("greedy by size" of Pisarchyk & Lee 2020, for buffers that cannot be cut).
 pub fn assign(nodes: &mut [Node], temporaries: &[u64]) -> Vec<u64> {
     let lives = lives(nodes, temporaries.len());
-    let mut slots: Vec<u64> = Vec::new();
-    let mut free: Vec<usize> = Vec::new();
-    let mut slot_of = vec![usize::MAX; temporaries.len()];
-    for (index, node) in nodes.iter_mut().enumerate() {
-        let used: Vec<usize> = temporaries_of(node).collect();
-        for &t in used.iter().filter(|&&t| lives[t].is_some_and(|life| life.first == index)) {
-            if slot_of[t] == usize::MAX {
-                slot_of[t] = take(&mut slots, &mut free, temporaries[t]);
-            }
-        }
-        for view in &mut node.operands {
-            if let Location::Slot(t) = view.location {
-                view.location = Location::Slot(slot_of[t as usize] as u32);
-            }
-        }
-        for &t in used.iter().filter(|&&t| lives[t].is_some_and(|life| life.last == index)) {
-            if !free.contains(&slot_of[t]) {
-                free.push(slot_of[t]);
-            }
+    let mut order: Vec<(usize, Life)> =
+        lives.into_iter().enumerate().filter_map(|(t, life)| life.map(|life| (t, life))).collect();
+    order.sort_by_key(|&(t, life)| (std::cmp::Reverse(temporaries[t]), life.first, t));
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut slot_of = vec![0; temporaries.len()];
+    for (t, life) in order {
+        slot_of[t] = take(&mut slots, life, temporaries[t]) as u32;
+    }
+    for view in nodes.iter_mut().flat_map(|node| &mut node.operands) {
+        if let Location::Slot(t) = view.location {
+            view.location = Location::Slot(slot_of[t as usize]);
         }
     }
-    slots
+    slots.into_iter().map(|slot| slot.words).collect()
 }
 
 fn temporaries_of(node: &Node) -> impl Iterator<Item = usize> + '_ {
@@ -55,18 +56,26 @@ fn lives(nodes: &[Node], count: usize) -> Vec<Option<Life>> {
     lives
 }
 
-/// The smallest free slot that fits; else the largest free one, grown; else a new one.
-fn take(slots: &mut Vec<u64>, free: &mut Vec<usize>, words: u64) -> usize {
-    let fits = (0..free.len()).filter(|&i| slots[free[i]] >= words).min_by_key(|&i| slots[free[i]]);
-    let chosen = fits.or_else(|| (0..free.len()).max_by_key(|&i| slots[free[i]]));
-    match chosen {
-        Some(i) => {
-            let slot = free.swap_remove(i);
-            slots[slot] = slots[slot].max(words);
-            slot
+impl Slot {
+    /// Where `life` would come among the lives, and the nodes before it in which the slot is idle. `None`: it is in use.
+    fn room(&self, life: Life) -> Option<(usize, usize)> {
+        let at = self.lives.partition_point(|other| other.first < life.first);
+        let free = self.lives.get(at).is_none_or(|next| life.last < next.first);
+        let before = at.checked_sub(1).map_or(0, |i| self.lives[i].last + 1);
+        (free && before <= life.first).then(|| (at, life.first - before))
+    }
+}
+
+/// The smallest slot that is free during `life`, of equal ones the one that was idle for the shortest time; else a new one.
+fn take(slots: &mut Vec<Slot>, life: Life, words: u64) -> usize {
+    let free = slots.iter().enumerate().filter_map(|(i, slot)| slot.room(life).map(|(at, idle)| (i, at, idle)));
+    match free.min_by_key(|&(i, _, idle)| (slots[i].words, idle, i)) {
+        Some((i, at, _)) => {
+            slots[i].lives.insert(at, life);
+            i
         }
         None => {
-            slots.push(words);
+            slots.push(Slot { words, lives: vec![life] });
             slots.len() - 1
         }
     }

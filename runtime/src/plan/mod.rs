@@ -1,17 +1,19 @@
 //! A plan: the flat list of kernel calls that one run of a model is.
 //!
-//! Recording turns a forward function into nodes, the reverse walk adds the gradient nodes, memory planning assigns every
-//! temporary to a slot by liveness and [`Plan::print`] shows the result. A plan is a value: printable, comparable, complete.
+//! Recording turns a forward function into nodes, the reverse walk adds the gradient nodes (and with checkpointing the nodes of
+//! each layer once more), nodes whose results nobody reads are left out, memory planning assigns every temporary to a slot by
+//! liveness and [`Plan::print`] shows the result. A plan is a value: printable, comparable, complete.
 //! It names no device; a [`crate::backend::Backend`] compiles it. One slot is one buffer, because wgpu tracks usage
 //! per whole buffer: no node may read and write the same buffer through two bindings (checked when memory is planned).
 
 mod memory;
 mod print;
+mod prune;
 mod record;
 mod reverse;
 pub mod storage;
 
-pub use record::{GradFn, Recorder, Tensor};
+pub use record::{Checkpointing, GradFn, Recorder, Tensor};
 pub use reverse::Gradients;
 pub use storage::{Content, Entry, Pool, Storage, StorageId};
 

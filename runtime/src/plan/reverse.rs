@@ -63,13 +63,19 @@ impl Gradients {
     }
 }
 
-impl Recorder {
+impl Recorder<'_> {
     /// Records all gradient nodes, starting from `gradient` as the gradient of `output`.
     pub fn reverse(&mut self, output: Tensor, gradient: Tensor) {
         let mut gradients = Gradients::default();
         gradients.give(self, output, gradient);
+        self.walk(&mut gradients);
+    }
+
+    /// Walks what is on the tape now. A layer that is recorded again on the way leaves a tape of its own, which is
+    /// walked before the rest.
+    pub(super) fn walk(&mut self, gradients: &mut Gradients) {
         for backward in self.take_tape().into_iter().rev() {
-            backward(self, &mut gradients);
+            backward(self, gradients);
         }
     }
 }

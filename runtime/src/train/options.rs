@@ -4,6 +4,7 @@ use crate::adapter::LoraOptions;
 use crate::data::BatchOptions;
 use crate::error::{Error, Result};
 use crate::ops::adamw::AdamW;
+use crate::plan::Checkpointing;
 
 use super::Schedule;
 
@@ -18,6 +19,8 @@ pub struct TrainOptions {
     pub accumulate: usize,
     /// Tokens per sequence.
     pub context: usize,
+    /// What the reverse pass finds of the forward one. Results have the same bits either way. `None`: everything.
+    pub checkpointing: Option<Checkpointing>,
     /// Largest learning rate.
     pub lr: f32,
     /// How it falls.
@@ -49,6 +52,7 @@ impl Default for TrainOptions {
             batch: 4,
             accumulate: 1,
             context: 512,
+            checkpointing: None,
             lr: 2e-4,
             schedule: Schedule::Cosine,
             warmup: 0,

@@ -76,7 +76,7 @@ impl Trainer {
         let mut sites = Sites::default();
         arena.attach(&mut sites, buffers.parameters, Some(buffers.gradients), 1.0, adapter.alpha);
         let loss = LossBuffers::new(&mut engine, options.batch, options.context)?;
-        let plan = loss.plan(&engine, &sites, true);
+        let plan = loss.plan(&engine, &sites, Some(options.checkpointing.unwrap_or_default()));
         let update = update_plan(&engine, &buffers, &arena, &options);
         let planned_bytes = engine.provide(&[&plan, &update])?;
         let train = engine.backend.compile(&plan)?;
@@ -120,7 +120,7 @@ impl Trainer {
 
     /// The training plan, for print-outs and checks.
     pub fn plan(&self) -> Plan {
-        self.loss.plan(&self.engine, &self.sites, true)
+        self.loss.plan(&self.engine, &self.sites, Some(self.options.checkpointing.unwrap_or_default()))
     }
 
     /// Runs micro-batches forward and backward and adds up their gradients, each trained token of all of them with
@@ -193,7 +193,7 @@ impl Trainer {
         let program = match self.evaluate {
             Some(program) => program,
             None => {
-                let plan = self.loss.plan(&self.engine, &self.sites, false);
+                let plan = self.loss.plan(&self.engine, &self.sites, None);
                 *self.evaluate.insert(self.engine.backend.compile(&plan)?)
             }
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use loam::Targets;
 use loam::data::Objective;
+use loam::plan::Checkpointing;
 
 use super::values::{above_zero, not_negative, split};
 use super::{BaseArgs, DeviceArgs, JsonArgs};
@@ -43,6 +44,27 @@ pub enum ScheduleArg {
     Linear,
     /// Stays
     Constant,
+}
+
+/// What the reverse pass finds of the forward one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckpointingArg {
+    /// On if the memory would not do otherwise
+    Auto,
+    /// The inputs of layers; the rest is computed again
+    On,
+    /// Everything
+    Off,
+}
+
+impl From<CheckpointingArg> for Option<Checkpointing> {
+    fn from(checkpointing: CheckpointingArg) -> Self {
+        match checkpointing {
+            CheckpointingArg::Auto => None,
+            CheckpointingArg::On => Some(Checkpointing::Layers),
+            CheckpointingArg::Off => Some(Checkpointing::None),
+        }
+    }
 }
 
 /// `loam train`.
@@ -87,6 +109,9 @@ pub struct TrainArgs {
     /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,
+    /// Compute layers twice instead of keeping what they computed: less memory, more time, the same bits
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub gradient_checkpointing: CheckpointingArg,
     /// Peak learning rate
     #[arg(long, default_value_t = 2e-4, value_parser = above_zero)]
     pub lr: f32,

@@ -112,6 +112,7 @@ fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
         batch: args.batch as usize,
         accumulate: args.accumulate as usize,
         context: model::context(base, args.context)?,
+        checkpointing: args.gradient_checkpointing.into(),
         lr: args.lr,
         schedule: schedule(args.schedule),
         warmup: u64::from(args.warmup),
