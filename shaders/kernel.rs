@@ -115,12 +115,24 @@ pub struct Kernel {
     pub reference: HostFn,
     /// The fast CPU function (rayon, SIMD). `None`: the CPU back end runs the reference.
     pub cpu: Option<HostFn>,
+    /// Kernels that may run in its place.
+    pub twins: &'static [Twin],
+}
+
+/// A kernel that takes the bindings and parameters of another and computes the same bits with other tiles. Plans record
+/// the other one; which of them is faster depends on the device and on the shape, and a back end may measure it.
+#[derive(Debug, Clone, Copy)]
+pub struct Twin {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Its grid for the bytes of a call's `Params`.
+    pub grid: fn(&[u8]) -> [u32; 3],
 }
 
 impl Kernel {
     /// A kernel whose CPU path is its reference.
     pub const fn new(source: &'static Source, reference: HostFn) -> Self {
-        Self { source, reference, cpu: None }
+        Self { source, reference, cpu: None, twins: &[] }
     }
 
     /// Adds the fast CPU function.
@@ -135,10 +147,23 @@ impl Kernel {
         reference: HostFn,
         cpu: Option<HostFn>,
     ) -> [Self; FORMATS] {
-        let mut kernels = [Self { source: sources[0], reference, cpu }; FORMATS];
+        let mut kernels = [Self { source: sources[0], reference, cpu, twins: &[] }; FORMATS];
         let mut index = 1;
         while index < kernels.len() {
             kernels[index].source = sources[index];
+            index += 1;
+        }
+        kernels
+    }
+
+    /// The kernels of a family with their twins, by format.
+    pub const fn with_twins<const N: usize>(
+        mut kernels: [Self; FORMATS],
+        twins: &'static [[Twin; N]; FORMATS],
+    ) -> [Self; FORMATS] {
+        let mut index = 0;
+        while index < FORMATS {
+            kernels[index].twins = &twins[index];
             index += 1;
         }
         kernels
@@ -168,6 +193,25 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
+impl Twin {
+    /// The twins from some families, each with its grid, by format.
+    pub const fn families<const N: usize>(
+        families: &[(&'static [Kernel; FORMATS], fn(&[u8]) -> [u32; 3]); N],
+    ) -> [[Self; N]; FORMATS] {
+        let mut twins = [[Self { kernel: &families[0].0[0], grid: families[0].1 }; N]; FORMATS];
+        let mut format = 0;
+        while format < FORMATS {
+            let mut index = 0;
+            while index < N {
+                twins[format][index] = Self { kernel: &families[index].0[format], grid: families[index].1 };
+                index += 1;
+            }
+            format += 1;
+        }
+        twins
+    }
+}
+
 /// A kernel ready to be recorded: parameters and grid are fixed, buffers are not.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -186,6 +230,11 @@ impl Call {
         debug_assert_eq!(params.len() % 16, 0, "Params of {} are no multiple of 16 bytes", kernel.name());
         debug_assert!(grid.iter().all(|&g| (1..=65_535).contains(&g)), "grid {grid:?} of {}", kernel.name());
         Self { kernel, params, grid }
+    }
+
+    /// The same call by a twin of its kernel.
+    pub fn by(&self, twin: &Twin) -> Self {
+        Self { kernel: twin.kernel, params: self.params.clone(), grid: (twin.grid)(&self.params) }
     }
 }
 

@@ -31,7 +31,7 @@ pub mod step;
 pub mod tiles;
 
 pub use format::Format;
-pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Op, Source};
+pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Op, Source, Twin};
 pub use step::Step;
 
 /// All ops.

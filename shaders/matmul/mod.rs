@@ -5,7 +5,7 @@ mod cpu;
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::SLAB;
-use crate::kernel::{Bind, Call, Kernel, Layout, fold, layout, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, Twin, fold, layout, operands, params};
 use crate::{Format, Step, source};
 
 /// Uniform of all kernels of this op.
@@ -37,14 +37,30 @@ const VECTOR_ROWS: u32 = 8;
 /// Tokens, and rows, per workgroup of the tiled kernels.
 const TILE: u32 = 64;
 
-static VECTOR: [Kernel; Format::ALL.len()] =
-    Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
-static TILED: [Kernel; Format::ALL.len()] = Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile));
-static TRANSPOSED: [Kernel; Format::ALL.len()] =
-    Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed));
+const FORMATS: usize = Format::ALL.len();
+
+static VECTOR: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
+static TILED: [Kernel; FORMATS] =
+    Kernel::with_twins(Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile)), &TILED_TWINS);
+static TILED_WIDE: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_WIDE, forward_reference, Some(cpu::tile));
+static TILED_SMALL: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_SMALL, forward_reference, Some(cpu::tile));
+static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_twins(
+    Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed)),
+    &TRANSPOSED_TWINS,
+);
+static TRANSPOSED_WIDE: [Kernel; FORMATS] =
+    Kernel::family(&source::MATMUL_TRANSPOSED_WIDE, transposed_reference, Some(cpu::transposed));
+
+static TILED_TWINS: [[Twin; 2]; FORMATS] = Twin::families(&[
+    (&TILED_WIDE, |bytes| tiles(&params(bytes), TILE, 2 * TILE)),
+    (&TILED_SMALL, |bytes| tiles(&params(bytes), TILE / 2, TILE / 2)),
+]);
+static TRANSPOSED_TWINS: [[Twin; 1]; FORMATS] =
+    Twin::families(&[(&TRANSPOSED_WIDE, |bytes| slabs(&params(bytes), 2 * TILE))]);
 
 /// The kernels of this op.
-pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 3 * Format::ALL.len() }>(&[&VECTOR, &TILED, &TRANSPOSED]);
+pub static KERNELS: &[&Kernel] =
+    &Kernel::list::<{ 6 * FORMATS }>(&[&VECTOR, &TILED, &TILED_WIDE, &TILED_SMALL, &TRANSPOSED, &TRANSPOSED_WIDE]);
 
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, inner, row0, rows, stride, accumulate, format })];
@@ -61,8 +77,7 @@ pub fn forward(params: Params) -> Call {
     if params.tokens <= VECTOR_TOKENS {
         return Call::new(&VECTOR[format as usize], &params, fold(params.rows.div_ceil(VECTOR_ROWS).into()));
     }
-    let grid = [params.rows.div_ceil(TILE), params.tokens.div_ceil(TILE), 1];
-    Call::new(&TILED[format as usize], &params, grid)
+    Call::new(&TILED[format as usize], &params, tiles(&params, TILE, TILE))
 }
 
 /// `dx[t, k] (+)= sum_n dy[t, row0 + n] * w[n, k]` over the rows n of this part.
@@ -73,8 +88,17 @@ pub fn forward(params: Params) -> Call {
 /// If `format` is not the ggml id of a [`Format`].
 pub fn transposed(params: Params) -> Call {
     let format = checked(&params);
-    let grid = [params.inner.div_ceil(SLAB as u32), params.tokens.div_ceil(TILE), 1];
-    Call::new(&TRANSPOSED[format as usize], &params, grid)
+    Call::new(&TRANSPOSED[format as usize], &params, slabs(&params, TILE))
+}
+
+/// The grid of a tiled product with `rows` x `tokens` per workgroup.
+fn tiles(p: &Params, rows: u32, tokens: u32) -> [u32; 3] {
+    [p.rows.div_ceil(rows), p.tokens.div_ceil(tokens), 1]
+}
+
+/// The grid of a transposed product with one slab x `tokens` per workgroup.
+fn slabs(p: &Params, tokens: u32) -> [u32; 3] {
+    [p.inner.div_ceil(SLAB as u32), p.tokens.div_ceil(tokens), 1]
 }
 
 fn checked(params: &Params) -> Format {

@@ -16,55 +16,7 @@
 var<workgroup> x_tile: array<vec4<f32>, 512>;
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 
-fn input(row: u32, octet: u32) -> Octet {
-    var values = Octet(vec4<f32>(), vec4<f32>());
-    if row != NONE {
-        let columns = octet_columns(octet);
-        if columns.x < params.inner {
-            values.low = x[(row * params.inner + columns.x) / 4u];
-        }
-        if columns.y < params.inner {
-            values.high = x[(row * params.inner + columns.y) / 4u];
-        }
-    }
-    return values;
-}
-
-fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
-    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
-}
-
-fn add_products(
-    sums: vec4<f32>,
-    a: vec4<f32>,
-    b0: vec4<f32>,
-    b1: vec4<f32>,
-    b2: vec4<f32>,
-    b3: vec4<f32>,
-) -> vec4<f32> {
-    return vec4<f32>(
-        add_product(sums.x, a, b0),
-        add_product(sums.y, a, b1),
-        add_product(sums.z, a, b2),
-        add_product(sums.w, a, b3),
-    );
-}
-
-fn store(to: u32, row: u32, sum: f32) {
-    let rows = row_range();
-    if to != NONE && row >= rows.x && row < rows.y {
-        let out = to * params.stride + y_column(row);
-        y[out] = select(0.0, y[out], params.accumulate != 0u) + sum;
-    }
-}
-
-fn store4(token: u32, row: u32, sums: vec4<f32>) {
-    let to = y_row(token);
-    store(to, row, sums.x);
-    store(to, row + 16u, sums.y);
-    store(to, row + 32u, sums.z);
-    store(to, row + 48u, sums.w);
-}
+#import "include/matmul_tile.wgsl"
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -147,12 +99,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let row = row0 + tx;
     let token = token0 + ty;
-    store4(token, row, sums0);
-    store4(token + 8u, row, sums1);
-    store4(token + 16u, row, sums2);
-    store4(token + 24u, row, sums3);
-    store4(token + 32u, row, sums4);
-    store4(token + 40u, row, sums5);
-    store4(token + 48u, row, sums6);
-    store4(token + 56u, row, sums7);
+    store4(token, row, 16u, sums0);
+    store4(token + 8u, row, 16u, sums1);
+    store4(token + 16u, row, 16u, sums2);
+    store4(token + 24u, row, 16u, sums3);
+    store4(token + 32u, row, 16u, sums4);
+    store4(token + 40u, row, 16u, sums5);
+    store4(token + 48u, row, 16u, sums6);
+    store4(token + 56u, row, 16u, sums7);
 }

@@ -76,6 +76,33 @@ fn transposed() {
     }
 }
 
+/// Twins agree with the reference, and on the GPU they give the bits of the kernel that a plan records: choosing one by
+/// measurement changes no result.
+#[test]
+fn twins_give_the_same_bits() {
+    let mut random = Random::new(13);
+    for format in Format::ALL {
+        let inner = inners(format)[inners(format).len() / 2];
+        for (tokens, rows) in [(5, 67), (130, 37)] {
+            let p = whole(format, tokens, inner, rows);
+            let mut all = |call: Call, x: u32, y: u32| {
+                let x = Operand::f32(&random.values((tokens * x) as usize));
+                let operands = [x, weight(&p, &mut random), Operand::f32(&random.values((tokens * y) as usize))];
+                assert!(!call.kernel.twins.is_empty(), "{}", call.kernel.name());
+                let recorded = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call, &operands));
+                for twin in call.kernel.twins {
+                    check_kernel(&call.by(twin), &operands);
+                    let bits = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call.by(twin), &operands));
+                    assert_eq!(bits, recorded, "{} for {}", twin.kernel.name(), call.kernel.name());
+                }
+            };
+            let p = Params { accumulate: 1, ..p };
+            all(matmul::forward(p), inner, rows);
+            all(matmul::transposed(p), rows, inner);
+        }
+    }
+}
+
 /// A part of a split weight touches its own columns of `y` only, reads its own columns of `dy` only, and adds.
 #[test]
 fn parts_of_a_split_weight() {
