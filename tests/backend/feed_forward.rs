@@ -78,7 +78,7 @@ fn entries(format: Format, tokens: u32) -> Vec<Entry> {
 }
 
 /// Two runs, which must agree in every bit.
-fn result(backend: &mut dyn Backend, format: Format, tokens: u32) -> Vec<f32> {
+pub fn result(backend: &mut dyn Backend, format: Format, tokens: u32) -> Vec<f32> {
     let entries = entries(format, tokens);
     for (index, entry) in entries.iter().enumerate() {
         backend.provide(StorageId(index as u32), entry).unwrap();

@@ -3,7 +3,7 @@
 use loam::backend::wgpu::{Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, ProgramId};
 use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
-use loam_shaders::{Access, Bind, Binding, Call, Kernel, Source, Step};
+use loam_shaders::{Access, Bind, Binding, Call, Kernel, Source, Step, Twin};
 
 /// The GPU back end, or `None` after a line on standard error.
 pub fn gpu() -> Option<WgpuBackend> {
@@ -117,6 +117,24 @@ static ADD_SOURCE: Source = Source {
 
 static BROKEN_SOURCE: Source = Source { wgsl: "fn main() { this is no shader }", name: "test_broken", ..ADD_SOURCE };
 
+static WRONG_SOURCE: Source = Source {
+    name: "test_wrong",
+    wgsl: wgsl!(
+        "@group(0) @binding(0) var<storage, read> a: array<f32>;
+         @group(0) @binding(1) var<storage, read> b: array<f32>;
+         @group(0) @binding(2) var<storage, read_write> out: array<f32>;",
+        "out[i] = a[i];"
+    ),
+    ..MIX_SOURCE
+};
+
+static WRONG: Kernel = Kernel::new(&WRONG_SOURCE, mix_reference);
+static SLOW_MIX: Kernel = Kernel { twins: &[Twin { kernel: &WRONG, grid: one_per_64 }], ..MIX };
+
+fn one_per_64(params: &[u8]) -> [u32; 3] {
+    [loam_shaders::kernel::params::<Params>(params).len.div_ceil(64), 1, 1]
+}
+
 static MIX: Kernel = Kernel::new(&MIX_SOURCE, mix_reference);
 static ADD: Kernel = Kernel::new(&ADD_SOURCE, add_reference);
 static BROKEN: Kernel = Kernel::new(&BROKEN_SOURCE, add_reference);
@@ -124,6 +142,11 @@ static BROKEN: Kernel = Kernel::new(&BROKEN_SOURCE, add_reference);
 /// `out = a + factor * b + step.lr`. Bindings: `a[len]`, `b[len]`, `out[len]`.
 pub fn mix(len: u32, factor: f32) -> Call {
     Call::new(&MIX, &Params { len, factor, pad: [0; 2] }, [len.div_ceil(64), 1, 1])
+}
+
+/// [`mix`] by a kernel whose twin is faster and wrong.
+pub fn mix_with_a_wrong_twin(len: u32, factor: f32) -> Call {
+    Call { kernel: &SLOW_MIX, ..mix(len, factor) }
 }
 
 /// `out += factor + step.lr`. Bindings: `out[len]`.

@@ -7,3 +7,4 @@ mod fixture;
 mod plans;
 mod selection;
 mod storage;
+mod tuning;

@@ -9,6 +9,7 @@ pub mod select;
 pub mod wgpu;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use loam_shaders::Step;
@@ -132,4 +133,9 @@ pub trait Backend {
 
     /// Memory in use and its peak.
     fn memory(&self) -> &Memory;
+
+    /// From now on, plans are compiled with the fastest of kernels that compute the same bits, measured once per device,
+    /// driver and shape and kept in `folder`. Without this call plans run as they were recorded; a back end that has
+    /// no choice ignores it.
+    fn tune(&mut self, _folder: Option<PathBuf>) {}
 }

@@ -5,11 +5,16 @@
 
 mod buffers;
 mod device;
+mod measure;
 mod pipeline;
 mod program;
 mod read;
 mod replay;
 mod segments;
+mod tuning;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use loam_shaders::Step;
 
@@ -22,6 +27,7 @@ use self::pipeline::{Pipelines, STEP_BYTES};
 use self::program::Program;
 use self::read::Reader;
 use self::replay::Flights;
+use self::tuning::Tuning;
 use super::{Backend, DeviceInfo, Memory, ProgramId, Reading};
 use crate::error::{Error, Result};
 use crate::plan::{Entry, Plan, Pool, StorageId};
@@ -39,6 +45,7 @@ pub struct WgpuBackend {
     flights: Flights,
     reader: Reader,
     step: ::wgpu::Buffer,
+    tuning: Option<Tuning>,
 }
 
 impl WgpuBackend {
@@ -74,7 +81,13 @@ impl WgpuBackend {
             flights: Flights::new(),
             reader: Reader::default(),
             step,
+            tuning: None,
         })
+    }
+
+    /// Kernels by shape class, as measured so far: see [`Backend::tune`].
+    pub fn choices(&self) -> Option<&BTreeMap<String, String>> {
+        self.tuning.as_ref().map(Tuning::choices)
     }
 
     /// Loses the device on purpose: every later call gives [`Error::DeviceLost`]. For tests of recovery.
@@ -129,8 +142,11 @@ impl Backend for WgpuBackend {
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
         self.gpu.check(&plan.name, 0)?;
         self.buffers.flush(&self.gpu, &mut self.memory)?;
-        let program = Program::new(&self.gpu, &self.buffers, &mut self.pipelines, &self.step, plan)?;
+        let mut program = Program::new(&self.gpu, &self.buffers, &mut self.pipelines, &self.step, plan)?;
         program.count(&mut self.memory);
+        if let Some(tuning) = &mut self.tuning {
+            tuning.improve(&self.gpu, &mut self.pipelines, plan, &mut program)?;
+        }
         let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
         self.programs.push(Some(program));
         Ok(ProgramId(id))
@@ -151,5 +167,9 @@ impl Backend for WgpuBackend {
 
     fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    fn tune(&mut self, folder: Option<PathBuf>) {
+        self.tuning = Some(Tuning::new(&self.gpu, folder));
     }
 }

@@ -67,6 +67,20 @@ pub struct DeviceArgs {
     /// auto, cpu, gpu, gpu:N or a part of a name in `loam devices` [default: $LOAM_DEVICE, else auto]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// Measure which of the kernels that compute the same bits is the fastest, and remember it. auto: on real GPUs
+    #[arg(long, value_enum, default_value = "auto")]
+    pub tune: TuneArg,
+}
+
+/// Whether kernels are chosen by measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TuneArg {
+    /// On real GPUs
+    Auto,
+    /// On every device that has a choice
+    On,
+    /// Not at all
+    Off,
 }
 
 impl DeviceArgs {

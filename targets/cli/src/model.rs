@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use loam::Base;
 use loam::adapter::{AdapterFile, Attach};
-use loam::backend::Backend;
+use loam::backend::{Backend, Kind};
 use loam::chat::Message;
 use loam::generate::Session;
 
-use crate::args::{AdapterSpec, BaseArgs, DeviceArgs};
+use crate::args::{AdapterSpec, BaseArgs, DeviceArgs, TuneArg};
 use crate::failure::{Failure, Result};
 
 /// Templates are a few thousand bytes; a larger file is something else.
@@ -29,7 +29,26 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
 
 /// Opens the device that the flag or `LOAM_DEVICE` names.
 pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {
-    Ok(loam::backend::select::open(&args.name())?)
+    let mut backend = loam::backend::select::open(&args.name())?;
+    let real = matches!(backend.info().kind, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu);
+    if args.tune == TuneArg::On || (args.tune == TuneArg::Auto && real) {
+        backend.tune(cache_folder());
+    }
+    Ok(backend)
+}
+
+/// Where choices of kernels are kept: `LOAM_CACHE`, else loam's folder in the system's place for caches.
+fn cache_folder() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let places = [
+        of("XDG_CACHE_HOME"),
+        of("HOME").filter(|_| cfg!(target_os = "macos")).map(|home| home.join("Library/Caches")),
+        of("LOCALAPPDATA").filter(|_| cfg!(windows)),
+        of("HOME").map(|home| home.join(".cache")),
+    ];
+    let folder = of("LOAM_CACHE").or_else(|| places.into_iter().flatten().next().map(|place| place.join("loam")))?;
+    // Without a place to keep them, choices hold for this process.
+    std::fs::create_dir_all(&folder).is_ok().then_some(folder)
 }
 
 /// Adapters read from their files, with the factors they were asked for.

@@ -26,6 +26,10 @@ pub struct Dispatch {
     pub only_above: u32,
 }
 
+/// Copies are for measurements.
+const SLOT_USAGE: api::BufferUsages =
+    api::BufferUsages::STORAGE.union(api::BufferUsages::COPY_SRC).union(api::BufferUsages::COPY_DST);
+
 /// A plan compiled for one device.
 #[derive(Debug)]
 pub struct Program {
@@ -56,9 +60,7 @@ impl Program {
     ) -> Result<Self> {
         let slots = plan.slots.iter().enumerate();
         let slots = slots
-            .map(|(index, &words)| {
-                buffers::create(gpu, &format!("{} slot {index}", plan.name), words, api::BufferUsages::STORAGE)
-            })
+            .map(|(index, &words)| buffers::create(gpu, &format!("{} slot {index}", plan.name), words, SLOT_USAGE))
             .collect::<Result<Vec<_>>>()?;
         let params = params_buffer(gpu, plan)?;
         let uniforms = uniform_group(gpu, pipelines, &params, step);
@@ -76,6 +78,20 @@ impl Program {
             program.dispatches.push(dispatch);
         }
         gpu.check(&plan.name, program.bytes).map(|()| program)
+    }
+
+    /// The buffer of a slot.
+    ///
+    /// # Panics
+    /// If the plan has no such slot.
+    pub fn slot(&self, slot: u32) -> &api::Buffer {
+        &self.slots[slot as usize]
+    }
+
+    /// Runs a twin in place of a node's kernel.
+    pub fn replace(&mut self, node: usize, pipeline: api::ComputePipeline, grid: [u32; 3]) {
+        let dispatch = &mut self.dispatches[node];
+        (dispatch.pipeline, dispatch.grid) = (pipeline, grid);
     }
 
     /// Counts the program's memory.
