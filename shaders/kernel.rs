@@ -125,9 +125,12 @@ pub struct Kernel {
 pub struct Twin {
     /// The kernel.
     pub kernel: &'static Kernel,
-    /// Its grid for the bytes of a call's `Params`.
-    pub grid: fn(&[u8]) -> [u32; 3],
+    /// Its grid.
+    pub grid: Grid,
 }
+
+/// The grid of a kernel for the bytes of a call's `Params`.
+pub type Grid = fn(&[u8]) -> [u32; 3];
 
 impl Kernel {
     /// A kernel whose CPU path is its reference.
@@ -195,9 +198,7 @@ impl std::fmt::Debug for Kernel {
 
 impl Twin {
     /// The twins from some families, each with its grid, by format.
-    pub const fn families<const N: usize>(
-        families: &[(&'static [Kernel; FORMATS], fn(&[u8]) -> [u32; 3]); N],
-    ) -> [[Self; N]; FORMATS] {
+    pub const fn families<const N: usize>(families: &[(&'static [Kernel; FORMATS], Grid); N]) -> [[Self; N]; FORMATS] {
         let mut twins = [[Self { kernel: &families[0].0[0], grid: families[0].1 }; N]; FORMATS];
         let mut format = 0;
         while format < FORMATS {

@@ -1,5 +1,5 @@
-// dx = dy W like transposed.wgsl, with the same sums, in tiles of 128 tokens x one slab of 64 columns, contracting 16 rows
-// of the weight at a time.
+// dx = dy W like transposed.wgsl, with the same sums, in tiles of 128 tokens x one slab of 64 columns, contracting 16
+// rows of the weight at a time.
 //
 // 128 threads; thread (tx, ty) computes tokens ty + 16 i, i in 0..8, and the tx-th and (tx + 8)-th vector of the slab's
 // octets: 16 vectors from workgroup memory feed 256 products, where transposed.wgsl's 12 feed 128.
