@@ -6,8 +6,7 @@ use loam::adapter::{Attach, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST
 use loam::data::{Dataset, Example, Notes};
 use loam::gguf::Value;
 use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random, train};
-use loam_tests::rewrite::rewrite;
-use loam_tests::{back_ends, convert_asset, relative, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
 
 fn base(format: &str) -> Base {
     Base::open(convert_asset("loam-micro", format)).expect("base")
@@ -84,18 +83,40 @@ fn an_adapter_that_does_not_fit_is_refused_by_tensor() {
 }
 
 #[test]
-fn an_adapter_on_the_head_is_refused_instead_of_ignored() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let path = rewrite(&convert_asset("loam-micro", "f32"), folder.path(), "untied.gguf", |_, tensors| {
-        let mut head = tensors.iter().find(|t| t.declaration.name == "token_embd.weight").expect("embedding").clone();
-        head.declaration.name = "output.weight".into();
-        tensors.push(head);
-    });
-    let base = Base::open(path).expect("base");
-    let pair = Pair { a: vec![0.1; 2 * 64], b: vec![0.1; 4096 * 2], rank: 2 };
-    let tensors = vec![("output.weight".to_owned(), pair)];
-    let adapter = AdapterFile { architecture: "llama".into(), alpha: 2.0, tensors, metadata: Vec::new() };
-    assert!(attach(&base, &adapter).to_string().contains("output.weight"));
+fn an_adapter_on_a_norm_is_refused_instead_of_ignored() {
+    let base = base("f32");
+    let pair = Pair { a: vec![0.1; 2 * 64], b: vec![0.1; 2], rank: 2, matrices: 1 };
+    for name in ["output_norm.weight", "blk.0.attn_norm.weight"] {
+        let tensors = vec![(name.to_owned(), pair.clone())];
+        let adapter = AdapterFile { architecture: "llama".into(), alpha: 2.0, tensors, metadata: Vec::new() };
+        let error = attach(&base, &adapter).to_string();
+        assert!(error.contains(name) && error.contains("ignores nothing"), "{error}");
+    }
+}
+
+/// A new adapter on the embedding and the head starts from the base exactly, and both halves learn.
+#[test]
+fn embedding_and_head_are_trained_where_asked() {
+    let base = base("q4_0");
+    let lora =
+        LoraOptions { rank: 3, targets: "token_embd,output".parse().expect("targets"), ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 2, context: 8, ..TrainOptions::default() };
+    let plain = logits(&base, &[]);
+    for (device, backend) in back_ends() {
+        let mut trainer = Trainer::new(&base, backend, None, options.clone()).expect("trainer");
+        let start = pollster::block_on(trainer.adapter()).expect("adapter");
+        let names: Vec<&str> = start.tensors.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["token_embd.weight", "output.weight"]);
+        assert!(relative(&logits(&base, &[(&start, 1.0)]), &plain) < 1e-6, "{device}: a new adapter changes the base");
+        let batch = [full_batch(&some_rows(2, 8, 4096))];
+        let losses: Vec<f64> =
+            (0..12).map(|_| pollster::block_on(trainer.step(&batch, 2e-2)).expect("step").loss).collect();
+        assert!(losses[11] < 0.7 * losses[0], "{device}: {losses:?}");
+        let end = pollster::block_on(trainer.adapter()).expect("adapter");
+        for ((name, start), (_, end)) in start.tensors.iter().zip(&end.tensors) {
+            assert!(start.a != end.a && start.b != end.b, "{device}: {name} does not learn");
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,13 @@ pub fn uniform(seed: u64, stream: u32, index: u64) -> f64 {
     (bits(seed, stream, index) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// The `index`-th standard normal number of `stream` (Box and Muller 1958).
+pub fn normal(seed: u64, stream: u32, index: u64) -> f64 {
+    // 1 - u is in (0, 1].
+    let radius = (-2.0 * (1.0 - uniform(seed, stream, 2 * index)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * uniform(seed, stream, 2 * index + 1)).cos()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +49,13 @@ mod tests {
         assert!(values.iter().all(|v| (0.0..1.0).contains(v)));
         let mean = values.iter().sum::<f64>() / 1000.0;
         assert!((mean - 0.5).abs() < 0.05, "{mean}");
+    }
+
+    #[test]
+    fn normal_has_mean_0_and_variance_1() {
+        let values: Vec<f64> = (0..10_000).map(|i| normal(7, 3, i)).collect();
+        let mean = values.iter().sum::<f64>() / 1e4;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1e4;
+        assert!(mean.abs() < 0.05 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
     }
 }

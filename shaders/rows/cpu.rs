@@ -48,6 +48,23 @@ pub(super) fn scatter(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     }
 }
 
+/// `out[rows[offset + i]] += src[i]`. In order on one thread, as [`scatter`].
+pub(super) fn add(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [rows, src, out] = operands(bound);
+    let (width, src, out) = (p.width as usize, src.f32(), out.f32_mut());
+    if width == 0 {
+        return;
+    }
+    let rows = &rows.words()[p.offset as usize..][..p.count as usize];
+    for (src, &row) in src.chunks_exact(width).zip(rows) {
+        let start = (row as usize).saturating_mul(width);
+        if let Some(out) = out.get_mut(start..start.saturating_add(width)) {
+            out.iter_mut().zip(src).for_each(|(out, src)| *out += src);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +80,9 @@ mod tests {
             let (list, len) = (words(&list), (count * width) as usize);
             let matrix = random(400 * width as usize, 1);
             check(&Step::default(), &rows::gather(p), &[list.clone(), matrix.clone(), unset(len)]);
-            check(&Step::default(), &rows::scatter(p), &[list, random(len, 2), matrix]);
+            check(&Step::default(), &rows::scatter(p), &[list, random(len, 2), matrix.clone()]);
+            let few: Vec<u32> = (0..count + offset).map(|i| if i % 4 == 3 { NONE } else { i * i % 5 }).collect();
+            check(&Step::default(), &rows::add(p), &[words(&few), random(len, 3), matrix]);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Rows picked by a list: the trained rows go to the loss head, their gradients come back.
+//! Rows picked by a list: the trained rows go to the loss head, their gradients come back; tokens pick rows of an
+//! adapter on the embedding.
 
 mod cpu;
 
@@ -8,7 +9,7 @@ use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands,
 use crate::step::NONE;
 use crate::{Step, source};
 
-/// Uniform of both kernels.
+/// Uniform of all kernels.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
 #[repr(C)]
 pub struct Params {
@@ -24,9 +25,10 @@ pub struct Params {
 
 static GATHER: Kernel = Kernel::new(&source::ROWS_GATHER, gather_reference).with_cpu(cpu::gather);
 static SCATTER: Kernel = Kernel::new(&source::ROWS_SCATTER, scatter_reference).with_cpu(cpu::scatter);
+static ADD: Kernel = Kernel::new(&source::ROWS_ADD, add_reference).with_cpu(cpu::add);
 
 /// The kernels of this op.
-pub static KERNELS: &[&Kernel] = &[&GATHER, &SCATTER];
+pub static KERNELS: &[&Kernel] = &[&GATHER, &SCATTER, &ADD];
 
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { count, width, offset })];
@@ -41,6 +43,13 @@ pub fn gather(params: Params) -> Call {
 /// Bindings: `rows u32[offset + count or more]`, `src[count, width]`, `out[T, width]`.
 pub fn scatter(params: Params) -> Call {
     Call::new(&SCATTER, &params, fold_elements(u64::from(params.count) * u64::from(params.width)))
+}
+
+/// `out[rows[offset + i]] += src[i]`; entries that are [`NONE`] add nothing. Others may occur several times: theirs are
+/// added in the order of the list.
+/// Bindings: `rows u32[offset + count or more]`, `src[count, width]`, `out[T, width]`.
+pub fn add(params: Params) -> Call {
+    Call::new(&ADD, &params, fold_elements(u64::from(params.count) * u64::from(params.width)))
 }
 
 fn gather_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
@@ -66,6 +75,20 @@ fn scatter_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
         let row = rows[p.offset as usize + i];
         if row != NONE {
             out[row as usize * width..][..width].copy_from_slice(&src[i * width..][..width]);
+        }
+    }
+}
+
+fn add_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [rows, src, out] = operands(bound);
+    let (rows, src, out) = (rows.words(), src.f32(), out.f32_mut());
+    let width = p.width as usize;
+    for i in 0..p.count as usize {
+        let row = rows[p.offset as usize + i];
+        if row != NONE {
+            let out = &mut out[row as usize * width..][..width];
+            out.iter_mut().zip(&src[i * width..]).for_each(|(out, src)| *out += src);
         }
     }
 }

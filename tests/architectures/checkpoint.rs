@@ -19,15 +19,22 @@ pub fn write_model(folder: &Path, config: &[u8], weights: &[Shaped], norm_center
     write(&folder.join("model.safetensors"), values.collect());
 }
 
+/// A tensor's name, shape and values.
+pub type Named = (String, Vec<usize>, Vec<f32>);
+
 /// Writes the adapter of `values` as PEFT does, names without `base_model.model.`.
-pub fn write_adapter(folder: &Path, values: Vec<(String, Vec<usize>, Vec<f32>)>) {
+pub fn write_adapter(folder: &Path, config: &serde_json::Value, values: Vec<Named>) {
     let named = values.into_iter().map(|(name, shape, values)| (format!("base_model.model.{name}"), shape, values));
     write(&folder.join("adapter_model.safetensors"), named.collect());
-    let config = serde_json::json!({
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("adapter_config.json");
+}
+
+/// adapter_config.json of the adapters of make_golden.py.
+pub fn all_linear() -> serde_json::Value {
+    serde_json::json!({
         "peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": "all-linear", "bias": "none",
         "fan_in_fan_out": false, "task_type": "CAUSAL_LM",
-    });
-    std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("adapter_config.json");
+    })
 }
 
 /// The values of the tensor `name`: `fill` of make_golden.py, with the same bits.
@@ -67,7 +74,7 @@ fn tokenizer() -> serde_json::Value {
     })
 }
 
-fn write(path: &Path, values: Vec<(String, Vec<usize>, Vec<f32>)>) {
+fn write(path: &Path, values: Vec<Named>) {
     let views = values.iter().map(|(name, shape, values)| {
         let bytes = bytemuck::cast_slice(values);
         (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).expect("shape"))

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
 
+mod adapters;
 mod checkpoint;
 mod hostile;
 mod importance;
@@ -10,7 +11,7 @@ mod moe;
 
 use std::path::{Path, PathBuf};
 
-use checkpoint::{Shaped, fill, write_adapter, write_model};
+use checkpoint::{Named, Shaped, all_linear, fill, write_adapter, write_model};
 use loam::adapter::Attach;
 use loam::backend::Backend;
 use loam::gguf::Metadata;
@@ -136,7 +137,7 @@ fn convert(name: &str, format: Format) -> (Vec<u8>, tempfile::TempDir, PathBuf) 
 }
 
 /// Name, shape and values of a stored tensor.
-fn values(golden: &[u8], name: &str) -> (String, Vec<usize>, Vec<f32>) {
+fn values(golden: &[u8], name: &str) -> Named {
     let all = SafeTensors::deserialize(golden).expect("safetensors");
     let tensor = all.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
     let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -152,7 +153,7 @@ fn weights(golden: &[u8]) -> Vec<Shaped> {
 }
 
 /// The gradients under PEFT's names.
-fn gradients(golden: &[u8]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+fn gradients(golden: &[u8]) -> Vec<Named> {
     let all = SafeTensors::deserialize(golden).expect("safetensors");
     let mut names: Vec<&str> = all.names().into_iter().collect();
     names.sort_unstable();
@@ -161,9 +162,9 @@ fn gradients(golden: &[u8]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
 }
 
 /// An adapter taken in through PEFT's own files.
-fn import(base: &Base, values: Vec<(String, Vec<usize>, Vec<f32>)>) -> AdapterFile {
+fn import(base: &Base, values: Vec<Named>) -> AdapterFile {
     let folder = tempfile::tempdir().expect("temporary folder");
-    write_adapter(folder.path(), values);
+    write_adapter(folder.path(), &all_linear(), values);
     let out = folder.path().join("adapter.gguf");
     loam_convert::peft::from_peft(folder.path(), base.file(), &out).expect("from_peft");
     AdapterFile::read(&out).expect("adapter")

@@ -82,7 +82,7 @@ fn plans_sort_pairs_for_many_tokens_only() {
 fn an_adapter_on_experts_is_refused_by_name() {
     let (_folder, base) = base(Format::F32);
     let name = "blk.1.ffn_up_exps.weight";
-    let pair = Pair { a: vec![0.1; 64], b: vec![0.1; 32], rank: 1 };
+    let pair = Pair { a: vec![0.1; 64], b: vec![0.1; 32], rank: 1, matrices: 1 };
     let architecture = "qwen3moe".to_owned();
     let tensors = vec![(name.to_owned(), pair)];
     let adapter = AdapterFile { architecture, alpha: 1.0, tensors, metadata: Vec::new() };

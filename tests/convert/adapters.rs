@@ -234,7 +234,11 @@ fn what_cannot_be_converted_is_named_and_the_previous_adapter_stays() {
     refused(&["DoRA"], &|_, t| {
         moved(t, "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.weight")
     });
-    refused(&["embedding"], &|_, t| moved(t, "base_model.model.model.embed_tokens.lora_embedding_A"));
+    refused(&["embed_tokens", "only one"], &|_, t| moved(t, "base_model.model.model.embed_tokens.lora_embedding_A"));
+    refused(&["layers.0.mlp.up_proj"], &|_, t| {
+        moved(t, "base_model.model.model.layers.0.mlp.up_proj.lora_embedding_A")
+    });
+    refused(&["modules_to_save"], &|_, t| moved(t, "base_model.model.lm_head.modules_to_save.weight"));
     refused(&["lm_head.weight"], &|_, t| moved(t, "base_model.model.lm_head.weight"));
 }
 

@@ -2,7 +2,7 @@
 
 use loam_shaders::rows::{self, Params};
 use loam_shaders::step::NONE;
-use loam_tests::{Operand, Random, check_kernel};
+use loam_tests::{Operand, Random, check_gradient, check_kernel};
 
 /// A list of distinct rows below `total` with gaps, of which the first two entries belong to another chunk.
 fn list(count: u32, total: u32, random: &mut Random) -> Vec<u32> {
@@ -26,6 +26,32 @@ fn gather_and_scatter() {
             check_kernel(&rows::scatter(p), &[rows, src, x]);
         }
     }
+}
+
+/// Rows that occur several times, none, and rows that do not occur: the gradient of [`rows::gather`].
+#[test]
+fn sums_of_rows() {
+    let mut random = Random::new(141);
+    for (count, total) in [(1, 4), (7, 2), (70, 13), (300, 40)] {
+        for width in [1, 4, 33] {
+            let p = Params { count, width, offset: 2, pad: 0 };
+            let entry = |_| if random.below(5) == 0 { NONE } else { random.below(total) };
+            let list: Vec<u32> = (0..count + 2).map(entry).collect();
+            let (len, sums) = ((count * width) as usize, (total * width) as usize);
+            let operands = [Operand::u32(&list), Operand::f32(&random.values(len)), Operand::f32(&random.values(sums))];
+            check_kernel(&rows::add(p), &operands);
+        }
+    }
+    let src: Vec<f32> = random.values(12);
+    let p = Params { count: 6, width: 2, offset: 0, pad: 0 };
+    let list = Operand::u32(&[1, 0, NONE, 1, 1, 2]);
+    // The slopes of sum(src * gather(x)) at x are the sums of the rows of src.
+    let operands = [list.clone(), Operand::f32(&src), Operand::f32(&[0.0; 6])];
+    let dx = check_kernel(&rows::add(p), &operands).remove(0);
+    check_gradient("x", &[0.5; 6], &dx, (0.5, 1e-5), |x| {
+        let gathered = check_kernel(&rows::gather(p), &[list.clone(), Operand::f32(x), Operand::unset(12)]).remove(0);
+        gathered.iter().zip(&src).map(|(x, d)| f64::from(*x) * f64::from(*d)).sum()
+    });
 }
 
 /// By hand: row 2, nothing, row 0; and back.

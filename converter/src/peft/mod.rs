@@ -5,6 +5,7 @@
 //! rsLoRA and alpha patterns make of that for single modules is folded into B.
 
 mod config;
+mod copies;
 mod read;
 mod write;
 
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use loam::adapter::{AdapterFile, BASE_DIGEST};
 use loam::gguf::{Gguf, GgufFile};
+use loam::model::{OUTPUT, TOKEN_EMBD};
 
 pub use config::PeftConfig;
 
@@ -23,15 +25,18 @@ const PREFIX: &str = "base_model.model.";
 /// Key of `base_model_name_or_path`, kept for the way back.
 const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 
+/// Modules outside of blocks, and their tensors.
+const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", TOKEN_EMBD), ("lm_head", OUTPUT)];
+
 /// Converts the PEFT folder `dir`, trained on the model that `base` was made from, to the GGUF adapter `out`.
 /// A and B are stored in F32; plain configurations keep their bits. The adapter is not bound to this base's digest: it was
 /// trained on the weights before quantisation, and fits every base made from them.
 ///
 /// # Errors
-/// Options that GGUF cannot express (DoRA, biases, embeddings, saved modules: named), tensors that do not fit the base,
+/// Options that GGUF cannot express (DoRA, biases, saved modules: named), tensors that do not fit the base,
 /// NaN; errors of the files. A previous `out` stays as it was.
 pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile> {
-    let adapter = read::read(dir, &Layout::of(&base.gguf)?)?;
+    let adapter = read::read(dir, base, &Layout::of(&base.gguf)?)?;
     adapter.check_against(&base.gguf, dir)?;
     adapter.write(out)?;
     Ok(adapter)
@@ -117,10 +122,10 @@ impl Layout {
         Ok(())
     }
 
-    /// GGUF tensor name of a module such as `model.layers.3.self_attn.q_proj`, or `lm_head`.
+    /// GGUF tensor name of a module such as `model.layers.3.self_attn.q_proj`, `model.embed_tokens` or `lm_head`.
     fn tensor_name(&self, module: &str) -> Option<String> {
-        if module == "lm_head" {
-            return Some("output.weight".into());
+        if let Some((_, tensor)) = OUTSIDE.iter().find(|(name, _)| *name == module) {
+            return Some((*tensor).into());
         }
         let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
         let number: u32 = layer.parse().ok().filter(|n: &u32| n.to_string() == layer)?;
@@ -129,12 +134,17 @@ impl Layout {
 
     /// The inverse of [`Layout::tensor_name`].
     fn module_of(&self, tensor: &str) -> Option<String> {
-        if tensor == "output.weight" {
-            return Some("lm_head".into());
+        if let Some((module, _)) = OUTSIDE.iter().find(|(_, name)| *name == tensor) {
+            return Some((*module).into());
         }
         let (layer, rest) = tensor.strip_prefix("blk.")?.split_once('.')?;
         Some(format!("model.layers.{layer}.{}", self.family.module_name(rest.strip_suffix(".weight")?)?))
     }
+}
+
+/// The columns of a matrix of `cols` columns as rows.
+fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
+    (0..cols).flat_map(|col| values.iter().skip(col).step_by(cols.max(1)).copied()).collect()
 }
 
 #[cfg(test)]
@@ -150,12 +160,12 @@ mod tests {
             ("phi3", "model.layers.0.self_attn.qkv_proj", "blk.0.attn_qkv.weight"),
             ("phi3", "model.layers.0.mlp.gate_up_proj", "blk.0.ffn_up.weight"),
             ("llama", "lm_head", "output.weight"),
+            ("gemma3", "model.embed_tokens", "token_embd.weight"),
         ] {
             assert_eq!(layout(family).tensor_name(module).as_deref(), Some(tensor));
             assert_eq!(layout(family).module_of(tensor).as_deref(), Some(module));
         }
-        for module in ["model.embed_tokens", "model.layers.x.mlp.up_proj", "model.layers.03.mlp.up_proj", "model.norm"]
-        {
+        for module in ["embed_tokens", "model.layers.x.mlp.up_proj", "model.layers.03.mlp.up_proj", "model.norm"] {
             assert_eq!(layout("llama").tensor_name(module), None, "{module}");
         }
         assert_eq!(layout("phi3").tensor_name("model.layers.0.mlp.up_proj"), None);

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use loam::adapter::{AdapterFile, Pair};
+use loam::adapter::{AdapterFile, Pair, is_lookup};
 use loam::file::{io_error, write_atomic};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Map, Value, json};
 
-use super::{BASE_NAME, Layout, PREFIX};
+use super::{BASE_NAME, Layout, OUTSIDE, PREFIX, transposed};
 use crate::{Error, Result};
 
 /// An update with both names of its weight.
@@ -53,8 +53,12 @@ fn weights(path: &Path, layout: &Layout, modules: &[Module<'_>]) -> Result<Vec<u
         for (row, values) in pair.b.chunks_exact(pair.rank).enumerate() {
             b[layout.source_row(tensor, row) * pair.rank..][..pair.rank].copy_from_slice(values);
         }
-        data.push((format!("{PREFIX}{name}.lora_A.weight"), [pair.rank, pair.inner()], bytes(&pair.a)));
-        data.push((format!("{PREFIX}{name}.lora_B.weight"), [pair.rows(), pair.rank], bytes(&b)));
+        let (a, [a_name, b_name]) = match is_lookup(tensor) {
+            true => (&transposed(&pair.a, pair.rank), ["lora_embedding_A", "lora_embedding_B"]),
+            false => (&pair.a, ["lora_A.weight", "lora_B.weight"]),
+        };
+        data.push((format!("{PREFIX}{name}.{a_name}"), [pair.rank, pair.inner()], bytes(a)));
+        data.push((format!("{PREFIX}{name}.{b_name}"), [pair.rows(), pair.rank], bytes(&b)));
     }
     let failed = |e: safetensors::SafeTensorError| Error::Safetensors { path: path.into(), problem: e.to_string() };
     let mut views = Vec::with_capacity(data.len());
@@ -96,13 +100,14 @@ fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module<'_>]) -> Val
     })
 }
 
-/// Short names ("q_proj") if each of them is adapted in every layer, else the full names of the modules.
+/// Short names ("q_proj", "lm_head") if each of those in layers is adapted in every layer, else the full names of the modules.
 fn targets(layout: &Layout, modules: &[Module<'_>]) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for module in modules {
         *counts.entry(module.name.rsplit('.').next().unwrap_or_default()).or_default() += 1;
     }
-    match counts.iter().all(|(name, count)| *count == layout.layers || *name == "lm_head") {
+    let outside = |name: &str| OUTSIDE.iter().any(|(module, _)| module.rsplit('.').next() == Some(name));
+    match counts.iter().all(|(name, count)| *count == layout.layers || outside(name)) {
         true => counts.keys().map(|name| (*name).to_owned()).collect(),
         false => modules.iter().map(|module| module.name.clone()).collect(),
     }

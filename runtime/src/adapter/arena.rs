@@ -3,8 +3,7 @@
 use crate::ops::dense::LowRank;
 use crate::plan::{StorageId, Tensor};
 
-use super::file::Pair;
-use super::{AdapterFile, Sites};
+use super::{AdapterFile, Pair, Sites, is_lookup};
 
 /// Devices bind buffers at multiples of 256 bytes.
 const ALIGN_WORDS: u64 = 64;
@@ -14,13 +13,14 @@ const ALIGN_WORDS: u64 = 64;
 struct Place {
     name: String,
     rank: usize,
+    matrices: usize,
     inputs: usize,
     outputs: usize,
     a: u64,
     b: u64,
 }
 
-/// Where every A [rank, in] and B [out, rank] of an adapter lies.
+/// Where every A [rank, in] (of the embedding [tokens, rank]) and B [out, rank] of an adapter lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arena {
     places: Vec<Place>,
@@ -37,8 +37,9 @@ impl Arena {
             at
         };
         let places = adapter.tensors.iter().map(|(name, pair)| {
-            let (rank, inputs, outputs) = (pair.rank, pair.a.len() / pair.rank, pair.b.len() / pair.rank);
-            Place { name: name.clone(), rank, inputs, outputs, a: reserve(pair.a.len()), b: reserve(pair.b.len()) }
+            let (rank, matrices, inputs, outputs) = (pair.rank, pair.matrices, pair.inner(), pair.rows());
+            let (a, b) = (reserve(pair.a.len()), reserve(pair.b.len()));
+            Place { name: name.clone(), rank, matrices, inputs, outputs, a, b }
         });
         let places = places.collect();
         Self { places, words }
@@ -63,8 +64,15 @@ impl Arena {
     /// The pairs in the arena's `words`, by weight name.
     pub fn unpack(&self, words: &[u32]) -> Vec<(String, Pair)> {
         let values = |at: u64, len: usize| bytemuck::cast_slice(&words[at as usize..at as usize + len]).to_vec();
-        let pair =
-            |p: &Place| Pair { a: values(p.a, p.rank * p.inputs), b: values(p.b, p.outputs * p.rank), rank: p.rank };
+        let pair = |p: &Place| {
+            let rows = p.rank * p.matrices;
+            Pair {
+                a: values(p.a, rows * p.inputs),
+                b: values(p.b, rows * p.outputs),
+                rank: p.rank,
+                matrices: p.matrices,
+            }
+        };
         self.places.iter().map(|p| (p.name.clone(), pair(p))).collect()
     }
 
@@ -80,8 +88,9 @@ impl Arena {
     ) {
         for p in &self.places {
             let at = |id: StorageId| {
-                let a = Tensor::stored(id, p.a, p.rank, p.inputs);
-                (a, Tensor::stored(id, p.b, p.outputs, p.rank))
+                let (rows, cols) = if is_lookup(&p.name) { (p.inputs, p.rank) } else { (p.rank, p.inputs) };
+                let a = Tensor::stored(id, p.a, p.matrices * rows, cols);
+                (a, Tensor::stored(id, p.b, p.matrices * p.outputs, p.rank))
             };
             let (a, b) = at(parameters);
             let scale = strength * alpha / p.rank as f32;

@@ -2,15 +2,19 @@
 //! `adapter.lora.alpha`, and for each weight W [out, in] the tensors `<name of W>.lora_a` and `<name of W>.lora_b`.
 //!
 //! The update is `alpha / rank * B A`, with A [rank, in] and B [out, rank] row-major, as PyTorch has them; in GGUF's order
-//! `lora_a` is {in, rank} and `lora_b` {rank, out}. [`AdapterFile::read`] refuses what llama.cpp would ignore or misread.
+//! `lora_a` is {in, rank} and `lora_b` {rank, out}. Experts have {in, rank, experts} and {rank, out, experts}; of the token
+//! embedding [D, V] `lora_a` is {rank, V} and `lora_b` {rank, D}. [`AdapterFile::read`] refuses what llama.cpp would ignore
+//! or misread.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::Targets;
+use super::lora;
+use super::pair::{MAX_VALUE, Pair};
 use crate::error::{Error, Result};
 use crate::file::AtomicFile;
 use crate::gguf::{GgmlType, Gguf, GgufFile, Metadata, TensorDeclaration, TensorInfo, Value, Writer, printable};
+use crate::model::{OUTPUT, TOKEN_EMBD};
 
 /// Architecture of the base, e.g. "llama".
 const ARCHITECTURE: &str = "general.architecture";
@@ -19,33 +23,8 @@ const ADAPTER_TYPE: &str = "adapter.type";
 const ALPHA: &str = "adapter.lora.alpha";
 /// Keys that are fields of [`AdapterFile`] or belong to the container.
 const OWN_KEYS: [&str; 5] = [ARCHITECTURE, TYPE, ADAPTER_TYPE, ALPHA, crate::gguf::ALIGNMENT_KEY];
-/// Values beyond this are a broken file: the product of two of them still is far from the end of f32.
-const MAX_VALUE: f32 = 1e9;
 /// Elements converted at a time while writing.
 const CHUNK: usize = 16_384;
-
-/// A low-rank update of one weight W [out, in].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pair {
-    /// A, [rank, in], row-major.
-    pub a: Vec<f32>,
-    /// B, [out, rank], row-major.
-    pub b: Vec<f32>,
-    /// Rank of the update.
-    pub rank: usize,
-}
-
-impl Pair {
-    /// Input features of the weight.
-    pub fn inner(&self) -> usize {
-        self.a.len() / self.rank.max(1)
-    }
-
-    /// Output features of the weight.
-    pub fn rows(&self) -> usize {
-        self.b.len() / self.rank.max(1)
-    }
-}
 
 /// The contents of an adapter file.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,8 +60,7 @@ impl AdapterFile {
         let architecture = file.gguf.str(ARCHITECTURE)?.to_owned();
         let mut tensors = Vec::new();
         for (name, (a, b)) in pair_up(&file.gguf)? {
-            let pair = Pair { a: values(&file, a)?, b: values(&file, b)?, rank: a.rows() as usize };
-            tensors.push((name.to_owned(), pair));
+            tensors.push((name.to_owned(), Pair::read(&file, name, [a, b])?));
         }
         let own = |key: &str| OWN_KEYS.contains(&key);
         let metadata = file.gguf.metadata().iter().filter(|(key, _)| !own(key));
@@ -108,9 +86,9 @@ impl AdapterFile {
         }
         let mut halves = Vec::with_capacity(self.tensors.len() * 2);
         for (name, pair) in &self.tensors {
-            let (inner, rank, rows) = (pair.inner() as u64, pair.rank as u64, pair.rows() as u64);
-            halves.push((format!("{name}.lora_a"), vec![inner, rank], &pair.a));
-            halves.push((format!("{name}.lora_b"), vec![rank, rows], &pair.b));
+            let [a, b] = pair.shapes(name);
+            halves.push((format!("{name}.lora_a"), a, &pair.a));
+            halves.push((format!("{name}.lora_b"), b, &pair.b));
         }
         let declare = |(name, shape, _): &(String, Vec<u64>, _)| TensorDeclaration {
             name: name.clone(),
@@ -144,17 +122,31 @@ impl AdapterFile {
         for (name, pair) in &self.tensors {
             let bad =
                 |problem: String| adapter_error(path, format!("tensor {}: {problem}", printable(name.as_bytes())));
-            let weight = base.opt_tensor(name).ok_or_else(|| bad("is not in the base".into()))?;
-            if !Targets::AllLinear.contains(name) || weight.shape.len() != 2 {
-                // The embedding and the head, say: applying the rest without them would be another model.
-                return Err(bad("loam updates only the linear layers of blocks, and ignores nothing".into()));
+            let weight = match base.opt_tensor(name) {
+                // A tied head is the embedding, but an update of it is not one of the embedding.
+                None if name == OUTPUT => base.opt_tensor(TOKEN_EMBD),
+                weight => weight,
+            };
+            let weight = weight.ok_or_else(|| bad("is not in the base".into()))?;
+            if !lora::takes_update(name) {
+                // Norms, say: applying the rest without them would be another model.
+                return Err(bad("loam updates the embedding, the head and linear layers, and ignores nothing".into()));
             }
-            let (fits, has) = ([pair.rows() as u64, pair.inner() as u64], [weight.rows(), weight.cols()]);
-            if fits != has {
-                return Err(bad(format!("fits a weight of {fits:?} (out, in), the base's is {has:?}")));
-            }
+            pair.check_fit(name, weight).map_err(bad)?;
         }
         Ok(())
+    }
+
+    /// What a user of the adapter on `base` should know: updates that a stock llama.cpp does not apply.
+    pub fn notes(&self, base: &Gguf) -> Vec<String> {
+        let tied = base.opt_tensor(OUTPUT).is_none();
+        let apart = self.tensors.iter().filter(|(name, _)| tied && [TOKEN_EMBD, OUTPUT].contains(&name.as_str()));
+        let note = |name: &str| {
+            format!(
+                "{name}: the base's head is its embedding; a stock llama.cpp cannot run an update of one of them alone"
+            )
+        };
+        apart.map(|(name, _)| note(name)).collect()
     }
 
     /// The metadata value of `key`, if it is UTF-8 text.
@@ -172,13 +164,13 @@ impl AdapterFile {
             return Err(adapter_error(path, "has no tensors".into()));
         }
         for (name, pair) in &self.tensors {
-            check_pair(path, name, pair)?;
+            pair.check(path, name)?;
         }
         Ok(())
     }
 }
 
-fn adapter_error(path: &Path, problem: String) -> Error {
+pub(super) fn adapter_error(path: &Path, problem: String) -> Error {
     Error::Adapter { path: path.into(), problem }
 }
 
@@ -217,9 +209,6 @@ fn pair_up(gguf: &Gguf) -> Result<Vec<(&str, (&TensorInfo, &TensorInfo))>> {
             let problem = "is neither a .lora_a nor a .lora_b; nothing in an adapter may be ignored";
             return Err(gguf.tensor_error(&tensor.name, problem));
         };
-        if tensor.shape.len() != 2 {
-            return Err(gguf.tensor_error(&tensor.name, format!("has {} dimensions, needs 2", tensor.shape.len())));
-        }
         let entry = halves.entry(name).or_insert_with(|| {
             order.push(name);
             [None, None]
@@ -237,15 +226,11 @@ fn matched<'g>(
     let missing = |half: &str| gguf.tensor_error(&format!("{name}.{half}"), "is missing, its other half is there");
     let a = halves[0].ok_or_else(|| missing("lora_a"))?;
     let b = halves[1].ok_or_else(|| missing("lora_b"))?;
-    if a.rows() != b.cols() {
-        let problem = format!("has rank {}, its lora_a has rank {}", b.cols(), a.rows());
-        return Err(gguf.tensor_error(&b.name, problem));
-    }
     Ok((a, b))
 }
 
 /// A tensor's values, decoded row by row.
-fn values(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
+pub(super) fn decode(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
     let Some(format) = tensor.ty.format() else {
         let problem = format!("has type {}, which adapters cannot be read from", tensor.ty.name());
         return Err(file.gguf.tensor_error(&tensor.name, problem));
@@ -259,25 +244,6 @@ fn values(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
         format.decode_row(blocks, row);
     }
     Ok(out)
-}
-
-fn check_pair(path: &Path, name: &str, pair: &Pair) -> Result<()> {
-    let shown = printable(name.as_bytes());
-    let (inner, rows, rank) = (pair.inner(), pair.rows(), pair.rank);
-    if rank == 0 || rank > inner.min(rows) || inner * rank != pair.a.len() || rows * rank != pair.b.len() {
-        let problem = format!("tensor {shown}: rank {rank} does not fit a weight of [{rows}, {inner}] (out, in)");
-        return Err(adapter_error(path, problem));
-    }
-    for (half, values) in [("lora_a", &pair.a), ("lora_b", &pair.b)] {
-        match values.iter().find(|x| x.is_nan() || x.abs() > MAX_VALUE) {
-            None => {}
-            Some(x) if x.is_finite() => {
-                return Err(adapter_error(path, format!("tensor {shown}.{half}: holds {x}, the limit is {MAX_VALUE}")));
-            }
-            Some(_) => return Err(Error::NonFinite(format!("{}: tensor {shown}.{half}", path.display()))),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ fn sample() -> AdapterFile {
         a: (0..rank * inner).map(|i| i as f32 * 0.25 - 1.0).collect(),
         b: (0..rows * rank).map(|i| 2.0 - i as f32 * 0.5).collect(),
         rank,
+        matrices: 1,
     };
     AdapterFile {
         architecture: "llama".into(),

@@ -3,25 +3,30 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use super::file::{AdapterFile, Pair};
+use super::file::AdapterFile;
+use super::pair::{Pair, is_lookup};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::model::{ModelConfig, Weights};
+use crate::model::{ModelConfig, Weight, Weights};
 use crate::random;
 
 /// Kinds of linear layers, as they stand between `blk.N.` and `.weight`.
 /// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too. The router
 /// of a mixture of experts is `ffn_gate_inp`; the experts themselves take no adapter.
-const KINDS: [&str; 9] =
-    ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate_inp", "ffn_gate", "ffn_up", "ffn_down"];
+const LINEAR: [&str; 9] =
+    ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", ROUTER, "ffn_gate", "ffn_up", "ffn_down"];
+/// The router has a row per expert, few of them.
+const ROUTER: &str = "ffn_gate_inp";
+/// What else takes an update, but only where it is asked for by name: the embedding and the head.
+const OTHERS: [&str; 2] = ["token_embd", "output"];
 
-/// Which linear layers get an update.
+/// Which weights get an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Targets {
-    /// Every linear layer of every block (PEFT's `all-linear`).
+    /// Every linear layer of every block (PEFT's `all-linear`): not the embedding, nor the head.
     #[default]
     AllLinear,
-    /// These kinds in every block, by GGUF name without `blk.N.` and `.weight`.
+    /// These kinds in every block, by GGUF name without `blk.N.` and `.weight`, and `token_embd` or `output`.
     Kinds(Vec<String>),
 }
 
@@ -30,6 +35,7 @@ impl Targets {
     pub fn of(adapter: &AdapterFile, base: &Gguf) -> Self {
         let updated = kinds(adapter.tensors.iter().map(|(name, _)| name.as_str()));
         let present = kinds(base.tensors().iter().map(|info| info.name.as_str()));
+        let present: Vec<String> = present.into_iter().filter(|kind| LINEAR.contains(&kind.as_str())).collect();
         if updated == present { Targets::AllLinear } else { Targets::Kinds(updated) }
     }
 
@@ -37,7 +43,7 @@ impl Targets {
     pub fn contains(&self, name: &str) -> bool {
         let kind = kind_of(name);
         match self {
-            Targets::AllLinear => kind.is_some_and(|k| KINDS.contains(&k)),
+            Targets::AllLinear => kind.is_some_and(|k| LINEAR.contains(&k)),
             Targets::Kinds(kinds) => kind.is_some_and(|k| kinds.iter().any(|x| x == k)),
         }
     }
@@ -55,15 +61,15 @@ impl std::fmt::Display for Targets {
 impl FromStr for Targets {
     type Err = Error;
 
-    /// `all-linear`, or a comma-separated list such as `attn_q,attn_v`.
+    /// `all-linear`, or a comma-separated list such as `attn_q,attn_v,token_embd`.
     fn from_str(text: &str) -> Result<Self> {
         if text == "all-linear" {
             return Ok(Targets::AllLinear);
         }
         let mut kinds: Vec<String> = Vec::new();
         for kind in text.split(',').map(str::trim) {
-            if !KINDS.contains(&kind) {
-                let known = KINDS.join(", ");
+            if !all_kinds().any(|known| known == kind) {
+                let known = all_kinds().collect::<Vec<_>>().join(", ");
                 return Err(Error::Argument(format!(
                     "target {kind:?} is not known: use all-linear or some of {known}"
                 )));
@@ -76,15 +82,29 @@ impl FromStr for Targets {
     }
 }
 
-/// Those of [`KINDS`] that occur in `names`.
-fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let found: HashSet<&str> = names.filter_map(kind_of).collect();
-    KINDS.iter().filter(|kind| found.contains(*kind)).map(|kind| (*kind).to_owned()).collect()
+/// Whether loam applies updates of the weight called `name`.
+pub(super) fn takes_update(name: &str) -> bool {
+    kind_of(name).is_some()
 }
 
-/// `attn_q` of `blk.0.attn_q.weight`.
-fn kind_of(name: &str) -> Option<&str> {
-    name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next())
+fn all_kinds() -> impl Iterator<Item = &'static str> {
+    LINEAR.into_iter().chain(OTHERS)
+}
+
+/// The kinds of weights that occur in `names`.
+fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let found: HashSet<&str> = names.filter_map(kind_of).collect();
+    all_kinds().filter(|kind| found.contains(kind)).map(str::to_owned).collect()
+}
+
+/// `attn_q` of `blk.0.attn_q.weight`, `output` of `output.weight`, nothing of a weight that takes no update.
+fn kind_of(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix(".weight")?;
+    let (known, kind) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+        Some((_, kind)) => (&LINEAR[..], kind),
+        None => (&OTHERS[..], name),
+    };
+    known.iter().copied().find(|known| *known == kind)
 }
 
 /// Options of a new LoRA, named as in PEFT.
@@ -107,8 +127,8 @@ impl Default for LoraOptions {
 }
 
 impl LoraOptions {
-    /// A new adapter: A uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform with a = sqrt(5)), B zero, so that training
-    /// starts from the base exactly.
+    /// A new adapter: A uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform with a = sqrt(5)), B zero; on the embedding A zero
+    /// and B standard normal, as in PEFT. Either way training starts from the base exactly.
     ///
     /// # Errors
     /// [`Error::Argument`] if the rank is 0 or larger than a target allows, alpha is no positive number, or the model
@@ -118,26 +138,38 @@ impl LoraOptions {
             return Err(Error::Argument(format!("alpha is {}, it must be a positive number", self.alpha)));
         }
         if let Targets::Kinds(asked) = &self.targets {
-            let present = kinds(weights.linears().map(|w| w.name.as_str()));
+            let present = kinds(weights.targets().map(|(name, _)| name));
             if let Some(kind) = asked.iter().find(|kind| !present.contains(kind)) {
-                let message = format!("target {kind}: this model's linear layers are {}", present.join(", "));
+                let message = format!("target {kind}: this model has {}", present.join(", "));
                 return Err(Error::Argument(message));
             }
         }
         let mut tensors = Vec::new();
-        for (stream, w) in weights.linears().enumerate().filter(|(_, w)| self.targets.contains(&w.name)) {
-            let most = w.rows.min(w.cols);
+        for (stream, (name, w)) in weights.targets().enumerate().filter(|(_, (name, _))| self.targets.contains(name)) {
+            // PEFT too takes ranks above a router's few rows.
+            let most = if kind_of(name) == Some(ROUTER) { w.cols } else { w.rows.min(w.cols) };
             if self.rank == 0 || self.rank > most {
-                let message = format!("rank is {}, {} allows 1 to {most}", self.rank, w.name);
+                let message = format!("rank is {}, {name} allows 1 to {most}", self.rank);
                 return Err(Error::Argument(message));
             }
-            let bound = 1.0 / (w.cols as f64).sqrt();
-            let value = |i: usize| ((random::uniform(self.seed, stream as u32, i as u64) * 2.0 - 1.0) * bound) as f32;
-            let a = (0..self.rank * w.cols).map(value).collect();
-            tensors.push((w.name.clone(), Pair { a, b: vec![0.0; w.rows * self.rank], rank: self.rank }));
+            tensors.push((name.to_owned(), self.pair(name, stream as u32, w)));
         }
         let (architecture, alpha) = (config.architecture.to_owned(), self.alpha);
         Ok(AdapterFile { architecture, alpha, tensors, metadata: Vec::new() })
+    }
+
+    /// What the update of `w` starts from, drawn from `stream`.
+    fn pair(&self, name: &str, stream: u32, w: &Weight) -> Pair {
+        let rank = self.rank;
+        if is_lookup(name) {
+            let value = |i: usize| random::normal(self.seed, stream, i as u64) as f32;
+            let b = (0..w.cols * rank).map(value).collect();
+            return Pair { a: vec![0.0; w.rows * rank], b, rank, matrices: 1 };
+        }
+        let bound = 1.0 / (w.cols as f64).sqrt();
+        let value = |i: usize| ((random::uniform(self.seed, stream, i as u64) * 2.0 - 1.0) * bound) as f32;
+        let a = (0..rank * w.cols).map(value).collect();
+        Pair { a, b: vec![0.0; w.rows * rank], rank, matrices: 1 }
     }
 }
 
@@ -152,8 +184,11 @@ mod tests {
         assert!(!targets.contains("blk.0.attn_q_norm.weight"));
         assert!(!targets.contains("blk.0.attn_output.weight"));
         assert!(Targets::AllLinear.contains("blk.3.ffn_down.weight"));
-        assert!(!Targets::AllLinear.contains("output.weight"));
-        assert!("attn_q,output".parse::<Targets>().is_err());
+        assert!(!Targets::AllLinear.contains("output.weight") && !Targets::AllLinear.contains("token_embd.weight"));
+        let targets: Targets = "attn_q,output".parse().unwrap();
+        assert!(targets.contains("output.weight") && !targets.contains("blk.0.attn_output.weight"));
+        assert!(!takes_update("output_norm.weight") && !takes_update("blk.0.output.weight"));
+        assert!("attn_q,embed".parse::<Targets>().is_err());
         assert!("".parse::<Targets>().is_err());
     }
 }

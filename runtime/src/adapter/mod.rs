@@ -3,13 +3,15 @@
 mod arena;
 mod file;
 mod lora;
+mod pair;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 pub use arena::Arena;
-pub use file::{AdapterFile, Pair};
+pub use file::AdapterFile;
 pub use lora::{LoraOptions, Targets};
+pub use pair::{Pair, is_lookup};
 
 use crate::ops::dense::LowRank;
 use crate::plan::Tensor;
@@ -21,8 +23,8 @@ pub const TOKENIZER_DIGEST: &str = "loam.tokenizer.digest";
 /// Metadata key: digest of the chat template that rendered the data.
 pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 
-/// What is done where a linear layer is recorded besides its product, by the weight's GGUF tensor name. Several adapters may
-/// sit on one weight.
+/// What is done where a linear layer, the embedding or the head is recorded besides its product, by the weight's GGUF tensor
+/// name. Several adapters may sit on one weight.
 #[derive(Debug, Clone, Default)]
 pub struct Sites {
     updates: HashMap<String, Vec<LowRank>>,

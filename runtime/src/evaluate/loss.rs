@@ -9,7 +9,7 @@ use crate::base::Base;
 use crate::data::Batch;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
-use crate::model::{Keys, ModelConfig, forward};
+use crate::model::{Keys, ModelConfig, OUTPUT, forward};
 use crate::ops::cross_entropy::{LossInputs, loss};
 use crate::plan::{Checkpointing, Content, Plan, Pool, Recorder, StorageId};
 
@@ -54,7 +54,8 @@ impl LossBuffers {
             chunk: LOSS_CHUNK.min(tokens.div_ceil(4)),
             softcap: engine.config.final_softcap,
         };
-        if let Some(dhidden) = loss(&mut r, hidden, &engine.weights.output, io, reverse.is_some()) {
+        let head = (&engine.weights.output, sites.of(OUTPUT));
+        if let Some(dhidden) = loss(&mut r, hidden, head, io, reverse.is_some()) {
             r.reverse(hidden, dhidden);
         }
         let kind = if reverse.is_some() { "train" } else { "evaluate" };

@@ -12,7 +12,7 @@ use crate::base::Base;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
 use crate::host;
-use crate::model::{Cache, Keys, forward, logits};
+use crate::model::{Cache, Keys, OUTPUT, forward, logits};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
 
 /// Tokens per run, smallest first: a run is padded up to the next of these.
@@ -206,7 +206,8 @@ impl Session {
         let io = self.inputs.of(tokens);
         let hidden = forward(&mut r, config, weights, &self.sites, &io, Keys::Cached(&self.cache));
         let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);
-        logits(&mut r, config, hidden, list(self.inputs.rows, logit_rows), &weights.output, out);
+        let head = (&weights.output, self.sites.of(OUTPUT));
+        logits(&mut r, config, hidden, list(self.inputs.rows, logit_rows), head, out);
         r.finish(if tokens == 1 { "decode".to_owned() } else { format!("prefill {tokens}") })
     }
 

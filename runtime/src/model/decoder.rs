@@ -1,11 +1,11 @@
 //! *The* forward: one decoder for all architectures, recorded once per plan.
 
-use super::{Activation, FeedForward, Layer, ModelConfig, Projections, Weight, Weights};
+use super::{Activation, FeedForward, Layer, ModelConfig, Projections, TOKEN_EMBD, Weight, Weights};
 use crate::adapter::Sites;
 use crate::ops::attention::{Heads, attention};
-use crate::ops::dense::{add_bias, low_rank};
+use crate::ops::dense::{LowRank, add_bias, low_rank};
 use crate::ops::elementwise::{add, scale};
-use crate::ops::embed::embed;
+use crate::ops::embed::{self, embed};
 use crate::ops::glu::glu;
 use crate::ops::importance;
 use crate::ops::matmul::{self, matmul};
@@ -79,7 +79,7 @@ pub fn forward<'a>(
     keys: Keys<'a>,
 ) -> Tensor {
     let c = Context { config, sites, io: *io, keys };
-    let mut x = embed(r, io.tokens, &weights.token_embd, config.embedding_scale); // [T, D]
+    let mut x = embedding(r, &c, &weights.token_embd); // [T, D]
     for (index, w) in weights.layers.iter().enumerate() {
         let b = Block { w, index };
         x = r.layer(x, move |r, x| layer(r, &c, &b, x));
@@ -97,13 +97,34 @@ fn layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor 
     add(r, &b.label("ffn_residual"), x, f)
 }
 
-/// Logits of the listed rows of a hidden state, written to `out` [list, V].
-pub fn logits(r: &mut Recorder, config: &ModelConfig, hidden: Tensor, list: View, head: &Weight, out: Tensor) {
+/// Logits of the listed rows of a hidden state, written to `out` [list, V], by the head and the updates on it.
+pub fn logits(
+    r: &mut Recorder,
+    config: &ModelConfig,
+    hidden: Tensor,
+    list: View,
+    (head, updates): (&Weight, &[LowRank]),
+    out: Tensor,
+) {
     let x = rows::gather(r, "logits", list, 0, out.rows, hidden);
     matmul::forward(r, x, head, out);
+    for update in updates {
+        low_rank(r, "logits", x, out, *update);
+    }
     if config.final_softcap > 0.0 {
         softcap(r, "logits", out, config.final_softcap);
     }
+}
+
+/// The tokens' rows of the embedding plus every adapter's update on them, times the model's factor, as in Transformers
+/// and PEFT. A head that is the embedding too has updates of its own.
+fn embedding(r: &mut Recorder, c: &Context<'_>, w: &Weight) -> Tensor {
+    let scale = c.config.embedding_scale;
+    let x = embed(r, c.io.tokens, w, scale);
+    for site in c.sites.of(TOKEN_EMBD) {
+        embed::low_rank(r, &w.name, c.io.tokens, x, LowRank { scale: scale * site.scale, ..*site });
+    }
+    x
 }
 
 /// What attention adds to the residual stream `x`.
@@ -197,7 +218,8 @@ fn attend(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, (q, k, v): (Tensor, 
     }
 }
 
-/// y = x Wᵀ plus the bias, if there is one, plus every adapter's update on it: the only place where low-rank adapters touch the model.
+/// y = x Wᵀ plus the bias, if there is one, plus every adapter's update on it. Besides here low-rank adapters touch the
+/// model in [`embedding`] and at the head ([`logits`] and the loss) only.
 fn linear(r: &mut Recorder, c: &Context<'_>, x: Tensor, w: &Weight) -> Tensor {
     if let Some(watch) = c.sites.watched(&w.name) {
         importance::squares(r, &w.name, x, watch.sums);

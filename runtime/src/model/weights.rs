@@ -5,6 +5,11 @@ use loam_shaders::Format;
 use super::moe::Experts;
 use crate::plan::{Location, StorageId, Tensor, View};
 
+/// Name of the token embedding, whose rows are looked up.
+pub const TOKEN_EMBD: &str = "token_embd.weight";
+/// Name of the head. An update of that name is one on the head also where the head is the embedding.
+pub const OUTPUT: &str = "output.weight";
+
 /// Some rows of a weight in one stored buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeightPart {
@@ -163,8 +168,10 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Every linear layer that an adapter may target, by GGUF name.
-    pub fn linears(&self) -> impl Iterator<Item = &Weight> {
-        self.layers.iter().flat_map(Layer::linears)
+    /// Every weight that an adapter may target, by GGUF name: linear layers, then the embedding and the head. The
+    /// name of a head that is the embedding is its own.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, &Weight)> {
+        let linears = self.layers.iter().flat_map(Layer::linears).map(|w| (w.name.as_str(), w));
+        linears.chain([(TOKEN_EMBD, &self.token_embd), (OUTPUT, &self.output)])
     }
 }

@@ -2,6 +2,7 @@
 
 use loam_shaders::cross_entropy::{self as kernels, Params};
 
+use super::dense::{self, LowRank, Operand};
 use super::{elementwise, matmul, rows};
 use crate::model::Weight;
 use crate::plan::{Recorder, Tensor, View};
@@ -23,8 +24,15 @@ pub struct LossInputs {
 
 /// Cross-entropy of `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns dL/dhidden scaled
 /// by `step.loss_scale`: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and Apple's fused
-/// losses), so the loss is both the end of the forward pass and the start of the reverse one.
-pub fn loss(r: &mut Recorder, hidden: Tensor, head: &Weight, io: LossInputs, gradient: bool) -> Option<Tensor> {
+/// losses), so the loss is both the end of the forward pass and the start of the reverse one. `updates` are those on the
+/// head; their gradients are summed up over the chunks.
+pub fn loss(
+    r: &mut Recorder,
+    hidden: Tensor,
+    (head, updates): (&Weight, &[LowRank]),
+    io: LossInputs,
+    gradient: bool,
+) -> Option<Tensor> {
     let dhidden = gradient.then(|| r.temporary(hidden.rows, hidden.cols));
     if let Some(dhidden) = dhidden {
         elementwise::fill(r, "loss", dhidden, 0.0);
@@ -35,6 +43,8 @@ pub fn loss(r: &mut Recorder, hidden: Tensor, head: &Weight, io: LossInputs, gra
             let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
             let logits = r.temporary(count, head.rows);
             matmul::forward(r, x, head, logits);
+            let lowered: Vec<Tensor> =
+                updates.iter().map(|l| dense::low_rank_forward(r, "loss", x, logits, *l)).collect();
             let params = Params {
                 rows: count as u32,
                 vocab: head.rows as u32,
@@ -47,6 +57,10 @@ pub fn loss(r: &mut Recorder, hidden: Tensor, head: &Weight, io: LossInputs, gra
             if let Some(dhidden) = dhidden {
                 let dx = r.temporary(count, hidden.cols);
                 matmul::transposed(r, logits, head, dx, false);
+                for (l, u) in updates.iter().zip(lowered) {
+                    let du = dense::low_rank_backward(r, "loss", (x, u), logits, *l);
+                    dense::product(r, "loss", (Operand::plain(du), Operand::plain(l.a)), u.cols, 1.0, dx, true);
+                }
                 rows::scatter(r, "loss", io.rows, offset, dx, dhidden);
             }
         });

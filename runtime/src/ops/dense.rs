@@ -60,9 +60,10 @@ pub fn add_bias(r: &mut Recorder, label: &str, bias: Tensor, one: Tensor, y: Ten
 }
 
 /// One low-rank update: A [rank, in], B [out, rank], and where their gradients are summed up when they are trained.
+/// On an embedding A is stored as its transpose [tokens, rank], whose rows are looked up like those of the embedding.
 #[derive(Debug, Clone, Copy)]
 pub struct LowRank {
-    /// A, [rank, in].
+    /// A, [rank, in]; of an embedding [tokens, rank].
     pub a: Tensor,
     /// B, [out, rank].
     pub b: Tensor,
@@ -72,14 +73,9 @@ pub struct LowRank {
     pub gradients: Option<(Tensor, Tensor)>,
 }
 
-/// y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3), in place.
-///
-/// Backward, with u = x Aᵀ and du = scale dy B: dB += scale dyᵀ u, dA += duᵀ x, dx += du A.
+/// y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3), in place. Backward: [`low_rank_backward`].
 pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank) {
-    let rank = l.a.rows;
-    let u = r.temporary(x.rows, rank);
-    product(r, label, (Operand::plain(x), Operand::transposed(l.a)), x.cols, 1.0, u, false);
-    product(r, label, (Operand::plain(u), Operand::transposed(l.b)), rank, l.scale, y, true);
+    let u = low_rank_forward(r, label, x, y, l);
     if !r.needs_gradient(x) && l.gradients.is_none() {
         return;
     }
@@ -87,15 +83,43 @@ pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank)
     r.backward(y, move |r, g| {
         // Kept, not taken: the product that first wrote y comes later in the walk.
         let Some(dy) = g.get(y) else { return };
-        let du = r.temporary(x.rows, rank);
-        product(r, &label, (Operand::plain(dy), Operand::plain(l.b)), y.cols, l.scale, du, false);
-        if let Some((da, db)) = l.gradients {
-            product(r, &label, (Operand::transposed(dy), Operand::plain(u)), x.rows, l.scale, db, true);
-            product(r, &label, (Operand::transposed(du), Operand::plain(x)), x.rows, 1.0, da, true);
-        }
+        let du = low_rank_backward(r, &label, (x, u), dy, l);
         if r.needs_gradient(x) {
             let (dx, add) = g.target(r, x);
-            product(r, &label, (Operand::plain(du), Operand::plain(l.a)), rank, 1.0, dx, add);
+            product(r, &label, (Operand::plain(du), Operand::plain(l.a)), l.a.rows, 1.0, dx, add);
         }
     });
+}
+
+/// Records y += scale u Bᵀ with u = x Aᵀ and returns u.
+pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank) -> Tensor {
+    let u = r.temporary(x.rows, l.a.rows);
+    product(r, label, (Operand::plain(x), Operand::transposed(l.a)), x.cols, 1.0, u, false);
+    raise(r, label, u, y, l);
+    u
+}
+
+/// Records y += scale u Bᵀ.
+pub fn raise(r: &mut Recorder, label: &str, u: Tensor, y: Tensor, l: LowRank) {
+    product(r, label, (Operand::plain(u), Operand::transposed(l.b)), u.cols, l.scale, y, true);
+}
+
+/// With u = x Aᵀ and the gradient `dy` of y: dA += duᵀ x and dB += scale dyᵀ u, if the update is trained. Returns
+/// du = scale dy B; what is left is dx += du A.
+pub fn low_rank_backward(r: &mut Recorder, label: &str, (x, u): (Tensor, Tensor), dy: Tensor, l: LowRank) -> Tensor {
+    let du = lower(r, label, u, dy, l);
+    if let Some((da, _)) = l.gradients {
+        product(r, label, (Operand::transposed(du), Operand::plain(x)), x.rows, 1.0, da, true);
+    }
+    du
+}
+
+/// The half of [`low_rank_backward`] that knows nothing of x: dB += scale dyᵀ u, if it is trained, and du = scale dy B.
+pub fn lower(r: &mut Recorder, label: &str, u: Tensor, dy: Tensor, l: LowRank) -> Tensor {
+    let du = r.temporary(u.rows, u.cols);
+    product(r, label, (Operand::plain(dy), Operand::plain(l.b)), dy.cols, l.scale, du, false);
+    if let Some((_, db)) = l.gradients {
+        product(r, label, (Operand::transposed(dy), Operand::plain(u)), u.rows, l.scale, db, true);
+    }
+    du
 }

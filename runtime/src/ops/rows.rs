@@ -1,4 +1,4 @@
-//! Gathering and scattering rows by an index list.
+//! Gathering, scattering and adding up rows by an index list.
 
 use loam_shaders::rows::{self as kernels, Params};
 
@@ -14,6 +14,12 @@ pub fn gather(r: &mut Recorder, label: &str, list: View, offset: usize, count: u
 /// Writes the rows of `source` to rows `list[offset..]` of `out`; unused entries are skipped.
 pub fn scatter(r: &mut Recorder, label: &str, list: View, offset: usize, source: Tensor, out: Tensor) {
     r.call(label, kernels::scatter(params(source, offset)), &[list, source.view(), out.view()]);
+}
+
+/// Adds the rows of `source` to rows `list[offset..]` of `out`, of which any may occur several times; unused entries are
+/// skipped.
+pub fn add(r: &mut Recorder, label: &str, list: View, offset: usize, source: Tensor, out: Tensor) {
+    r.call(label, kernels::add(params(source, offset)), &[list, source.view(), out.view()]);
 }
 
 fn params(chunk: Tensor, offset: usize) -> Params {

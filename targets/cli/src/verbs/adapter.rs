@@ -30,6 +30,7 @@ fn from_peft(args: &ExchangeArgs) -> Result {
     let base = GgufFile::open(&args.base)?;
     opened(output, &args.base)?;
     let adapter = loam_convert::from_peft(&args.source, &base, &args.output)?;
+    adapter.notes(&base.gguf).iter().for_each(|note| output.warn(note));
     report(output, args, &adapter)
 }
 
@@ -90,6 +91,7 @@ fn verify(args: &VerifyArgs) -> Result {
     base.check(&adapter, &args.adapter)?;
     base.check_template(&adapter, &args.adapter)?;
     checked(output, &adapter)?;
+    adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     let digest = base.digest();
     // Adapters from elsewhere do not say which bytes they were trained on; only names and shapes can be checked then.
     let known = adapter.text(loam::adapter::BASE_DIGEST).is_some();

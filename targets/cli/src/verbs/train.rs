@@ -48,6 +48,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let (adapter, outcome) = pollster::block_on(work)?;
     progress.finish();
     adapter.write(&args.output).map_err(diverged)?;
+    adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     report(output, &outcome, &data.notes, &args.output, &device)?;
     failed.map_or(Ok(()), Err)
 }
