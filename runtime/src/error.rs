@@ -88,6 +88,36 @@ pub enum Error {
         /// What the base has.
         found: String,
     },
+    /// A checkpoint of a training run is damaged, or cannot be used as asked.
+    #[error("checkpoint {}: {problem}", path.display())]
+    Checkpoint {
+        /// The file, or the folder of checkpoints.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A checkpoint was written by a run with another base, other data, options or on another device.
+    #[error("checkpoint {} is of another run: its {what} is {expected}, now it is {found}", path.display())]
+    CheckpointMismatch {
+        /// The file.
+        path: PathBuf,
+        /// What differs: "base", "data", "option lr".
+        what: String,
+        /// What the checkpoint's run had.
+        expected: String,
+        /// What this run has.
+        found: String,
+    },
+    /// A training run was stopped from outside. What was done is in the checkpoint, if there is one.
+    #[error("stopped after {step} of {steps} steps{}", if checkpoint.is_some() { "" } else { "; nothing was saved" })]
+    Stopped {
+        /// Steps done.
+        step: u64,
+        /// Steps that the run would have had.
+        steps: u64,
+        /// Where the run can go on from.
+        checkpoint: Option<PathBuf>,
+    },
     /// A request that cannot be carried out as asked: the message says which argument and why.
     #[error("{0}")]
     Argument(String),
@@ -130,6 +160,19 @@ pub enum Error {
         /// How much there can be.
         limit: u64,
     },
+}
+
+impl Error {
+    /// The message with those of its causes, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text += &format!(": {cause}");
+            next = cause.source();
+        }
+        text
+    }
 }
 
 /// Which rule of the GGUF format a file breaks.

@@ -1,6 +1,7 @@
 //! Files: opened only if regular, read within limits, replaced atomically, also over several runs ([`PartialFile`]);
 //! SHA-256.
 
+pub mod disk;
 mod partial;
 
 use std::fs::{self, File};
@@ -9,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use sha2::Digest;
-use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
+use self::disk::{DiskFile, sync_folder};
 pub use partial::{FinishedFile, LockedFile, PartialFile};
 
 /// Turns an [`io::Error`] into an [`Error::Io`] about `path`, for `map_err`.
@@ -28,7 +29,7 @@ pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> 
 /// [`Error::Io`].
 pub fn open_regular(path: &Path) -> Result<File> {
     check_regular(&fs::metadata(path).map_err(io_error("open", path))?, "open", path)?;
-    let file = File::open(path).map_err(io_error("open", path))?;
+    let file = disk::open(path).map_err(io_error("open", path))?;
     // Again on what was opened: the path may have been replaced in between.
     check_regular(&file.metadata().map_err(io_error("open", path))?, "open", path)?;
     Ok(file)
@@ -89,12 +90,38 @@ pub fn release(_: &memmap2::Mmap) {}
 /// makes it durable and renames it. Dropped without a commit, it is removed, and a previous file stays as it was.
 #[derive(Debug)]
 pub struct AtomicFile {
-    writer: BufWriter<NamedTempFile>,
+    writer: BufWriter<DiskFile>,
+    temporary: Temporary,
     /// Where it goes: `path` with symbolic links resolved.
     target: PathBuf,
     /// As the caller named it, for errors.
     path: PathBuf,
-    live: Live,
+}
+
+/// What temporary files are called: this, something random, and [`SUFFIX`].
+const PREFIX: &str = ".loam-";
+const SUFFIX: &str = ".tmp";
+
+/// Whether `name` is that of a temporary file of [`AtomicFile`], which a process that was killed may have left.
+pub fn is_temporary(name: &str) -> bool {
+    name.len() > PREFIX.len() + SUFFIX.len() && name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// A temporary file. Dropped while it is live, it is removed.
+#[derive(Debug)]
+struct Temporary {
+    path: PathBuf,
+    /// `None` once it has another name.
+    live: Option<Live>,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.live.take().is_some() {
+            // Nothing is left to tell an error to.
+            let _ = disk::remove(&self.path);
+        }
+    }
 }
 
 /// Temporary files that exist now, for [`remove_temporaries`], and whether they are worth keeping.
@@ -157,18 +184,18 @@ impl AtomicFile {
     /// [`Error::Io`], also if `path` exists and is no regular file.
     pub fn create(path: &Path) -> Result<AtomicFile> {
         let (target, permissions) = target_of(path)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".loam-").suffix(".tmp");
-        set_permissions(&mut builder, permissions);
-        let temporary = builder.tempfile_in(folder_of(&target)).map_err(io_error("write", path))?;
-        let live = Live::new(temporary.path().to_owned());
-        let writer = BufWriter::with_capacity(1 << 20, temporary);
-        Ok(AtomicFile { writer, target, path: path.to_owned(), live })
+        let make = |path: &Path| DiskFile::create(path, permissions.as_ref());
+        let made = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(folder_of(&target), make);
+        let kept = made.and_then(|file| file.keep().map_err(|error| error.error));
+        let (file, temporary) = kept.map_err(io_error("write", path))?;
+        let temporary = Temporary { live: Some(Live::new(temporary.clone())), path: temporary };
+        let writer = BufWriter::with_capacity(1 << 20, file);
+        Ok(AtomicFile { writer, temporary, target, path: path.to_owned() })
     }
 
     /// Where the bytes are until the commit. [`Write::flush`] first to read them back.
     pub fn temporary(&self) -> &Path {
-        self.writer.get_ref().path()
+        &self.temporary.path
     }
 
     /// Flushes the file to the disk, renames it into place and flushes the folder.
@@ -176,11 +203,13 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`]. Only an error that says "sync the folder of" comes after the file is in place.
     pub fn commit(self) -> Result<()> {
-        let AtomicFile { writer, target, path, live } = self;
-        let temporary = writer.into_inner().map_err(|error| io_error("write", &path)(error.into_error()))?;
-        temporary.as_file().sync_all().map_err(io_error("write", &path))?;
-        temporary.persist(&target).map_err(|error| io_error("replace", &path)(error.error))?;
-        drop(live);
+        let AtomicFile { writer, mut temporary, target, path } = self;
+        let file = writer.into_inner().map_err(|error| io_error("write", &path)(error.into_error()))?;
+        file.sync().map_err(io_error("write", &path))?;
+        // Closed before it is renamed: some systems insist.
+        drop(file);
+        disk::rename(&temporary.path, &target).map_err(io_error("replace", &path))?;
+        temporary.live = None;
         sync_folder(folder_of(&target)).map_err(io_error("sync the folder of", &path))
     }
 }
@@ -216,8 +245,47 @@ pub fn put_in_place(written: &Path, path: &Path) -> Result<()> {
     let file = fs::OpenOptions::new().write(true).open(written).map_err(io_error("write", written))?;
     file.sync_all().map_err(io_error("write", written))?;
     drop(file);
-    fs::rename(written, path).map_err(io_error("replace", path))?;
+    disk::rename(written, path).map_err(io_error("replace", path))?;
     sync_folder(folder_of(path)).map_err(io_error("sync the folder of", path))
+}
+
+/// Makes a folder in one that is there, durably.
+///
+/// # Errors
+/// [`Error::Io`], also if it is there already.
+pub fn create_folder(path: &Path) -> Result<()> {
+    disk::create_folder(path).map_err(io_error("make the folder", path))?;
+    sync_folder(folder_of(path)).map_err(io_error("sync the folder of", path))
+}
+
+/// Removes a file.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove(path: &Path) -> Result<()> {
+    disk::remove(path).map_err(io_error("remove", path))
+}
+
+/// Names of what is in a folder, as far as they are UTF-8, in no order.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn list(folder: &Path) -> Result<Vec<String>> {
+    disk::list(folder).map_err(io_error("list", folder))
+}
+
+/// Reads a regular file in pieces of up to `most` bytes and hands each to `take`.
+///
+/// # Errors
+/// [`Error::Io`], and what `take` returns.
+pub fn read_pieces(path: &Path, most: usize, mut take: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+    let mut file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    while disk::read(&mut file, path, most, &mut bytes).map_err(io_error("read", path))? > 0 {
+        take(&mut bytes)?;
+        bytes.clear();
+    }
+    Ok(())
 }
 
 /// The folder that holds `path`.
@@ -226,31 +294,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
-}
-
-/// Permissions of the previous file, or what a newly created file has (temporary files are private by default).
-#[cfg(unix)]
-fn set_permissions(builder: &mut tempfile::Builder<'_, '_>, previous: Option<fs::Permissions>) {
-    use std::os::unix::fs::PermissionsExt;
-    // The process's umask is applied to it.
-    builder.permissions(previous.unwrap_or_else(|| fs::Permissions::from_mode(0o666)));
-}
-
-#[cfg(not(unix))]
-fn set_permissions(_: &mut tempfile::Builder<'_, '_>, _: Option<fs::Permissions>) {}
-
-/// Makes a rename durable. File systems that cannot flush folders say so, which is no failure.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder)?.sync_all() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        result => result,
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// SHA-256 of bytes that come in pieces.

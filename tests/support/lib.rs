@@ -9,6 +9,7 @@ pub mod limited;
 pub mod model;
 pub mod random;
 pub mod rewrite;
+pub mod watched;
 
 pub use check::{Operand, check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};
@@ -16,6 +17,7 @@ pub use gradient::check_gradient;
 pub use limited::Limited;
 pub use model::{asset, back_ends, convert_asset, full_batch, relative, some_rows};
 pub use random::Random;
+pub use watched::Watched;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Live, check_regular, folder_of, io_error, sync_folder, target_of};
+use super::{Live, check_regular, disk, folder_of, io_error, sync_folder, target_of};
 use crate::error::Result;
 
 /// `path` with `suffix` behind its name.
@@ -17,6 +17,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// Opens `path` for reading and writing, makes it if need be, and refuses what is no regular file (a link, a device).
 fn open_own(path: &Path) -> io::Result<File> {
+    disk::ask(&disk::Call::Create(path))?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
         Ok(_) => OpenOptions::new().read(true).write(true).open(path),
@@ -121,7 +122,7 @@ impl FinishedFile {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io). Only an error that says "sync the folder of" comes after the file is in place.
     pub fn commit(mut self) -> Result<()> {
-        fs::rename(&self.part, &self.target).map_err(io_error("replace", &self.path))?;
+        disk::rename(&self.part, &self.target).map_err(io_error("replace", &self.path))?;
         self.live = None;
         sync_folder(folder_of(&self.target)).map_err(io_error("sync the folder of", &self.path))
     }
@@ -131,7 +132,7 @@ impl Drop for FinishedFile {
     fn drop(&mut self) {
         if self.live.take().is_some() {
             // Nothing is left to tell an error to; the next run makes use of the file or overwrites it.
-            let _ = fs::remove_file(&self.part);
+            let _ = disk::remove(&self.part);
         }
     }
 }
@@ -190,7 +191,7 @@ impl LockedFile {
 impl Drop for LockedFile {
     fn drop(&mut self) {
         // Nothing is left to tell an error to; the next run overwrites the file.
-        let _ = fs::remove_file(&self.path);
+        let _ = disk::remove(&self.path);
     }
 }
 

@@ -33,6 +33,7 @@ impl Gguf {
         u64, opt_u64, u64, "u64", Value::U64(v) => *v;
         i32, opt_i32, i32, "i32", Value::I32(v) => *v;
         f32, opt_f32, f32, "f32", Value::F32(v) => *v;
+        f64, opt_f64, f64, "f64", Value::F64(v) => *v;
         bool, opt_bool, bool, "bool", Value::Bool(v) => *v;
         byte_string, opt_byte_string, &[u8], "string", Value::String(v) => v.as_slice();
         byte_strings, opt_byte_strings, &Strings, "array of string", Value::Array(Array::String(v)) => v;

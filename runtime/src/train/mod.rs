@@ -1,12 +1,21 @@
-//! Training: options, the learning-rate schedule, one optimizer step, and the loop around it.
+//! Training: options, the learning-rate schedule, one optimizer step, the loop around it, and what lets that loop stop
+//! anywhere and go on.
 
+pub mod checkpoint;
+mod control;
 mod describe;
+mod event;
 mod options;
+mod progress;
 mod run;
 mod schedule;
 mod trainer;
 
+pub use checkpoint::Checkpoints;
+pub use control::Control;
+pub use event::{Event, Outcome};
 pub use options::TrainOptions;
-pub use run::{Event, Outcome, run};
+pub use progress::Progress;
+pub use run::{Upkeep, run, run_with};
 pub use schedule::Schedule;
 pub use trainer::{StepReport, Trainer};

@@ -135,16 +135,25 @@ impl Trainer {
         }
         let mut sum = 0.0;
         for (micro, batch) in batches.iter().enumerate() {
-            let step = Step {
-                seed: self.options.seed as u32,
-                step: self.step as u32 + 1,
-                micro: micro as u32,
-                loss_scale: 1.0 / trained as f32,
-                ..Step::default()
-            };
-            sum += self.loss.run(&mut self.engine, self.train, batch, &step).await?;
+            sum += self.micro_batch(batch, micro, trained).await?;
         }
         Ok(sum / trained as f64)
+    }
+
+    /// Runs micro-batch number `micro` of a step with `trained` trained tokens in all, adds its gradients to those of
+    /// the ones before, and returns the sum of its losses in nats.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate`].
+    pub async fn micro_batch(&mut self, batch: &Batch, micro: usize, trained: usize) -> Result<f64> {
+        let step = Step {
+            seed: self.options.seed as u32,
+            step: self.step as u32 + 1,
+            micro: micro as u32,
+            loss_scale: 1.0 / trained as f32,
+            ..Step::default()
+        };
+        self.loss.run(&mut self.engine, self.train, batch, &step).await
     }
 
     /// Clips the summed gradients, updates the adapter and zeroes the gradients. Returns the norm before clipping; if
@@ -190,14 +199,26 @@ impl Trainer {
     /// # Errors
     /// As [`Self::accumulate`].
     pub async fn evaluate(&mut self, batches: &[Batch]) -> Result<f64> {
-        let program = match self.evaluate {
-            Some(program) => program,
-            None => {
-                let plan = self.loss.plan(&self.engine, &self.sites, None);
-                *self.evaluate.insert(self.engine.backend.compile(&plan)?)
-            }
-        };
+        let program = self.evaluation()?;
         Ok(self.loss.mean(&mut self.engine, program, batches).await?.0)
+    }
+
+    /// Sum of the losses of `batch` in nats, without touching the adapter.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate`].
+    pub async fn evaluate_batch(&mut self, batch: &Batch) -> Result<f64> {
+        let program = self.evaluation()?;
+        self.loss.run(&mut self.engine, program, batch, &Step::default()).await
+    }
+
+    /// The program without gradients, compiled at first use.
+    fn evaluation(&mut self) -> Result<ProgramId> {
+        if let Some(program) = self.evaluate {
+            return Ok(program);
+        }
+        let plan = self.loss.plan(&self.engine, &self.sites, None);
+        Ok(*self.evaluate.insert(self.engine.backend.compile(&plan)?))
     }
 
     /// The adapter as it is now.
@@ -223,6 +244,52 @@ impl Trainer {
         let words = self.read(self.buffers.gradients).await?;
         let tensors = self.arena.unpack(&words);
         Ok(AdapterFile { tensors, ..self.adapter.clone() })
+    }
+
+    /// Updates done: the optimizer's own count, without the skipped ones.
+    pub fn updates(&self) -> u64 {
+        self.step
+    }
+
+    /// Everything on the device that training changes: the stored buffers of adapter and optimizer by name, summed
+    /// gradients among them.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn buffers(&mut self) -> Result<Vec<(String, Vec<u32>)>> {
+        let mut buffers = Vec::new();
+        for (id, name, words) in self.changing() {
+            buffers.push((name, self.engine.backend.read(id, 0, words).await?));
+        }
+        Ok(buffers)
+    }
+
+    /// Puts [`Self::buffers`] of a trainer of the same base, adapter and options back, after `updates` updates.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for buffers of another trainer, or a device failure.
+    pub fn restore(&mut self, buffers: &[(String, Vec<u32>)], updates: u64) -> Result<()> {
+        let changing = self.changing();
+        let lengths = |list: &mut dyn Iterator<Item = (&str, u64)>| {
+            list.map(|(name, words)| format!("{name} ({words} words)")).collect::<Vec<_>>().join(", ")
+        };
+        let needed = lengths(&mut changing.iter().map(|(_, name, words)| (name.as_str(), *words)));
+        let found = lengths(&mut buffers.iter().map(|(name, words)| (name.as_str(), words.len() as u64)));
+        if needed != found {
+            return Err(Error::Argument(format!("the state of the run has {found}; it needs {needed}")));
+        }
+        for ((id, ..), (_, words)) in changing.iter().zip(buffers) {
+            self.engine.backend.write(*id, 0, words)?;
+        }
+        self.step = updates;
+        Ok(())
+    }
+
+    /// The stored buffers that training changes.
+    fn changing(&self) -> Vec<(StorageId, String, u64)> {
+        let entries = self.engine.storage.entries();
+        let changing = entries.filter(|(_, entry)| matches!(entry.pool, Pool::Adapter | Pool::Optimizer));
+        changing.map(|(id, entry)| (id, entry.name.clone(), entry.words)).collect()
     }
 
     async fn read(&mut self, id: StorageId) -> Result<Vec<u32>> {

@@ -9,6 +9,7 @@ use loam_convert::Recipe;
 mod pull;
 mod run;
 mod train;
+mod upkeep;
 mod values;
 
 pub use pull::PullArgs;
@@ -16,6 +17,7 @@ pub use run::{
     BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, ImatrixArgs, LogitsArgs, MetricArg, SamplingArgs,
 };
 pub use train::{ObjectiveArg, ScheduleArg, TrainArgs};
+pub use upkeep::UpkeepArgs;
 pub use values::AdapterSpec;
 
 /// Turns a server model into a small GGUF base, trains adapters on it and runs both.
@@ -40,7 +42,7 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Measure on calibration text how much each weight is used: `convert --imatrix` rounds by it
     Imatrix(ImatrixArgs),
-    /// Show what a GGUF file holds: a base, an adapter, anything
+    /// Show what a GGUF file holds: a base, an adapter, a checkpoint, anything
     Inspect(InspectArgs),
     /// Print the token ids of a text
     Tokenize(TokenizeArgs),

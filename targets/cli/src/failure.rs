@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use crate::output::escape;
 
+/// Exit code of what a signal ended: 128 + SIGINT, as shells report it.
+pub const INTERRUPTED: u8 = 130;
+
 /// Result of a verb.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
@@ -35,7 +38,10 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
-            Failure::Failed { .. } => 1,
+            Failure::Failed { error, .. } => match error.downcast_ref() {
+                Some(loam::Error::Stopped { .. }) => INTERRUPTED,
+                _ => 1,
+            },
             Failure::Closed => 0,
         }
     }
@@ -164,6 +170,13 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         E::Data { line: 0, problem, .. } => return whole_file_hint(problem),
         E::Data { .. } => LINE_FORMAT,
         E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
+        E::CheckpointMismatch { .. } => "give what the run was started with, or another --checkpoint-dir to begin anew",
+        E::Checkpoint { problem, .. } if problem.contains("not asked") => {
+            "--resume goes on from it; another --checkpoint-dir begins anew"
+        }
+        E::Checkpoint { .. } => "`loam inspect FILE` shows what is left of it; another --checkpoint-dir begins anew",
+        E::Stopped { checkpoint: Some(_), .. } => "the same command with --resume goes on",
+        E::Stopped { .. } => "--checkpoint-dir DIR keeps what is done",
         E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
         E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
         E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",

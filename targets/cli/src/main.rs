@@ -6,6 +6,7 @@
 //! - [`output`], [`failure`]: what is printed, for people or as JSON; errors, hints and exit codes
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
+//! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, signals, the log of its steps
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
 mod answer;
@@ -14,10 +15,12 @@ mod curve;
 mod dataset;
 mod failure;
 mod files;
+mod log;
 mod memory;
 mod model;
 mod npy;
 mod output;
+mod upkeep;
 mod verbs;
 
 use std::process::ExitCode;
@@ -41,15 +44,16 @@ fn main() -> ExitCode {
 }
 
 /// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing, unless the next
-/// run can go on with it.
+/// run can go on with it. A training run that keeps checkpoints writes one first; a second signal does not wait for it.
 fn clean_up_on_signals() {
-    /// 128 + SIGINT, as shells report it.
-    const INTERRUPTED: i32 = 130;
     // Where no handler can be set, signals end the program as they always do.
     let _ = ctrlc::set_handler(|| {
+        if upkeep::stop() {
+            return;
+        }
         let kept = loam::file::remove_temporaries();
         failure::interrupted(&kept);
-        std::process::exit(INTERRUPTED);
+        std::process::exit(i32::from(failure::INTERRUPTED));
     });
 }
 

@@ -8,7 +8,7 @@ use loam::data::Objective;
 use loam::plan::Checkpointing;
 
 use super::values::{above_zero, not_negative, split};
-use super::{BaseArgs, DeviceArgs, JsonArgs};
+use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
 
 /// Training methods.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -157,6 +157,8 @@ pub struct TrainArgs {
     /// Write one JSON object per step to this file
     #[arg(long, value_name = "FILE.jsonl")]
     pub log: Option<PathBuf>,
+    #[command(flatten)]
+    pub upkeep: UpkeepArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]

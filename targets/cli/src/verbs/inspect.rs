@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use loam::gguf::{Array, Gguf, GgufFile, Value, printable};
+use loam::train::checkpoint;
 use serde_json::{Map, json};
 
 use crate::args::InspectArgs;
@@ -71,6 +72,7 @@ impl Summary {
         let kind = match text("general.type").as_deref() {
             Some("adapter") => "adapter",
             Some("model") => "base",
+            Some(checkpoint::KIND) => "checkpoint",
             Some(_) => "other",
             // Older writers do not say; a file with an architecture and tensors is a model.
             None if text("general.architecture").is_some() && !gguf.tensors().is_empty() => "base",
@@ -100,7 +102,11 @@ impl Summary {
         if let Some(digest) = digest {
             output.line(format!("digest        {digest}"))?;
         }
-        if self.kind == "adapter" { print_adapter(gguf, output) } else { Ok(()) }
+        match self.kind {
+            "adapter" => print_details(adapter_details(gguf), output),
+            "checkpoint" => print_details(checkpoint_details(gguf), output),
+            _ => Ok(()),
+        }
     }
 
     fn json(&self, gguf: &Gguf, args: &InspectArgs, digest: Option<&str>) -> serde_json::Value {
@@ -119,6 +125,10 @@ impl Summary {
         });
         if self.kind == "adapter" {
             object["adapter"] = adapter_details(gguf).into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
+        }
+        if self.kind == "checkpoint" {
+            object["checkpoint"] =
+                checkpoint_details(gguf).into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
         }
         if let Some(digest) = digest {
             object["content_digest"] = json!(digest);
@@ -153,8 +163,25 @@ fn adapter_details(gguf: &Gguf) -> Vec<(&'static str, String)> {
     details
 }
 
-fn print_adapter(gguf: &Gguf, output: Output) -> Result {
-    for (what, value) in adapter_details(gguf) {
+/// Where a checkpoint stands, and whether its bytes are those that were written.
+fn checkpoint_details(gguf: &Gguf) -> Vec<(&'static str, String)> {
+    match checkpoint::open(gguf.path()) {
+        Ok((_, state)) => {
+            let (progress, outcome) = (&state.progress, &state.progress.outcome);
+            vec![
+                ("state", "whole".into()),
+                ("steps", outcome.steps.to_string()),
+                ("micro-batches", format!("{} of the next step", progress.micro)),
+                ("loss", format!("{:.4} -> {:.4}", outcome.loss_first, outcome.loss_last)),
+            ]
+        }
+        Err(error) => vec![("state", error.chain())],
+    }
+}
+
+fn print_details(details: Vec<(&'static str, String)>, output: Output) -> Result {
+    for (what, value) in details {
+        let value = escape(&value);
         output.line(format!("{what:<14}{value}"))?;
     }
     Ok(())

@@ -1,7 +1,5 @@
 //! `loam train`: an adapter from a base and data, with progress, a log and a report.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -9,12 +7,13 @@ use loam::adapter::AdapterFile;
 use loam::data::{DataOptions, Dataset, Notes, Objective};
 use loam::train::{Event, Outcome, Schedule};
 use loam::{Base, LoraOptions, TrainOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::{BaseArgs, ScheduleArg, TrainArgs};
 use crate::failure::{Failure, Result};
+use crate::log::{Log, object};
 use crate::output::{Output, bytes, escape};
-use crate::{dataset, files, memory, model};
+use crate::{dataset, files, memory, model, upkeep};
 
 /// Passes over the data unless flags say otherwise.
 const EPOCHS: u64 = 3;
@@ -34,7 +33,7 @@ pub fn run(args: &TrainArgs) -> Result {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
     let backend = model::device(&args.device)?;
-    let mut log = args.log.as_deref().map(Log::create).transpose()?;
+    let mut log = args.log.as_deref().map(|path| Log::create(path, args.upkeep.resume)).transpose()?;
     let device = backend.info().name.clone();
     output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
@@ -44,9 +43,13 @@ pub fn run(args: &TrainArgs) -> Result {
         // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
         failed = failed.take().or(reported.err());
     };
-    let work = loam::train::run(&base, backend, start, (&data, held_out.as_ref()), options, &mut on_event);
-    let (adapter, outcome) = pollster::block_on(work)?;
+    let (upkeep, signals) = upkeep::of(&args.upkeep);
+    let data_sets = (&data, held_out.as_ref());
+    let work = loam::train::run_with(&base, backend, start, data_sets, options, upkeep, &mut on_event);
+    let trained = pollster::block_on(work);
     progress.finish();
+    let (adapter, outcome) = trained?;
+    drop(signals);
     adapter.write(&args.output).map_err(diverged)?;
     adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     report(output, &outcome, &data.notes, &args.output, &device)?;
@@ -166,41 +169,6 @@ fn datasets(
     }
 }
 
-/// An event as `--log` and `--json` write it.
-pub fn object(event: &Event) -> Value {
-    match event {
-        Event::Start { steps, parameters, planned_bytes } => {
-            json!({"event": "start", "steps": steps, "parameters": parameters, "planned_bytes": planned_bytes})
-        }
-        Event::Evaluated { step, loss } => json!({"event": "eval", "step": step, "loss": loss}),
-        Event::Step { step, report, seconds } => json!({
-            "event": "step", "step": step, "loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm,
-            "tokens": report.tokens, "trained_tokens": report.trained_tokens, "seconds": seconds,
-        }),
-    }
-}
-
-/// The `--log` file. It grows line by line so that it can be followed, and is not replaced in one go like outputs are.
-struct Log {
-    file: BufWriter<File>,
-}
-
-impl Log {
-    fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(loam::file::io_error("create", path))?;
-        Ok(Log { file: BufWriter::new(file) })
-    }
-
-    /// Writes steps and evaluations.
-    fn write(&mut self, event: &Event) -> Result {
-        if matches!(event, Event::Start { .. }) {
-            return Ok(());
-        }
-        let done = writeln!(self.file, "{}", object(event)).and_then(|()| self.file.flush());
-        done.map_err(|error| Failure::new(format!("cannot write the log: {error}"), "free some space"))
-    }
-}
-
 /// Shows a training run while it goes on.
 pub struct Progress {
     output: Output,
@@ -232,6 +200,16 @@ impl Progress {
                 self.bar.set_position(*step);
                 self.bar.set_message(format!("loss {:.3}, norm {:.2}", report.loss, report.grad_norm));
                 self.plain(*step, report.loss);
+            }
+            Event::Resumed { step, path, .. } => {
+                let path = escape(&path.to_string_lossy());
+                self.output.note(format!("going on after step {step}/{} from {path}", self.steps));
+                self.bar.set_position(*step);
+            }
+            Event::Saved { .. } => {}
+            Event::Note { message } => {
+                let (bar, output) = (&self.bar, self.output);
+                bar.suspend(|| output.note(format!("note: {}", escape(message))));
             }
         }
         self.output.object(&object(event))

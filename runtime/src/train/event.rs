@@ -1,0 +1,101 @@
+//! What a run tells while it goes on, and what it returns.
+
+use std::path::PathBuf;
+
+use super::StepReport;
+
+/// What happens while a run goes on, for progress displays and logs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The plans are compiled.
+    Start {
+        /// Optimizer steps of the run.
+        steps: u64,
+        /// Parameters of the adapter.
+        parameters: usize,
+        /// Bytes that the training plan and its buffers take on the device, base weights not counted.
+        planned_bytes: u64,
+    },
+    /// The run goes on from a checkpoint.
+    Resumed {
+        /// Steps done.
+        step: u64,
+        /// Whether the evaluation after that step is done, too.
+        evaluated: bool,
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// The held-out loss was measured after `step` steps.
+    Evaluated {
+        /// Steps done.
+        step: u64,
+        /// Mean loss in nats per trained token.
+        loss: f64,
+    },
+    /// A step is done.
+    Step {
+        /// Number of the step, from 1.
+        step: u64,
+        /// What it did.
+        report: StepReport,
+        /// Seconds since the first step began.
+        seconds: f64,
+    },
+    /// A checkpoint is safe on the disk.
+    Saved {
+        /// Steps done.
+        step: u64,
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// Something that a user should know, and that does not end the run: a checkpoint that is damaged or could not be
+    /// written, a device that had to be opened again.
+    Note {
+        /// What.
+        message: String,
+    },
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcome {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Steps that were skipped because their gradient was not finite.
+    pub skipped: u64,
+    /// Tokens seen, without padding.
+    pub tokens: u64,
+    /// Tokens with a loss.
+    pub trained_tokens: u64,
+    /// Seconds in training steps, evaluation not counted.
+    pub seconds: f64,
+    /// Loss of the first step.
+    pub loss_first: f64,
+    /// Loss of the last step.
+    pub loss_last: f64,
+    /// Held-out loss before training, if there is held-out data.
+    pub eval_loss_before: Option<f64>,
+    /// Held-out loss after training.
+    pub eval_loss_after: Option<f64>,
+    /// Peak of all buffers on the device.
+    pub peak_device_bytes: u64,
+}
+
+impl Outcome {
+    /// Counts a step.
+    pub(super) fn count(&mut self, report: &StepReport) {
+        if self.steps == 0 {
+            self.loss_first = report.loss;
+        }
+        self.loss_last = report.loss;
+        self.steps += 1;
+        self.skipped += u64::from(!report.grad_norm.is_finite());
+        self.tokens += report.tokens as u64;
+        self.trained_tokens += report.trained_tokens as u64;
+    }
+
+    /// Tokens (without padding) per second of training steps.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a run stands, besides what is on the device.
+
+use super::{Outcome, StepReport, TrainOptions};
+use crate::error::Result;
+use crate::gguf::{Gguf, Value};
+
+/// What the loop knows between two micro-batches. Saved whole in checkpoints: a run that goes on from one must not be
+/// told from a run that never ended.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Progress {
+    /// What is counted so far.
+    pub outcome: Outcome,
+    /// Updates by the optimizer's own count.
+    pub updates: u64,
+    /// Steps in a row whose gradient was not finite.
+    pub not_finite: u32,
+    /// One more than the step after which the held-out loss was last measured; 0: it was not yet.
+    pub evaluations: u64,
+    /// Rows of a micro-batch: as the options say, or fewer after the device ran out of memory.
+    pub batch: usize,
+    /// Micro-batches of the next step whose gradients are summed up on the device.
+    pub micro: usize,
+    /// Sum of the losses of these micro-batches, in nats.
+    pub loss_sum: f64,
+}
+
+/// Prefix of the keys in files.
+const PREFIX: &str = "loam.progress.";
+
+impl Progress {
+    /// Before the first step.
+    pub fn new(batch: usize) -> Self {
+        Self { batch, ..Self::default() }
+    }
+
+    /// Counts a step that is done, and with it `updates` of the optimizer.
+    pub fn count(&mut self, report: &StepReport, updates: u64) {
+        self.outcome.count(report);
+        self.updates = updates;
+        self.not_finite = if report.grad_norm.is_finite() { 0 } else { self.not_finite + 1 };
+        (self.micro, self.loss_sum) = (0, 0.0);
+    }
+
+    /// Whether the held-out loss was measured after the present step.
+    pub fn evaluated(&self) -> bool {
+        self.evaluations == self.outcome.steps + 1
+    }
+
+    /// Checks that a run of `steps` steps with `options` can stand here.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, options: &TrainOptions, steps: u64) -> Result<(), String> {
+        if self.batch == 0 || !options.batch.is_multiple_of(self.batch) {
+            return Err(format!("has micro-batches of {} rows for a batch of {}", self.batch, options.batch));
+        }
+        let most = (options.batch / self.batch).saturating_mul(options.accumulate);
+        if self.micro > most {
+            return Err(format!("is behind micro-batch {} of a step that has {most}", self.micro));
+        }
+        let counts = [self.updates, self.outcome.skipped, self.evaluations.saturating_sub(1)];
+        if self.outcome.steps > steps || counts.iter().any(|&count| count > self.outcome.steps) {
+            return Err(format!("is behind step {} of {steps}, with counts {counts:?}", self.outcome.steps));
+        }
+        Ok(())
+    }
+
+    /// The same place in micro-batches of `batch` rows, which divides the present number.
+    pub fn divide(&mut self, batch: usize) {
+        self.micro *= self.batch / batch.max(1);
+        self.batch = batch;
+    }
+
+    /// Keys and values for a file.
+    pub fn fields(&self) -> Vec<(String, Value)> {
+        // Named one by one: the compiler then finds what a new field has forgotten here.
+        let Progress { outcome, updates, not_finite, evaluations, batch, micro, loss_sum } = self;
+        let Outcome {
+            steps,
+            skipped,
+            tokens,
+            trained_tokens,
+            seconds,
+            loss_first,
+            loss_last,
+            eval_loss_before,
+            // Known only when the run has ended.
+            eval_loss_after: _,
+            peak_device_bytes: _,
+        } = outcome;
+        let mut fields = vec![
+            ("steps", Value::U64(*steps)),
+            ("skipped", Value::U64(*skipped)),
+            ("tokens", Value::U64(*tokens)),
+            ("trained_tokens", Value::U64(*trained_tokens)),
+            ("seconds", Value::F64(*seconds)),
+            ("loss_first", Value::F64(*loss_first)),
+            ("loss_last", Value::F64(*loss_last)),
+            ("updates", Value::U64(*updates)),
+            ("not_finite", Value::U32(*not_finite)),
+            ("evaluations", Value::U64(*evaluations)),
+            ("batch", Value::U64(*batch as u64)),
+            ("micro", Value::U64(*micro as u64)),
+            ("loss_sum", Value::F64(*loss_sum)),
+        ];
+        fields.extend(eval_loss_before.map(|loss| ("eval_loss_before", Value::F64(loss))));
+        fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
+    }
+
+    /// Reads [`Self::fields`] back.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`](crate::Error::Metadata) for a key that is missing or of another type.
+    pub fn read(gguf: &Gguf) -> Result<Self> {
+        let key = |name: &str| format!("{PREFIX}{name}");
+        let number = |name: &str| gguf.u64(&key(name));
+        let count = |name: &str| {
+            let value = number(name)?;
+            usize::try_from(value).map_err(|_| gguf.metadata_error(&key(name), format!("is {value}")))
+        };
+        let outcome = Outcome {
+            steps: number("steps")?,
+            skipped: number("skipped")?,
+            tokens: number("tokens")?,
+            trained_tokens: number("trained_tokens")?,
+            seconds: gguf.f64(&key("seconds"))?,
+            loss_first: gguf.f64(&key("loss_first"))?,
+            loss_last: gguf.f64(&key("loss_last"))?,
+            eval_loss_before: gguf.opt_f64(&key("eval_loss_before"))?,
+            ..Outcome::default()
+        };
+        Ok(Self {
+            outcome,
+            updates: number("updates")?,
+            not_finite: gguf.u32(&key("not_finite"))?,
+            evaluations: number("evaluations")?,
+            batch: count("batch")?,
+            micro: count("micro")?,
+            loss_sum: gguf.f64(&key("loss_sum"))?,
+        })
+    }
+}

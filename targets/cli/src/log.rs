@@ -1,0 +1,114 @@
+//! The file of `loam train --log`: a JSON object per step and evaluation.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use loam::file::{io_error, read_bounded};
+use loam::train::Event;
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Result};
+
+/// Longest log that is gone on with: a million steps.
+const LIMIT: u64 = 1 << 28;
+
+/// An event as `--log` and `--json` write it.
+pub fn object(event: &Event) -> Value {
+    match event {
+        Event::Start { steps, parameters, planned_bytes } => {
+            json!({"event": "start", "steps": steps, "parameters": parameters, "planned_bytes": planned_bytes})
+        }
+        Event::Evaluated { step, loss } => json!({"event": "eval", "step": step, "loss": loss}),
+        Event::Step { step, report, seconds } => json!({
+            "event": "step", "step": step, "loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm,
+            "tokens": report.tokens, "trained_tokens": report.trained_tokens, "seconds": seconds,
+        }),
+        Event::Resumed { step, path, .. } => {
+            json!({"event": "resumed", "step": step, "checkpoint": path.to_string_lossy()})
+        }
+        Event::Saved { step, path } => {
+            json!({"event": "checkpoint", "step": step, "checkpoint": path.to_string_lossy()})
+        }
+        Event::Note { message } => json!({"event": "note", "message": message}),
+    }
+}
+
+/// It grows line by line so that it can be followed, and is not replaced in one go like outputs are.
+pub struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// What was there before, until it is known how much of it the run goes on from.
+    before: Vec<u8>,
+}
+
+impl Log {
+    /// Begins a log. A run that may go on from a checkpoint keeps the lines up to there.
+    pub fn create(path: &Path, resume: bool) -> Result<Self> {
+        let before = if resume && path.exists() { read_bounded(path, LIMIT)? } else { Vec::new() };
+        let file = File::options().create(true).append(true).open(path).map_err(io_error("create", path))?;
+        if !resume {
+            file.set_len(0).map_err(io_error("create", path))?;
+        }
+        Ok(Log { path: path.to_owned(), file: BufWriter::new(file), before })
+    }
+
+    /// Writes steps and evaluations.
+    pub fn write(&mut self, event: &Event) -> Result {
+        let done = match event {
+            Event::Resumed { step, evaluated, .. } => self.cut(|line| is_done(line, *step, *evaluated)),
+            Event::Evaluated { .. } | Event::Step { .. } => {
+                // A run that starts anew after all.
+                let kept = if self.before.is_empty() { Ok(()) } else { self.cut(|_| false) };
+                kept.and_then(|()| writeln!(self.file, "{}", object(event))).and_then(|()| self.file.flush())
+            }
+            _ => Ok(()),
+        };
+        done.map_err(|error| {
+            Failure::new(format!("cannot write the log {}: {error}", self.path.display()), "free some space")
+        })
+    }
+
+    /// Keeps the lines of before that `keep` wants.
+    fn cut(&mut self, keep: impl Fn(&[u8]) -> bool) -> std::io::Result<()> {
+        let before = std::mem::take(&mut self.before);
+        let kept: Vec<&[u8]> = before.split_inclusive(|&byte| byte == b'\n').filter(|line| keep(line)).collect();
+        let kept = kept.concat();
+        if kept != before {
+            self.file.get_ref().set_len(0)?;
+            self.file.write_all(&kept)?;
+        }
+        self.file.flush()
+    }
+}
+
+/// Whether a line is of before the checkpoint after `step`. A line that is cut is not.
+fn is_done(line: &[u8], step: u64, evaluated: bool) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(line) else { return false };
+    let of = value["step"].as_u64().unwrap_or(u64::MAX);
+    of < step || (of == step && (value["event"] == "step" || evaluated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_behind_the_checkpoint_are_dropped() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let path = folder.path().join("log.jsonl");
+        let line = |event: &str, step: u64| format!("{{\"event\":\"{event}\",\"step\":{step}}}\n");
+        let kept = line("eval", 0) + &line("step", 1) + &line("step", 2);
+        let resumed = |evaluated| Event::Resumed { step: 2, evaluated, path: "x".into() };
+        for (evaluated, expected) in [(false, kept.clone()), (true, kept.clone() + &line("eval", 2))] {
+            std::fs::write(&path, kept.clone() + &line("eval", 2) + &line("step", 3) + "{\"event\":\"st")
+                .expect("written");
+            Log::create(&path, true).expect("opened").write(&resumed(evaluated)).expect("cut");
+            assert_eq!(std::fs::read_to_string(&path).expect("readable"), expected);
+        }
+        let mut anew = Log::create(&path, true).expect("opened");
+        anew.write(&Event::Evaluated { step: 0, loss: 1.5 }).expect("written");
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}

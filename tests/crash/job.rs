@@ -1,0 +1,99 @@
+//! A training run as small as one can be that still has everything: two epochs, steps of several micro-batches, a
+//! smaller last step in each epoch, held-out data.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use loam::backend::Backend;
+use loam::backend::cpu::CpuBackend;
+use loam::data::{Dataset, Example, Notes};
+use loam::file::sha256_file;
+use loam::train::checkpoint::Identity;
+use loam::train::{self, Checkpoints, Event, Upkeep};
+use loam::{Base, LoraOptions, Result, Targets, TrainOptions};
+use loam_tests::convert_asset;
+
+/// Steps of the run.
+pub const STEPS: u64 = 4;
+
+/// What is trained.
+pub struct Job {
+    pub base: Base,
+    pub data: Dataset,
+    pub held_out: Dataset,
+    pub options: TrainOptions,
+}
+
+impl Job {
+    pub fn new() -> Self {
+        let base = Base::open(convert_asset("loam-micro", "q8_0")).expect("base");
+        let targets = Targets::Kinds(vec!["attn_q".into()]);
+        let lora = LoraOptions { rank: 2, seed: 3, targets, ..LoraOptions::default() };
+        let options = TrainOptions {
+            lora,
+            batch: 2,
+            accumulate: 2,
+            context: 8,
+            lr: 1e-2,
+            warmup: 1,
+            epochs: 2,
+            pack: false,
+            eval_every: 1,
+            ..TrainOptions::default()
+        };
+        // Two steps an epoch: of 2 + 2 rows and of 2 + 1.
+        Self { base, data: dataset(7, 0), held_out: dataset(3, 50), options }
+    }
+
+    pub fn cpu() -> Box<dyn Backend> {
+        Box::new(CpuBackend::new(Some(1)).expect("cpu back end"))
+    }
+
+    /// Trains and writes the adapter to `out`; its digest.
+    pub fn run(
+        &self,
+        backend: Box<dyn Backend>,
+        upkeep: Upkeep,
+        out: &Path,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<String> {
+        let data = (&self.data, Some(&self.held_out));
+        let work = train::run_with(&self.base, backend, None, data, self.options.clone(), upkeep, on_event);
+        let (adapter, outcome) = pollster::block_on(work)?;
+        assert_eq!(outcome.steps, STEPS);
+        adapter.write(out)?;
+        sha256_file(out)
+    }
+
+    /// The digest of the adapter when nothing happens.
+    pub fn golden(&self) -> String {
+        static GOLDEN: OnceLock<String> = OnceLock::new();
+        let train = || {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let out = folder.path().join("adapter.gguf");
+            self.run(Self::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains")
+        };
+        GOLDEN.get_or_init(train).clone()
+    }
+
+    /// What a checkpoint of this run says it is of.
+    pub fn identity(&self) -> Identity {
+        let data = (&self.data, Some(&self.held_out));
+        Identity::new(&self.base, Self::cpu().info(), None, data, &self.options).expect("identity")
+    }
+}
+
+/// With checkpoints in `folder` after every step, going on from what is there.
+pub fn kept_in(folder: &Path) -> Upkeep {
+    let checkpoints = Checkpoints { folder: folder.join("state"), every: 1, resume: true };
+    Upkeep { checkpoints: Some(checkpoints), ..Upkeep::default() }
+}
+
+fn dataset(count: u32, first: u32) -> Dataset {
+    let example = |i: u32| Example {
+        tokens: (0..5 + i % 3).map(|t| (first + 7 * i + 13 * t) % 4096).collect(),
+        trained: (0..5 + i % 3).map(|t| t > i % 2).collect(),
+        line: i as usize + 1,
+    };
+    Dataset { examples: (0..count).map(example).collect(), notes: Notes::default(), digest: format!("{count} {first}") }
+}
