@@ -38,24 +38,24 @@ pub fn object(event: &Event) -> Value {
 pub struct Log {
     path: PathBuf,
     file: BufWriter<File>,
-    /// What was there before, until it is known how much of it the run goes on from.
+    /// What was there before and may be gone on with, until it is known how much of it.
     before: Vec<u8>,
+    resume: bool,
 }
 
 impl Log {
-    /// Begins a log. A run that may go on from a checkpoint keeps the lines up to there.
+    /// Opens a log. What is there stays until the run has started; one that goes on from a checkpoint keeps the lines
+    /// up to there.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let before = if resume && path.exists() { read_bounded(path, LIMIT)? } else { Vec::new() };
         let file = File::options().create(true).append(true).open(path).map_err(io_error("create", path))?;
-        if !resume {
-            file.set_len(0).map_err(io_error("create", path))?;
-        }
-        Ok(Log { path: path.to_owned(), file: BufWriter::new(file), before })
+        Ok(Log { path: path.to_owned(), file: BufWriter::new(file), before, resume })
     }
 
     /// Writes steps and evaluations.
     pub fn write(&mut self, event: &Event) -> Result {
         let done = match event {
+            Event::Start { .. } if !self.resume => self.file.get_ref().set_len(0),
             Event::Resumed { step, evaluated, .. } => self.cut(|line| is_done(line, *step, *evaluated)),
             Event::Evaluated { .. } | Event::Step { .. } => {
                 // A run that starts anew after all.

@@ -1,0 +1,149 @@
+//! The whole program, killed at random moments until it ends: the adapter has the bytes of one that was trained in
+//! peace. And signals that ask it to end.
+#![cfg(unix)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{base, demo_data, run};
+
+/// Kills in all.
+const KILLS: u32 = 200;
+/// What the run is: short steps, so that many moments are between two of them.
+const FLAGS: &str = "--steps 12 --batch 1 --accumulate 2 --context 24 --rank 2 --targets attn_q --lr 1e-2 --device cpu";
+
+fn train(folder: &Path, more: &[&str]) -> Child {
+    let (base, data) = (base().to_string_lossy(), demo_data("heldout.jsonl"));
+    let (data, out) = (data.to_string_lossy(), folder.join("adapter.gguf"));
+    let args = ["train", &base, "--data", &data, "-o", &out.to_string_lossy(), "--no-pack"].map(str::to_owned);
+    Command::new(env!("CARGO_BIN_EXE_loam"))
+        .args(args)
+        .args(FLAGS.split_whitespace())
+        .args(more)
+        .env_remove("LOAM_DEVICE")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// Trains in `folder` with checkpoints after every step, going on from what is there.
+fn kept(folder: &Path) -> Child {
+    let state = folder.join("state");
+    train(folder, &["--checkpoint-dir", &state.to_string_lossy(), "--checkpoint-every", "1", "--resume"])
+}
+
+/// The adapter of a run in peace, and how long that takes.
+fn golden() -> (Vec<u8>, Duration) {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let begun = Instant::now();
+    let output = train(folder.path(), &[]).wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), begun.elapsed())
+}
+
+#[test]
+fn killed_two_hundred_times_the_adapters_are_the_same() {
+    // Once before, so that the conversion of the base is not measured.
+    base();
+    let (golden, long) = golden();
+    // A simple linear generator: the moments are the same every time as far as the machine is.
+    let mut state = 7u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / f64::from(1u32 << 31)
+    };
+    let (mut kills, mut runs, mut within) = (0, 0, 0);
+    while kills < KILLS {
+        let folder = tempfile::tempdir().expect("temp dir");
+        runs += 1;
+        loop {
+            let mut child = kept(folder.path());
+            std::thread::sleep(long.mul_f64(random()));
+            // One that has ended by itself cannot be killed.
+            if child.try_wait().expect("child").is_none() {
+                child.kill().expect("SIGKILL");
+            }
+            let output = child.wait_with_output().expect("child");
+            if output.status.success() {
+                break;
+            }
+            assert_eq!(output.status.code(), None, "not killed: {}", String::from_utf8_lossy(&output.stderr));
+            kills += 1;
+            within += u32::from(folder.path().join("state").join("checkpoint-00000001.gguf").exists());
+        }
+        assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), golden, "run {runs}");
+        let names = support::listing(&folder.path().join("state"));
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+    assert!(runs > 1 && within > 0, "{kills} kills in {runs} runs, {within} of them between first steps");
+}
+
+#[test]
+fn a_signal_ends_the_run_with_a_checkpoint() {
+    base();
+    let (golden, long) = golden();
+    let mut stopped = 0;
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let mut wait = 0.3;
+        let output = loop {
+            let child = kept(folder.path());
+            std::thread::sleep(long.mul_f64(wait));
+            let told = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
+            let asked = Instant::now();
+            let output = child.wait_with_output().expect("child");
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?} until it ended", asked.elapsed());
+            if output.status.success() {
+                break output;
+            }
+            assert!(told.success());
+            assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if said.contains("--resume goes on") {
+                stopped += 1;
+                assert!(said.contains("stopped after"), "{said}");
+                assert!(folder.path().join("state").read_dir().expect("folder").count() > 0);
+            }
+            wait += 0.1;
+        };
+        assert!(output.status.success());
+        assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), golden);
+    }
+    assert!(stopped > 0, "no signal came while a run was under way");
+}
+
+#[test]
+fn checkpoints_are_looked_after() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (state, out, log) = (folder.path().join("state"), folder.path().join("a.gguf"), folder.path().join("log"));
+    let data = demo_data("heldout.jsonl");
+    let line = format!("train {{}} --data {{}} -o {{}} --checkpoint-dir {{}} --log {{}} {FLAGS} --no-pack");
+    let paths: [&Path; 5] = [base(), &data, &out, &state, &log];
+    let first = run(&format!("{line} --json"), &paths).good();
+    let saved = first.objects().iter().filter(|object| object["event"] == "checkpoint").count();
+    assert_eq!(saved, 2, "after step 10 and at the end");
+    let lines = fs::read_to_string(&log).expect("a log");
+    run(&line, &paths).bad(1, &["not asked", "--resume goes on"]);
+    run(&format!("{line} --resume --clip 0.5"), &paths).bad(1, &["another run", "option clip is 1.0, now it is 0.5"]);
+    let again = run(&format!("{line} --resume --json"), &paths).good();
+    let resumed = again.objects().into_iter().find(|object| object["event"] == "resumed").expect("told");
+    assert_eq!(resumed["step"], 12);
+    assert_eq!(fs::read_to_string(&log).expect("a log"), lines, "the log is gone on with");
+    let newest = state.join("checkpoint-00000002.gguf");
+    let shown = run("inspect {} --json", &[&newest]).good().result();
+    assert_eq!((&shown["kind"], &shown["checkpoint"]["steps"]), (&"checkpoint".into(), &"12".into()));
+    assert_eq!(shown["checkpoint"]["state"], "whole");
+    let mut bytes = fs::read(&newest).expect("readable");
+    *bytes.last_mut().expect("bytes") ^= 4;
+    fs::write(&newest, bytes).expect("written");
+    let shown = run("inspect {}", &[&newest]).good().stdout;
+    assert!(shown.contains("checkpoint") && shown.contains("is damaged"), "{shown}");
+    let told = run(&format!("{line} --resume"), &paths).good();
+    assert!(told.stderr.contains("not used") && told.stderr.contains("going on after step 10/12"), "{}", told.stderr);
+    run("train {} --data {} -o {} --resume", &[base(), &data, &out]).bad(2, &["--checkpoint-dir"]);
+}
