@@ -1,7 +1,7 @@
 //! Fast host functions of `matmul`: GGUF blocks in place, decoded once per task into a panel that stays in the cache.
 //!
 //! - `vector` (up to four tokens): dot products straight from the blocks, tasks of whole rows.
-//! - `tile`: a task decodes a panel of rows and multiplies it with a tile of tokens.
+//! - `tile`: a task decodes a panel of rows, transposed as the product reads it, and multiplies it with a tile of tokens.
 //! - `transposed`: a task owns a slab of columns for a tile of tokens and adds up row panels in order.
 //!
 //! Task boundaries and the order of every sum follow from the shapes, so the bits do not depend on the threads.
@@ -9,8 +9,9 @@
 use rayon::prelude::*;
 
 use super::Params;
-use crate::format::cpu::{decode, dot, dot2, dot4, with_blocks};
+use crate::format::cpu::{self, decode, decode_columns, dot, dot2, dot4, with_blocks};
 use crate::kernel::{Bind, operands, params};
+use crate::simd::LANES;
 use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
 use crate::{Format, Step};
 
@@ -48,6 +49,18 @@ impl<'a> Weight<'a> {
     }
 }
 
+impl Weight<'_> {
+    /// Decodes `rows` rows of `cols` columns from `row` on into `panel[column * rows + row]`, with `rows` rounded up to whole
+    /// vectors: a product takes such a panel as it is, where it would have to pack rows.
+    fn decode_columns(&self, row: usize, rows: usize, cols: usize, slab: &mut [f32], panel: &mut [f32]) {
+        let wide = rows.next_multiple_of(LANES);
+        for (first, count) in cuts(rows, LANES) {
+            let blocks = &self.blocks[(row + first) * self.row_bytes..][..count * self.row_bytes];
+            decode_columns(self.format, blocks, self.row_bytes, cols, slab, &mut panel[first..], wide);
+        }
+    }
+}
+
 /// Calls `work` with the weight that is bound.
 fn with_weight(p: &Params, weight: &Bind<'_>, work: impl FnOnce(Weight<'_>)) {
     let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
@@ -66,10 +79,12 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     with_weight(&p, weight, |weight| {
         let tasks = grid(cuts(weight.rows, PANEL_ROWS), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((row, rows), (token, tokens))| {
-            with_scratch(rows * inner, |panel| {
-                weight.decode(row, 0, inner, panel);
+            let wide = rows.next_multiple_of(LANES);
+            with_scratch(wide * inner + LANES * cpu::SLAB, |scratch| {
+                let (panel, slab) = scratch.split_at_mut(wide * inner);
+                weight.decode_columns(row, rows, inner, slab, panel);
                 let x = Strided::rows(&x[token * inner..], inner);
-                let panel = Strided::rows(panel, inner).transposed();
+                let panel = Strided::rows(panel, wide);
                 let place = (token, p.row0 as usize + row);
                 // SAFETY: every task has its own rows and columns of y.
                 unsafe { y.product(place, (tokens, rows, inner), x, panel, 1.0, p.accumulate != 0) };

@@ -208,6 +208,21 @@ impl Simd for Avx2 {
             [signed(low), signed(high)]
         }
     }
+
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut columns = rows;
+        for (from, to) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut square = [rows[0][0]; 8];
+            for (i, row) in square.iter_mut().enumerate() {
+                *row = rows[8 * to + i][from];
+            }
+            for (j, column) in transpose8(self, square).into_iter().enumerate() {
+                columns[8 * from + j][to] = column;
+            }
+        }
+        columns
+    }
 }
 
 /// See [`Simd::nearest_integer`].
@@ -247,5 +262,30 @@ unsafe fn unsigned(bytes: __m128i) -> [__m256; 2] {
     unsafe {
         let (low, high) = (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
         [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+    }
+}
+
+/// [`Simd::transpose`] of eight rows of eight.
+#[inline(always)]
+fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the token proves the features.
+    unsafe {
+        // Of rows 4 i to 4 i + 3: vector 4 i + j has column 4 l + j in half l.
+        let mut quads = r;
+        for i in [0, 4] {
+            let low = [_mm256_unpacklo_ps(r[i], r[i + 1]), _mm256_unpacklo_ps(r[i + 2], r[i + 3])];
+            let high = [_mm256_unpackhi_ps(r[i], r[i + 1]), _mm256_unpackhi_ps(r[i + 2], r[i + 3])];
+            for (at, pair) in [(i, low), (i + 2, high)] {
+                let (a, b) = (_mm256_castps_pd(pair[0]), _mm256_castps_pd(pair[1]));
+                quads[at] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+                quads[at + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+            }
+        }
+        let mut columns = r;
+        for j in 0..4 {
+            columns[j] = _mm256_permute2f128_ps::<0x20>(quads[j], quads[4 + j]);
+            columns[4 + j] = _mm256_permute2f128_ps::<0x31>(quads[j], quads[4 + j]);
+        }
+        columns
     }
 }

@@ -174,4 +174,33 @@ impl Simd for Avx512 {
             [_mm512_permutexvar_ps(index, levels), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(index), levels)]
         }
     }
+
+    #[inline(always)]
+    fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            // Of rows 4 i to 4 i + 3: vector 4 i + j has column 4 l + j in quarter l.
+            let mut quads = r;
+            for i in [0, 4, 8, 12] {
+                let low = [_mm512_unpacklo_ps(r[i], r[i + 1]), _mm512_unpacklo_ps(r[i + 2], r[i + 3])];
+                let high = [_mm512_unpackhi_ps(r[i], r[i + 1]), _mm512_unpackhi_ps(r[i + 2], r[i + 3])];
+                for (at, pair) in [(i, low), (i + 2, high)] {
+                    let (a, b) = (_mm512_castps_pd(pair[0]), _mm512_castps_pd(pair[1]));
+                    quads[at] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    quads[at + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            let mut columns = r;
+            for j in 0..4 {
+                let q = [quads[j], quads[4 + j], quads[8 + j], quads[12 + j]];
+                let even = [_mm512_shuffle_f32x4::<0x88>(q[0], q[1]), _mm512_shuffle_f32x4::<0x88>(q[2], q[3])];
+                let odd = [_mm512_shuffle_f32x4::<0xdd>(q[0], q[1]), _mm512_shuffle_f32x4::<0xdd>(q[2], q[3])];
+                columns[j] = _mm512_shuffle_f32x4::<0x88>(even[0], even[1]);
+                columns[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]);
+                columns[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]);
+                columns[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]);
+            }
+            columns
+        }
+    }
 }

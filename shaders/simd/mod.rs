@@ -88,6 +88,16 @@ pub trait Simd: Copy {
     /// Little-endian floats.
     fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::V;
 
+    /// Lane j of row i becomes lane i of row j.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut lanes = [[0.0; LANES]; LANES];
+        for (row, lanes) in rows.into_iter().zip(&mut lanes) {
+            self.store(row, lanes);
+        }
+        std::array::from_fn(|j| self.load(&std::array::from_fn(|i| lanes[i][j])))
+    }
+
     /// The sum of all lanes, in pairs.
     #[inline(always)]
     fn sum(self, value: Self::V) -> f32 {
@@ -231,7 +241,8 @@ mod tests {
             low_level,
             high_level,
         ];
-        results.into_iter().map(|value| lanes(simd, value).map(f32::to_bits)).collect()
+        let table = simd.transpose(std::array::from_fn(|i| simd.mul(v, simd.splat(i as f32 + 1.0))));
+        results.into_iter().chain(table).map(|value| lanes(simd, value).map(f32::to_bits)).collect()
     }
 
     crate::vectorized! { fn best(bytes: &[u8; 64]) -> Vec<[u32; LANES]> = all_methods }
@@ -253,6 +264,14 @@ mod tests {
                 // SAFETY: `level` has detected the features.
                 assert_eq!(unsafe { on_avx2(&bytes) }, all_methods(Portable, &bytes));
             }
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        let rows = std::array::from_fn(|i| std::array::from_fn(|j| (16 * i + j) as f32));
+        for (j, row) in Portable.transpose(rows).iter().enumerate() {
+            assert_eq!(*row, std::array::from_fn(|i| (16 * i + j) as f32));
         }
     }
 

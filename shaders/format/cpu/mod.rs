@@ -108,6 +108,62 @@ fn decode_units<U: Unit<B, G>, S: Simd, const B: usize, const G: usize>(simd: S,
     }
 }
 
+/// Columns that [`decode_columns`] decodes before it transposes them; whole blocks of every format.
+pub const SLAB: usize = 256;
+
+crate::vectorized! {
+    /// Decodes up to 16 rows of `cols` weights, `row_bytes` apart, into columns: weight (row, column) becomes
+    /// `out[column * stride + row]`, and 0 for the rows up to 16 that there are not. What a product reads without packing it.
+    ///
+    /// # Panics
+    /// If `blocks` does not hold the rows, `out` the columns, or `rows` [`LANES`] times [`SLAB`] numbers.
+    pub fn decode_columns(
+        format: Format,
+        blocks: &[u8],
+        row_bytes: usize,
+        cols: usize,
+        rows: &mut [f32],
+        out: &mut [f32],
+        stride: usize,
+    ) = decode_columns_body
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "two matrices with their strides")]
+fn decode_columns_body<S: Simd>(
+    simd: S,
+    format: Format,
+    blocks: &[u8],
+    row_bytes: usize,
+    cols: usize,
+    rows: &mut [f32],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let rows = rows.as_chunks_mut::<SLAB>().0.first_chunk_mut::<LANES>().expect("room for 16 rows");
+    let count = blocks.len().div_ceil(row_bytes.max(1)).min(LANES);
+    for missing in &mut rows[count..] {
+        missing.fill(0.0);
+    }
+    for from in (0..cols).step_by(SLAB) {
+        let width = SLAB.min(cols - from);
+        let bytes = |cols: usize| cols / format.block_len() * format.block_bytes();
+        for (row, blocks) in rows.iter_mut().zip(blocks.chunks_exact(row_bytes)) {
+            decode_body(simd, format, &blocks[bytes(from)..][..bytes(width)], &mut row[..width]);
+        }
+        for at in (0..width).step_by(LANES) {
+            let mut square = [simd.splat(0.0); LANES];
+            for (vector, row) in square.iter_mut().zip(rows.iter()) {
+                *vector = simd.load(row[at..].first_chunk().expect("slabs are whole vectors"));
+            }
+            let columns = simd.transpose(square);
+            for (j, column) in columns.into_iter().enumerate().take(width - at) {
+                simd.store(column, out[(from + at + j) * stride..].first_chunk_mut().expect("room for 16 rows"));
+            }
+        }
+    }
+}
+
 crate::vectorized! {
     /// Dot product of a row of weights with a row of `x`: vectors of partial sums run over 16 columns at a time
     /// and are added pairwise at the end.
@@ -195,6 +251,27 @@ mod tests {
                 decode(format, &bytes, &mut found);
                 format.decode_row(&bytes, &mut expected);
                 assert_eq!(found, expected, "{format}: {weights}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_decoded_rows() {
+        for format in Format::ALL {
+            for (rows, cols) in [(16, 256), (5, 768), (1, if format.block_len() == 1 { 300 } else { 256 })] {
+                let bytes: Vec<u8> = (0..rows as u32).flat_map(|row| blocks(format, cols, row)).collect();
+                let row_bytes = format.row_bytes(cols).expect("whole blocks");
+                let (mut scratch, mut found) = (vec![f32::NAN; LANES * SLAB], vec![f32::NAN; cols * 20]);
+                decode_columns(format, &bytes, row_bytes, cols, &mut scratch, &mut found, 20);
+                let mut expected = vec![0.0; rows * cols];
+                format.decode_row(&bytes, &mut expected);
+                for (column, found) in found.chunks(20).enumerate() {
+                    for (row, found) in found.iter().enumerate().take(LANES) {
+                        let expected = if row < rows { expected[row * cols + column] } else { 0.0 };
+                        assert_eq!(*found, expected, "{format} ({row}, {column})");
+                    }
+                    assert!(found[LANES..].iter().all(|x| x.is_nan()), "{format}: wrote more than 16 rows");
+                }
             }
         }
     }
