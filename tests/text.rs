@@ -158,7 +158,7 @@ fn user_text_never_becomes_structure() {
     assert_eq!(batch.labels[..], example.tokens[served.len()..]);
 }
 
-/// Cases 37 to 39: bounded time, a typed error.
+/// Cases 37 to 39: bounded time, a typed error. What takes memory is in the tests of templates.
 #[test]
 fn hostile_templates_are_bounded() {
     let nested = format!("{}{}", "{% for i in range(9999) %}".repeat(6), "{% endfor %}".repeat(6));
@@ -178,7 +178,7 @@ fn hostile_templates_are_bounded() {
         let result =
             ChatTemplate::from_source(source, "", "").and_then(|t| t.render(&[Message::new("user", "x")], true));
         assert!(matches!(result, Err(Error::Template(_))), "{source}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{source}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(2), "{source}: {:?}", started.elapsed());
     }
 }
 

@@ -128,21 +128,13 @@ enum Excess {
 }
 
 fn budgeted<T>(length: usize, parse: impl FnOnce() -> T) -> Result<T, Excess> {
-    let before = processor_time();
     let (result, peak, time) = measure(|| catch_unwind(AssertUnwindSafe(parse)));
-    let time = before.zip(processor_time()).map_or(time, |(before, after)| after.saturating_sub(before));
     let value = result.map_err(|_| Excess::Other("panics".into()))?;
     let allowed = MEMORY.0 * length as u64 + MEMORY.1;
     if peak > allowed {
         return Err(Excess::Other(format!("allocates {peak} bytes, {allowed} are allowed")));
     }
     if time > TIME { Err(Excess::Time(time)) } else { Ok(value) }
-}
-
-/// Time that this thread has run, where the system tells: a busy machine makes other times long.
-fn processor_time() -> Option<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 fn fail(name: &str, input: &[u8], what: &str) -> ! {

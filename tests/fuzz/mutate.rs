@@ -52,7 +52,7 @@ fn any(input: &mut Vec<u8>, random: &mut Random, words: &[&[u8]]) {
 
 /// Changes a chat template.
 pub fn template(input: &mut Vec<u8>, random: &mut Random) {
-    let words: [&[u8]; 32] = [
+    let words: [&[u8]; 44] = [
         b"{% for i in range(99999) %}",
         b"{% endfor %}",
         b"{% if x %}",
@@ -85,6 +85,19 @@ pub fn template(input: &mut Vec<u8>, random: &mut Random) {
         b"is defined",
         b"|list|string",
         b"'a'",
+        // What enlarges.
+        b"{% set ns.x = ns.x ~ ns.x %}",
+        b"{% set ns.l = [ns.l, ns.l] %}",
+        b"{% set ns.m = namespace(a=ns) %}",
+        b"{% for i in range(60) %}",
+        b"{% set y %}",
+        b"{% endset %}",
+        b"|indent(1000000000)",
+        b"|replace('a', 'b' * 100000)",
+        b"|join('b' * 100000)",
+        b"|map('center', 100000)|list",
+        b"|batch(1000000, 1)",
+        b"|format(ns.x, ns.x)",
     ];
     any(input, random, &words);
 }

@@ -16,6 +16,12 @@ pub const TEMPLATE: &str = "{%- if messages[0].role == 'system' %}{{ messages[0]
     {{ '<|im_start|>' + message['role'] + '\\n' + message.content + '<|im_end|>' + '\\n' }}{% endfor %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
+/// A chat template that makes small things larger, one step short of too large.
+pub const GROWING: &str = "{% set ns = namespace(x='ab', l=[1], m={}) %}{% for i in range(12) %}{% set ns.x = ns.x ~ ns.x %}\
+    {% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.x | replace('a', 'ccc') | indent(99) | length }}{{ ns.l | join('--') | length }}\
+    {% set y %}{% for i in range(99) %}{{ 'a' * 99 }}{% endfor %}{% endset %}{{ y.split('a') | batch(9, 'z') | list | tojson | length }}\
+    {% macro f(c) %}{{ c }}{{ '%99d' | format(1) }}{% endmacro %}{{ f(messages[0].content) | upper }}";
+
 /// A folder with files in it, removed at the end.
 pub struct Folder {
     dir: tempfile::TempDir,

@@ -20,7 +20,7 @@ use loam_convert::hub::url::Url;
 
 use crate::engine::{Target, fuzz};
 use crate::mutate;
-use crate::seeds::{DATA, Folder, TEMPLATE};
+use crate::seeds::{DATA, Folder, GROWING, TEMPLATE};
 
 /// Texts with what tokenizers stumble over.
 const TEXTS: [&str; 4] =
@@ -206,7 +206,7 @@ fn chat_template() {
     let other = "{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(3) }}\
         {% set ns = namespace(x=0) %}{% for m in messages[1:] %}{% set ns.x = ns.x + loop.index0 %}\
         {{ m | tojson(indent=2) }}{{ m.content.split(' ')[0].strip() }}{% if not loop.last %}, {% endif %}{% endfor %}{{ ns.x }}";
-    let seeds = vec![TEMPLATE.as_bytes().to_vec(), other.as_bytes().to_vec()];
+    let seeds = vec![TEMPLATE.as_bytes().to_vec(), other.as_bytes().to_vec(), GROWING.as_bytes().to_vec()];
     fuzz(Target { name: "chat_template", seeds, mutate: mutate::template, run: Box::new(run) });
 }
 

@@ -1,19 +1,18 @@
 //! Chat templates: Jinja source from a model file, rendered as Transformers renders it, within bounds.
 //!
-//! A template is text from a stranger. It runs in minijinja, which has no access to files, processes or attributes of
-//! host objects, with limits on instructions, recursion and output.
+//! A template is text from a stranger. It runs in an interpreter of its own ([`jinja`]), which knows no files, processes
+//! or host objects and counts steps, depth, output and every byte that its values hold.
 
-mod functions;
+mod jinja;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+use jinja::{Fault, Input, Program};
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,20 +30,12 @@ impl Message {
     }
 }
 
-/// Instructions one rendering may execute. A chat of a hundred messages takes some ten thousand.
-const FUEL: u64 = 10_000_000;
-/// Nested calls and blocks.
-const RECURSION: usize = 100;
 /// Longest template source.
 const SOURCE_LIMIT: usize = 1 << 20;
-/// Output allowed besides sixteen times the length of the messages.
-const OUTPUT_LIMIT: usize = 1 << 20;
-/// The only template of the environment.
-const NAME: &str = "chat_template";
 
 /// A compiled chat template with the names of the tokens it may write.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    program: Program,
     bos: String,
     eos: String,
     digest: String,
@@ -56,18 +47,11 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-/// An error of the engine as ours: what, where, and what can be done about it.
-fn template_error(error: &minijinja::Error) -> Error {
-    let place = error.line().map_or(String::new(), |line| format!(" (template line {line})"));
-    let detail = error.detail().map_or(String::new(), |detail| format!(": {}", printable(detail)));
-    let hint = match error.kind() {
-        ErrorKind::OutOfFuel => "; it takes more steps than any chat needs",
-        ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
-            "; another one can be given with --chat-template"
-        }
-        _ => "",
-    };
-    Error::Template(format!("{}{detail}{place}{hint}", error.kind()))
+/// A fault of a template as ours: what, where, and what can be done about it.
+fn template_error(fault: &Fault) -> Error {
+    let place = fault.line.map_or(String::new(), |line| format!(" (template line {line})"));
+    let hint = if fault.unsupported { "; another one can be given with --chat-template" } else { "" };
+    Error::Template(format!("{}{place}{hint}", printable(&fault.message)))
 }
 
 /// Text of a template for a message: without control characters, cut short.
@@ -84,18 +68,9 @@ impl ChatTemplate {
         if source.len() > SOURCE_LIMIT {
             return Err(Error::Template(format!("{} bytes long, the limit is {SOURCE_LIMIT}", source.len())));
         }
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| template_error(&e))?);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        functions::add(&mut environment);
-        environment
-            .add_template_owned(NAME, functions::without_generation_tags(source))
-            .map_err(|e| template_error(&e))?;
+        let program = Program::new(source).map_err(|fault| template_error(&fault))?;
         let digest = Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(ChatTemplate { environment, bos: bos.to_owned(), eos: eos.to_owned(), digest })
+        Ok(ChatTemplate { program, bos: bos.to_owned(), eos: eos.to_owned(), digest })
     }
 
     /// The template in `tokenizer.chat_template`; `None` if the file has none (a base model).
@@ -121,23 +96,18 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Template`] when the template raises an exception, is not valid for these messages, or passes a limit.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let input: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
-        let mut output = Bounded { bytes: Vec::new(), limit: input.saturating_mul(16).saturating_add(OUTPUT_LIMIT) };
-        let context = context! {
-            messages => Value::from(Serde(messages)),
-            add_generation_prompt => add_generation_prompt,
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-            tools => (),
-            documents => (),
-        };
-        let template = self.environment.get_template(NAME).map_err(|e| template_error(&e))?;
-        let rendered = template.render_captured_to(context, &mut output).map(|_| ());
-        if output.bytes.len() > output.limit {
-            return Err(Error::Template(format!("writes more than {} bytes for these messages", output.limit)));
-        }
-        rendered.map_err(|e| template_error(&e))?;
-        String::from_utf8(output.bytes).map_err(|_| Error::Template("writes text that is not UTF-8".into()))
+        let bytes = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+        let list: Vec<_> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
+        let context = [
+            ("messages", Input::Messages(&list)),
+            ("add_generation_prompt", Input::Bool(add_generation_prompt)),
+            ("bos_token", Input::Text(&self.bos)),
+            ("eos_token", Input::Text(&self.eos)),
+            ("tools", Input::None),
+            ("documents", Input::None),
+        ];
+        let rendered = self.program.render(&context, messages.len(), bytes);
+        rendered.map(|rendered| rendered.text).map_err(|fault| template_error(&fault))
     }
 
     /// The tokens of a conversation, as a model is served them: rendered, control tokens of the template parsed, BOS in
@@ -172,27 +142,6 @@ impl Marked {
         })?;
         let marked = |m: &Message| Message { role: m.role.clone(), content: tokenizer.mark_control(&m.content, mark) };
         Ok(Marked { messages: messages.iter().map(marked).collect(), mark })
-    }
-}
-
-/// Collects output up to a limit; one write beyond it fails and leaves `bytes` longer than `limit`.
-struct Bounded {
-    bytes: Vec<u8>,
-    limit: usize,
-}
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
-        let room = (self.limit + 1).saturating_sub(self.bytes.len());
-        self.bytes.extend_from_slice(&part[..part.len().min(room)]);
-        if self.bytes.len() > self.limit {
-            return Err(std::io::Error::other("output limit"));
-        }
-        Ok(part.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ fn refused(source: &'static str) -> String {
         (result.map(|text| text.len()), started.elapsed())
     };
     let (result, took) = std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
-    assert!(took < Duration::from_secs(5), "{source}: {took:?}");
+    assert!(took < Duration::from_secs(2), "{source}: {took:?}");
     match result {
         Err(Error::Template(message)) => message,
         other => panic!("{source}: {other:?}"),

@@ -1,0 +1,138 @@
+//! Jinja for chat templates: its syntax and what templates use of its library, within bounds.
+//!
+//! A template is a stranger's program, so what it may use is counted where it is used: steps, nesting, the bytes that all
+//! its values hold at once (before they are allocated), and what it writes. And its strings know which of their bytes
+//! came from which message, whatever was done with them ([`text`]): so the rendered text tells what an assistant wrote.
+//!
+//! [`lexer`], [`parser`] and [`expressions`] make the tree ([`ast`]) once; [`run`] and [`evaluate`] walk it for each
+//! rendering. White space, scopes, operators and output are Jinja2's with `trim_blocks` and `lstrip_blocks`, as in
+//! Transformers.
+
+mod arguments;
+mod ast;
+mod checks;
+mod dates;
+mod display;
+mod evaluate;
+mod expressions;
+mod filters;
+mod format;
+mod functions;
+mod json;
+mod lexer;
+mod meter;
+mod methods;
+mod operators;
+mod parser;
+mod run;
+mod sequences;
+mod strings;
+mod text;
+mod value;
+
+use std::rc::Rc;
+
+use meter::Meter;
+use run::{Renderer, Scope};
+use text::{Builder, Text};
+use value::{Items, Map, Value};
+
+pub(super) use meter::{Fault, Outcome};
+pub(super) use text::Piece;
+
+/// Steps of a rendering. A chat of a hundred messages takes some ten thousand.
+const FUEL: u64 = 4_000_000;
+/// Steps besides, for each message.
+const FUEL_PER_MESSAGE: u64 = 10_000;
+/// Steps besides, for each byte of the messages.
+const FUEL_PER_BYTE: u64 = 4;
+/// Bytes that all values may hold at once.
+const MEMORY: usize = 16 << 20;
+/// Bytes besides, for each byte of the messages.
+const MEMORY_PER_BYTE: usize = 32;
+/// Bytes besides, for each message.
+const MEMORY_PER_MESSAGE: usize = 4096;
+/// Output allowed besides sixteen times the length of the messages.
+const OUTPUT: usize = 1 << 20;
+
+/// A compiled template.
+pub(super) struct Program {
+    body: Vec<ast::Node>,
+}
+
+/// What a template is given under a name.
+pub(super) enum Input<'i> {
+    None,
+    Bool(bool),
+    Text(&'i str),
+    /// Objects. The texts in message `i` under other keys than `role` and `name` become pieces of message `i`.
+    Messages(&'i [serde_json::Value]),
+}
+
+/// A rendered text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    /// What comes from messages, in order.
+    pub(super) pieces: Vec<Piece>,
+}
+
+impl Program {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// What is wrong with its syntax.
+    pub(super) fn new(source: &str) -> Outcome<Program> {
+        let source =
+            if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source.into() };
+        parser::parse(&source).map(|body| Program { body })
+    }
+
+    /// Renders a text; `messages` and `bytes` say how many messages of which length are in `context`.
+    ///
+    /// # Errors
+    /// What the template raises, cannot do, or does too much of.
+    pub(super) fn render(&self, context: &[(&str, Input<'_>)], messages: usize, bytes: usize) -> Outcome<Rendered> {
+        let fuel = FUEL + FUEL_PER_MESSAGE * messages as u64 + FUEL_PER_BYTE * bytes as u64;
+        let memory = MEMORY
+            .saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE))
+            .saturating_add(messages.saturating_mul(MEMORY_PER_MESSAGE));
+        let meter = Meter::new(fuel, memory);
+        let mut root = Scope::new(&meter)?;
+        for (name, input) in context {
+            root.set((*name).into(), load(input, &meter)?)?;
+        }
+        let outputs = vec![Builder::new(&meter)?];
+        let output_limit = bytes.saturating_mul(16).saturating_add(OUTPUT);
+        let mut renderer = Renderer { meter, root, locals: Vec::new(), outputs, output_limit, namespaces: Vec::new() };
+        renderer.body(&self.body)?;
+        let (text, pieces) = renderer.outputs.pop().ok_or_else(|| Fault::new("no output"))?.into_parts();
+        Ok(Rendered { text, pieces })
+    }
+}
+
+/// Keys of a message that say whose it is, not what it says.
+const UNTRACKED: [&str; 3] = ["role", "name", "tool_call_id"];
+
+fn load(input: &Input<'_>, meter: &Rc<Meter>) -> Outcome<Value> {
+    match input {
+        Input::None => Ok(Value::None),
+        Input::Bool(value) => Ok(Value::Bool(*value)),
+        Input::Text(text) => Value::text(text, meter),
+        Input::Messages(messages) => {
+            let mut out = Items::new(meter)?;
+            for (i, message) in messages.iter().enumerate() {
+                let mut map = Map::new(meter)?;
+                for (key, value) in message.as_object().into_iter().flatten() {
+                    let source = Some(i as u32).filter(|_| !UNTRACKED.contains(&key.as_str()));
+                    map.insert(Value::Text(Text::new(key, meter)?), json::load(value, source, meter)?)?;
+                }
+                out.push(Value::Map(Rc::new(map)))?;
+            }
+            out.list()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

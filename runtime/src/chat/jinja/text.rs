@@ -1,0 +1,207 @@
+//! Strings that know which of their bytes a message brought in.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::meter::{Held, Meter, Outcome};
+
+/// Bytes of a text besides its characters.
+const OVERHEAD: usize = 96;
+
+/// Bytes of a text that come from a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::chat) struct Piece {
+    /// First byte.
+    pub(in crate::chat) start: usize,
+    /// Byte behind the last one.
+    pub(in crate::chat) end: usize,
+    /// Number of the message.
+    pub(in crate::chat) message: u32,
+}
+
+/// Writes a part of what a character becomes.
+type Push<'p> = dyn FnMut(&str) -> Outcome<()> + 'p;
+/// Writes what a character becomes.
+type Map<'m> = dyn FnMut(char, &mut Push<'_>) -> Outcome<()> + 'm;
+
+struct Buffer {
+    text: String,
+    /// In order, without overlaps; neighbours of the same message are one.
+    pieces: Vec<Piece>,
+    held: Held,
+}
+
+/// A string. Whatever a template does with it, its pieces stay with the characters they belong to.
+#[derive(Clone)]
+pub(super) struct Text(Rc<Buffer>);
+
+impl Text {
+    /// A text of the template itself.
+    pub(super) fn new(text: &str, meter: &Rc<Meter>) -> Outcome<Text> {
+        Text::of(text, None, meter)
+    }
+
+    /// A text of message `source`.
+    pub(super) fn of(text: &str, source: Option<u32>, meter: &Rc<Meter>) -> Outcome<Text> {
+        let mut out = Builder::new(meter)?;
+        out.push(text, source)?;
+        Ok(out.finish())
+    }
+
+    /// The characters.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Where they come from.
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.0.pieces
+    }
+
+    /// The meter that counts it.
+    pub(super) fn meter(&self) -> &Rc<Meter> {
+        self.0.held.meter()
+    }
+
+    /// The bytes of `range`, which begins and ends between characters.
+    pub(super) fn slice(&self, range: Range<usize>) -> Outcome<Text> {
+        if range == (0..self.as_str().len()) {
+            return Ok(self.clone());
+        }
+        let mut out = Builder::new(self.meter())?;
+        out.push_part(self, range)?;
+        Ok(out.finish())
+    }
+
+    /// The part `part` of [`Text::as_str`], which must be borrowed from it.
+    pub(super) fn part(&self, part: &str) -> Outcome<Text> {
+        let start = part.as_ptr() as usize - self.as_str().as_ptr() as usize;
+        self.slice(start..start + part.len())
+    }
+
+    /// Runs of bytes of `range` with the message they come from.
+    fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Option<u32>)> + '_ {
+        let first = self.pieces().partition_point(|piece| piece.end <= range.start);
+        let mut pieces = self.pieces()[first..].iter().peekable();
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            if at >= range.end {
+                return None;
+            }
+            let (end, source) = match pieces.peek() {
+                Some(piece) if piece.start <= at => {
+                    let found = (piece.end.min(range.end), Some(piece.message));
+                    pieces.next();
+                    found
+                }
+                Some(piece) => (piece.start.min(range.end), None),
+                None => (range.end, None),
+            };
+            let run = at..end;
+            at = end;
+            Some((run, source))
+        })
+    }
+
+    /// Each character as `map` writes it; what comes from a message still does.
+    pub(super) fn map(&self, mut map: impl FnMut(char, &mut Push<'_>) -> Outcome<()>) -> Outcome<Text> {
+        let mut out = Builder::new(self.meter())?;
+        out.push_mapped(self, &mut map)?;
+        Ok(out.finish())
+    }
+}
+
+/// Builds a text, counting before it allocates.
+pub(super) struct Builder {
+    text: String,
+    pieces: Vec<Piece>,
+    held: Held,
+}
+
+impl Builder {
+    /// An empty one.
+    pub(super) fn new(meter: &Rc<Meter>) -> Outcome<Builder> {
+        Ok(Builder { text: String::new(), pieces: Vec::new(), held: meter.hold(OVERHEAD)? })
+    }
+
+    /// Bytes so far.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Makes room for `bytes` more.
+    pub(super) fn reserve(&mut self, bytes: usize) -> Outcome<()> {
+        let (length, capacity) = (self.text.len(), self.text.capacity());
+        if bytes > capacity - length {
+            let wanted = length.saturating_add(bytes).max(capacity.saturating_mul(2));
+            self.held.grow(wanted - capacity)?;
+            self.text.reserve_exact(wanted - length);
+        }
+        Ok(())
+    }
+
+    /// Appends text of message `source`, or of nobody.
+    pub(super) fn push(&mut self, text: &str, source: Option<u32>) -> Outcome<()> {
+        self.held.meter().copy(text.len())?;
+        self.reserve(text.len())?;
+        let (start, end) = (self.text.len(), self.text.len() + text.len());
+        self.text.push_str(text);
+        let Some(message) = source.filter(|_| start < end) else { return Ok(()) };
+        match self.pieces.last_mut() {
+            Some(last) if last.end == start && last.message == message => last.end = end,
+            _ => {
+                if self.pieces.len() == self.pieces.capacity() {
+                    let more = self.pieces.len().max(1);
+                    self.held.grow(more * size_of::<Piece>())?;
+                    self.pieces.reserve_exact(more);
+                }
+                self.pieces.push(Piece { start, end, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends text of the template.
+    pub(super) fn push_str(&mut self, text: &str) -> Outcome<()> {
+        self.push(text, None)
+    }
+
+    /// Appends a whole text.
+    pub(super) fn push_text(&mut self, text: &Text) -> Outcome<()> {
+        self.push_part(text, 0..text.as_str().len())
+    }
+
+    /// Appends some bytes of a text.
+    pub(super) fn push_part(&mut self, text: &Text, range: Range<usize>) -> Outcome<()> {
+        text.runs(range).try_for_each(|(run, source)| self.push(&text.as_str()[run], source))
+    }
+
+    /// Appends each character of a text as `map` writes it.
+    pub(super) fn push_mapped(&mut self, text: &Text, map: &mut Map<'_>) -> Outcome<()> {
+        for (run, source) in text.runs(0..text.as_str().len()) {
+            for c in text.as_str()[run].chars() {
+                map(c, &mut |written| self.push(written, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a text `count` times.
+    pub(super) fn repeat(&mut self, text: &str, count: usize) -> Outcome<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.reserve(text.len().saturating_mul(count))?;
+        (0..count).try_for_each(|_| self.push_str(text))
+    }
+
+    /// The text.
+    pub(super) fn finish(self) -> Text {
+        Text(Rc::new(Buffer { text: self.text, pieces: self.pieces, held: self.held }))
+    }
+
+    /// The text as it is handed out, with its pieces.
+    pub(super) fn into_parts(self) -> (String, Vec<Piece>) {
+        (self.text, self.pieces)
+    }
+}

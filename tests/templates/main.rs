@@ -1,0 +1,8 @@
+//! Chat templates: the language compared with another engine, and templates made to do harm.
+
+mod engine;
+mod hostile;
+mod styles;
+
+#[global_allocator]
+static ALLOCATOR: loam_tests::budget::Counting = loam_tests::budget::Counting;
