@@ -1,6 +1,7 @@
 //! A model on a device: stored buffers declared and provided, ready for plans.
 
 use crate::adapter::{Arena, Attach, Sites};
+use crate::backend::slots::SlotPool;
 use crate::backend::{Backend, Kind, Limits};
 use crate::base::Base;
 use crate::error::{Error, Result};
@@ -45,9 +46,12 @@ impl Engine {
         let new = self.storage.entries().skip(self.provided);
         // On the CPU weights stay in the mapped file; on a GPU they may have memory of their own.
         let stored = new.filter(|(_, entry)| entry.pool != Pool::Weights).map(|(_, entry)| entry.words * 4);
-        let slots = plans.iter().map(|plan| plan.slot_bytes());
+        let mut pool = SlotPool::default();
+        let slots = plans.iter().map(|plan| pool.take(&plan.slots).new_bytes());
         let bytes = stored.chain(slots).fold(0, u64::saturating_add);
-        if matches!(self.backend.info().kind, Kind::Cpu | Kind::Software | Kind::IntegratedGpu) {
+        if self.backend.allocates()
+            && matches!(self.backend.info().kind, Kind::Cpu | Kind::Software | Kind::IntegratedGpu)
+        {
             let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
             host::check(&format!("the plan {}", names.join(", ")), bytes)?;
         }

@@ -147,6 +147,14 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// Training cannot be made to fit into the memory that it may take.
+    #[error("training does not fit into {budget} bytes: the smallest budget that would do is {needed} bytes")]
+    OverBudget {
+        /// What it may take.
+        budget: u64,
+        /// What the most sparing choice takes.
+        needed: u64,
+    },
     /// NaN or infinity where a number is needed: logits, a loss, an adapter.
     #[error("{0} is not finite")]
     NonFinite(String),

@@ -50,6 +50,11 @@ impl Arena {
         self.words
     }
 
+    /// Number of values, without the words between them.
+    pub fn parameters(&self) -> usize {
+        self.places.iter().map(|p| p.rank * (p.inputs + p.outputs)).sum()
+    }
+
     /// The values of `adapter`, which has the shapes that this arena was made from, as the arena's words.
     pub fn pack(&self, adapter: &AdapterFile) -> Vec<u32> {
         let mut words = vec![0; self.words as usize];

@@ -14,6 +14,7 @@ use std::future::ready;
 use loam_shaders::{Step, simd};
 
 use self::program::{Program, Stored};
+use super::slots::{self, SlotPool, Taken};
 use super::{Backend, DeviceInfo, Kind, Limits, Memory, ProgramId, Reading};
 use crate::error::{Error, Result};
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
@@ -28,6 +29,9 @@ pub struct CpuBackend {
     pool: rayon::ThreadPool,
     stored: Vec<Option<Stored>>,
     programs: Vec<Option<Program>>,
+    slots: SlotPool,
+    /// The buffers that `slots` speaks of.
+    buffers: Vec<Vec<u32>>,
     memory: Memory,
 }
 
@@ -47,8 +51,31 @@ impl CpuBackend {
             .thread_name(|index| format!("loam-cpu-{index}"))
             .build()
             .map_err(|error| failure(format!("cannot start {threads} threads: {error}")))?;
-        let memory = Memory::default();
-        Ok(Self { info: device(threads), pool, stored: Vec::new(), programs: Vec::new(), memory })
+        Ok(Self {
+            info: device(threads),
+            pool,
+            stored: Vec::new(),
+            programs: Vec::new(),
+            slots: SlotPool::default(),
+            buffers: Vec::new(),
+            memory: Memory::default(),
+        })
+    }
+
+    /// Allocates the buffers in `taken` that are new.
+    fn allocate(&mut self, taken: &Taken, plan: &str) -> Result<()> {
+        self.buffers.resize_with(self.slots.places(), Vec::new);
+        for &(place, words) in &taken.new {
+            self.buffers[place] = zeros(words, &format!("slot {place} of plan {plan}"))?;
+        }
+        Ok(())
+    }
+
+    /// Frees the buffers at `places` that nobody else uses. Returns how many bytes they had.
+    fn free(&mut self, places: &[usize]) -> u64 {
+        let unused = self.slots.give_back(places);
+        unused.iter().for_each(|&(place, _)| self.buffers[place] = Vec::new());
+        slots::bytes(&unused)
     }
 
     fn words(&mut self, id: StorageId, offset: u64, len: u64) -> Result<&mut [u32]> {
@@ -149,24 +176,33 @@ impl Backend for CpuBackend {
     }
 
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
-        let program = Program::new(plan, &self.stored)?;
-        self.memory.add(Pool::Activations, program.slot_bytes());
+        let taken = self.slots.take(&plan.slots);
+        let program = Program::new(plan, &self.stored, taken.places.clone());
+        let program = match program.and_then(|program| self.allocate(&taken, &plan.name).map(|()| program)) {
+            Ok(program) => program,
+            Err(error) => {
+                self.free(&taken.places);
+                return Err(error);
+            }
+        };
+        self.memory.add(Pool::Activations, taken.new_bytes());
         self.programs.push(Some(program));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
 
     fn discard(&mut self, program: ProgramId) {
         if let Some(old) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
-            self.memory.sub(Pool::Activations, old.slot_bytes());
+            let freed = self.free(&old.places);
+            self.memory.sub(Pool::Activations, freed);
         }
     }
 
     fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
-        let Self { pool, stored, programs, .. } = self;
-        let Some(program) = programs.get_mut(program.0 as usize).and_then(Option::as_mut) else {
+        let Self { pool, stored, programs, buffers, .. } = self;
+        let Some(program) = programs.get(program.0 as usize).and_then(Option::as_ref) else {
             return Err(failure(format!("program {} is not compiled", program.0)));
         };
-        pool.install(|| program.run(stored, step))
+        pool.install(|| program.run(stored, buffers, step))
     }
 
     fn memory(&self) -> &Memory {

@@ -4,9 +4,14 @@
 //! run the same plans: [`cpu`] with host functions over the mapped file, `wgpu` with WGSL on any GPU.
 
 pub mod cpu;
+mod overhead;
+mod rehearsal;
 pub mod select;
+pub(crate) mod slots;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
+
+pub use rehearsal::Rehearsal;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -76,8 +81,14 @@ pub struct Memory {
 impl Memory {
     /// Counts an allocation.
     pub fn add(&mut self, pool: Pool, bytes: u64) {
-        *self.current.entry(pool).or_default() += bytes;
-        self.peak_bytes = self.peak_bytes.max(self.current.values().sum());
+        let entry = self.current.entry(pool).or_default();
+        *entry = entry.saturating_add(bytes);
+        self.peak_bytes = self.peak_bytes.max(self.current_bytes());
+    }
+
+    /// Sum over all pools.
+    pub fn current_bytes(&self) -> u64 {
+        self.current.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     /// Counts a release.
@@ -94,6 +105,11 @@ pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u32>>> + 'a>>;
 pub trait Backend {
     /// The device.
     fn info(&self) -> &DeviceInfo;
+
+    /// Whether memory is really taken: not by a [`Rehearsal`].
+    fn allocates(&self) -> bool {
+        true
+    }
 
     /// Allocates the stored buffer `id` and fills it with its content.
     ///
@@ -116,13 +132,14 @@ pub trait Backend {
     /// If the range is outside the buffer, or the device failed.
     fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_>;
 
-    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be provided.
+    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be provided. Programs
+    /// share the memory of their slots, so the largest one is best compiled first.
     ///
     /// # Errors
     /// Out of memory, or a kernel that the device refuses.
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId>;
 
-    /// Frees a program and its slots.
+    /// Frees a program, and its slots that no other program uses.
     fn discard(&mut self, program: ProgramId);
 
     /// Runs a program once. On a GPU this returns when the work is submitted.

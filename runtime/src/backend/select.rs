@@ -35,6 +35,22 @@ pub fn open(spec: &str) -> Result<Box<dyn Backend>> {
     }
 }
 
+/// The device that `spec` names as [`open`] does, without opening it.
+///
+/// # Errors
+/// As [`open`].
+pub fn info(spec: &str) -> Result<DeviceInfo> {
+    let spec = spec.trim();
+    if spec == "cpu" {
+        return Ok(cpu::info());
+    }
+    let mut gpus = infos(&gpus());
+    match choose(spec, &gpus)? {
+        Choice::Cpu => Ok(cpu::info()),
+        Choice::Gpu(index) => Ok(gpus.swap_remove(index)),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
     Cpu,

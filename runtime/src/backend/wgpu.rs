@@ -1,7 +1,8 @@
 //! The WGSL back end: runs plans on any GPU that wgpu reaches (Vulkan, Metal, DX12).
 //!
 //! Everything that a run needs is made when a plan is compiled: pipelines, bind groups, one uniform of all parameters. A
-//! run writes the step and replays a flat list of dispatches. A slot is one buffer, and so is a stored tensor.
+//! run writes the step and replays a flat list of dispatches. A slot is one buffer, which programs
+//! share, and so is a stored tensor.
 
 mod buffers;
 mod device;
@@ -21,13 +22,14 @@ use loam_shaders::Step;
 pub use self::device::{Adapter, adapters};
 pub use self::pipeline::Checks;
 
-use self::buffers::Buffers;
+use self::buffers::{Buffers, Slots};
 use self::device::Gpu;
-use self::pipeline::{Pipelines, STEP_BYTES};
+use self::pipeline::Pipelines;
 use self::program::Program;
 use self::read::Reader;
 use self::replay::Flights;
 use self::tuning::Tuning;
+use super::overhead::{STEP_BYTES, params_bytes};
 use super::{Backend, DeviceInfo, Memory, ProgramId, Reading};
 use crate::error::{Error, Result};
 use crate::plan::{Entry, Plan, Pool, StorageId};
@@ -42,6 +44,7 @@ pub struct WgpuBackend {
     buffers: Buffers,
     pipelines: Pipelines,
     programs: Vec<Option<Program>>,
+    slots: Slots,
     flights: Flights,
     reader: Reader,
     step: ::wgpu::Buffer,
@@ -78,6 +81,7 @@ impl WgpuBackend {
             buffers: Buffers::default(),
             pipelines,
             programs: Vec::new(),
+            slots: Slots::default(),
             flights: Flights::new(),
             reader: Reader::default(),
             step,
@@ -142,19 +146,23 @@ impl Backend for WgpuBackend {
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
         self.gpu.check(&plan.name, 0)?;
         self.buffers.flush(&self.gpu, &mut self.memory)?;
-        let mut program = Program::new(&self.gpu, &self.buffers, &mut self.pipelines, &self.step, plan)?;
-        program.count(&mut self.memory);
+        let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
+        let places = self.slots.take(&self.gpu, &mut self.memory, plan)?;
+        let (gpu, stored, made) = (&self.gpu, (&self.buffers, &self.slots), (plan, places.clone()));
+        let mut program = Program::new(gpu, stored, &mut self.pipelines, &self.step, made)
+            .inspect_err(|_| self.slots.give_back(&mut self.memory, &places))?;
+        self.memory.add(Pool::Activations, params_bytes(plan));
         if let Some(tuning) = &mut self.tuning {
             tuning.improve(&self.gpu, &mut self.pipelines, plan, &mut program)?;
         }
-        let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
         self.programs.push(Some(program));
         Ok(ProgramId(id))
     }
 
     fn discard(&mut self, program: ProgramId) {
         if let Some(old) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
-            old.free(&mut self.memory);
+            self.slots.give_back(&mut self.memory, &old.places);
+            self.memory.sub(Pool::Activations, old.free());
         }
     }
 

@@ -80,6 +80,19 @@ impl Batch {
         Ok(out)
     }
 
+    /// A batch without padding in which every place holds token 0 and is trained: the most that a batch can be.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn full(batch: usize, context: usize) -> Result<Batch> {
+        let mut full = Batch::new(&[], batch, context)?;
+        let places = full.tokens.len();
+        full.rows = (0..places as u32).collect();
+        full.labels = vec![0; places];
+        (full.trained, full.tokens_used) = (places, places);
+        Ok(full)
+    }
+
     /// Writes an example at `start` within the row whose first place is `base`.
     fn place(&mut self, example: &Example, base: usize, start: usize) {
         let length = example.tokens.len();

@@ -13,8 +13,20 @@ use crate::model::{Keys, ModelConfig, OUTPUT, forward};
 use crate::ops::cross_entropy::{LossInputs, loss};
 use crate::plan::{Checkpointing, Content, Plan, Pool, Recorder, StorageId};
 
-/// Most rows of logits that exist at once.
+/// Most rows of logits that exist at once, unless an option says otherwise.
 const LOSS_CHUNK: usize = 64;
+
+/// Most logits that exist at once then (32 MiB); at least [`FEWEST_ROWS`] rows whatever the vocabulary.
+const LOGITS: usize = 8 << 20;
+
+/// With fewer rows the time goes into decoding the head, which is done once per chunk.
+pub const FEWEST_ROWS: usize = 8;
+
+/// Rows of logits that exist at once in runs of `tokens` tokens: at most a quarter of them.
+pub fn loss_chunk(vocabulary: usize, tokens: usize) -> usize {
+    let rows = LOGITS / vocabulary.max(1) / FEWEST_ROWS * FEWEST_ROWS;
+    rows.clamp(FEWEST_ROWS, LOSS_CHUNK).min(tokens.div_ceil(4))
+}
 
 /// What runs of batches of `batch` rows with `context` tokens read and write.
 #[derive(Debug, Clone, Copy)]
@@ -24,23 +36,25 @@ pub struct LossBuffers {
     losses: StorageId,
     batch: usize,
     context: usize,
+    chunk: usize,
 }
 
 impl LossBuffers {
-    /// Declares the buffers.
+    /// Declares the buffers. `chunk` rows of logits exist at once; `None`: [`loss_chunk`].
     ///
     /// # Errors
     /// Over a limit of host or device.
-    pub fn new(engine: &mut Engine, batch: usize, context: usize) -> Result<Self> {
+    pub fn new(engine: &mut Engine, batch: usize, context: usize, chunk: Option<usize>) -> Result<Self> {
         let tokens = places(&engine.config, batch, context)?;
         let inputs = InputBuffers::new(engine, tokens, context, context)?;
         let labels = engine.add("labels", Pool::Inputs, tokens as u64, Content::Zeros)?;
         let losses = engine.add("losses", Pool::Inputs, tokens as u64, Content::Zeros)?;
-        Ok(Self { inputs, labels, losses, batch, context })
+        let chunk = chunk.unwrap_or_else(|| loss_chunk(engine.config.vocabulary, tokens)).clamp(1, tokens.max(1));
+        Ok(Self { inputs, labels, losses, batch, context, chunk })
     }
 
     /// Forward, loss and, with `reverse`, the reverse pass. No buffer of it has tokens x tokens or tokens x
-    /// vocabulary values: attention works in tiles, the loss in chunks of at most a quarter of the tokens.
+    /// vocabulary values: attention works in tiles, the loss in chunks of rows.
     pub fn plan(&self, engine: &Engine, sites: &Sites, reverse: Option<Checkpointing>) -> Plan {
         let tokens = self.batch * self.context;
         let mut r = Recorder::with(reverse.unwrap_or_default());
@@ -51,7 +65,7 @@ impl LossBuffers {
             rows: list(self.inputs.rows, tokens),
             labels: list(self.labels, tokens),
             losses: list(self.losses, tokens),
-            chunk: LOSS_CHUNK.min(tokens.div_ceil(4)),
+            chunk: self.chunk,
             softcap: engine.config.final_softcap,
         };
         let head = (&engine.weights.output, sites.of(OUTPUT));
@@ -60,6 +74,11 @@ impl LossBuffers {
         }
         let kind = if reverse.is_some() { "train" } else { "evaluate" };
         r.finish(format!("{kind} {}x{}", self.batch, self.context))
+    }
+
+    /// Rows of logits that exist at once.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// Runs one batch and returns the sum of its losses in nats.
@@ -153,7 +172,7 @@ impl Evaluator {
     ) -> Result<Self> {
         let mut engine = Engine::new(base, backend)?;
         let sites = engine.attach(base, adapters)?;
-        let buffers = LossBuffers::new(&mut engine, batch, context)?;
+        let buffers = LossBuffers::new(&mut engine, batch, context, None)?;
         let plan = buffers.plan(&engine, &sites, None);
         engine.provide(&[&plan])?;
         let program = engine.backend.compile(&plan)?;

@@ -75,6 +75,11 @@ impl GgufFile {
         Ok(GgufFile { gguf, shards, digest: OnceLock::new() })
     }
 
+    /// Length of all files together: what the process has in memory once everything was read.
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.range.len() as u64).sum()
+    }
+
     /// The data of a tensor of this file, in place. (A `tensor` of another file gives other bytes, or a range that
     /// cannot be used.)
     pub fn bytes(&self, tensor: &TensorInfo) -> SharedBytes {

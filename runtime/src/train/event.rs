@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::StepReport;
+use super::{MemoryPlan, StepReport};
 
 /// What happens while a run goes on, for progress displays and logs.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,8 +13,8 @@ pub enum Event {
         steps: u64,
         /// Parameters of the adapter.
         parameters: usize,
-        /// Bytes that the training plan and its buffers take on the device, base weights not counted.
-        planned_bytes: u64,
+        /// The memory of the whole run as it was predicted, and what was chosen for it.
+        memory: MemoryPlan,
     },
     /// The run goes on from a checkpoint.
     Resumed {

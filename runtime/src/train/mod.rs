@@ -1,20 +1,24 @@
 //! Training: options, the learning-rate schedule, one optimizer step, the loop around it, and what lets that loop stop
 //! anywhere and go on.
 
+mod budget;
 pub mod checkpoint;
 mod control;
 mod describe;
 mod event;
 mod options;
+mod plan;
 mod progress;
 mod run;
 mod schedule;
 mod trainer;
 
+pub use budget::fit;
 pub use checkpoint::Checkpoints;
 pub use control::Control;
 pub use event::{Event, Outcome};
 pub use options::TrainOptions;
+pub use plan::{MemoryPlan, Scope, plan};
 pub use progress::Progress;
 pub use run::{Upkeep, run, run_with};
 pub use schedule::Schedule;

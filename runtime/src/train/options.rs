@@ -19,8 +19,14 @@ pub struct TrainOptions {
     pub accumulate: usize,
     /// Tokens per sequence.
     pub context: usize,
-    /// What the reverse pass finds of the forward one. Results have the same bits either way. `None`: everything.
+    /// What the reverse pass finds of the forward one. Results have the same bits either way. `None`: everything, or what
+    /// the memory has room for.
     pub checkpointing: Option<Checkpointing>,
+    /// Rows of logits that exist at once. `None`: by the vocabulary, or what the memory has room for.
+    pub loss_chunk: Option<usize>,
+    /// Most bytes that training may take: micro-batch, checkpointing and loss chunk are chosen so that it does, see
+    /// [`super::MemoryPlan::bytes`]. The rows of a step stay the same.
+    pub budget: Option<u64>,
     /// Largest learning rate.
     pub lr: f32,
     /// How it falls.
@@ -53,6 +59,8 @@ impl Default for TrainOptions {
             accumulate: 1,
             context: 512,
             checkpointing: None,
+            loss_chunk: None,
+            budget: None,
             lr: 2e-4,
             schedule: Schedule::Cosine,
             warmup: 0,
@@ -93,6 +101,7 @@ impl TrainOptions {
         if self.context < 2 {
             return Err(Error::Argument(format!("context is {}, it must be at least 2 tokens", self.context)));
         }
+        positive("loss-chunk", self.loss_chunk != Some(0), &0)?;
         positive("lr", self.lr.is_finite() && self.lr > 0.0, &self.lr)?;
         positive("steps", self.steps != Some(0), &0)?;
         positive("epochs", self.epochs > 0, &self.epochs)?;

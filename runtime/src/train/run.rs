@@ -7,7 +7,7 @@ use embassy_time::Instant;
 
 use super::checkpoint::{Checkpoints, Generations, Identity, State};
 use super::describe::describe;
-use super::{Control, Event, Outcome, Progress, StepReport, TrainOptions, Trainer};
+use super::{Control, Event, MemoryPlan, Outcome, Progress, Scope, StepReport, TrainOptions, Trainer, fit};
 use crate::adapter::AdapterFile;
 use crate::backend::Backend;
 use crate::base::Base;
@@ -55,7 +55,9 @@ pub async fn run_with(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<(AdapterFile, Outcome)> {
     options.check()?;
-    let task = Task { base, start: adapter, data, held_out, options };
+    let scope = Scope { evaluates: held_out.is_some(), checkpoints: upkeep.checkpoints.is_some() };
+    let (chosen, memory) = fit(base, backend.info(), adapter.as_ref(), &options, scope).await?;
+    let mut task = Task { base, start: adapter, data, held_out, options };
     let opened = match &upkeep.checkpoints {
         Some(request) => {
             let identity = task.identity(&*backend)?;
@@ -65,8 +67,13 @@ pub async fn run_with(
         None => (None, (None, Vec::new())),
     };
     let (generations, (found, problems)) = opened;
-    let progress = Progress::new(task.options.batch);
-    let mut run = Run { trainer: task.trainer(backend, task.options.batch)?, task, progress, upkeep, generations };
+    (task.options.checkpointing, task.options.loss_chunk) = (chosen.checkpointing, chosen.loss_chunk);
+    // A run that goes on keeps its micro-batches: other ones have other sums.
+    let before = found.as_ref().map(|(_, state)| state.progress.batch);
+    let kept = before.filter(|&batch| batch > 0 && chosen.batch.is_multiple_of(batch));
+    let progress = Progress::new(kept.unwrap_or(chosen.batch));
+    let trainer = task.trainer(backend, progress.batch)?;
+    let mut run = Run { trainer, task, memory, progress, upkeep, generations };
     run.begin(found, problems, on_event)?;
     run.train(on_event).await?;
     run.finish().await
@@ -114,6 +121,7 @@ impl Task<'_> {
 struct Run<'a> {
     task: Task<'a>,
     trainer: Trainer,
+    memory: MemoryPlan,
     progress: Progress,
     upkeep: Upkeep,
     generations: Option<Generations>,
@@ -128,8 +136,8 @@ impl Run<'_> {
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<()> {
         let steps = self.task.steps()?;
-        let (parameters, planned_bytes) = (self.trainer.parameters(), self.trainer.planned_bytes());
-        on_event(&Event::Start { steps, parameters, planned_bytes });
+        let (parameters, memory) = (self.trainer.parameters(), self.memory.clone());
+        on_event(&Event::Start { steps, parameters, memory });
         for problem in problems {
             on_event(&Event::Note { message: format!("not used, an older checkpoint is: {problem}") });
         }

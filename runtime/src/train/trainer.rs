@@ -40,6 +40,7 @@ struct Buffers {
 /// A base on a device with an adapter in training.
 pub struct Trainer {
     engine: Engine,
+    /// All but the values.
     adapter: AdapterFile,
     arena: Arena,
     sites: Sites,
@@ -50,7 +51,6 @@ pub struct Trainer {
     update: ProgramId,
     evaluate: Option<ProgramId>,
     step: u64,
-    planned_bytes: u64,
 }
 
 impl Trainer {
@@ -72,18 +72,20 @@ impl Trainer {
             None => options.lora.start(&engine.config, &engine.weights)?,
         };
         let arena = Arena::new(&adapter);
-        let buffers = Buffers::new(&mut engine, &arena, &adapter)?;
+        let buffers = Buffers::new(&mut engine, &arena)?;
         let mut sites = Sites::default();
         arena.attach(&mut sites, buffers.parameters, Some(buffers.gradients), 1.0, adapter.alpha);
-        let loss = LossBuffers::new(&mut engine, options.batch, options.context)?;
+        let loss = LossBuffers::new(&mut engine, options.batch, options.context, options.loss_chunk)?;
         let plan = loss.plan(&engine, &sites, Some(options.checkpointing.unwrap_or_default()));
         let update = update_plan(&engine, &buffers, &arena, &options);
-        let planned_bytes = engine.provide(&[&plan, &update])?;
+        engine.provide(&[&plan, &update])?;
+        engine.backend.write(buffers.parameters, 0, &arena.pack(&adapter))?;
         let train = engine.backend.compile(&plan)?;
         let update = engine.backend.compile(&update)?;
         Ok(Self {
             engine,
-            adapter,
+            // The device has the values now.
+            adapter: AdapterFile { tensors: Vec::new(), ..adapter },
             arena,
             sites,
             buffers,
@@ -93,7 +95,6 @@ impl Trainer {
             update,
             evaluate: None,
             step: 0,
-            planned_bytes,
         })
     }
 
@@ -109,13 +110,7 @@ impl Trainer {
 
     /// Number of trained values.
     pub fn parameters(&self) -> usize {
-        self.adapter.tensors.iter().map(|(_, pair)| pair.a.len() + pair.b.len()).sum()
-    }
-
-    /// Bytes that the training plan and its buffers take on the device, base weights not counted: known before anything
-    /// was allocated.
-    pub fn planned_bytes(&self) -> u64 {
-        self.planned_bytes
+        self.arena.parameters()
     }
 
     /// The training plan, for print-outs and checks.
@@ -192,6 +187,11 @@ impl Trainer {
         let trained_tokens = batches.iter().map(|b| b.trained).sum();
         let tokens = batches.iter().map(|b| b.tokens_used).sum();
         Ok(StepReport { loss, lr, grad_norm, trained_tokens, tokens })
+    }
+
+    /// Rows of logits that exist at once.
+    pub fn loss_chunk(&self) -> usize {
+        self.loss.chunk()
     }
 
     /// Mean loss in nats over all trained tokens of `batches`, without touching the adapter.
@@ -298,11 +298,10 @@ impl Trainer {
 }
 
 impl Buffers {
-    fn new(engine: &mut Engine, arena: &Arena, adapter: &AdapterFile) -> Result<Self> {
+    fn new(engine: &mut Engine, arena: &Arena) -> Result<Self> {
         let words = arena.words();
-        let parameters = Content::Words(arena.pack(adapter));
         Ok(Self {
-            parameters: engine.add("adapter", Pool::Adapter, words, parameters)?,
+            parameters: engine.add("adapter", Pool::Adapter, words, Content::Zeros)?,
             gradients: engine.add("gradients", Pool::Adapter, words, Content::Zeros)?,
             m: engine.add("adamw.m", Pool::Optimizer, words, Content::Zeros)?,
             v: engine.add("adamw.v", Pool::Optimizer, words, Content::Zeros)?,

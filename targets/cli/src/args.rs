@@ -48,6 +48,10 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Write the logits of a token sequence as a .npy file
     Logits(LogitsArgs),
+    /// Predict the memory of a training, before anything is allocated
+    #[command(mut_arg("data", |arg| arg.required(false)))]
+    #[command(mut_arg("output", |arg| arg.required(false).default_value("unused").hide_default_value(true)))]
+    Plan(TrainArgs),
     /// Train an adapter on a base
     Train(TrainArgs),
     /// Measure loss, perplexity and the quality of answers on a data file

@@ -180,6 +180,7 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
         E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
         E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
+        E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
         E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
         E::Limit { .. } => "use a smaller --batch or --context, or another device",
         _ => return None,

@@ -9,6 +9,7 @@ use loam::train::Event;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
+use crate::verbs::plan;
 
 /// Longest log that is gone on with: a million steps.
 const LIMIT: u64 = 1 << 28;
@@ -16,8 +17,13 @@ const LIMIT: u64 = 1 << 28;
 /// An event as `--log` and `--json` write it.
 pub fn object(event: &Event) -> Value {
     match event {
-        Event::Start { steps, parameters, planned_bytes } => {
-            json!({"event": "start", "steps": steps, "parameters": parameters, "planned_bytes": planned_bytes})
+        Event::Start { steps, parameters, memory } => {
+            let mut start = plan::object(memory);
+            start["event"] = json!("start");
+            start["steps"] = json!(steps);
+            start["parameters"] = json!(parameters);
+            start["planned_bytes"] = json!(memory.allocated_bytes());
+            start
         }
         Event::Evaluated { step, loss } => json!({"event": "eval", "step": step, "loss": loss}),
         Event::Step { step, report, seconds } => json!({

@@ -1,11 +1,11 @@
-//! A compiled plan of the CPU back end: host functions with their checked operands, and the slots.
+//! A compiled plan of the CPU back end: host functions with their checked operands.
 
 use std::mem::take;
 use std::ops::Range;
 
 use loam_shaders::{Access, Bind, HostFn, Step};
 
-use super::{failure, zeros};
+use super::failure;
 use crate::error::Result;
 use crate::plan::storage::SharedBytes;
 use crate::plan::{Location, Node, Plan, Pool, View};
@@ -63,30 +63,26 @@ struct Work {
 #[derive(Debug)]
 pub(super) struct Program {
     works: Vec<Work>,
-    slots: Vec<Vec<u32>>,
+    /// Where the slots' buffers are in the back end's list.
+    pub(super) places: Vec<usize>,
 }
 
 impl Program {
-    /// Checks every node of `plan` against the stored buffers and allocates the slots.
-    pub(super) fn new(plan: &Plan, stored: &[Option<Stored>]) -> Result<Self> {
-        let works = plan.nodes.iter().map(|node| work(node, plan, stored)).collect::<Result<_>>()?;
-        let slot = |(index, &words): (usize, &u64)| zeros(words, &format!("slot {index} of plan {}", plan.name));
-        Ok(Self { works, slots: plan.slots.iter().enumerate().map(slot).collect::<Result<_>>()? })
-    }
-
-    pub(super) fn slot_bytes(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.len() as u64 * 4).sum()
+    /// Checks every node of `plan` against the stored buffers. `places` says where the back end keeps its slots.
+    pub(super) fn new(plan: &Plan, stored: &[Option<Stored>], places: Vec<usize>) -> Result<Self> {
+        let works = plan.nodes.iter().map(|node| work(node, plan, stored, &places)).collect::<Result<_>>()?;
+        Ok(Self { works, places })
     }
 
     /// Runs all nodes in order. Stored buffers may have been released since [`Program::new`], so they are checked
     /// before the first node runs.
-    pub(super) fn run(&mut self, stored: &mut [Option<Stored>], step: &Step) -> Result<()> {
+    pub(super) fn run(&self, stored: &mut [Option<Stored>], slots: &mut [Vec<u32>], step: &Step) -> Result<()> {
         for work in &self.works {
             work.check(stored)?;
         }
         for work in &self.works {
             if work.only_above == 0 || step.trained > work.only_above {
-                work.execute(stored, &mut self.slots, step);
+                work.execute(stored, slots, step);
             }
         }
         Ok(())
@@ -155,7 +151,7 @@ fn bind_read<'a>(stored: &'a [Option<Stored>], slots: &'a [Vec<u32>], operand: &
     }
 }
 
-fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>]) -> Result<Work> {
+fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>], places: &[usize]) -> Result<Work> {
     let kernel = node.call.kernel;
     let name = format!("{} {}", kernel.name(), node.label);
     let bindings = kernel.source.bindings;
@@ -167,7 +163,7 @@ fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>]) -> Result<Work> {
         .operands
         .iter()
         .zip(bindings)
-        .map(|(view, binding)| operand(view, binding.access == Access::ReadWrite, plan, stored))
+        .map(|(view, binding)| operand(view, binding.access == Access::ReadWrite, (plan, places), stored))
         .collect::<std::result::Result<Vec<_>, String>>()
         .map_err(|problem| failure(format!("{name}: {problem}")))?;
     for (index, operand) in operands.iter().enumerate().filter(|(_, operand)| operand.written) {
@@ -182,10 +178,17 @@ fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>]) -> Result<Work> {
 }
 
 /// Checks one view against its buffer.
-fn operand(view: &View, written: bool, plan: &Plan, stored: &[Option<Stored>]) -> std::result::Result<Operand, String> {
+fn operand(
+    view: &View,
+    written: bool,
+    (plan, places): (&Plan, &[usize]),
+    stored: &[Option<Stored>],
+) -> std::result::Result<Operand, String> {
+    let mut location = view.location;
     let (total, blocks) = match view.location {
         Location::Slot(index) => {
             let words = plan.slots.get(index as usize).ok_or_else(|| format!("there is no slot {index}"))?;
+            location = Location::Slot(places[index as usize] as u32);
             (*words, false)
         }
         Location::Stored(id) => match stored.get(id.0 as usize).and_then(Option::as_ref) {
@@ -201,5 +204,5 @@ fn operand(view: &View, written: bool, plan: &Plan, stored: &[Option<Stored>]) -
     };
     let end = view.offset.checked_add(view.words).filter(|&end| end <= total);
     let end = end.ok_or_else(|| format!("{} words at {} of a buffer of {total}", view.words, view.offset))?;
-    Ok(Operand { location: view.location, range: view.offset as usize..end as usize, written, blocks })
+    Ok(Operand { location, range: view.offset as usize..end as usize, written, blocks })
 }

@@ -8,14 +8,10 @@ use loam_shaders::Format;
 
 use super::device::Gpu;
 use crate::backend::Memory;
+use crate::backend::overhead::{UPLOAD_BYTES, Uploads, upload_rows};
+use crate::backend::slots::{self, SlotPool, Taken};
 use crate::error::{Error, Result};
-use crate::plan::{Content, Entry, Pool, StorageId};
-
-/// Bytes that one upload step packs and copies.
-const CHUNK_BYTES: u64 = 16 << 20;
-
-/// Upload memory after which the queue is flushed and waited for.
-const STAGED_BYTES: u64 = 64 << 20;
+use crate::plan::{Content, Entry, Plan, Pool, StorageId};
 
 /// A buffer of the device that counts in a pool.
 #[derive(Debug)]
@@ -34,8 +30,7 @@ pub struct Stored {
 #[derive(Debug, Default)]
 pub struct Buffers {
     stored: Vec<Option<Stored>>,
-    /// Bytes given to the queue since it was last flushed.
-    staged: u64,
+    uploads: Uploads,
 }
 
 impl Buffers {
@@ -99,12 +94,10 @@ impl Buffers {
     /// # Errors
     /// If the device failed.
     pub fn flush(&mut self, gpu: &Gpu, memory: &mut Memory) -> Result<()> {
-        if self.staged == 0 {
+        if !self.uploads.flush(memory) {
             return Ok(());
         }
         let submission = gpu.queue.submit([]);
-        memory.sub(Pool::Staging, self.staged);
-        self.staged = 0;
         gpu.wait(&submission)
     }
 
@@ -113,8 +106,9 @@ impl Buffers {
             // wgpu hands out cleared memory.
             Content::Zeros => Ok(()),
             Content::Words(words) => {
-                let chunks = words.chunks(CHUNK_BYTES as usize / 4).zip((0..).step_by(CHUNK_BYTES as usize / 4));
-                chunks.into_iter().try_for_each(|(chunk, at)| self.stage(gpu, memory, stored, at as u64, chunk))
+                let step = UPLOAD_BYTES as usize / 4;
+                let mut chunks = words.chunks(step).zip((0..).step_by(step));
+                chunks.try_for_each(|(chunk, at)| self.stage(gpu, memory, stored, at as u64, chunk))
             }
             Content::Weight { format, rows, cols, blocks } => {
                 self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks.bytes())
@@ -132,7 +126,7 @@ impl Buffers {
     ) -> Result<()> {
         let (quants, scales) = (format.quant_words(cols), format.scale_words(cols));
         let row_bytes = format.row_bytes(cols).unwrap_or(0);
-        let chunk_rows = (CHUNK_BYTES / ((quants + scales) as u64 * 4).max(1)).max(1) as usize;
+        let chunk_rows = upload_rows(format, cols);
         for first in (0..rows).step_by(chunk_rows) {
             let count = chunk_rows.min(rows - first);
             let packed = format.pack(count, cols, &blocks[first * row_bytes..][..count * row_bytes]);
@@ -150,9 +144,72 @@ impl Buffers {
         }
         gpu.queue.write_buffer(&stored.buffer, offset * 4, bytemuck::cast_slice(words));
         gpu.check(&stored.name, bytes)?;
-        self.staged += bytes;
-        memory.add(Pool::Staging, bytes);
-        if self.staged >= STAGED_BYTES { self.flush(gpu, memory) } else { Ok(()) }
+        if self.uploads.add(memory, bytes) { self.flush(gpu, memory) } else { Ok(()) }
+    }
+}
+
+/// Copies are for measurements.
+const SLOT_USAGE: api::BufferUsages =
+    api::BufferUsages::STORAGE.union(api::BufferUsages::COPY_SRC).union(api::BufferUsages::COPY_DST);
+
+/// The buffers of slots, which programs share.
+#[derive(Debug, Default)]
+pub struct Slots {
+    pool: SlotPool,
+    buffers: Vec<Option<api::Buffer>>,
+}
+
+impl Slots {
+    /// The buffer at `place`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn get(&self, gpu: &Gpu, place: usize) -> Result<&api::Buffer> {
+        let buffer = self.buffers.get(place).and_then(Option::as_ref);
+        buffer.ok_or_else(|| gpu.failure(format!("slot buffer {place} does not exist")))
+    }
+
+    /// Takes buffers for the slots of `plan`, and counts the new ones.
+    ///
+    /// # Errors
+    /// Out of memory, or over the device's largest buffer.
+    pub fn take(&mut self, gpu: &Gpu, memory: &mut Memory, plan: &Plan) -> Result<Vec<usize>> {
+        let taken = self.pool.take(&plan.slots);
+        match self.create(gpu, &taken, &plan.name) {
+            Ok(()) => {
+                memory.add(Pool::Activations, taken.new_bytes());
+                Ok(taken.places)
+            }
+            Err(error) => {
+                self.free(&taken.places);
+                Err(error)
+            }
+        }
+    }
+
+    fn create(&mut self, gpu: &Gpu, taken: &Taken, plan: &str) -> Result<()> {
+        self.buffers.resize_with(self.pool.places(), || None);
+        for &(place, words) in &taken.new {
+            let name = format!("{plan} slot buffer {place}");
+            self.buffers[place] = Some(create(gpu, &name, words, SLOT_USAGE)?);
+        }
+        Ok(())
+    }
+
+    /// Frees those of the buffers at `places` that no other program uses.
+    pub fn give_back(&mut self, memory: &mut Memory, places: &[usize]) {
+        let freed = self.free(places);
+        memory.sub(Pool::Activations, freed);
+    }
+
+    fn free(&mut self, places: &[usize]) -> u64 {
+        let unused = self.pool.give_back(places);
+        for (place, _) in &unused {
+            if let Some(buffer) = self.buffers[*place].take() {
+                buffer.destroy();
+            }
+        }
+        slots::bytes(&unused)
     }
 }
 

@@ -9,16 +9,11 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use ::wgpu as api;
-use loam_shaders::{Access, Kernel, Step};
+use loam_shaders::{Access, Kernel};
 
 use super::device::Gpu;
+use crate::backend::overhead::{PARAMS_STRIDE, STEP_BYTES};
 use crate::error::Result;
-
-/// Bytes between the parameters of two nodes: WebGPU's largest alignment of a dynamic uniform offset.
-pub const PARAMS_STRIDE: u64 = 256;
-
-/// Bytes of the step uniform.
-pub const STEP_BYTES: u64 = size_of::<Step>() as u64;
 
 /// Whether wgpu adds checks to shaders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,15 +1,15 @@
-//! A compiled plan: slots, one uniform of all parameters, and a flat list of dispatches.
+//! A compiled plan: one uniform of all parameters, and a flat list of dispatches.
 
 use ::wgpu as api;
 use loam_shaders::Access;
 
-use super::buffers::{self, Buffers};
+use super::buffers::{self, Buffers, Slots};
 use super::device::Gpu;
-use super::pipeline::{PARAMS_STRIDE, Pipelines, STEP_BYTES};
+use super::pipeline::Pipelines;
 use super::segments::Segments;
-use crate::backend::Memory;
+use crate::backend::overhead::{PARAMS_STRIDE, STEP_BYTES, params_bytes};
 use crate::error::{Error, Result};
-use crate::plan::{Location, Node, Plan, Pool};
+use crate::plan::{Location, Node, Plan};
 
 /// One node, ready to be encoded.
 #[derive(Debug)]
@@ -26,10 +26,6 @@ pub struct Dispatch {
     pub only_above: u32,
 }
 
-/// Copies are for measurements.
-const SLOT_USAGE: api::BufferUsages =
-    api::BufferUsages::STORAGE.union(api::BufferUsages::COPY_SRC).union(api::BufferUsages::COPY_DST);
-
 /// A plan compiled for one device.
 #[derive(Debug)]
 pub struct Program {
@@ -42,26 +38,24 @@ pub struct Program {
     /// Where submissions end.
     pub segments: Segments,
     slots: Vec<api::Buffer>,
+    /// Where the slots' buffers are in the back end's list.
+    pub places: Vec<usize>,
     params: api::Buffer,
-    bytes: u64,
 }
 
 impl Program {
-    /// Compiles `plan` against the stored buffers. `step` is the step uniform.
+    /// Compiles `plan` against the stored buffers and those of its slots. `step` is the step uniform.
     ///
     /// # Errors
     /// Out of memory, a node that breaks a rule of the device, or a kernel that the driver refuses.
     pub fn new(
         gpu: &Gpu,
-        buffers: &Buffers,
+        (buffers, slots): (&Buffers, &Slots),
         pipelines: &mut Pipelines,
         step: &api::Buffer,
-        plan: &Plan,
+        (plan, places): (&Plan, Vec<usize>),
     ) -> Result<Self> {
-        let slots = plan.slots.iter().enumerate();
-        let slots = slots
-            .map(|(index, &words)| buffers::create(gpu, &format!("{} slot {index}", plan.name), words, SLOT_USAGE))
-            .collect::<Result<Vec<_>>>()?;
+        let slots = places.iter().map(|&place| slots.get(gpu, place).cloned()).collect::<Result<Vec<_>>>()?;
         let params = params_buffer(gpu, plan)?;
         let uniforms = uniform_group(gpu, pipelines, &params, step);
         let mut program = Self {
@@ -69,15 +63,15 @@ impl Program {
             dispatches: Vec::with_capacity(plan.nodes.len()),
             uniforms,
             segments: Segments::new(plan.nodes.len()),
-            bytes: plan.slot_bytes() + params.size(),
             slots,
+            places,
             params,
         };
         for (index, node) in plan.nodes.iter().enumerate() {
             let dispatch = program.dispatch(gpu, buffers, pipelines, plan, node, index)?;
             program.dispatches.push(dispatch);
         }
-        gpu.check(&plan.name, program.bytes).map(|()| program)
+        gpu.check(&plan.name, params_bytes(plan)).map(|()| program)
     }
 
     /// The buffer of a slot.
@@ -94,16 +88,10 @@ impl Program {
         (dispatch.pipeline, dispatch.grid) = (pipeline, grid);
     }
 
-    /// Counts the program's memory.
-    pub fn count(&self, memory: &mut Memory) {
-        memory.add(Pool::Activations, self.bytes);
-    }
-
-    /// Frees the program's memory.
-    pub fn free(self, memory: &mut Memory) {
-        self.slots.iter().for_each(api::Buffer::destroy);
+    /// Frees the parameters. Returns how many bytes they had.
+    pub fn free(&self) -> u64 {
         self.params.destroy();
-        memory.sub(Pool::Activations, self.bytes);
+        self.params.size()
     }
 
     fn dispatch(
@@ -153,11 +141,12 @@ impl Program {
 
 /// All parameters in one uniform buffer, [`PARAMS_STRIDE`] bytes apart.
 fn params_buffer(gpu: &Gpu, plan: &Plan) -> Result<api::Buffer> {
-    let mut bytes = vec![0; plan.nodes.len().max(1) * PARAMS_STRIDE as usize];
-    if bytes.len() > u32::MAX as usize {
+    let size = params_bytes(plan);
+    if size > u32::MAX.into() {
         let what = format!("bytes of parameters of plan {}", plan.name);
-        return Err(Error::Limit { what, value: bytes.len() as u64, limit: u32::MAX.into() });
+        return Err(Error::Limit { what, value: size, limit: u32::MAX.into() });
     }
+    let mut bytes = vec![0; size as usize];
     for (node, slot) in plan.nodes.iter().zip(bytes.chunks_exact_mut(PARAMS_STRIDE as usize)) {
         let params = &node.call.params;
         let Some(slot) = slot.get_mut(..params.len()) else {
@@ -170,9 +159,9 @@ fn params_buffer(gpu: &Gpu, plan: &Plan) -> Result<api::Buffer> {
         slot.copy_from_slice(params);
     }
     let usage = api::BufferUsages::UNIFORM | api::BufferUsages::COPY_DST;
-    let buffer = buffers::create(gpu, &format!("{} params", plan.name), bytes.len() as u64 / 4, usage)?;
+    let buffer = buffers::create(gpu, &format!("{} params", plan.name), size / 4, usage)?;
     gpu.queue.write_buffer(&buffer, 0, &bytes);
-    gpu.check(&plan.name, bytes.len() as u64).map(|()| buffer)
+    gpu.check(&plan.name, size).map(|()| buffer)
 }
 
 fn uniform_group(gpu: &Gpu, pipelines: &Pipelines, params: &api::Buffer, step: &api::Buffer) -> api::BindGroup {

@@ -9,17 +9,13 @@ use ::wgpu as api;
 use super::buffers;
 use super::device::Gpu;
 use crate::backend::Memory;
+use crate::backend::overhead::ReadBack;
 use crate::error::Result;
-use crate::plan::Pool;
-
-/// Read-back buffers up to this size are kept for the next read.
-const KEPT_WORDS: u64 = 1 << 20;
 
 /// The read-back buffer.
 #[derive(Debug)]
 struct Staging {
     buffer: api::Buffer,
-    words: u64,
     /// Mapped, or about to be: set while a read is under way, and left set by a read that was given up.
     mapped: bool,
 }
@@ -28,6 +24,7 @@ struct Staging {
 #[derive(Debug, Default)]
 pub struct Reader {
     staging: Option<Staging>,
+    size: ReadBack,
 }
 
 /// Where the map callback leaves its result.
@@ -64,7 +61,7 @@ impl Reader {
         drop(view);
         staging.buffer.unmap();
         staging.mapped = false;
-        if words > KEPT_WORDS {
+        if ReadBack::is_too_large(words) {
             self.free(memory);
         }
         Ok(result)
@@ -72,21 +69,24 @@ impl Reader {
 
     /// A buffer for `words` words that is not mapped.
     fn reserve(&mut self, gpu: &Gpu, memory: &mut Memory, words: u64) -> Result<&mut Staging> {
-        if self.staging.as_ref().is_none_or(|staging| staging.words < words || staging.mapped) {
-            self.free(memory);
-            let words = if words <= KEPT_WORDS { words.next_power_of_two() } else { words };
-            let buffer =
-                buffers::create(gpu, "read", words, api::BufferUsages::MAP_READ | api::BufferUsages::COPY_DST)?;
-            memory.add(Pool::Staging, words * 4);
-            self.staging = Some(Staging { buffer, words, mapped: false });
+        let busy = self.staging.as_ref().is_none_or(|staging| staging.mapped);
+        if let Some(words) = self.size.reserve(memory, words, busy) {
+            self.destroy();
+            let usage = api::BufferUsages::MAP_READ | api::BufferUsages::COPY_DST;
+            let buffer = buffers::create(gpu, "read", words, usage).inspect_err(|_| self.size.free(memory))?;
+            self.staging = Some(Staging { buffer, mapped: false });
         }
         self.staging.as_mut().ok_or_else(|| gpu.failure("no read-back buffer"))
     }
 
     fn free(&mut self, memory: &mut Memory) {
+        self.destroy();
+        self.size.free(memory);
+    }
+
+    fn destroy(&mut self) {
         if let Some(old) = self.staging.take() {
             old.buffer.destroy();
-            memory.sub(Pool::Staging, old.words * 4);
         }
     }
 }

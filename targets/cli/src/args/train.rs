@@ -7,7 +7,7 @@ use loam::Targets;
 use loam::data::Objective;
 use loam::plan::Checkpointing;
 
-use super::values::{above_zero, not_negative, split};
+use super::values::{above_zero, not_negative, size, split};
 use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
 
 /// Training methods.
@@ -112,6 +112,13 @@ pub struct TrainArgs {
     /// Compute layers twice instead of keeping what they computed: less memory, more time, the same bits
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub gradient_checkpointing: CheckpointingArg,
+    /// Rows of logits that exist at once [default: by the vocabulary, at most 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub loss_chunk: Option<u32>,
+    /// Most memory that training may take (750M, 2G, ..): the process with the CPU, the buffers with a GPU. Micro-batch (with
+    /// --accumulate raised in turn), checkpointing and loss chunk are chosen so that it fits
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub budget: Option<u64>,
     /// Peak learning rate
     #[arg(long, default_value_t = 2e-4, value_parser = above_zero)]
     pub lr: f32,

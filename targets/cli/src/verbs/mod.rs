@@ -11,6 +11,7 @@ mod generate;
 mod imatrix;
 mod inspect;
 mod logits;
+pub mod plan;
 mod pull;
 mod tokenize;
 mod train;
@@ -29,6 +30,7 @@ pub fn run(command: &Command) -> Result {
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
+        Command::Plan(args) => plan::run(args),
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Generate(args) => generate::run(args),

@@ -15,6 +15,8 @@ use crate::log::{Log, object};
 use crate::output::{Output, bytes, escape};
 use crate::{dataset, files, memory, model, upkeep};
 
+use super::plan;
+
 /// Passes over the data unless flags say otherwise.
 const EPOCHS: u64 = 3;
 
@@ -71,7 +73,7 @@ fn check_files(args: &TrainArgs) -> Result {
 }
 
 /// The adapter that the flags ask for. One that is gone on from has its own shape: nothing is asked for then.
-fn lora(args: &TrainArgs) -> Result<LoraOptions> {
+pub fn lora(args: &TrainArgs) -> Result<LoraOptions> {
     let given =
         [("--rank", args.rank.is_some()), ("--alpha", args.alpha.is_some()), ("--targets", args.targets.is_some())];
     if let (Some(_), Some((flag, _))) = (&args.init, given.into_iter().find(|(_, given)| *given)) {
@@ -88,7 +90,7 @@ fn lora(args: &TrainArgs) -> Result<LoraOptions> {
 }
 
 /// What is learned: as the flag says, else as all of the files do.
-fn objective(args: &TrainArgs) -> Result<Objective> {
+pub fn objective(args: &TrainArgs) -> Result<Objective> {
     if let Some(objective) = args.objective {
         return Ok(objective.into());
     }
@@ -111,12 +113,14 @@ fn diverged(error: loam::Error) -> Failure {
 }
 
 /// What the flags mean for this base, but for the adapter.
-fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
+pub fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
     let mut options = TrainOptions {
         batch: args.batch as usize,
         accumulate: args.accumulate as usize,
         context: model::context(base, args.context)?,
         checkpointing: args.gradient_checkpointing.into(),
+        loss_chunk: args.loss_chunk.map(|rows| rows as usize),
+        budget: args.budget,
         lr: args.lr,
         schedule: schedule(args.schedule),
         warmup: u64::from(args.warmup),
@@ -142,14 +146,14 @@ fn schedule(schedule: ScheduleArg) -> Schedule {
 }
 
 /// The adapter to go on from, checked against the base.
-fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
+pub fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
     let adapter = AdapterFile::read(path)?;
     base.check(&adapter, path)?;
     Ok(adapter)
 }
 
 /// Training data, and held-out data if there is any.
-fn datasets(
+pub fn datasets(
     args: &TrainArgs,
     base: &Base,
     options: &DataOptions,
@@ -187,7 +191,8 @@ impl Progress {
     /// Takes an event.
     pub fn show(&mut self, event: &Event) -> Result {
         match event {
-            Event::Start { steps, .. } => {
+            Event::Start { steps, memory, .. } => {
+                self.output.note(plan::line(memory));
                 self.steps = *steps;
                 self.bar = self.output.bar(*steps, "train");
             }

@@ -1,0 +1,86 @@
+//! `loam plan`: the memory of a training, from the file's header and the flags alone.
+
+use loam::TrainOptions;
+use loam::backend::select;
+use loam::data::DataOptions;
+use loam::plan::{Checkpointing, Pool};
+use loam::train::{MemoryPlan, Scope};
+use serde_json::{Map, Value, json};
+
+use super::train;
+use crate::args::TrainArgs;
+use crate::failure::Result;
+use crate::model;
+use crate::output::{Output, bytes, escape};
+
+/// Runs the verb: what `loam train` does before it trains.
+pub fn run(args: &TrainArgs) -> Result {
+    let output = Output::new(args.json.json);
+    let lora = train::lora(args)?;
+    let base = model::base(&args.base)?;
+    let options = TrainOptions { lora, ..train::options(args, &base)? };
+    let start = args.init.as_deref().map(|path| train::start(&base, path)).transpose()?;
+    // These are in the memory of a training too.
+    base.tokenizer()?;
+    base.template()?;
+    let loading = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(train::objective(args)?, options.context) };
+    let _data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
+    let evaluates = args.eval_data.is_some() || args.eval_split.is_some();
+    let scope = Scope { evaluates, checkpoints: args.upkeep.checkpoint_dir.is_some() };
+    let device = select::info(&args.device.name())?;
+    let fitting = loam::train::fit(&base, &device, start.as_ref(), &options, scope);
+    let (options, memory) = pollster::block_on(fitting)?;
+    output.line(format!("device         {}", escape(&device.name)))?;
+    output.line(format!(
+        "micro-batch    {} x {} tokens, {} per step",
+        memory.micro_batch, options.context, memory.accumulate
+    ))?;
+    output.line(format!("checkpointing  {}", if checkpoints(&memory) { "on" } else { "off" }))?;
+    output.line(format!("loss chunk     {} rows of logits", memory.loss_chunk))?;
+    for (pool, size) in pools(&memory) {
+        output.line(format!("  {:<12} {}", pool.name(), bytes(size)))?;
+    }
+    output.line(format!(
+        "peak           {} on the device, {} of the process",
+        bytes(memory.peak_device_bytes),
+        host(&memory)
+    ))?;
+    let mut object = object(&memory);
+    object["device"] = json!(device.name);
+    object["context"] = json!(options.context);
+    object["budget"] = json!(options.budget);
+    output.object(&object)
+}
+
+fn checkpoints(memory: &MemoryPlan) -> bool {
+    memory.checkpointing == Checkpointing::Layers
+}
+
+fn host(memory: &MemoryPlan) -> String {
+    memory.peak_host_bytes.map_or("?".into(), bytes)
+}
+
+fn pools(memory: &MemoryPlan) -> impl Iterator<Item = (Pool, u64)> {
+    Pool::ALL.into_iter().filter_map(|pool| memory.pools.get(&pool).filter(|size| **size > 0).map(|size| (pool, *size)))
+}
+
+/// The plan in a line, for people.
+pub fn line(memory: &MemoryPlan) -> String {
+    let MemoryPlan { micro_batch, accumulate, .. } = memory;
+    let checkpointing = if checkpoints(memory) { ", checkpointing" } else { "" };
+    let device = bytes(memory.peak_device_bytes);
+    format!(
+        "planned: {device} on the device, {} of the process ({micro_batch} rows x {accumulate}{checkpointing})",
+        host(memory)
+    )
+}
+
+/// The plan as `--json` shows it.
+pub fn object(memory: &MemoryPlan) -> Value {
+    let pools: Map<String, Value> = pools(memory).map(|(pool, size)| (pool.name().to_owned(), json!(size))).collect();
+    json!({
+        "peak_device_bytes": memory.peak_device_bytes, "peak_host_bytes": memory.peak_host_bytes, "pools": pools,
+        "micro_batch": memory.micro_batch, "accumulate": memory.accumulate, "checkpointing": checkpoints(memory),
+        "loss_chunk": memory.loss_chunk,
+    })
+}

@@ -1,0 +1,57 @@
+//! `loam plan` and budgets: what is predicted is what `loam train` then reports.
+
+mod support;
+
+use serde_json::Value;
+use support::{base, demo_data, run};
+
+/// `plan`, then `train` with the same flags: the prediction, the start of the training and its result.
+fn both(flags: &str) -> (Value, Value, Value) {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let adapter = folder.path().join("a.gguf");
+    let plan = run(&format!("plan {{}} {flags} --json"), &[base()]).good();
+    assert_eq!((plan.stderr.as_str(), plan.objects().len()), ("", 1));
+    let train = format!("train {{}} --data {{}} -o {{}} --steps 2 {flags} --json");
+    let train = run(&train, &[base(), &demo_data("train.jsonl"), &adapter]).good();
+    let start = train.objects().into_iter().find(|event| event["event"] == "start").expect("a start");
+    (plan.result(), start, train.result())
+}
+
+fn number(object: &Value, field: &str) -> f64 {
+    object[field].as_f64().unwrap_or_else(|| panic!("`{field}` in {object}"))
+}
+
+#[test]
+fn the_prediction_is_what_is_measured() {
+    for flags in [
+        "--device cpu --context 64 --batch 2",
+        "--device cpu --context 256 --batch 1 --rank 32 --gradient-checkpointing on",
+        "--device cpu --context 256 --batch 4 --targets attn_q,attn_v --loss-chunk 16",
+    ] {
+        let (plan, start, done) = both(flags);
+        for field in ["peak_device_bytes", "pools", "micro_batch", "accumulate", "checkpointing", "loss_chunk"] {
+            assert_eq!(plan[field], start[field], "{field} with {flags}");
+        }
+        let pools = plan["pools"].as_object().expect("pools");
+        let sum: f64 = pools.values().filter_map(Value::as_f64).sum();
+        assert_eq!(sum, number(&plan, "peak_device_bytes"), "the CPU has no passing memory");
+        assert_eq!(plan["peak_device_bytes"], done["peak_device_bytes"], "{flags}");
+    }
+}
+
+#[test]
+fn a_budget_chooses_or_refuses_before_the_start() {
+    let free = run("plan {} --context 256 --device cpu --json", &[base()]).good().result();
+    assert_eq!(
+        (&free["micro_batch"], &free["accumulate"], &free["checkpointing"]),
+        (&4.into(), &1.into(), &false.into())
+    );
+    let refused = run("plan {} --context 256 --device cpu --budget 1M --json", &[base()]);
+    refused.bad(1, &["1000000 bytes", "smallest budget", "hint", "--budget"]);
+    let half = (number(&free, "peak_host_bytes") * 0.6) as u64;
+    let (plan, start, done) = both(&format!("--context 256 --device cpu --budget {half}"));
+    assert!(number(&plan, "micro_batch") < 4.0 || plan["checkpointing"] == true, "{plan}");
+    assert_eq!(number(&plan, "micro_batch") * number(&plan, "accumulate"), 4.0);
+    assert_eq!(plan["peak_device_bytes"], start["peak_device_bytes"]);
+    assert!(number(&done, "peak_device_bytes") <= half as f64, "{done}");
+}
