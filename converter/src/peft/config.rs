@@ -1,4 +1,5 @@
-//! adapter_config.json. Everything that changes the computation and is not read is refused by name.
+//! adapter_config.json. Every option is read, known to leave the computation as it is, or refused by name; options that
+//! nobody knows are refused unless they are off.
 
 use std::path::Path;
 
@@ -11,15 +12,15 @@ use crate::{Error, Result};
 
 /// Largest rank that is taken.
 const MAX_RANK: u64 = 1 << 16;
-/// Initialisations that change the base's weights, so that the adapter is no update of the original base.
-const BASE_CHANGING: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+/// Initialisations that leave the base's weights as they are; the others that PEFT has change them, so that the adapter is
+/// no update of the original base.
+const INITIALISATIONS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 /// Options that GGUF cannot express: refused unless null, false or empty.
-const REFUSED: [(&str, &str); 14] = [
+const REFUSED: [(&str, &str); 15] = [
     ("use_dora", "DoRA has a magnitude vector, which GGUF adapters cannot hold"),
     ("use_qalora", "QALoRA pools its inputs"),
     ("modules_to_save", "whole modules were trained besides the adapter"),
-    ("trainable_token_indices", "embeddings were trained besides the adapter"),
-    ("target_parameters", "parameters outside of linear layers are targeted"),
+    ("trainable_token_indices", "rows of the embedding were trained besides the adapter"),
     ("fan_in_fan_out", "weights are stored transposed"),
     ("lora_bias", "B has a bias"),
     ("layer_replication", "the base's layers are rearranged"),
@@ -29,6 +30,51 @@ const REFUSED: [(&str, &str); 14] = [
     ("velora_config", "activations are compressed"),
     ("kasa_config", "the base's weights are truncated (KaSA)"),
     ("use_bdlora", "A and B are block-diagonal (BD-LoRA)"),
+    ("monteclora_config", "A and B are sampled (MonteCLoRA)"),
+    ("megatron_config", "the modules are those of Megatron"),
+];
+/// Options that are read below.
+const READ: [&str; 9] = [
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "alpha_pattern",
+    "bias",
+    "init_lora_weights",
+    "base_model_name_or_path",
+    "target_parameters",
+];
+/// Options that say which modules have an update (the weights name them), how it was trained, or where it is from.
+const HARMLESS: [&str; 24] = [
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    // The weights have the ranks.
+    "rank_pattern",
+    // The weights have both updates.
+    "ensure_weight_tying",
+    "lora_dropout",
+    "inference_mode",
+    "task_type",
+    "auto_mapping",
+    "revision",
+    "peft_version",
+    "runtime_config",
+    // Details of options that are off, or of an initialisation that is checked by its name.
+    "qalora_group_size",
+    "megatron_core",
+    "loftq_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+    "ephemeral_gpu_offload",
+    // Of other libraries that write PEFT's format.
+    "lora_dtype",
+    "lorap_lr_ratio",
+    "lorap_emb_lr",
+    "_custom_modules",
 ];
 
 /// What an update's scale depends on.
@@ -94,28 +140,41 @@ impl PeftConfig {
 }
 
 fn refuse(json: &Json) -> Result<()> {
-    let off = |value: &Value| match value {
-        Value::Bool(on) => !on,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    };
     for (key, why) in REFUSED {
         if let Some(value) = json.get(key).filter(|value| !off(value)) {
             return Err(json.error(key, format!("is {}, which cannot be converted: {why}", brief(value))));
         }
     }
+    let known =
+        |key: &str| READ.contains(&key) || HARMLESS.contains(&key) || REFUSED.iter().any(|(name, _)| *name == key);
+    let on = |key: &&str| json.get(key).is_some_and(|value| !off(value));
+    if let Some(key) = json.keys().find(|key| !known(key) && on(key)) {
+        let problem = "is no option that loam knows: it may change what the adapter computes";
+        return Err(Error::field(&json.path, key.escape_debug().to_string(), problem));
+    }
     match json.text("bias")? {
         None | Some("none") => {}
         Some(other) => return Err(json.error("bias", format!("{other:?} cannot be converted: biases were trained"))),
     }
-    let init = json.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default();
-    let lower = init.to_ascii_lowercase();
-    if BASE_CHANGING.iter().any(|name| lower.starts_with(name)) {
-        let problem = format!("{init:?} changes the base's weights; save the adapter converted to plain LoRA");
-        return Err(json.error("init_lora_weights", problem));
+    match json.get("init_lora_weights") {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(Value::String(name)) if INITIALISATIONS.contains(&name.to_ascii_lowercase().as_str()) => Ok(()),
+        Some(other) => {
+            let problem = "may change the base's weights; save the adapter converted to plain LoRA";
+            Err(json.error("init_lora_weights", format!("{} {problem}", brief(other))))
+        }
     }
-    Ok(())
+}
+
+/// Whether an option with this value does nothing.
+fn off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
 }
 
 /// `alpha_pattern`: regular expressions that match whole module names or the end of them behind a dot, as in PEFT.
@@ -168,8 +227,23 @@ mod tests {
             ("use_dora", json!(true)),
             ("bias", json!("all")),
             ("modules_to_save", json!(["lm_head"])),
+            ("lora_bias", json!(true)),
+            ("layer_replication", json!([[0, 4], [2, 5]])),
+            ("alora_invocation_tokens", json!([1, 2])),
+            ("megatron_config", json!({"tensor_model_parallel_size": 1})),
+            ("monteclora_config", json!({"num_samples": 4})),
+            ("velora_config", json!({"num_groups": 2})),
+            ("kasa_config", json!({"beta": 1e-4})),
+            ("use_qalora", json!(true)),
+            ("use_bdlora", json!({"nblocks": 2})),
+            ("arrow_config", json!({"top_k": 3})),
+            ("an_option_of_tomorrow", json!(true)),
+            ("an_option_of_tomorrow", json!(0.5)),
             ("trainable_token_indices", json!([1])),
             ("init_lora_weights", json!("pissa_niter_16")),
+            ("init_lora_weights", json!("olora")),
+            ("init_lora_weights", json!("loftq")),
+            ("init_lora_weights", json!("one_of_tomorrow")),
             ("fan_in_fan_out", json!(true)),
             ("r", json!(0)),
             ("r", json!("8")),
@@ -182,5 +256,23 @@ mod tests {
             let message = parse(json!({ key: value })).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("adapter_config.json"), "{message}");
         }
+    }
+
+    /// What PEFT 0.21 writes for a plain adapter, and options that change nothing.
+    #[test]
+    fn harmless_options_are_taken() {
+        let plain = json!({
+            "alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null, "auto_mapping": {"unsloth_fixed": true},
+            "base_model_name_or_path": "some/model", "bias": "none", "corda_config": null, "ensure_weight_tying": true,
+            "eva_config": null, "exclude_modules": ["v_proj"], "fan_in_fan_out": false, "inference_mode": true,
+            "init_lora_weights": "eva", "kasa_config": null, "layer_replication": null, "layers_pattern": null,
+            "layers_to_transform": [0, 1], "loftq_config": {}, "lora_alpha": 8, "lora_bias": false, "lora_dropout": 0.1,
+            "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core", "modules_to_save": null,
+            "monteclora_config": null, "peft_version": "0.21.2", "qalora_group_size": 16, "rank_pattern": {"q_proj": 2},
+            "revision": "main", "target_modules": "all-linear", "target_parameters": null, "task_type": "CAUSAL_LM",
+            "trainable_token_indices": null, "use_bdlora": null, "use_dora": false, "use_qalora": false,
+            "use_rslora": false, "velora_config": null, "an_option_of_tomorrow": false, "another": null,
+        });
+        parse(plain).unwrap();
     }
 }
