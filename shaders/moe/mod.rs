@@ -3,11 +3,13 @@
 //!
 //! A *pair* is a token and one of its `slots` experts, numbered `token * slots + slot`. [`route`] picks experts,
 //! [`count`] and [`place`] sort the pairs by expert (stable, without atomics: the same bits every time), the products
-//! of [`grouped`] run over tiles of pairs of one expert, and [`combine`] adds up each token's pairs.
+//! of [`grouped`] run over tiles of pairs of one expert, and [`combine`] adds up each token's pairs. [`low_rank`] has the
+//! products of updates on experts.
 
 mod cpu;
 pub mod grouped;
 mod grouped_cpu;
+pub mod low_rank;
 mod reference;
 
 use bytemuck::{Pod, Zeroable};
@@ -58,7 +60,17 @@ static COMBINE_BACKWARD: Kernel =
 static SUM: Kernel = Kernel::new(&source::MOE_SUM, reference::sum).with_cpu(cpu::sum);
 
 /// The kernels of this op besides those of [`grouped`].
-const SINGLE: [&Kernel; 7] = [&ROUTE, &ROUTE_BACKWARD, &COUNT, &PLACE, &COMBINE, &COMBINE_BACKWARD, &SUM];
+const SINGLE: [&Kernel; 9] = [
+    &ROUTE,
+    &ROUTE_BACKWARD,
+    &COUNT,
+    &PLACE,
+    &COMBINE,
+    &COMBINE_BACKWARD,
+    &SUM,
+    low_rank::KERNELS[0],
+    low_rank::KERNELS[1],
+];
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &{
@@ -72,7 +84,8 @@ pub static KERNELS: &[&Kernel] = &{
 };
 
 /// The uniforms of this op.
-pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, experts, slots, width, accumulate }), grouped::LAYOUT];
+pub static LAYOUTS: &[Layout] =
+    &[layout!(Params { tokens, experts, slots, width, accumulate }), grouped::LAYOUT, low_rank::LAYOUT];
 
 /// The `slots` experts with the largest logits of every token, largest first, of equal ones the lowest, and the
 /// softmax over those logits. That is the softmax over all experts, with the chosen weights scaled to a sum of 1.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use loam::AdapterFile;
+use loam::adapter::Attach;
+use loam::{AdapterFile, Session};
 use loam_tests::back_ends;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -73,21 +74,116 @@ fn export(family: &Family) -> (Value, Vec<Named>) {
     (serde_json::from_slice(&config).expect("config"), named.collect())
 }
 
-/// Logits, losses and gradients of an adapter on the embedding and the head are PEFT's, and it goes back as it came.
-fn check_embeddings(name: &'static str) {
-    let mut family = Family::open(name);
-    let saved = Saved::read(name, "embeddings");
-    family.adapter = import(&family, &saved.config, saved.with_copies(&family)).expect("import");
+/// The family `name` with the adapter `saved`, whose logits, loss and gradients must be PEFT's.
+fn check_against_peft(name: &'static str, saved: &Saved, values: Vec<Named>, mut family: Family) -> Family {
+    family.adapter = import(&family, &saved.config, values).unwrap_or_else(|error| panic!("{name}: {error}"));
     family.gradients = import(&family, &saved.config, super::gradients(&saved.golden)).expect("import");
     family.golden.clone_from(&saved.golden);
     back_ends().into_iter().for_each(|(device, backend)| family.logits(device, backend, true));
-    back_ends().into_iter().zip(back_ends()).for_each(|((device, one), (_, two))| family.gradients(device, [one, two]));
+    let twice = back_ends().into_iter().zip(back_ends());
+    twice.for_each(|((device, one), (_, two))| family.gradients(device, [one, two]));
+    family
+}
+
+/// An adapter on the embedding and the head computes as in PEFT and goes back as it came.
+fn check_embeddings(name: &'static str) {
+    let (family, saved) = (Family::open(name), Saved::read(name, "embeddings"));
+    let values = saved.with_copies(&family);
+    let family = check_against_peft(name, &saved, values, family);
     let (config, exported) = export(&family);
     assert!(exported == saved.halves, "{name}: {:?}", exported.iter().map(|(name, ..)| name).collect::<Vec<_>>());
     assert_eq!(config["target_modules"], saved.config["target_modules"]);
     let tied = family.base.gguf().opt_tensor("output.weight").is_none();
     let notes = family.adapter.notes(family.base.gguf());
     assert_eq!(notes.iter().filter(|note| note.contains("llama.cpp")).count(), if tied { 2 } else { 0 }, "{notes:?}");
+}
+
+/// PEFT's gradients of gate and up projections, of which it has one A, and a B that is scaled twice as much.
+fn fold_experts(found: &mut AdapterFile) {
+    let of = |found: &AdapterFile, name: &str| found.tensors.iter().position(|(n, _)| n == name);
+    for layer in 0..2 {
+        let kinds = ["ffn_gate_exps", "ffn_up_exps"].map(|kind| of(found, &format!("blk.{layer}.{kind}.weight")));
+        let [gate, up] = kinds.map(|at| at.expect("experts"));
+        let sum: Vec<f32> = found.tensors[gate].1.a.iter().zip(&found.tensors[up].1.a).map(|(a, b)| a + b).collect();
+        for at in [gate, up] {
+            let pair = &mut found.tensors[at].1;
+            pair.a.clone_from(&sum);
+            // Once for the scale, and once because the expected gradient was taken in as a B.
+            pair.b.iter_mut().for_each(|b| *b *= 4.0);
+        }
+    }
+}
+
+/// What PEFT's `all-linear` is in Transformers 5: router and experts are parameters.
+#[test]
+fn router_and_experts_as_parameters() {
+    let mut family = Family::open("qwen3moe");
+    family.fold = fold_experts;
+    let saved = Saved::read("qwen3moe", "all-linear");
+    let mut family = check_against_peft("qwen3moe", &saved, saved.halves.clone(), family);
+    assert_eq!(family.adapter.tensors.len(), 2 * (4 + 1 + 3));
+    let (config, exported) = export(&family);
+    let names =
+        |values: &[Named]| values.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect::<Vec<_>>();
+    assert_eq!(names(&exported), names(&saved.halves));
+    let parameters = ["mlp.experts.down_proj", "mlp.experts.gate_up_proj", "mlp.gate.weight"];
+    assert_eq!(config["target_parameters"], serde_json::json!(parameters));
+    assert_eq!(config["rank_pattern"]["model.layers.1.mlp.experts.gate_up_proj"], 8);
+    let again = import(&family, &config, exported).expect("import");
+    assert!(again.tensors == family.adapter.tensors);
+    // Other updates of gate and up projection than PEFT makes: an A each.
+    let up = family.adapter.tensors.iter_mut().find(|(name, _)| name == "blk.1.ffn_up_exps.weight").expect("experts");
+    up.1.a.iter_mut().for_each(|a| *a = -*a);
+    let expected = adapted_logits(&family);
+    let (config, exported) = export(&family);
+    assert_eq!(config["rank_pattern"]["model.layers.1.mlp.experts.gate_up_proj"], 16);
+    family.adapter = import(&family, &config, exported).expect("import");
+    let error = loam_tests::relative(&adapted_logits(&family), &expected);
+    assert!(error < 1e-5, "logits change by {error:.2e}");
+}
+
+fn adapted_logits(family: &Family) -> Vec<f32> {
+    let attach = [Attach { adapter: &family.adapter, path: Path::new("adapter.gguf"), scale: 1.0 }];
+    let mut session = Session::new(&family.base, back_ends().remove(0).1, 16, &attach).expect("session");
+    pollster::block_on(session.feed_all(&[3, 1, 4, 1, 5, 9, 2, 6])).expect("logits")
+}
+
+/// The same adapter as Transformers 4 had it: a module per expert and projection.
+#[test]
+fn experts_as_modules_are_those_of_a_parameter() {
+    let family = Family::open("qwen3moe");
+    let config = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": "all-linear"});
+    let (count, hidden, inner, rank) = (8, 64, 32, 2);
+    let mut values = Vec::new();
+    for expert in 0..count {
+        for (module, rows, cols) in
+            [("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner)]
+        {
+            for (half, shape) in [("A", vec![rank, cols]), ("B", vec![rows, rank])] {
+                let name = format!("model.layers.1.mlp.experts.{expert}.{module}.lora_{half}.weight");
+                values.push((name.clone(), shape.clone(), fill(&name, &shape, 1.0)));
+            }
+        }
+    }
+    let adapter = import(&family, &config, values.clone()).expect("import");
+    let names: Vec<&str> = adapter.tensors.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["blk.1.ffn_down_exps.weight", "blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight"]);
+    for (kind, (name, pair)) in ["down_proj", "gate_proj", "up_proj"].iter().zip(&adapter.tensors) {
+        let all = |half: &str| -> Vec<f32> {
+            let end = format!("{kind}.lora_{half}.weight");
+            values.iter().filter(|(name, ..)| name.ends_with(&end)).flat_map(|(_, _, v)| v.clone()).collect()
+        };
+        assert!(pair.matrices == count && pair.a == all("A") && pair.b == all("B"), "{name}");
+    }
+    let refused = |edit: &dyn Fn(&mut Vec<Named>)| {
+        let mut values = values.clone();
+        edit(&mut values);
+        import(&family, &config, values).expect_err("refused").to_string()
+    };
+    let missing = refused(&|values| drop(values.drain(..6)));
+    assert!(missing.contains("7 of 8 experts"), "{missing}");
+    let ninth = refused(&|values| values[0].0 = values[0].0.replace("experts.0", "experts.8"));
+    assert!(ninth.contains("lora_A and lora_B"), "{ninth}");
 }
 
 #[test]

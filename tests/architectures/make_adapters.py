@@ -28,6 +28,8 @@ ADAPTERS = {
     "gemma2": [EMBEDDINGS],
     # A factor on embeddings and one on logits.
     "granite": [EMBEDDINGS],
+    # Router and experts are parameters. PEFT gives gate and up projection together twice the rank.
+    "qwen3moe": [("all-linear", dict(target_modules="all-linear"))],
 }
 
 
@@ -35,7 +37,8 @@ def config_of(adapted):
     with tempfile.TemporaryDirectory() as folder:
         adapted.save_pretrained(folder)
         config = json.loads((Path(folder) / "adapter_config.json").read_text())
-    return config | {"base_model_name_or_path": None, "target_modules": sorted(config["target_modules"])}
+    lists = {key: sorted(config[key]) for key in ("target_modules", "target_parameters") if config[key]}
+    return config | {"base_model_name_or_path": None} | lists
 
 
 def make(family, name, options):

@@ -77,16 +77,64 @@ fn plans_sort_pairs_for_many_tokens_only() {
     assert!(!prefill.contains("moe_transposed_q4_0") && !prefill.contains("moe_vector_q4_0"), "{prefill:?}");
 }
 
-/// llama.cpp's adapters may hold an update per expert. Leaving it out would be another model.
+/// A stack of updates has as many matrices as the base has experts: more would be read behind the end elsewhere.
 #[test]
-fn an_adapter_on_experts_is_refused_by_name() {
+fn updates_of_other_numbers_of_experts_are_refused() {
     let (_folder, base) = base(Format::F32);
     let name = "blk.1.ffn_up_exps.weight";
-    let pair = Pair { a: vec![0.1; 64], b: vec![0.1; 32], rank: 1, matrices: 1 };
-    let architecture = "qwen3moe".to_owned();
-    let tensors = vec![(name.to_owned(), pair)];
-    let adapter = AdapterFile { architecture, alpha: 1.0, tensors, metadata: Vec::new() };
-    let attach = [Attach { adapter: &adapter, path: Path::new("adapter.gguf"), scale: 1.0 }];
-    let error = Session::new(&base, back_ends().remove(0).1, 16, &attach).err().expect("refused").to_string();
-    assert!(error.contains(name) && error.contains("linear layers"), "{error}");
+    let attach = |matrices: usize, len: usize| {
+        let pair = Pair { a: vec![0.1; matrices * 64], b: vec![0.1; matrices * len], rank: 1, matrices };
+        let tensors = vec![(name.to_owned(), pair)];
+        let adapter = AdapterFile { architecture: "qwen3moe".into(), alpha: 1.0, tensors, metadata: Vec::new() };
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("adapter.gguf");
+        adapter.write(&path).expect("write");
+        assert_eq!(AdapterFile::read(&path).expect("read"), adapter);
+        let attach = [Attach { adapter: &adapter, path: Path::new("adapter.gguf"), scale: 1.0 }];
+        Session::new(&base, back_ends().remove(0).1, 16, &attach).err().map(|error| error.to_string())
+    };
+    assert_eq!(attach(8, 32), None);
+    for (matrices, len) in [(1, 32), (7, 32), (9, 32), (8, 33), (1, 8 * 32)] {
+        let error = attach(matrices, len).expect("refused");
+        assert!(error.contains(name) && error.contains("fits a weight"), "{error}");
+    }
+}
+
+/// Experts are trained where asked, from a start that changes nothing.
+#[test]
+fn experts_are_trained_where_asked() {
+    let (_folder, base) = base(Format::Q8_0);
+    let targets = "ffn_gate_exps,ffn_up_exps,ffn_down_exps".parse().expect("targets");
+    let lora = LoraOptions { rank: 3, targets, ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let batch = [full_batch(&some_rows(1, 8, VOCABULARY))];
+    for (device, backend) in back_ends() {
+        let mut trainer = Trainer::new(&base, backend, None, options.clone()).expect("trainer");
+        let losses: Vec<f64> =
+            (0..12).map(|_| pollster::block_on(trainer.step(&batch, 2e-2)).expect("step").loss).collect();
+        assert!(losses[11] < 0.8 * losses[0], "{device}: {losses:?}");
+        let adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+        assert!(adapter.tensors.len() == 6 && adapter.tensors.iter().all(|(_, pair)| pair.matrices == 8));
+        assert!(
+            adapter.tensors.iter().all(|(_, pair)| pair.b.iter().any(|b| *b != 0.0)),
+            "{device}: some do not learn"
+        );
+    }
+}
+
+/// A rank above the number of experts is one of the router too, as in PEFT.
+#[test]
+fn a_router_takes_ranks_above_the_number_of_experts() {
+    let (_folder, base) = base(Format::F32);
+    let lora = LoraOptions { rank: 16, ..LoraOptions::default() };
+    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let mut trainer = Trainer::new(&base, back_ends().remove(0).1, None, options).expect("trainer");
+    pollster::block_on(trainer.step(&[full_batch(&some_rows(1, 8, VOCABULARY))], 1e-3)).expect("step");
+    let adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+    let router = adapter.tensors.iter().find(|(name, _)| name == "blk.0.ffn_gate_inp.weight").expect("router");
+    assert_eq!((router.1.rank, router.1.rows()), (16, 8));
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("adapter.gguf");
+    adapter.write(&path).expect("write");
+    assert_eq!(AdapterFile::read(&path).expect("read"), adapter);
 }

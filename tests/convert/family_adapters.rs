@@ -119,7 +119,7 @@ fn names_with_other_prefixes_are_the_same_layers() {
 #[test]
 fn layers_that_cannot_be_adapted_are_named() {
     let cases = [
-        ("qwen3moe", "model.layers.0.mlp.experts.0.gate_proj", [32, 64]),
+        ("qwen3moe", "model.layers.0.mlp.experts.0.gate", [32, 64]),
         ("phi3", "model.layers.0.self_attn.q_proj", [64, 64]),
         ("llama", "model.embed_tokens", [64, 64]),
         ("llama", "model.norm", [64, 64]),

@@ -13,6 +13,7 @@ mod importance;
 mod kv_cache;
 mod matmul;
 mod moe;
+mod moe_low_rank;
 mod rmsnorm;
 mod rope;
 mod rows;

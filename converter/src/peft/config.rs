@@ -88,6 +88,8 @@ pub struct PeftConfig {
     pub rslora: bool,
     /// `base_model_name_or_path`.
     pub base_name: Option<String>,
+    /// Whether `target_parameters` names parameters, as for a router and experts.
+    pub parameters: bool,
     /// `alpha_pattern`: alphas of the modules that match.
     alpha_patterns: Vec<(Regex, f64)>,
 }
@@ -115,6 +117,7 @@ impl PeftConfig {
             alpha: json.positive("lora_alpha")?.ok_or_else(|| json.error("lora_alpha", "is missing"))?,
             rslora: json.flag("use_rslora")?.unwrap_or(false),
             base_name: json.text("base_model_name_or_path")?.map(str::to_owned),
+            parameters: json.get("target_parameters").is_some_and(|value| !off(value)),
             alpha_patterns: patterns(json)?,
         })
     }

@@ -6,6 +6,7 @@
 
 mod config;
 mod copies;
+mod experts;
 mod read;
 mod write;
 
@@ -16,6 +17,7 @@ use loam::gguf::{Gguf, GgufFile};
 use loam::model::{OUTPUT, TOKEN_EMBD};
 
 pub use config::PeftConfig;
+use experts::Sizes;
 
 use crate::architecture::{FAMILIES, Family, by_architecture, permuted_row};
 use crate::{Error, Result};
@@ -75,6 +77,8 @@ struct Layout {
     head_dim: usize,
     /// Number of layers.
     layers: usize,
+    /// Its experts, if layers are made of them.
+    experts: Option<Sizes>,
 }
 
 impl Layout {
@@ -96,7 +100,13 @@ impl Layout {
         if head_dim == 0 || head_dim % 2 != 0 {
             return Err(base.metadata_error(&key_length, format!("a head is {head_dim} wide")).into());
         }
-        Ok(Layout { family, head_dim: head_dim as usize, layers: count("block_count")? as usize })
+        let experts = if family.experts { Some(Sizes::of(base, architecture)?) } else { None };
+        Ok(Layout { family, head_dim: head_dim as usize, layers: count("block_count")? as usize, experts })
+    }
+
+    /// Whether Transformers 5 has the weight `name` as a parameter without a linear layer around it: a router.
+    fn is_parameter(&self, name: &str) -> bool {
+        self.experts.is_some() && name.ends_with(".ffn_gate_inp.weight")
     }
 
     /// Whether the rows of the GGUF matrix `name` are in another order than in Transformers.
@@ -153,7 +163,7 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        let layout = |name| Layout { family: by_architecture(name).unwrap(), head_dim: 4, layers: 13 };
+        let layout = |name| Layout { family: by_architecture(name).unwrap(), head_dim: 4, layers: 13, experts: None };
         for (family, module, tensor) in [
             ("llama", "model.layers.3.self_attn.q_proj", "blk.3.attn_q.weight"),
             ("gemma2", "model.layers.12.mlp.down_proj", "blk.12.ffn_down.weight"),

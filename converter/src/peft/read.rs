@@ -6,6 +6,7 @@ use std::path::Path;
 use loam::adapter::{AdapterFile, Pair, is_lookup};
 use loam::gguf::{GgufFile, Value};
 
+use super::experts::{self, Halves, Place, Stacks};
 use super::{BASE_NAME, Layout, PREFIX, PeftConfig, copies, transposed};
 use crate::architecture::order;
 use crate::source::{Checkpoint, View};
@@ -23,33 +24,119 @@ struct Module<'n> {
     copy: Option<&'n str>,
 }
 
+impl<'n> Module<'n> {
+    /// Names of A and B.
+    fn both(&self, dir: &Path) -> Result<[&'n str; 2]> {
+        match self.halves {
+            [Some(a), Some(b)] => Ok([a, b]),
+            _ => Err(Error::tensor(dir, self.name, "has only one of lora_A and lora_B")),
+        }
+    }
+}
+
 /// Reads the folder `dir` into the base's names and row order.
 pub(super) fn read(dir: &Path, base: &GgufFile, layout: &Layout) -> Result<AdapterFile> {
     let config = PeftConfig::read(&dir.join("adapter_config.json"))?;
     let weights = open(dir)?;
-    let alpha = config.gguf_alpha();
+    let reader = Reader { dir, base, layout, alpha: config.gguf_alpha(), config: &config, weights: &weights };
     let mut tensors = Vec::new();
+    let mut stacks = Stacks::default();
     for (plain, module) in modules(dir, &weights)? {
-        let name = layout.tensor_name(&plain).filter(|name| is_lookup(name) == module.lookup).ok_or_else(|| {
-            let family = layout.family.architecture;
-            let problem = format!(
-                "is no layer of a {family} model that takes such an adapter; experts and other modules cannot be converted"
-            );
-            Error::tensor(dir, module.name, problem)
-        })?;
-        let [Some(a), Some(b)] = module.halves else {
-            return Err(Error::tensor(dir, module.name, "has only one of lora_A and lora_B"));
-        };
-        if let Some(copy) = module.copy {
-            copies::check(dir, &view(dir, &weights, copy)?, copy, base, &name)?;
+        let place = experts::place(&plain).filter(|_| layout.experts.is_some());
+        match place {
+            Some(place) => reader.experts(&module, place, &mut stacks, &mut tensors)?,
+            None => tensors.push(reader.linear(&plain, &module)?),
         }
-        let mut pair = pair(dir, &weights, [a, b], layout, &name)?;
-        rescale(&mut pair, alpha, &config, module.name);
-        tensors.push((name, pair));
+    }
+    if let Some(sizes) = layout.experts {
+        tensors.extend(stacks.finish(dir, sizes)?);
     }
     tensors.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+    if let Some(pair) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(Error::tensor(dir, pair[0].0.as_str(), "has two updates"));
+    }
+    let (architecture, alpha) = (layout.family.architecture.into(), reader.alpha);
     let metadata = config.base_name.map(|name| (BASE_NAME.to_owned(), Value::from(name))).into_iter().collect();
-    Ok(AdapterFile { architecture: layout.family.architecture.into(), alpha, tensors, metadata })
+    Ok(AdapterFile { architecture, alpha, tensors, metadata })
+}
+
+/// What modules are read with.
+struct Reader<'a> {
+    dir: &'a Path,
+    base: &'a GgufFile,
+    layout: &'a Layout,
+    /// The adapter's alpha.
+    alpha: f32,
+    config: &'a PeftConfig,
+    weights: &'a Checkpoint,
+}
+
+impl Reader<'_> {
+    /// The update of a linear layer, the embedding or the head, with the name of the base's tensor.
+    fn linear(&self, plain: &str, module: &Module<'_>) -> Result<(String, Pair)> {
+        let (dir, layout) = (self.dir, self.layout);
+        let name = layout.tensor_name(plain).filter(|name| is_lookup(name) == module.lookup).ok_or_else(|| {
+            let family = layout.family.architecture;
+            let problem =
+                format!("is no layer of a {family} model that takes such an adapter, and none may be left out");
+            Error::tensor(dir, module.name, problem)
+        })?;
+        let halves = module.both(dir)?;
+        if let Some(copy) = module.copy {
+            copies::check(dir, &view(dir, self.weights, copy)?, copy, self.base, &name)?;
+        }
+        let mut pair = pair(dir, self.weights, halves, layout, &name)?;
+        // Of a router that is a parameter, patterns match the parameter.
+        let parameter = self.config.parameters && layout.is_parameter(&name);
+        let pattern = if parameter { format!("{}.weight", module.name) } else { module.name.to_owned() };
+        self.rescale(&mut pair, &pattern);
+        Ok((name, pair))
+    }
+
+    /// The updates of experts: those of a whole layer go to `tensors`, those of one expert to `stacks`.
+    fn experts(
+        &self,
+        module: &Module<'_>,
+        place: Place,
+        stacks: &mut Stacks,
+        tensors: &mut Vec<(String, Pair)>,
+    ) -> Result<()> {
+        let Some(sizes) = self.layout.experts else { return Ok(()) };
+        let names = module.both(self.dir)?;
+        if module.lookup || module.copy.is_some() {
+            return Err(Error::tensor(self.dir, module.name, "is no embedding"));
+        }
+        match place {
+            Place::One { layer, expert, gguf } => {
+                let mut pair = pair(self.dir, self.weights, names, self.layout, gguf)?;
+                self.rescale(&mut pair, module.name);
+                stacks.add(self.dir, module.name, (layer, expert, gguf), pair, sizes)
+            }
+            Place::All { layer } => {
+                let half = |name: &str| {
+                    let view = view(self.dir, self.weights, name)?;
+                    sides(self.dir, &view, name).map(|sides| (view.to_f32(), sides))
+                };
+                let halves = Halves { a: half(names[0])?, b: half(names[1])? };
+                let bad = |problem| Error::tensor(self.dir, module.name, problem);
+                let (parameter, parts) = experts::split(&halves, sizes).map_err(bad)?;
+                let stem = module.name.strip_suffix(".base_layer").unwrap_or(module.name);
+                for (gguf, mut pair) in parts {
+                    self.rescale(&mut pair, &format!("{stem}.{parameter}"));
+                    tensors.push((format!("blk.{layer}.{gguf}.weight"), pair));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Folds into B what `alpha / rank` lacks of the scale of `module`. A factor of one up to rounding leaves B's bits alone.
+    fn rescale(&self, pair: &mut Pair, module: &str) {
+        let factor = self.config.scale(module, pair.rank) * pair.rank as f64 / f64::from(self.alpha);
+        if (factor - 1.0).abs() > 1e-6 {
+            pair.b.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+        }
+    }
 }
 
 /// All modules by their plain names.
@@ -162,12 +249,4 @@ fn view<'w>(dir: &Path, weights: &'w Checkpoint, name: &str) -> Result<View<'w>>
 fn sides(dir: &Path, view: &View<'_>, name: &str) -> Result<[usize; 2]> {
     let problem = |_| Error::tensor(dir, name, format!("has shape {:?}, needs two dimensions", view.shape));
     view.shape.try_into().map_err(problem)
-}
-
-/// Folds into B what `alpha / rank` lacks of the module's scale. A factor of one up to rounding leaves B's bits alone.
-fn rescale(pair: &mut Pair, alpha: f32, config: &PeftConfig, module: &str) {
-    let factor = config.scale(module, pair.rank) * pair.rank as f64 / f64::from(alpha);
-    if (factor - 1.0).abs() > 1e-6 {
-        pair.b.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
-    }
 }

@@ -8,31 +8,35 @@ use loam::file::{io_error, write_atomic};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Map, Value, json};
 
+use super::experts::{self, Halves};
 use super::{BASE_NAME, Layout, OUTSIDE, PREFIX, transposed};
 use crate::{Error, Result};
 
-/// An update with both names of its weight.
-struct Module<'a> {
+/// A tensor of the folder: name, shape, values.
+type Tensor = (String, [usize; 2], Vec<f32>);
+
+/// An adapted module, or a parameter of one.
+struct Module {
     /// Name in Transformers: "model.layers.0.self_attn.q_proj".
     name: String,
-    /// Name in GGUF: "blk.0.attn_q.weight".
-    tensor: &'a str,
-    pair: &'a Pair,
+    /// Whether it is a parameter (`target_parameters`).
+    parameter: bool,
+    rank: usize,
+    halves: [Tensor; 2],
 }
 
 /// Writes the folder `out`: the weights first, the configuration last. `path` is the adapter's file.
 pub(super) fn write(adapter: &AdapterFile, path: &Path, layout: &Layout, out: &Path) -> Result<()> {
     let mut modules = Vec::new();
+    let mut experts = Experts::default();
     for (tensor, pair) in &adapter.tensors {
-        let name = layout.module_of(tensor).ok_or_else(|| {
-            let problem = format!("has no counterpart in a Transformers {} model", layout.family.architecture);
-            Error::tensor(path, tensor, problem)
-        })?;
-        layout.check_rows(path, tensor, pair.rows())?;
-        modules.push(Module { name, tensor, pair });
+        if !experts.take(tensor, pair) {
+            modules.push(linear(path, layout, tensor, pair)?);
+        }
     }
+    modules.extend(experts.modules());
     let config = config(adapter, layout, &modules);
-    let weights = weights(path, layout, &modules)?;
+    let weights = weights(path, &modules)?;
     if !out.is_dir() {
         std::fs::create_dir(out).map_err(Error::io("create", out))?;
     }
@@ -44,40 +48,100 @@ pub(super) fn write(adapter: &AdapterFile, path: &Path, layout: &Layout, out: &P
     Ok(put("adapter_config.json", format!("{config:#}\n").as_bytes())?)
 }
 
-/// A and B in F32, B's rows in Transformers' order.
-fn weights(path: &Path, layout: &Layout, modules: &[Module<'_>]) -> Result<Vec<u8>> {
-    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let mut data: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
-    for Module { name, tensor, pair } in modules {
-        let mut b = vec![0.0; pair.b.len()];
-        for (row, values) in pair.b.chunks_exact(pair.rank).enumerate() {
-            b[layout.source_row(tensor, row) * pair.rank..][..pair.rank].copy_from_slice(values);
-        }
-        let (a, [a_name, b_name]) = match is_lookup(tensor) {
-            true => (&transposed(&pair.a, pair.rank), ["lora_embedding_A", "lora_embedding_B"]),
-            false => (&pair.a, ["lora_A.weight", "lora_B.weight"]),
-        };
-        data.push((format!("{PREFIX}{name}.{a_name}"), [pair.rank, pair.inner()], bytes(a)));
-        data.push((format!("{PREFIX}{name}.{b_name}"), [pair.rows(), pair.rank], bytes(&b)));
+/// The update of a linear layer, the embedding or the head, B's rows in Transformers' order.
+fn linear(path: &Path, layout: &Layout, tensor: &str, pair: &Pair) -> Result<Module> {
+    let module = layout.module_of(tensor).ok_or_else(|| {
+        let problem = format!("has no counterpart in a Transformers {} model", layout.family.architecture);
+        Error::tensor(path, tensor, problem)
+    })?;
+    layout.check_rows(path, tensor, pair.rows())?;
+    let mut b = vec![0.0; pair.b.len()];
+    for (row, values) in pair.b.chunks_exact(pair.rank).enumerate() {
+        b[layout.source_row(tensor, row) * pair.rank..][..pair.rank].copy_from_slice(values);
     }
+    let (a, names) = match is_lookup(tensor) {
+        true => (transposed(&pair.a, pair.rank), ["lora_embedding_A", "lora_embedding_B"]),
+        false => (pair.a.clone(), ["lora_A.weight", "lora_B.weight"]),
+    };
+    let name = |half: &str| format!("{PREFIX}{module}.{half}");
+    let halves = [(name(names[0]), [pair.rank, pair.inner()], a), (name(names[1]), [pair.rows(), pair.rank], b)];
+    let parameter = layout.is_parameter(tensor);
+    let name = if parameter { format!("{module}.weight") } else { module };
+    Ok(Module { name, parameter, rank: pair.rank, halves })
+}
+
+/// The updates on experts by layer: gate, up and down projection.
+#[derive(Default)]
+struct Experts<'a> {
+    layers: BTreeMap<u64, [Option<&'a Pair>; 3]>,
+}
+
+impl<'a> Experts<'a> {
+    /// Takes the update of `tensor` if it is one of experts.
+    fn take(&mut self, tensor: &str, pair: &'a Pair) -> bool {
+        let place = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let kinds = ["ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"];
+        let found =
+            place.and_then(|(layer, kind)| Some((layer.parse().ok()?, kinds.iter().position(|known| *known == kind)?)));
+        let Some((layer, kind)) = found else { return false };
+        self.layers.entry(layer).or_default()[kind] = Some(pair);
+        true
+    }
+
+    /// PEFT wraps a module once for each of its parameters, in the order in which it has them.
+    fn modules(self) -> Vec<Module> {
+        let mut modules = Vec::new();
+        for (layer, [gate, up, down]) in self.layers {
+            let stem = format!("model.layers.{layer}.mlp.experts");
+            // A projection without an update has one that does nothing.
+            let still = |pair: &Pair| Pair { b: vec![0.0; pair.b.len()], ..pair.clone() };
+            let both = match (gate, up) {
+                (Some(gate), Some(up)) => Some(experts::fuse(gate, up)),
+                (Some(gate), None) => Some(experts::fuse(gate, &still(gate))),
+                (None, Some(up)) => Some(experts::fuse(&still(up), up)),
+                (None, None) => None,
+            };
+            if let Some(both) = &both {
+                let inside = if down.is_some() { ".base_layer" } else { "" };
+                modules.push(parameter(&format!("{stem}.gate_up_proj"), &format!("{stem}{inside}"), both));
+            }
+            modules.extend(down.map(|down| parameter(&format!("{stem}.down_proj"), &stem, down)));
+        }
+        modules
+    }
+}
+
+/// The update of a parameter of experts called `name`, whose halves are those of `module`.
+fn parameter(name: &str, module: &str, pair: &Pair) -> Module {
+    let Halves { a: (a, a_shape), b: (b, b_shape) } = experts::join(pair);
+    let half = |half: &str| format!("{PREFIX}{module}.lora_{half}.weight");
+    let halves = [(half("A"), a_shape, a), (half("B"), b_shape, b)];
+    Module { name: name.to_owned(), parameter: true, rank: pair.rank, halves }
+}
+
+/// A and B in F32.
+fn weights(path: &Path, modules: &[Module]) -> Result<Vec<u8>> {
     let failed = |e: safetensors::SafeTensorError| Error::Safetensors { path: path.into(), problem: e.to_string() };
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let tensors = modules.iter().flat_map(|module| &module.halves);
+    let data: Vec<_> = tensors.map(|(name, shape, values)| (name, shape.to_vec(), bytes(values))).collect();
     let mut views = Vec::with_capacity(data.len());
     for (name, shape, bytes) in &data {
-        views.push((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(failed)?));
+        views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?));
     }
     serialize(views, Some(HashMap::from([("format".to_owned(), "pt".to_owned())]))).map_err(failed)
 }
 
 /// adapter_config.json. The rank that most modules have is `r`; the others are in `rank_pattern`. As alpha is the same for
 /// all, PEFT's alpha / rank is the adapter's scale of each module.
-fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module<'_>]) -> Value {
+fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module]) -> Value {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for module in modules {
-        *counts.entry(module.pair.rank).or_default() += 1;
+        *counts.entry(module.rank).or_default() += 1;
     }
     let rank = counts.iter().max_by_key(|(_, count)| **count).map_or(0, |(rank, _)| *rank);
-    let others = modules.iter().filter(|module| module.pair.rank != rank);
-    let pattern: Map<String, Value> = others.map(|m| (m.name.clone(), json!(m.pair.rank))).collect();
+    let others = modules.iter().filter(|module| module.rank != rank);
+    let pattern: Map<String, Value> = others.map(|m| (m.name.clone(), json!(m.rank))).collect();
     let alpha = f64::from(adapter.alpha);
     let alpha = if alpha.fract() == 0.0 { json!(alpha as i64) } else { json!(alpha) };
     json!({
@@ -96,19 +160,25 @@ fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module<'_>]) -> Val
         "modules_to_save": null,
         "rank_pattern": pattern,
         "alpha_pattern": {},
-        "target_modules": targets(layout, modules),
+        "target_modules": targets(layout, modules, false),
+        "target_parameters": Some(targets(layout, modules, true)).filter(|names| !names.is_empty()),
     })
 }
 
-/// Short names ("q_proj", "lm_head") if each of those in layers is adapted in every layer, else the full names of the modules.
-fn targets(layout: &Layout, modules: &[Module<'_>]) -> Vec<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for module in modules {
-        *counts.entry(module.name.rsplit('.').next().unwrap_or_default()).or_default() += 1;
-    }
+/// Names of the modules, or of the parameters: short ones ("q_proj", "mlp.gate.weight") if each of those in layers is
+/// adapted in every layer, else full ones.
+fn targets(layout: &Layout, modules: &[Module], parameters: bool) -> Vec<String> {
+    let names = || modules.iter().filter(|module| module.parameter == parameters).map(|module| module.name.as_str());
+    // A parameter's last name alone says little.
+    let short = |name: &str| match name.splitn(4, '.').nth(3) {
+        Some(inside) if parameters => inside.to_owned(),
+        _ => name.rsplit('.').next().unwrap_or_default().to_owned(),
+    };
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    names().for_each(|name| *counts.entry(short(name)).or_default() += 1);
     let outside = |name: &str| OUTSIDE.iter().any(|(module, _)| module.rsplit('.').next() == Some(name));
     match counts.iter().all(|(name, count)| *count == layout.layers || outside(name)) {
-        true => counts.keys().map(|name| (*name).to_owned()).collect(),
-        false => modules.iter().map(|module| module.name.clone()).collect(),
+        true => counts.into_keys().collect(),
+        false => names().map(str::to_owned).collect(),
     }
 }

@@ -7,23 +7,25 @@ use super::file::AdapterFile;
 use super::pair::{Pair, is_lookup};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::model::{ModelConfig, Weight, Weights};
+use crate::model::{ModelConfig, Target, Weights};
 use crate::random;
 
 /// Kinds of linear layers, as they stand between `blk.N.` and `.weight`.
 /// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too. The router
-/// of a mixture of experts is `ffn_gate_inp`; the experts themselves take no adapter.
+/// of a mixture of experts is `ffn_gate_inp`.
 const LINEAR: [&str; 9] =
     ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", ROUTER, "ffn_gate", "ffn_up", "ffn_down"];
 /// The router has a row per expert, few of them.
 const ROUTER: &str = "ffn_gate_inp";
-/// What else takes an update, but only where it is asked for by name: the embedding and the head.
+/// Experts, which take an update only where they are asked for by name: there are many of them.
+const EXPERTS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+/// The same of weights outside of blocks: the embedding and the head.
 const OTHERS: [&str; 2] = ["token_embd", "output"];
 
 /// Which weights get an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Targets {
-    /// Every linear layer of every block (PEFT's `all-linear`): not the embedding, nor the head.
+    /// Every linear layer of every block (PEFT's `all-linear`): no experts, nor the embedding, nor the head.
     #[default]
     AllLinear,
     /// These kinds in every block, by GGUF name without `blk.N.` and `.weight`, and `token_embd` or `output`.
@@ -88,7 +90,7 @@ pub(super) fn takes_update(name: &str) -> bool {
 }
 
 fn all_kinds() -> impl Iterator<Item = &'static str> {
-    LINEAR.into_iter().chain(OTHERS)
+    LINEAR.into_iter().chain(EXPERTS).chain(OTHERS)
 }
 
 /// The kinds of weights that occur in `names`.
@@ -100,11 +102,10 @@ fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 /// `attn_q` of `blk.0.attn_q.weight`, `output` of `output.weight`, nothing of a weight that takes no update.
 fn kind_of(name: &str) -> Option<&'static str> {
     let name = name.strip_suffix(".weight")?;
-    let (known, kind) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-        Some((_, kind)) => (&LINEAR[..], kind),
-        None => (&OTHERS[..], name),
-    };
-    known.iter().copied().find(|known| *known == kind)
+    match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+        Some((_, kind)) => LINEAR.into_iter().chain(EXPERTS).find(|known| *known == kind),
+        None => OTHERS.into_iter().find(|known| *known == name),
+    }
 }
 
 /// Options of a new LoRA, named as in PEFT.
@@ -138,38 +139,39 @@ impl LoraOptions {
             return Err(Error::Argument(format!("alpha is {}, it must be a positive number", self.alpha)));
         }
         if let Targets::Kinds(asked) = &self.targets {
-            let present = kinds(weights.targets().map(|(name, _)| name));
+            let present = kinds(weights.targets().map(|target| target.name));
             if let Some(kind) = asked.iter().find(|kind| !present.contains(kind)) {
                 let message = format!("target {kind}: this model has {}", present.join(", "));
                 return Err(Error::Argument(message));
             }
         }
         let mut tensors = Vec::new();
-        for (stream, (name, w)) in weights.targets().enumerate().filter(|(_, (name, _))| self.targets.contains(name)) {
+        for (stream, target) in weights.targets().enumerate().filter(|(_, target)| self.targets.contains(target.name)) {
             // PEFT too takes ranks above a router's few rows.
-            let most = if kind_of(name) == Some(ROUTER) { w.cols } else { w.rows.min(w.cols) };
+            let router = kind_of(target.name) == Some(ROUTER);
+            let most = if router { target.cols } else { target.rows.min(target.cols) };
             if self.rank == 0 || self.rank > most {
-                let message = format!("rank is {}, {name} allows 1 to {most}", self.rank);
+                let message = format!("rank is {}, {} allows 1 to {most}", self.rank, target.name);
                 return Err(Error::Argument(message));
             }
-            tensors.push((name.to_owned(), self.pair(name, stream as u32, w)));
+            tensors.push((target.name.to_owned(), self.pair(target, stream as u32)));
         }
         let (architecture, alpha) = (config.architecture.to_owned(), self.alpha);
         Ok(AdapterFile { architecture, alpha, tensors, metadata: Vec::new() })
     }
 
-    /// What the update of `w` starts from, drawn from `stream`.
-    fn pair(&self, name: &str, stream: u32, w: &Weight) -> Pair {
+    /// What the update of `target` starts from, drawn from `stream`.
+    fn pair(&self, target: Target<'_>, stream: u32) -> Pair {
+        let Target { name, rows, cols, matrices } = target;
         let rank = self.rank;
         if is_lookup(name) {
             let value = |i: usize| random::normal(self.seed, stream, i as u64) as f32;
-            let b = (0..w.cols * rank).map(value).collect();
-            return Pair { a: vec![0.0; w.rows * rank], b, rank, matrices: 1 };
+            return Pair { a: vec![0.0; rows * rank], b: (0..cols * rank).map(value).collect(), rank, matrices };
         }
-        let bound = 1.0 / (w.cols as f64).sqrt();
+        let bound = 1.0 / (cols as f64).sqrt();
         let value = |i: usize| ((random::uniform(self.seed, stream, i as u64) * 2.0 - 1.0) * bound) as f32;
-        let a = (0..rank * w.cols).map(value).collect();
-        Pair { a, b: vec![0.0; w.rows * rank], rank, matrices: 1 }
+        let a = (0..matrices * rank * cols).map(value).collect();
+        Pair { a, b: vec![0.0; matrices * rows * rank], rank, matrices }
     }
 }
 

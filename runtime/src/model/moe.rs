@@ -57,7 +57,9 @@ impl Experts {
         glu: &dyn Fn(&mut Recorder, Tensor, Tensor) -> Tensor,
     ) -> Tensor {
         let mut routing = moe::route(r, &label("ffn_route"), logits, self.used);
-        if [&self.gate, &self.up, &self.down].iter().any(|w| sites.watched(&w.name).is_some()) {
+        let weights = [&self.gate, &self.up, &self.down];
+        let trained = |w: &Weight| sites.of(&w.name).iter().any(|update| update.gradients.is_some());
+        if weights.iter().any(|w| sites.watched(&w.name).is_some() || trained(w)) {
             routing.sort(r, &label("ffn_route"));
         }
         let gate = product(r, sites, h, &self.gate, &routing); // [T * used, F]
@@ -68,11 +70,15 @@ impl Experts {
     }
 }
 
-/// [`moe::experts`], with the inputs of a watched weight summed up.
+/// [`moe::experts`] and every adapter's update on it, with the inputs of a watched weight summed up.
 fn product(r: &mut Recorder, sites: &Sites, x: Tensor, w: &Weight, routing: &Routing) -> Tensor {
     if let Some(watch) = sites.watched(&w.name) {
         let counts = watch.counts.expect("experts are watched with counts");
         importance::grouped(r, &w.name, x, routing, watch.sums, counts);
     }
-    moe::experts(r, x, w, routing)
+    let y = moe::experts(r, x, w, routing);
+    for site in sites.of(&w.name) {
+        moe::low_rank(r, &w.name, x, y, routing, *site);
+    }
+    y
 }

@@ -108,20 +108,43 @@ pub struct Layer {
     pub post_ffw_norm: Option<Tensor>,
 }
 
+/// A weight that an adapter may target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Name of the update, in general the weight's.
+    pub name: &'a str,
+    /// Rows of a matrix.
+    pub rows: usize,
+    /// Columns of a matrix.
+    pub cols: usize,
+    /// How many matrices there are: 1, or experts.
+    pub matrices: usize,
+}
+
+impl<'a> Target<'a> {
+    fn new(name: &'a str, weight: &Weight, matrices: usize) -> Self {
+        Self { name, rows: weight.rows / matrices, cols: weight.cols, matrices }
+    }
+}
+
 impl Layer {
-    /// Every linear layer that an adapter may target: of layers with experts the router.
-    pub fn linears(&self) -> Vec<&Weight> {
+    /// Every weight that an adapter may target.
+    fn targets(&self) -> Vec<Target<'_>> {
+        let one = |w| (w, 1);
         let mut list = match &self.attn_qkv {
-            Projections::Separate { q, k, v } => vec![q, k, v],
-            Projections::Fused(qkv) => vec![qkv],
+            Projections::Separate { q, k, v } => [q, k, v].map(one).to_vec(),
+            Projections::Fused(qkv) => vec![one(qkv)],
         };
-        list.push(&self.attn_output);
+        list.push(one(&self.attn_output));
         match &self.ffn {
-            FeedForward::Separate { gate, up, down } => list.extend([gate, up, down]),
-            FeedForward::Fused { up, down } => list.extend([up, down]),
-            FeedForward::Experts(experts) => list.push(&experts.router),
+            FeedForward::Separate { gate, up, down } => list.extend([gate, up, down].map(one)),
+            FeedForward::Fused { up, down } => list.extend([up, down].map(one)),
+            FeedForward::Experts(experts) => {
+                list.push(one(&experts.router));
+                list.extend([&experts.gate, &experts.up, &experts.down].map(|w| (w, experts.router.rows)));
+            }
         }
-        list
+        list.into_iter().map(|(w, matrices)| Target::new(&w.name, w, matrices)).collect()
     }
 }
 
@@ -168,10 +191,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Every weight that an adapter may target, by GGUF name: linear layers, then the embedding and the head. The
-    /// name of a head that is the embedding is its own.
-    pub fn targets(&self) -> impl Iterator<Item = (&str, &Weight)> {
-        let linears = self.layers.iter().flat_map(Layer::linears).map(|w| (w.name.as_str(), w));
-        linears.chain([(TOKEN_EMBD, &self.token_embd), (OUTPUT, &self.output)])
+    /// Every weight that an adapter may target: those of layers, then the embedding and the head. The name of a head that is the embedding is its own.
+    pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
+        let others = [(TOKEN_EMBD, &self.token_embd), (OUTPUT, &self.output)];
+        self.layers.iter().flat_map(Layer::targets).chain(others.map(|(name, w)| Target::new(name, w, 1)))
     }
 }

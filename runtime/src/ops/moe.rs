@@ -1,7 +1,8 @@
 //! Mixture of experts: routing, products with each token's own experts, and their weighted sum.
 
-use loam_shaders::moe::{self as kernels, Params, grouped};
+use loam_shaders::moe::{self as kernels, Params, grouped, low_rank as small};
 
+use super::dense::LowRank;
 use crate::model::{Weight, WeightPart};
 use crate::plan::{Recorder, Tensor};
 
@@ -13,8 +14,19 @@ pub struct Routing {
     ids: Tensor,
     /// Their weights, which add up to 1 per token, [T, slots].
     weights: Tensor,
-    /// The pairs by expert, u32[T * slots], and the tiles of that list. `None` for a few tokens: not worth a sort.
-    sorted: Option<(Tensor, Tensor)>,
+    /// The pairs by expert. `None` for a few tokens: not worth a sort.
+    sorted: Option<Sorted>,
+}
+
+/// The pairs by expert.
+#[derive(Debug, Clone, Copy)]
+struct Sorted {
+    /// How many each expert has, u32[1, E].
+    counts: Tensor,
+    /// The pairs, u32[T, slots].
+    list: Tensor,
+    /// The tiles of that list, u32[tiles, 4].
+    tiles: Tensor,
 }
 
 /// Picks the `slots` experts with the largest logits [T, E] for each token (of equal ones the first) and weighs them
@@ -63,7 +75,7 @@ impl Routing {
         let tiles = r.temporary(width as usize, 4);
         let bound = [self.ids.view(), counts.view(), list.view(), tiles.view()];
         r.call(label, kernels::place(Params { width, ..params }), &bound);
-        self.sorted = Some((list, tiles));
+        self.sorted = Some(Sorted { counts, list, tiles });
     }
 
     /// counts u32[1, E] = the pairs of every expert. Returns how many there are in all.
@@ -78,7 +90,7 @@ impl Routing {
 
     /// The pairs by expert, u32[T, slots], if they are sorted.
     pub fn list(&self) -> Option<Tensor> {
-        self.sorted.map(|(list, _)| list)
+        self.sorted.map(|sorted| sorted.list)
     }
 }
 
@@ -97,7 +109,7 @@ pub fn experts(r: &mut Recorder, x: Tensor, w: &Weight, routing: &Routing) -> Te
         let bound = [x.view(), part.view(), y.view()];
         match routing.sorted {
             None => r.call(&w.name, grouped::vector(params), &[&bound[..], &[routing.ids.view()]].concat()),
-            Some((list, tiles)) => {
+            Some(Sorted { list, tiles, .. }) => {
                 let bound = [&bound[..], &[list.view(), tiles.view()]].concat();
                 r.call(&w.name, grouped::tile(params, experts as u32), &bound);
             }
@@ -114,9 +126,8 @@ pub fn experts(r: &mut Recorder, x: Tensor, w: &Weight, routing: &Routing) -> Te
             }
             let dpairs = r.temporary(pairs, x.cols);
             transposed(r, dy, &w, &routing, sorted, dpairs, false);
-            let (dx, add) = g.target(r, x);
-            let params = Params { width: x.cols as u32, accumulate: add.into(), ..routing.params };
-            r.call(&w.name, kernels::sum(params), &[dpairs.view(), dx.view()]);
+            let target = g.target(r, x);
+            sum_slots(r, &w.name, &routing, dpairs, target);
         });
     }
     y
@@ -128,7 +139,7 @@ fn transposed(
     dy: Tensor,
     w: &Weight,
     routing: &Routing,
-    (list, tiles): (Tensor, Tensor),
+    Sorted { list, tiles, .. }: Sorted,
     dx: Tensor,
     add: bool,
 ) {
@@ -137,6 +148,101 @@ fn transposed(
         let bound = [dy.view(), part.view(), dx.view(), list.view(), tiles.view()];
         r.call(&w.name, grouped::transposed(params, routing.params.experts), &bound);
     }
+}
+
+/// y += scale (x Aᵀ) Bᵀ in place, for each pair with A [rank, in] and B [out, rank] of its own expert; the experts' matrices
+/// lie one below the other. `x` as in [`experts`], y [T * slots, out].
+///
+/// Backward as [`super::dense::low_rank`], for each expert over its own pairs.
+///
+/// # Panics
+/// If the update is trained and the pairs are not sorted.
+pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, routing: &Routing, l: LowRank) {
+    let (routing, slots) = (*routing, (y.rows / x.rows) as u32);
+    let rank = l.b.cols;
+    let u = r.temporary(y.rows, rank);
+    small_product(r, label, &routing, (x, slots), (l.a, false), 1.0, (u, false));
+    small_product(r, label, &routing, (u, 1), (l.b, false), l.scale, (y, true));
+    assert!(l.gradients.is_none() || routing.sorted.is_some(), "{label}: pairs of a trained update are sorted");
+    if !r.needs_gradient(x) && l.gradients.is_none() {
+        return;
+    }
+    let label = label.to_owned();
+    r.backward(y, move |r, g| {
+        // Kept, not taken: the product that first wrote y comes later in the walk.
+        let Some(dy) = g.get(y) else { return };
+        let du = r.temporary(y.rows, rank);
+        small_product(r, &label, &routing, (dy, 1), (l.b, true), l.scale, (du, false));
+        if let (Some((da, db)), Some(sorted)) = (l.gradients, routing.sorted) {
+            outer(r, &label, &routing, sorted, (dy, u, 1), l.scale, db);
+            outer(r, &label, &routing, sorted, (du, x, slots), 1.0, da);
+        }
+        if !r.needs_gradient(x) {
+            return;
+        }
+        if slots == 1 {
+            let (dx, add) = g.target(r, x);
+            small_product(r, &label, &routing, (du, 1), (l.a, true), 1.0, (dx, add));
+            return;
+        }
+        let dpairs = r.temporary(y.rows, x.cols);
+        small_product(r, &label, &routing, (du, 1), (l.a, true), 1.0, (dpairs, false));
+        let target = g.target(r, x);
+        sum_slots(r, &label, &routing, dpairs, target);
+    });
+}
+
+/// Records c (+)= alpha a wᵀ, or alpha a w if `transposed`, for each pair with its expert's part of w; `slots` pairs share a
+/// row of a.
+fn small_product(
+    r: &mut Recorder,
+    label: &str,
+    routing: &Routing,
+    (a, slots): (Tensor, u32),
+    (w, transposed): (Tensor, bool),
+    alpha: f32,
+    (c, add): (Tensor, bool),
+) {
+    let params = small::Params {
+        pairs: c.rows as u32,
+        experts: routing.params.experts,
+        slots,
+        n: c.cols as u32,
+        k: a.cols as u32,
+        transposed: transposed.into(),
+        accumulate: add.into(),
+        alpha,
+    };
+    r.call(label, small::product(params), &[a.view(), w.view(), routing.ids.view(), c.view()]);
+}
+
+/// Records dw += alpha aᵀ b over each expert's pairs; `slots` pairs share a row of b.
+fn outer(
+    r: &mut Recorder,
+    label: &str,
+    routing: &Routing,
+    sorted: Sorted,
+    (a, b, slots): (Tensor, Tensor, u32),
+    alpha: f32,
+    dw: Tensor,
+) {
+    let params = small::Params {
+        pairs: a.rows as u32,
+        experts: routing.params.experts,
+        slots,
+        n: a.cols as u32,
+        k: b.cols as u32,
+        alpha,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let bound = [a.view(), b.view(), sorted.counts.view(), sorted.list.view(), dw.view()];
+    r.call(label, small::outer(params), &bound);
+}
+
+/// Records dx (+)= the sum of each token's pairs.
+fn sum_slots(r: &mut Recorder, label: &str, routing: &Routing, dpairs: Tensor, (dx, add): (Tensor, bool)) {
+    let params = Params { width: dx.cols as u32, accumulate: add.into(), ..routing.params };
+    r.call(label, kernels::sum(params), &[dpairs.view(), dx.view()]);
 }
 
 /// Parameters of a product of `pairs` rows of `y`; `slots` of them share a row of x.
