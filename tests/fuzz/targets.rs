@@ -5,7 +5,7 @@ use std::path::Path;
 use loam::adapter::AdapterFile;
 use loam::backend::Limits;
 use loam::chat::{ChatTemplate, Message};
-use loam::data::{DataOptions, Objective, load};
+use loam::data::{DataOptions, Dataset, Notes, Objective, load};
 use loam::gguf::{
     Gguf, GgufFile, Metadata, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, TensorDeclaration, Writer, shard_path,
 };
@@ -13,7 +13,9 @@ use loam::importance::{Entry, Importance};
 use loam::model::Weights;
 use loam::plan::Storage;
 use loam::tokenizer::Tokenizer;
-use loam::{Base, Targets};
+use loam::train::checkpoint::{self, Generations, Identity, State, seal};
+use loam::train::{Checkpoints, Progress};
+use loam::{Base, Targets, TrainOptions};
 use loam_convert::hub::listing::Listing;
 use loam_convert::hub::names;
 use loam_convert::hub::url::Url;
@@ -273,4 +275,29 @@ fn hub_answer() {
         {{"rfilename":"model.safetensors.index.json"}}]}}"#
     );
     fuzz(Target { name: "hub_answer", seeds: vec![json.into_bytes()], mutate: mutate::json, run: Box::new(run) });
+}
+
+/// Behind the digest, which a stranger can make as well as we can.
+#[test]
+fn checkpoint_file() {
+    let folder = Folder::base();
+    let base = Base::open(folder.at("base.gguf")).expect("sound");
+    let options = TrainOptions::default();
+    let data = Dataset { examples: Vec::new(), notes: Notes::default(), digest: "none".into() };
+    let device = loam::backend::cpu::info();
+    let identity = Identity::new(&base, &device, None, (&data, None), &options).expect("sound");
+    let request = Checkpoints { folder: folder.at("state"), every: 1, resume: false };
+    let (mut generations, _) = Generations::open(&request, "llama", identity.clone()).expect("an empty folder");
+    let buffers = vec![("adapter".to_owned(), vec![1; 64]), ("gradients".to_owned(), vec![0; 64])];
+    let path =
+        generations.save(&State { progress: Progress { loss_chunk: 1, ..Progress::new(4) }, buffers }).expect("saved");
+    let seeds = vec![std::fs::read(path).expect("readable")];
+    let run = move |input: &[u8]| {
+        let mut bytes = input.to_vec();
+        seal(&mut bytes);
+        folder.put("input.gguf", &bytes);
+        let Ok((file, state)) = checkpoint::open(&folder.at("input.gguf")) else { return false };
+        state.progress.check(&options, 10).is_ok() && identity.check(&file.gguf).is_ok()
+    };
+    fuzz(Target { name: "checkpoint_file", seeds, mutate: mutate::gguf, run: Box::new(run) });
 }

@@ -1,6 +1,7 @@
 //! A back end that asks before it does something, so that a test can see every call and make it fail.
 
-use loam::backend::{Backend, DeviceInfo, Memory, ProgramId, Reading};
+use embassy_time::Duration;
+use loam::backend::{Backend, DeviceInfo, Memory, ProgramId, Reading, Times};
 use loam::plan::{Entry, Plan, StorageId};
 use loam::{Error, Result};
 use loam_shaders::Step;
@@ -24,13 +25,15 @@ pub enum Call {
 pub struct Watched<B, F> {
     /// What does the work.
     pub inner: B,
+    /// What it says it is: that of `inner` unless it is changed.
+    pub info: DeviceInfo,
     ask: F,
 }
 
 impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()>> Watched<B, F> {
     /// Asks `ask` before each call; an error is what the call returns then.
     pub fn new(inner: B, ask: F) -> Self {
-        Self { inner, ask }
+        Self { info: inner.info().clone(), inner, ask }
     }
 }
 
@@ -46,7 +49,7 @@ pub fn full() -> Error {
 
 impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()>> Backend for Watched<B, F> {
     fn info(&self) -> &DeviceInfo {
-        self.inner.info()
+        &self.info
     }
 
     fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
@@ -82,6 +85,23 @@ impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()>> Backend for Watched<B, F>
     fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
         (self.ask)(&mut self.inner, Call::Run)?;
         self.inner.run(program, step)
+    }
+
+    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+        (self.ask)(&mut self.inner, Call::Run)?;
+        self.inner.run_part(program, step, part)
+    }
+
+    fn set_target(&mut self, target: Duration) {
+        self.inner.set_target(target);
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.inner.settle()
+    }
+
+    fn times(&self) -> Option<&Times> {
+        self.inner.times()
     }
 
     fn memory(&self) -> &Memory {

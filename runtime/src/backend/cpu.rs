@@ -11,11 +11,12 @@ mod tests;
 
 use std::future::ready;
 
+use embassy_time::{Duration, Instant};
 use loam_shaders::{Step, simd};
 
 use self::program::{Program, Stored};
 use super::slots::{self, SlotPool, Taken};
-use super::{Backend, DeviceInfo, Kind, Limits, Memory, ProgramId, Reading};
+use super::{Backend, DeviceInfo, Kind, Limits, Memory, ProgramId, Reading, TARGET, Times};
 use crate::error::{Error, Result};
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
 
@@ -33,6 +34,8 @@ pub struct CpuBackend {
     /// The buffers that `slots` speaks of.
     buffers: Vec<Vec<u32>>,
     memory: Memory,
+    target: Duration,
+    times: Times,
 }
 
 impl CpuBackend {
@@ -59,6 +62,8 @@ impl CpuBackend {
             slots: SlotPool::default(),
             buffers: Vec::new(),
             memory: Memory::default(),
+            target: TARGET,
+            times: Times::default(),
         })
     }
 
@@ -76,6 +81,15 @@ impl CpuBackend {
         let unused = self.slots.give_back(places);
         unused.iter().for_each(|&(place, _)| self.buffers[place] = Vec::new());
         slots::bytes(&unused)
+    }
+
+    /// Runs a program from node `first` on, until `end` at the earliest. Returns the next node, if there is one.
+    fn run_until(&mut self, id: ProgramId, step: &Step, first: usize, end: Option<Instant>) -> Result<Option<usize>> {
+        let Self { pool, stored, programs, buffers, .. } = self;
+        let Some(program) = programs.get(id.0 as usize).and_then(Option::as_ref) else {
+            return Err(failure(format!("program {} is not compiled", id.0)));
+        };
+        pool.install(|| program.run((stored, buffers), step, first, end))
     }
 
     fn words(&mut self, id: StorageId, offset: u64, len: u64) -> Result<&mut [u32]> {
@@ -198,11 +212,22 @@ impl Backend for CpuBackend {
     }
 
     fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
-        let Self { pool, stored, programs, buffers, .. } = self;
-        let Some(program) = programs.get(program.0 as usize).and_then(Option::as_ref) else {
-            return Err(failure(format!("program {} is not compiled", program.0)));
-        };
-        pool.install(|| program.run(stored, buffers, step))
+        self.run_until(program, step, 0, None).map(drop)
+    }
+
+    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+        let began = Instant::now();
+        let next = self.run_until(program, step, part, Some(began + self.target))?;
+        self.times.add(began.elapsed().as_micros());
+        Ok(next)
+    }
+
+    fn set_target(&mut self, target: Duration) {
+        self.target = target;
+    }
+
+    fn times(&self) -> Option<&Times> {
+        Some(&self.times)
     }
 
     fn memory(&self) -> &Memory {

@@ -8,6 +8,7 @@ mod overhead;
 mod rehearsal;
 pub mod select;
 pub(crate) mod slots;
+mod times;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
@@ -17,8 +18,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use embassy_time::Duration;
 use loam_shaders::Step;
 
+pub use self::times::Times;
 use crate::error::Result;
 use crate::plan::{Entry, Plan, Pool, StorageId};
 
@@ -98,6 +101,10 @@ impl Memory {
     }
 }
 
+/// Longest time of one submission unless [`Backend::set_target`] says otherwise. Operating systems reset a GPU whose
+/// work does not end (Windows after two seconds, phones earlier), and a busy queue delays everything else.
+pub const TARGET: Duration = Duration::from_millis(50);
+
 /// Words on their way back from the device. The browser cannot block, so reading is a future everywhere.
 pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u32>>> + 'a>>;
 
@@ -147,6 +154,34 @@ pub trait Backend {
     /// # Errors
     /// If the device failed.
     fn run(&mut self, program: ProgramId, step: &Step) -> Result<()>;
+
+    /// Runs the part of a program that begins at `part` (0 first), for about as long as [`Self::set_target`] says, and
+    /// returns where the next part begins; `None` behind the last. Nothing else may run between the parts of a program.
+    /// A back end that knows no parts runs everything.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+        debug_assert_eq!(part, 0, "there is one part");
+        self.run(program, step).map(|()| None)
+    }
+
+    /// How long one submission should take at most. Below [`TARGET`] no second one is queued behind it, so that others
+    /// can use the device in between. Set it before programs are compiled.
+    fn set_target(&mut self, _target: Duration) {}
+
+    /// Waits until the device has nothing to do.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How long the submissions so far took, where that is measured.
+    fn times(&self) -> Option<&Times> {
+        None
+    }
 
     /// Memory in use and its peak.
     fn memory(&self) -> &Memory;

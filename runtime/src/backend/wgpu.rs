@@ -17,6 +17,7 @@ mod tuning;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use embassy_time::Duration;
 use loam_shaders::Step;
 
 pub use self::device::{Adapter, adapters};
@@ -30,7 +31,7 @@ use self::read::Reader;
 use self::replay::Flights;
 use self::tuning::Tuning;
 use super::overhead::{STEP_BYTES, params_bytes};
-use super::{Backend, DeviceInfo, Memory, ProgramId, Reading};
+use super::{Backend, DeviceInfo, Memory, ProgramId, Reading, Times};
 use crate::error::{Error, Result};
 use crate::plan::{Entry, Plan, Pool, StorageId};
 
@@ -99,6 +100,11 @@ impl WgpuBackend {
         self.gpu.destroy();
     }
 
+    /// Loses the device on purpose behind `submissions` more submissions. For tests of recovery.
+    pub fn destroy_after(&mut self, submissions: u32) {
+        self.gpu.destroy_after(submissions);
+    }
+
     async fn read_back(&mut self, id: StorageId, offset: u64, words: u64) -> Result<Vec<u32>> {
         self.gpu.check("read", 0)?;
         let stored = self.buffers.get(&self.gpu, id)?;
@@ -149,7 +155,8 @@ impl Backend for WgpuBackend {
         let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
         let places = self.slots.take(&self.gpu, &mut self.memory, plan)?;
         let (gpu, stored, made) = (&self.gpu, (&self.buffers, &self.slots), (plan, places.clone()));
-        let mut program = Program::new(gpu, stored, &mut self.pipelines, &self.step, made)
+        let target = self.flights.target.as_micros();
+        let mut program = Program::new(gpu, stored, &mut self.pipelines, &self.step, made, target)
             .inspect_err(|_| self.slots.give_back(&mut self.memory, &places))?;
         self.memory.add(Pool::Activations, params_bytes(plan));
         if let Some(tuning) = &mut self.tuning {
@@ -167,10 +174,32 @@ impl Backend for WgpuBackend {
     }
 
     fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
+        let mut next = self.run_part(program, step, 0)?;
+        while let Some(part) = next {
+            next = self.run_part(program, step, part)?;
+        }
+        Ok(())
+    }
+
+    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
         self.gpu.check("run", 0)?;
         self.program(program)?;
-        self.gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
-        self.flights.run(&self.gpu, &mut self.programs, program.0, step.trained)
+        if part == 0 {
+            self.gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        }
+        self.flights.run(&self.gpu, &mut self.programs, program.0, step.trained, part)
+    }
+
+    fn set_target(&mut self, target: Duration) {
+        self.flights.target = target;
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.flights.settle(&self.gpu, &mut self.programs)
+    }
+
+    fn times(&self) -> Option<&Times> {
+        Some(&self.flights.times)
     }
 
     fn memory(&self) -> &Memory {

@@ -86,6 +86,16 @@ impl LossBuffers {
     /// # Errors
     /// A batch of another shape, or a device failure.
     pub async fn run(&self, engine: &mut Engine, program: ProgramId, batch: &Batch, step: &Step) -> Result<f64> {
+        self.load(engine, batch)?;
+        engine.backend.run(program, &Step { trained: batch.trained as u32, ..*step })?;
+        self.sum(engine, batch).await
+    }
+
+    /// Puts a batch where the plan reads it.
+    ///
+    /// # Errors
+    /// A batch of another shape, or a device failure.
+    pub fn load(&self, engine: &mut Engine, batch: &Batch) -> Result<()> {
         let tokens = self.batch * self.context;
         let vocabulary = engine.config.vocabulary;
         if let Some(id) = batch.tokens.iter().chain(&batch.labels).find(|&&id| id as usize >= vocabulary) {
@@ -107,7 +117,14 @@ impl LossBuffers {
             list.resize(tokens, NONE);
             engine.backend.write(id, 0, &list)?;
         }
-        engine.backend.run(program, &Step { trained: batch.trained as u32, ..*step })?;
+        Ok(())
+    }
+
+    /// The sum of the losses of the batch that was run, in nats.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn sum(&self, engine: &mut Engine, batch: &Batch) -> Result<f64> {
         let losses = engine.backend.read(self.losses, 0, batch.trained as u64).await?;
         // Summed in the order of the rows: the same bits every time.
         Ok(losses.iter().map(|&bits| f64::from(f32::from_bits(bits))).sum())

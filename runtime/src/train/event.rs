@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{MemoryPlan, StepReport};
+use crate::backend::Times;
 
 /// What happens while a run goes on, for progress displays and logs.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +80,10 @@ pub struct Outcome {
     pub eval_loss_after: Option<f64>,
     /// Peak of all buffers on the device.
     pub peak_device_bytes: u64,
+    /// Steps that the run was to have: more than `steps` if a deadline ended it.
+    pub planned_steps: u64,
+    /// How long submissions to the device took, where that is measured.
+    pub times: Option<Times>,
 }
 
 impl Outcome {

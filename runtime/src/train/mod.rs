@@ -1,25 +1,33 @@
 //! Training: options, the learning-rate schedule, one optimizer step, the loop around it, and what lets that loop stop
 //! anywhere and go on.
 
+mod around;
 mod budget;
 pub mod checkpoint;
 mod control;
 mod describe;
 mod event;
 mod options;
+mod pace;
 mod plan;
 mod progress;
+mod rescue;
 mod run;
 mod schedule;
+mod task;
 mod trainer;
+mod upkeep;
 
 pub use budget::fit;
 pub use checkpoint::Checkpoints;
 pub use control::Control;
 pub use event::{Event, Outcome};
 pub use options::TrainOptions;
+pub use pace::{Condition, Conditions, Pace};
 pub use plan::{MemoryPlan, Scope, plan};
 pub use progress::Progress;
-pub use run::{Upkeep, run, run_with};
+pub use rescue::Reopen;
+pub use run::{run, run_with};
 pub use schedule::Schedule;
 pub use trainer::{StepReport, Trainer};
+pub use upkeep::Upkeep;

@@ -18,6 +18,8 @@ pub struct Progress {
     pub evaluations: u64,
     /// Rows of a micro-batch: as the options say, or fewer after the device ran out of memory.
     pub batch: usize,
+    /// Rows of logits that exist at once.
+    pub loss_chunk: usize,
     /// Micro-batches of the next step whose gradients are summed up on the device.
     pub micro: usize,
     /// Sum of the losses of these micro-batches, in nats.
@@ -54,6 +56,10 @@ impl Progress {
         if self.batch == 0 || !options.batch.is_multiple_of(self.batch) {
             return Err(format!("has micro-batches of {} rows for a batch of {}", self.batch, options.batch));
         }
+        let rows = self.batch.saturating_mul(options.context);
+        if self.loss_chunk == 0 || self.loss_chunk > rows {
+            return Err(format!("has chunks of {} rows of {rows}", self.loss_chunk));
+        }
         let most = (options.batch / self.batch).saturating_mul(options.accumulate);
         if self.micro > most {
             return Err(format!("is behind micro-batch {} of a step that has {most}", self.micro));
@@ -74,7 +80,7 @@ impl Progress {
     /// Keys and values for a file.
     pub fn fields(&self) -> Vec<(String, Value)> {
         // Named one by one: the compiler then finds what a new field has forgotten here.
-        let Progress { outcome, updates, not_finite, evaluations, batch, micro, loss_sum } = self;
+        let Progress { outcome, updates, not_finite, evaluations, batch, loss_chunk, micro, loss_sum } = self;
         let Outcome {
             steps,
             skipped,
@@ -87,6 +93,8 @@ impl Progress {
             // Known only when the run has ended.
             eval_loss_after: _,
             peak_device_bytes: _,
+            planned_steps: _,
+            times: _,
         } = outcome;
         let mut fields = vec![
             ("steps", Value::U64(*steps)),
@@ -100,6 +108,7 @@ impl Progress {
             ("not_finite", Value::U32(*not_finite)),
             ("evaluations", Value::U64(*evaluations)),
             ("batch", Value::U64(*batch as u64)),
+            ("loss_chunk", Value::U64(*loss_chunk as u64)),
             ("micro", Value::U64(*micro as u64)),
             ("loss_sum", Value::F64(*loss_sum)),
         ];
@@ -135,6 +144,7 @@ impl Progress {
             not_finite: gguf.u32(&key("not_finite"))?,
             evaluations: number("evaluations")?,
             batch: count("batch")?,
+            loss_chunk: count("loss_chunk")?,
             micro: count("micro")?,
             loss_sum: gguf.f64(&key("loss_sum"))?,
         })

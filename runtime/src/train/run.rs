@@ -3,28 +3,21 @@
 
 use std::path::PathBuf;
 
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 
-use super::checkpoint::{Checkpoints, Generations, Identity, State};
+use super::around::{Around, News};
+use super::checkpoint::{Generations, State};
 use super::describe::describe;
-use super::{Control, Event, MemoryPlan, Outcome, Progress, Scope, StepReport, TrainOptions, Trainer, fit};
+use super::task::Task;
+use super::{Event, Outcome, Progress, StepReport, TrainOptions, Trainer, Upkeep};
 use crate::adapter::AdapterFile;
 use crate::backend::Backend;
 use crate::base::Base;
-use crate::data::{Batches, Dataset};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 
 /// Steps with a gradient that is not finite after which a run ends: one can be an accident, these are not.
 const GIVE_UP: u32 = 5;
-
-/// What surrounds a run. Nothing in it changes the adapter that comes out.
-#[derive(Debug, Default)]
-pub struct Upkeep {
-    /// Where the run keeps its checkpoints, if it does.
-    pub checkpoints: Option<Checkpoints>,
-    /// Who may stop it.
-    pub control: Control,
-}
 
 /// Trains an adapter on `data`; `held_out` is only measured. Starts from `adapter` or from a new one.
 ///
@@ -41,13 +34,13 @@ pub async fn run(
     run_with(base, backend, adapter, data, options, Upkeep::default(), on_event).await
 }
 
-/// As [`run`], with checkpoints and somebody who may stop it.
+/// As [`run`], with what surrounds it: checkpoints, pace, somebody who may stop it, a way to open the device again.
 ///
 /// # Errors
 /// As [`run`]; [`Error::Stopped`] if it was stopped; what [`Generations::open`] returns.
 pub async fn run_with(
     base: &Base,
-    backend: Box<dyn Backend>,
+    mut backend: Box<dyn Backend>,
     adapter: Option<AdapterFile>,
     (data, held_out): (&Dataset, Option<&Dataset>),
     options: TrainOptions,
@@ -55,194 +48,186 @@ pub async fn run_with(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<(AdapterFile, Outcome)> {
     options.check()?;
-    let scope = Scope { evaluates: held_out.is_some(), checkpoints: upkeep.checkpoints.is_some() };
-    let (chosen, memory) = fit(base, backend.info(), adapter.as_ref(), &options, scope).await?;
     let mut task = Task { base, start: adapter, data, held_out, options };
-    let opened = match &upkeep.checkpoints {
-        Some(request) => {
-            let identity = task.identity(&*backend)?;
-            let (generations, found) = Generations::open(request, base.config().architecture, identity)?;
-            (Some(generations), found)
+    let mut around = Around::open(&mut task, &*backend, upkeep).await?;
+    loop {
+        backend.set_target(around.target);
+        match attempt(&task, backend, &mut around, on_event).await {
+            Err(error) => {
+                let lost = matches!(error, Error::DeviceLost { .. });
+                match around.rescue.after(error, task.options.batch, on_event) {
+                    Ok(opened) => backend = opened,
+                    Err(error) if lost => return Err(around.give_up(error, on_event)),
+                    Err(error) => return Err(error),
+                }
+            }
+            done => return done,
         }
-        None => (None, (None, Vec::new())),
-    };
-    let (generations, (found, problems)) = opened;
-    (task.options.checkpointing, task.options.loss_chunk) = (chosen.checkpointing, chosen.loss_chunk);
-    // A run that goes on keeps its micro-batches: other ones have other sums.
-    let before = found.as_ref().map(|(_, state)| state.progress.batch);
-    let kept = before.filter(|&batch| batch > 0 && chosen.batch.is_multiple_of(batch));
-    let progress = Progress::new(kept.unwrap_or(chosen.batch));
-    let trainer = task.trainer(backend, progress.batch)?;
-    let mut run = Run { trainer, task, memory, progress, upkeep, generations };
-    run.begin(found, problems, on_event)?;
+    }
+}
+
+/// Trains from where the rescue's state is to the end, on a device that may fail.
+async fn attempt(
+    task: &Task<'_>,
+    backend: Box<dyn Backend>,
+    around: &mut Around,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<(AdapterFile, Outcome)> {
+    let batch = around.rescue.batch;
+    let trainer = task.trainer(backend, batch)?;
+    let progress = Progress { loss_chunk: trainer.loss_chunk(), ..Progress::new(batch) };
+    let mut run = Run { task, trainer, progress, around, ending: false };
+    run.begin(on_event)?;
     run.train(on_event).await?;
     run.finish().await
 }
 
-/// What is to be done.
-struct Task<'a> {
-    base: &'a Base,
-    /// The adapter that the run starts from, if not from a new one.
-    start: Option<AdapterFile>,
-    data: &'a Dataset,
-    held_out: Option<&'a Dataset>,
-    options: TrainOptions,
-}
-
-impl Task<'_> {
-    fn identity(&self, backend: &dyn Backend) -> Result<Identity> {
-        let data = (self.data, self.held_out);
-        Identity::new(self.base, backend.info(), self.start.as_ref(), data, &self.options)
-    }
-
-    /// The options in micro-batches of `batch` rows, which divides the number that was asked for.
-    fn divided(&self, batch: usize) -> TrainOptions {
-        let accumulate = self.options.accumulate * (self.options.batch / batch);
-        TrainOptions { batch, accumulate, ..self.options.clone() }
-    }
-
-    fn trainer(&self, backend: Box<dyn Backend>, batch: usize) -> Result<Trainer> {
-        Trainer::new(self.base, backend, self.start.clone(), self.divided(batch))
-    }
-
-    fn batches(&self, batch: usize) -> Result<Batches<'_>> {
-        Batches::new(&self.data.examples, self.divided(batch).batches())
-    }
-
-    /// Optimizer steps of the whole run.
-    fn steps(&self) -> Result<u64> {
-        let steps =
-            || Ok(self.options.epochs.saturating_mul(self.batches(self.options.batch)?.steps_per_epoch() as u64));
-        self.options.steps.map_or_else(steps, Ok)
-    }
-}
-
-/// A run that is under way.
+/// An attempt that is under way.
 struct Run<'a> {
-    task: Task<'a>,
+    task: &'a Task<'a>,
     trainer: Trainer,
-    memory: MemoryPlan,
     progress: Progress,
-    upkeep: Upkeep,
-    generations: Option<Generations>,
+    around: &'a mut Around,
+    /// The time is over.
+    ending: bool,
 }
 
 impl Run<'_> {
-    /// Tells of the start, and goes to where `found` was.
-    fn begin(
-        &mut self,
-        found: Option<(PathBuf, State)>,
-        problems: Vec<String>,
-        on_event: &mut dyn FnMut(&Event),
-    ) -> Result<()> {
-        let steps = self.task.steps()?;
-        let (parameters, memory) = (self.trainer.parameters(), self.memory.clone());
-        on_event(&Event::Start { steps, parameters, memory });
-        for problem in problems {
-            on_event(&Event::Note { message: format!("not used, an older checkpoint is: {problem}") });
+    /// Goes to where the rescue's state is, and tells of the start if that was not told before.
+    fn begin(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+        let news = self.around.news.take();
+        if let Some(News { notes, memory, .. }) = &news {
+            let (steps, parameters) = (self.around.steps, self.trainer.parameters());
+            on_event(&Event::Start { steps, parameters, memory: memory.clone() });
+            notes.iter().for_each(|message| on_event(&Event::Note { message: message.clone() }));
         }
-        let Some((path, state)) = found else {
-            let asked = self.upkeep.checkpoints.as_ref().filter(|checkpoints| checkpoints.resume);
-            if let Some(Checkpoints { folder, .. }) = asked {
-                let message = format!("there is no checkpoint in {} yet: the run starts", folder.display());
-                on_event(&Event::Note { message });
-            }
-            return Ok(());
-        };
-        let unusable = |problem| Error::Checkpoint { path: path.clone(), problem };
-        state.progress.check(&self.task.options, steps).map_err(unusable)?;
-        self.enter(&state).map_err(|error| unusable(error.to_string()))?;
-        let (step, evaluated) = (self.progress.outcome.steps, self.progress.evaluated());
-        on_event(&Event::Resumed { step, evaluated, path });
-        Ok(())
-    }
-
-    /// Goes to where `state` was.
-    fn enter(&mut self, state: &State) -> Result<()> {
-        self.trainer.restore(&state.buffers, state.progress.updates)?;
-        let batch = self.progress.batch;
-        self.progress = state.progress.clone();
-        self.progress.divide(batch);
+        let resumed = news.and_then(|news| news.resumed);
+        let Some(state) = &self.around.rescue.state else { return Ok(()) };
+        self.trainer.restore(&state.buffers, state.progress.updates).map_err(|error| match (error, &resumed) {
+            (Error::Argument(problem), Some(path)) => Error::Checkpoint { path: path.clone(), problem },
+            (error, _) => error,
+        })?;
+        // The chunk is smaller than it was if the micro-batch is.
+        self.progress = Progress { loss_chunk: self.trainer.loss_chunk(), ..state.progress.clone() };
+        if let Some(path) = resumed {
+            let (step, evaluated) = (self.progress.outcome.steps, self.progress.evaluated());
+            self.around.told = (step, self.progress.evaluations);
+            on_event(&Event::Resumed { step, evaluated, path });
+        }
         Ok(())
     }
 
     async fn train(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
-        let steps = self.task.steps()?;
         loop {
-            self.evaluate_if_due(steps, on_event).await?;
+            self.evaluate_if_due(on_event).await?;
             let step = self.progress.outcome.steps;
-            if step >= steps {
+            if step >= self.around.steps {
                 return Ok(());
             }
-            self.step(steps, on_event).await?;
-            let every = self.upkeep.checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.every.max(1));
-            if every > 0 && ((step + 1).is_multiple_of(every) || step + 1 == steps) {
+            if self.around.out_of_time(self.around.last.0) || !self.step(on_event).await? {
+                return self.end(on_event).await;
+            }
+            let every = self.around.every;
+            if every > 0 && ((step + 1).is_multiple_of(every) || step + 1 == self.around.steps) {
                 self.save(on_event).await?;
             }
+            self.around.rescue.copy(&mut self.trainer, &self.progress).await?;
         }
     }
 
-    /// Does what is left of the present step.
-    async fn step(&mut self, steps: u64, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+    /// Ends before the last step because the time is over.
+    async fn end(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+        let (step, steps) = (self.progress.outcome.steps, self.around.steps);
+        if self.around.generations.is_some() {
+            self.save(on_event).await?;
+        }
+        if step == 0 {
+            let checkpoint = self.around.generations.as_ref().and_then(Generations::newest);
+            return Err(Error::Stopped { step, steps, checkpoint });
+        }
+        on_event(&Event::Note { message: format!("the time is over after {step} of {steps} steps") });
+        self.ending = true;
+        self.evaluate_if_due(on_event).await
+    }
+
+    /// Does what is left of the present step. False: the time was over before its end.
+    async fn step(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<bool> {
         let step = self.progress.outcome.steps + 1;
         let batches = self.task.batches(self.progress.batch)?.step(step as usize - 1)?;
+        let whole = Instant::now();
         while let Some(batch) = batches.micro.get(self.progress.micro) {
-            self.look(steps, on_event).await?;
+            self.look(on_event).await?;
+            if self.around.out_of_time(Duration::MIN) {
+                return Ok(false);
+            }
             let began = Instant::now();
-            self.progress.loss_sum += self.trainer.micro_batch(batch, self.progress.micro, batches.trained).await?;
+            let place = (self.progress.micro, batches.trained);
+            self.progress.loss_sum += self.trainer.micro_batch(batch, place, &mut self.around.pace).await?;
             self.progress.micro += 1;
             self.progress.outcome.seconds += seconds_since(began);
         }
         let began = Instant::now();
         let options = &self.task.options;
-        let lr = options.lr * options.schedule.factor(step, options.warmup, steps);
+        let lr = options.lr * options.schedule.factor(step, options.warmup, self.around.steps);
         let grad_norm = self.trainer.update(lr).await?;
         let loss = self.progress.loss_sum / batches.trained as f64;
         let (trained_tokens, tokens) = (batches.trained, batches.tokens_used);
         let report = StepReport { loss, lr, grad_norm, trained_tokens, tokens };
         self.progress.count(&report, self.trainer.updates());
         self.progress.outcome.seconds += seconds_since(began);
-        on_event(&Event::Step { step, report, seconds: self.progress.outcome.seconds });
+        self.around.last.0 = whole.elapsed();
+        if step > self.around.told.0 {
+            self.around.told.0 = step;
+            on_event(&Event::Step { step, report, seconds: self.progress.outcome.seconds });
+        }
         if self.progress.not_finite == GIVE_UP {
             return Err(Error::NonFinite(format!("the gradient of {GIVE_UP} steps in a row, up to step {step},")));
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Between two micro-batches: does what somebody outside asks for.
-    async fn look(&mut self, steps: u64, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
-        if !self.upkeep.control.is_cancelled() {
+    /// Between two micro-batches: ends the run if somebody asks for that.
+    async fn look(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+        if !self.around.control.is_cancelled() {
             return Ok(());
         }
-        let checkpoint = match self.generations {
+        let checkpoint = match self.around.generations {
             Some(_) => Some(self.write(on_event).await?),
             None => None,
         };
-        Err(Error::Stopped { step: self.progress.outcome.steps, steps, checkpoint })
+        Err(Error::Stopped { step: self.progress.outcome.steps, steps: self.around.steps, checkpoint })
     }
 
     /// Measures the held-out loss where that is due and not done: before the first step, after the last one, and as
     /// often in between as the options say.
-    async fn evaluate_if_due(&mut self, steps: u64, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+    async fn evaluate_if_due(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
         let (step, every) = (self.progress.outcome.steps, self.task.options.eval_every);
-        let due = step == 0 || step >= steps || (every > 0 && step.is_multiple_of(every));
-        let Some(data) = self.task.held_out.filter(|_| due && !self.progress.evaluated()) else { return Ok(()) };
+        let last = self.ending || step >= self.around.steps;
+        let due = step == 0 || last || (every > 0 && step.is_multiple_of(every));
+        // What was measured on the way is measured again as the last one: only that is told of in the adapter.
+        let missing = !self.progress.evaluated() || (last && self.progress.outcome.eval_loss_after.is_none());
+        let Some(data) = self.task.held_out.filter(|_| due && missing) else { return Ok(()) };
+        let began = Instant::now();
         let batches = data.in_order(self.progress.batch, self.task.options.context)?;
         let (mut sum, mut trained) = (0.0, 0);
         for batch in batches.iter().filter(|batch| batch.trained > 0) {
-            self.look(steps, on_event).await?;
-            sum += self.trainer.evaluate_batch(batch).await?;
+            self.look(on_event).await?;
+            sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
             trained += batch.trained;
         }
         let loss = mean(sum, trained)?;
         let outcome = &mut self.progress.outcome;
         match step {
             0 => outcome.eval_loss_before = Some(loss),
-            _ if step >= steps => outcome.eval_loss_after = Some(loss),
+            _ if last => outcome.eval_loss_after = Some(loss),
             _ => {}
         }
         self.progress.evaluations = step + 1;
-        on_event(&Event::Evaluated { step, loss });
+        self.around.last.1 = began.elapsed();
+        if step + 1 > self.around.told.1 {
+            self.around.told.1 = step + 1;
+            on_event(&Event::Evaluated { step, loss });
+        }
         Ok(())
     }
 
@@ -261,7 +246,7 @@ impl Run<'_> {
 
     async fn write(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
         let state = State { progress: self.progress.clone(), buffers: self.trainer.buffers().await? };
-        let Some(generations) = &mut self.generations else {
+        let Some(generations) = &mut self.around.generations else {
             return Err(Error::Argument("the run has no folder for checkpoints".into()));
         };
         let path = generations.save(&state)?;
@@ -274,9 +259,12 @@ impl Run<'_> {
         if outcome.skipped == outcome.steps {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
-        outcome.peak_device_bytes = self.trainer.engine().backend.memory().peak_bytes;
+        let backend = &self.trainer.engine().backend;
+        outcome.planned_steps = self.around.steps;
+        outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.memory().peak_bytes);
+        outcome.times = backend.times().cloned();
         let mut adapter = self.trainer.adapter().await?;
-        let Task { base, data, options, .. } = &self.task;
+        let Task { base, data, options, .. } = self.task;
         adapter.metadata = describe(base, (options, &adapter), &data.digest, &outcome)?;
         Ok((adapter, outcome))
     }

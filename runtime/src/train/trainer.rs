@@ -2,7 +2,7 @@
 
 use loam_shaders::Step;
 
-use super::TrainOptions;
+use super::{Pace, TrainOptions};
 use crate::adapter::{AdapterFile, Arena, Sites};
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
@@ -130,17 +130,22 @@ impl Trainer {
         }
         let mut sum = 0.0;
         for (micro, batch) in batches.iter().enumerate() {
-            sum += self.micro_batch(batch, micro, trained).await?;
+            sum += self.micro_batch(batch, (micro, trained), &mut Pace::default()).await?;
         }
         Ok(sum / trained as f64)
     }
 
     /// Runs micro-batch number `micro` of a step with `trained` trained tokens in all, adds its gradients to those of
-    /// the ones before, and returns the sum of its losses in nats.
+    /// the ones before, and returns the sum of its losses in nats. Between submissions `pace` is asked.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub async fn micro_batch(&mut self, batch: &Batch, micro: usize, trained: usize) -> Result<f64> {
+    pub async fn micro_batch(
+        &mut self,
+        batch: &Batch,
+        (micro, trained): (usize, usize),
+        pace: &mut Pace,
+    ) -> Result<f64> {
         let step = Step {
             seed: self.options.seed as u32,
             step: self.step as u32 + 1,
@@ -148,7 +153,19 @@ impl Trainer {
             loss_scale: 1.0 / trained as f32,
             ..Step::default()
         };
-        self.loss.run(&mut self.engine, self.train, batch, &step).await
+        self.run(self.train, batch, step, pace).await
+    }
+
+    /// Runs a batch, and returns the sum of its losses in nats.
+    async fn run(&mut self, program: ProgramId, batch: &Batch, step: Step, pace: &mut Pace) -> Result<f64> {
+        let step = Step { trained: batch.trained as u32, ..step };
+        self.loss.load(&mut self.engine, batch)?;
+        let mut next = Some(0);
+        while let Some(part) = next {
+            next = self.engine.backend.run_part(program, &step, part)?;
+            pace.breathe(&mut *self.engine.backend).await?;
+        }
+        self.loss.sum(&mut self.engine, batch).await
     }
 
     /// Clips the summed gradients, updates the adapter and zeroes the gradients. Returns the norm before clipping; if
@@ -203,13 +220,13 @@ impl Trainer {
         Ok(self.loss.mean(&mut self.engine, program, batches).await?.0)
     }
 
-    /// Sum of the losses of `batch` in nats, without touching the adapter.
+    /// Sum of the losses of `batch` in nats, without touching the adapter. Between submissions `pace` is asked.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub async fn evaluate_batch(&mut self, batch: &Batch) -> Result<f64> {
+    pub async fn evaluate_batch(&mut self, batch: &Batch, pace: &mut Pace) -> Result<f64> {
         let program = self.evaluation()?;
-        self.loss.run(&mut self.engine, program, batch, &Step::default()).await
+        self.run(program, batch, Step::default(), pace).await
     }
 
     /// The program without gradients, compiled at first use.

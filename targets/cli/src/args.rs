@@ -68,7 +68,7 @@ pub enum Command {
 }
 
 /// Which processor runs the model.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct DeviceArgs {
     /// auto, cpu, gpu, gpu:N or a part of a name in `loam devices` [default: $LOAM_DEVICE, else auto]
     #[arg(long, value_name = "DEVICE")]

@@ -29,6 +29,11 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
 
 /// Opens the device that the flag or `LOAM_DEVICE` names.
 pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {
+    Ok(open(args)?)
+}
+
+/// As [`device`], with the runtime's error.
+pub fn open(args: &DeviceArgs) -> loam::Result<Box<dyn Backend>> {
     let mut backend = loam::backend::select::open(&args.name())?;
     let real = matches!(backend.info().kind, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu);
     if args.tune == TuneArg::On || (args.tune == TuneArg::Auto && real) {

@@ -147,3 +147,48 @@ fn checkpoints_are_looked_after() {
     assert!(told.stderr.contains("not used") && told.stderr.contains("going on after step 10/12"), "{}", told.stderr);
     run("train {} --data {} -o {} --resume", &[base(), &data, &out]).bad(2, &["--checkpoint-dir"]);
 }
+
+/// Sends `signal` to `child`.
+fn send(signal: &str, child: &Child) {
+    let told = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
+    assert!(told.success());
+}
+
+#[test]
+fn a_run_can_be_slow_paused_and_in_time() {
+    base();
+    let (golden, _) = golden();
+    let folder = tempfile::tempdir().expect("temp dir");
+    let state = folder.path().join("state");
+    let flags = ["--checkpoint-dir", &state.to_string_lossy(), "--checkpoint-every", "1", "--duty", "0.03"];
+    let mut child = train(folder.path(), &flags);
+    let first = state.join("checkpoint-00000001.gguf");
+    while !first.exists() {
+        assert!(child.try_wait().expect("child").is_none(), "it ended without a checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send("-USR1", &child);
+    // Longer than the rest of the run takes at full speed by far.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(child.try_wait().expect("child").is_none(), "it went on while it was paused");
+    send("-USR2", &child);
+    let output = child.wait_with_output().expect("child");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), golden);
+
+    let (data, out) = (demo_data("heldout.jsonl"), folder.path().join("b.gguf"));
+    let line = format!("train {{}} --data {{}} -o {{}} {FLAGS} --no-pack --foreground --json");
+    let done = run(&line, &[base(), &data, &out]).good().result();
+    assert!(done["submit_ms"]["count"].as_u64().is_some_and(|count| count >= 24), "{done}");
+    assert_eq!(fs::read(&out).expect("an adapter"), golden);
+    let line = line.replace("--steps 12", "--steps 1000000 --deadline 1s");
+    let begun = Instant::now();
+    let done = run(&line, &[base(), &data, &out]).good().result();
+    assert_eq!(done["planned_steps"], 1_000_000);
+    assert!(done["steps"].as_u64().is_some_and(|steps| (1..1_000_000).contains(&steps)), "{done}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?} for a second", begun.elapsed());
+    for wrong in ["--duty 0", "--duty 1.5", "--deadline 5", "--deadline 0m"] {
+        let line = format!("train {{}} --data {{}} -o {{}} {wrong}");
+        run(&line, &[base(), &data, &out]).bad(2, &[]);
+    }
+}

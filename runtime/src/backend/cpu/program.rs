@@ -3,6 +3,7 @@
 use std::mem::take;
 use std::ops::Range;
 
+use embassy_time::Instant;
 use loam_shaders::{Access, Bind, HostFn, Step};
 
 use super::failure;
@@ -74,18 +75,28 @@ impl Program {
         Ok(Self { works, places })
     }
 
-    /// Runs all nodes in order. Stored buffers may have been released since [`Program::new`], so they are checked
-    /// before the first node runs.
-    pub(super) fn run(&self, stored: &mut [Option<Stored>], slots: &mut [Vec<u32>], step: &Step) -> Result<()> {
-        for work in &self.works {
+    /// Runs nodes in order from `first` on, and stops behind the one during which `end` comes. Returns the next node, if
+    /// there is one. Stored buffers may have been released since [`Program::new`], so they are checked first.
+    pub(super) fn run(
+        &self,
+        (stored, slots): (&mut [Option<Stored>], &mut [Vec<u32>]),
+        step: &Step,
+        first: usize,
+        end: Option<Instant>,
+    ) -> Result<Option<usize>> {
+        let works = self.works.get(first..).unwrap_or_default();
+        for work in works {
             work.check(stored)?;
         }
-        for work in &self.works {
+        for (index, work) in works.iter().enumerate() {
             if work.only_above == 0 || step.trained > work.only_above {
                 work.execute(stored, slots, step);
+                if end.is_some_and(|end| Instant::now() >= end) {
+                    return Ok(Some(first + index + 1).filter(|&next| next < self.works.len()));
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

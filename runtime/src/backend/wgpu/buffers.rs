@@ -97,7 +97,7 @@ impl Buffers {
         if !self.uploads.flush(memory) {
             return Ok(());
         }
-        let submission = gpu.queue.submit([]);
+        let submission = gpu.submit([]);
         gpu.wait(&submission)
     }
 

@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -116,6 +117,8 @@ pub struct Gpu {
     /// What was opened. Its limits are the requested ones.
     pub info: DeviceInfo,
     faults: Arc<Mutex<Faults>>,
+    /// Submissions until the device is lost on purpose; negative: never.
+    submissions_left: AtomicI64,
 }
 
 impl Gpu {
@@ -157,7 +160,7 @@ impl Gpu {
             let message = if message.is_empty() { format!("{cause:?}").to_lowercase() } else { message };
             lock(&noted).lost.get_or_insert(message);
         });
-        Ok(Self { device, queue, info, faults })
+        Ok(Self { device, queue, info, faults, submissions_left: AtomicI64::new(-1) })
     }
 
     /// An [`Error::Device`] of this device.
@@ -216,6 +219,22 @@ impl Gpu {
             }
         };
         self.check("device", 0).map(|()| done)
+    }
+
+    /// Hands commands to the device.
+    pub fn submit(&self, commands: impl IntoIterator<Item = api::CommandBuffer>) -> api::SubmissionIndex {
+        let submission = self.queue.submit(commands);
+        if self.submissions_left.load(Ordering::Relaxed) >= 0
+            && self.submissions_left.fetch_sub(1, Ordering::Relaxed) <= 1
+        {
+            self.destroy();
+        }
+        submission
+    }
+
+    /// Loses the device on purpose behind `submissions` more submissions.
+    pub fn destroy_after(&self, submissions: u32) {
+        self.submissions_left.store(submissions.into(), Ordering::Relaxed);
     }
 
     /// Loses the device on purpose. Every later call gives [`Error::DeviceLost`].

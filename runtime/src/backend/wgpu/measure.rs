@@ -62,7 +62,7 @@ impl<'a> Bench<'a> {
         let mut encoder = gpu.device.create_command_encoder(&api::CommandEncoderDescriptor { label: Some("compare") });
         encoder.clear_buffer(buffer, view.offset * 4, Some(view.words * 4));
         self.encode(&mut encoder, pipeline, grid, 1);
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit([encoder.finish()]);
         gpu.check("compare", view.words * 4)?;
         let (mut reader, mut memory) = (Reader::default(), Memory::default());
         let read = at_once(reader.read(gpu, &mut memory, buffer, view.offset, view.words));
@@ -91,7 +91,7 @@ impl<'a> Bench<'a> {
         let mut encoder = gpu.device.create_command_encoder(&api::CommandEncoderDescriptor { label: Some("measure") });
         self.encode(&mut encoder, pipeline, grid, times);
         let began = Instant::now();
-        let submission = gpu.queue.submit([encoder.finish()]);
+        let submission = gpu.submit([encoder.finish()]);
         gpu.check("measure", 0)?;
         gpu.wait(&submission)?;
         Ok(began.elapsed().as_micros() as f64 / 1e6)

@@ -44,7 +44,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles `plan` against the stored buffers and those of its slots. `step` is the step uniform.
+    /// Compiles `plan` against the stored buffers and those of its slots. `step` is the step uniform, `target` the longest
+    /// time of a submission in microseconds.
     ///
     /// # Errors
     /// Out of memory, a node that breaks a rule of the device, or a kernel that the driver refuses.
@@ -54,6 +55,7 @@ impl Program {
         pipelines: &mut Pipelines,
         step: &api::Buffer,
         (plan, places): (&Plan, Vec<usize>),
+        target: u64,
     ) -> Result<Self> {
         let slots = places.iter().map(|&place| slots.get(gpu, place).cloned()).collect::<Result<Vec<_>>>()?;
         let params = params_buffer(gpu, plan)?;
@@ -62,7 +64,7 @@ impl Program {
             name: plan.name.clone(),
             dispatches: Vec::with_capacity(plan.nodes.len()),
             uniforms,
-            segments: Segments::new(plan.nodes.len()),
+            segments: Segments::new(plan.nodes.len(), target),
             slots,
             places,
             params,

@@ -51,7 +51,7 @@ impl Reader {
         let bytes = words * 4;
         let mut encoder = gpu.device.create_command_encoder(&api::CommandEncoderDescriptor { label: Some("read") });
         encoder.copy_buffer_to_buffer(source, offset * 4, &staging.buffer, 0, bytes);
-        let submission = gpu.queue.submit([encoder.finish()]);
+        let submission = gpu.submit([encoder.finish()]);
         gpu.check("read", bytes)?;
         staging.mapped = true;
         let answer = request_map(&staging.buffer, bytes);

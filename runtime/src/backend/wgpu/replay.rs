@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use ::wgpu as api;
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 
 use super::device::Gpu;
 use super::program::Program;
+use crate::backend::{TARGET, Times};
 use crate::error::Result;
 
 /// Submissions that may be under way at once: enough to keep the device busy while the host records the next.
@@ -28,36 +29,59 @@ pub struct Flights {
     queue: VecDeque<Flight>,
     /// When the last submission was seen to complete.
     landed: Instant,
+    /// Longest time of one submission. Programs that are compiled from then on keep to it.
+    pub target: Duration,
+    /// How long submissions took.
+    pub times: Times,
 }
 
 impl Flights {
     /// None.
     pub fn new() -> Self {
-        Self { queue: VecDeque::with_capacity(IN_FLIGHT), landed: Instant::from_ticks(0) }
+        Self {
+            queue: VecDeque::with_capacity(IN_FLIGHT),
+            landed: Instant::from_ticks(0),
+            target: TARGET,
+            times: Times::default(),
+        }
     }
 
-    /// Submits all of program `id`, waiting only while too much is under way.
+    /// Submits segment `segment` of program `id`, or the next one that has something to do in this run, waiting only
+    /// while too much is under way. Returns the next segment, if there is one.
     ///
     /// # Errors
     /// If the device failed.
-    pub fn run(&mut self, gpu: &Gpu, programs: &mut [Option<Program>], id: u32, trained: u32) -> Result<()> {
-        let mut segment = 0;
-        if let Some(program) = programs[id as usize].as_mut() {
+    pub fn run(
+        &mut self,
+        gpu: &Gpu,
+        programs: &mut [Option<Program>],
+        id: u32,
+        trained: u32,
+        mut segment: usize,
+    ) -> Result<Option<usize>> {
+        if segment == 0
+            && let Some(program) = programs[id as usize].as_mut()
+        {
             program.segments.adapt();
         }
         while let Some(program) = programs[id as usize].as_ref().filter(|program| segment < program.segments.len()) {
             let commands = encode(gpu, program, segment, trained);
-            let version = program.segments.version();
+            let (version, segments) = (program.segments.version(), program.segments.len());
+            segment += 1;
             if let Some(commands) = commands {
                 self.make_room(gpu, programs)?;
                 let started = Instant::now();
-                let submission = gpu.queue.submit([commands]);
+                let submission = gpu.submit([commands]);
                 gpu.check("submit", 0)?;
-                self.queue.push_back(Flight { submission, started, program: id, version, segment });
+                self.queue.push_back(Flight { submission, started, program: id, version, segment: segment - 1 });
+                if self.target < TARGET {
+                    // Others use the device in between: nothing is queued behind it.
+                    self.settle(gpu, programs)?;
+                }
+                return Ok(Some(segment).filter(|&next| next < segments));
             }
-            segment += 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Waits for everything that is under way.
@@ -91,6 +115,10 @@ impl Flights {
         let now = Instant::now();
         let micros = now.saturating_duration_since(flight.started.max(self.landed)).as_micros();
         self.landed = now;
+        match late {
+            true => self.times.unmeasured += 1,
+            false => self.times.add(micros),
+        }
         if let Some(program) = programs.get_mut(flight.program as usize).and_then(Option::as_mut) {
             program.segments.measure(flight.version, flight.segment, micros, late);
         }

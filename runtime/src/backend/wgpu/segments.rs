@@ -1,18 +1,14 @@
 //! Where a program is cut into submissions.
 //!
 //! Operating systems reset a GPU whose work does not end (Windows after two seconds, phones earlier), and a busy queue
-//! delays everything else on the machine. So a program goes out as segments of at most about [`TARGET`] each. Nobody knows
+//! delays everything else on the machine. So a program goes out as segments of at most about a target each. Nobody knows
 //! beforehand how long a node takes, so the first run uses short segments and later runs cut or join them by what was
 //! measured. Where the cuts are has no influence on results.
 
-/// Longest time of one submission, in microseconds.
-const TARGET: u64 = 50_000;
+use crate::backend::TARGET;
 
-/// Neighbours that together take at most this long are joined. Well under [`TARGET`], so that joins are not undone.
-const JOIN: u64 = TARGET / 2;
-
-/// Nodes per segment in the first run.
-const FIRST: usize = 16;
+/// Nodes per segment in the first run with a target of [`TARGET`], and fewer with a lower one.
+const FIRST: u64 = 16;
 
 /// Nodes up to `end` (from the end of the previous segment) in one submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +24,21 @@ pub struct Segments {
     /// Counts the changes, so that a time measured for an older cut is recognised.
     version: u32,
     measured: bool,
+    /// Longest time of one submission, in microseconds.
+    target: u64,
 }
 
 impl Segments {
-    /// Short segments for `nodes` nodes.
-    pub fn new(nodes: usize) -> Self {
-        let ends = (FIRST..nodes).step_by(FIRST).chain((nodes > 0).then_some(nodes));
-        Self { list: ends.map(|end| Segment { end, micros: None }).collect(), version: 0, measured: false }
+    /// Short segments for `nodes` nodes, which are to take `target` microseconds at most.
+    pub fn new(nodes: usize, target: u64) -> Self {
+        let first = (FIRST.saturating_mul(target) / TARGET.as_micros()).clamp(1, 1 << 30) as usize;
+        let ends = (first..nodes).step_by(first).chain((nodes > 0).then_some(nodes));
+        Self { list: ends.map(|end| Segment { end, micros: None }).collect(), version: 0, measured: false, target }
+    }
+
+    /// Neighbours that together take at most this long are joined. Well under the target, so that joins are not undone.
+    fn join(&self) -> u64 {
+        self.target / 2
     }
 
     /// How many there are.
@@ -57,7 +61,7 @@ impl Segments {
     /// when the cuts have changed since, and when an upper bound is too high to say anything.
     pub fn measure(&mut self, version: u32, index: usize, micros: u64, at_most: bool) {
         if version == self.version
-            && !(at_most && micros > JOIN)
+            && !(at_most && micros > self.join())
             && let Some(segment) = self.list.get_mut(index)
         {
             segment.micros = Some(micros);
@@ -76,11 +80,11 @@ impl Segments {
             let nodes = segment.end - start;
             let previous = list.last().and_then(|last| last.micros);
             match (previous, segment.micros) {
-                (_, Some(micros)) if micros > TARGET && nodes > 1 => {
+                (_, Some(micros)) if micros > self.target && nodes > 1 => {
                     list.push(Segment { end: start + nodes / 2, micros: None });
                     list.push(Segment { end: segment.end, micros: None });
                 }
-                (Some(before), Some(micros)) if before + micros <= JOIN => {
+                (Some(before), Some(micros)) if before + micros <= self.join() => {
                     list.pop();
                     list.push(Segment { end: segment.end, micros: Some(before + micros) });
                 }
@@ -99,23 +103,27 @@ impl Segments {
 mod tests {
     use super::*;
 
+    const MICROS: u64 = 50_000;
+
     fn ends(segments: &Segments) -> Vec<usize> {
         segments.list.iter().map(|segment| segment.end).collect()
     }
 
     #[test]
     fn first_cuts_cover_all_nodes() {
-        assert_eq!(Segments::new(0).len(), 0);
-        assert_eq!(ends(&Segments::new(16)), [16]);
-        let segments = Segments::new(40);
+        assert_eq!(Segments::new(0, MICROS).len(), 0);
+        assert_eq!(ends(&Segments::new(16, MICROS)), [16]);
+        let segments = Segments::new(40, MICROS);
         assert_eq!(ends(&segments), [16, 32, 40]);
+        assert_eq!(ends(&Segments::new(9, MICROS / 8)), [2, 4, 6, 8, 9]);
+        assert_eq!(ends(&Segments::new(3, 1)), [1, 2, 3]);
         assert_eq!(segments.nodes(0), 0..16);
         assert_eq!(segments.nodes(2), 32..40);
     }
 
     #[test]
     fn long_segments_are_halved_and_short_ones_joined() {
-        let mut segments = Segments::new(64);
+        let mut segments = Segments::new(64, MICROS);
         for (index, micros) in [80_000, 1_000, 2_000, 30_000].into_iter().enumerate() {
             segments.measure(0, index, micros, false);
         }
@@ -129,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_single_long_node_stays_whole() {
-        let mut segments = Segments::new(1);
-        segments.measure(0, 0, 10 * TARGET, false);
+        let mut segments = Segments::new(1, MICROS);
+        segments.measure(0, 0, 10 * MICROS, false);
         segments.adapt();
         assert_eq!(ends(&segments), [1]);
         assert_eq!(segments.version(), 0);
@@ -138,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_late_look_is_no_reason_to_cut() {
-        let mut segments = Segments::new(16);
-        segments.measure(0, 0, 10 * TARGET, true);
+        let mut segments = Segments::new(16, MICROS);
+        segments.measure(0, 0, 10 * MICROS, true);
         segments.adapt();
         assert_eq!(ends(&segments), [16]);
     }
@@ -148,7 +156,7 @@ mod tests {
     fn every_program_settles() {
         // Node i takes 1 + (i % 7) * 900 microseconds.
         let cost = |range: std::ops::Range<usize>| range.map(|i| 1 + (i as u64 % 7) * 900).sum::<u64>();
-        let mut segments = Segments::new(500);
+        let mut segments = Segments::new(500, MICROS);
         for _ in 0..20 {
             for index in 0..segments.len() {
                 segments.measure(segments.version(), index, cost(segments.nodes(index)), false);
@@ -157,7 +165,7 @@ mod tests {
         }
         let settled = ends(&segments);
         assert_eq!(settled.last(), Some(&500));
-        assert!((0..segments.len()).all(|index| cost(segments.nodes(index)) <= TARGET));
-        assert!(segments.len() <= 500 * 2800 / JOIN as usize * 2, "{settled:?}");
+        assert!((0..segments.len()).all(|index| cost(segments.nodes(index)) <= MICROS));
+        assert!(segments.len() <= 500 * 2800 / (MICROS / 2) as usize * 2, "{settled:?}");
     }
 }

@@ -40,8 +40,8 @@ impl Identity {
             ("start".to_owned(), start.map_or_else(none, digest_of_adapter)),
             ("data".to_owned(), data.digest.clone()),
         ];
-        // What is kept for the reverse pass changes memory and time, not the result.
-        let options = TrainOptions { checkpointing: None, ..options.clone() };
+        // What is kept for the reverse pass changes memory and time, not the result; what a budget chose is kept.
+        let options = TrainOptions { checkpointing: None, budget: None, ..options.clone() };
         all.extend(fields(&format!("{options:#?}")).into_iter().map(|(name, value)| (format!("option.{name}"), value)));
         // Last: what they depend on is told of before. Lines that were skipped, say, are no option of the run.
         all.push(("examples".to_owned(), digest_of_examples(&data.examples)));

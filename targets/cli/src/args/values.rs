@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use embassy_time::Duration;
+
 /// `A[:SCALE]`: an adapter file and the factor of its output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterSpec {
@@ -55,6 +57,15 @@ fn number(text: &str) -> Result<f32, String> {
 /// A finite number over zero.
 pub fn above_zero(text: &str) -> Result<f32, String> {
     number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("must be above 0".to_owned()) })
+}
+
+/// `90s`, `30m`, `8h`: a length of time above zero.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let wrong = || "write a number with s, m or h behind it: 90s, 30m, 8h".to_owned();
+    let (number, seconds) = units.iter().find_map(|(unit, s)| Some((text.strip_suffix(unit)?, s))).ok_or_else(wrong)?;
+    let number: u32 = number.parse().ok().filter(|&number| number > 0).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 /// A finite number, zero or more.

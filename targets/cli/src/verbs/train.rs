@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
+use loam::backend::Times;
 use loam::data::{DataOptions, Dataset, Notes, Objective};
 use loam::train::{Event, Outcome, Schedule};
 use loam::{Base, LoraOptions, TrainOptions};
@@ -45,7 +46,7 @@ pub fn run(args: &TrainArgs) -> Result {
         // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
         failed = failed.take().or(reported.err());
     };
-    let (upkeep, signals) = upkeep::of(&args.upkeep);
+    let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device);
     let data_sets = (&data, held_out.as_ref());
     let work = loam::train::run_with(&base, backend, start, data_sets, options, upkeep, &mut on_event);
     let trained = pollster::block_on(work);
@@ -234,11 +235,21 @@ impl Progress {
     }
 }
 
+/// How long submissions took, as JSON; `buckets` are [upper bound in ms, submissions] with no bound for the last.
+fn submit_ms(times: &Times) -> serde_json::Value {
+    let buckets: Vec<_> = times.buckets().map(|(bound, count)| (bound.is_finite().then_some(bound), count)).collect();
+    json!({
+        "count": times.count(), "unmeasured": times.unmeasured, "mean": times.mean_ms(), "max": times.max_ms(),
+        "within_8": times.within_ms(8.0), "buckets": buckets,
+    })
+}
+
 fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, device: &str) -> Result {
     let o = outcome;
     let peak = memory::peak_host_bytes();
     output.line(format!("adapter        {}", escape(&adapter.to_string_lossy())))?;
-    output.line(format!("steps          {} in {:.1} s", o.steps, o.seconds))?;
+    let planned = if o.steps < o.planned_steps { format!(" of {}", o.planned_steps) } else { String::new() };
+    output.line(format!("steps          {}{planned} in {:.1} s", o.steps, o.seconds))?;
     output.line(format!(
         "tokens         {} ({} trained), {:.0} per second",
         o.tokens,
@@ -263,6 +274,7 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
         "loss_first": o.loss_first, "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before,
         "eval_loss_after": o.eval_loss_after, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
         "adapter": adapter.to_string_lossy(), "device": device, "skipped_lines": notes.skipped,
-        "truncated_examples": notes.truncated,
+        "truncated_examples": notes.truncated, "planned_steps": o.planned_steps,
+        "submit_ms": o.times.as_ref().map(submit_ms),
     }))
 }

@@ -1,0 +1,105 @@
+//! What stays when the device under a run is opened again: checkpoints, pace, time, and what was told.
+
+use std::path::PathBuf;
+
+use embassy_time::{Duration, Instant};
+
+use super::checkpoint::{Generations, State};
+use super::rescue::Rescue;
+use super::task::Task;
+use super::{Control, Event, MemoryPlan, Pace, Scope, Upkeep, fit};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+
+/// What is around the attempts.
+pub(super) struct Around {
+    pub steps: u64,
+    pub generations: Option<Generations>,
+    /// A checkpoint is written every so many steps; 0: never.
+    pub every: u64,
+    pub control: Control,
+    pub pace: Pace,
+    pub target: Duration,
+    pub begun: Instant,
+    pub deadline: Option<Duration>,
+    pub rescue: Rescue,
+    /// What is still to be told of the beginning; `None` once it is.
+    pub news: Option<News>,
+    /// Steps and evaluations that were told of: those that are repeated after a loss are not told of again.
+    pub told: (u64, u64),
+    pub peak_device_bytes: u64,
+    /// How long the last step and the last evaluation took.
+    pub last: (Duration, Duration),
+}
+
+/// What opening the folder of checkpoints brought.
+pub(super) struct News {
+    pub notes: Vec<String>,
+    pub resumed: Option<PathBuf>,
+    /// The memory that was predicted.
+    pub memory: MemoryPlan,
+}
+
+impl Around {
+    /// Opens the folder of checkpoints, if there is one, and makes the choices that the options of `task` leave open.
+    pub async fn open(task: &mut Task<'_>, backend: &dyn Backend, upkeep: Upkeep) -> Result<Self> {
+        let begun = Instant::now();
+        let steps = task.steps()?;
+        let (mut notes, mut resumed) = (Vec::new(), None);
+        let (mut generations, mut state, mut every) = (None, None, 0);
+        if let Some(request) = &upkeep.checkpoints {
+            let identity = task.identity(backend)?;
+            let (opened, (found, problems)) = Generations::open(request, task.base.config().architecture, identity)?;
+            let older = |problem| format!("not used, an older checkpoint is: {problem}");
+            notes.extend(problems.into_iter().map(older));
+            if found.is_none() && request.resume {
+                notes.push(format!("there is no checkpoint in {} yet: the run starts", request.folder.display()));
+            }
+            if let Some((path, found)) = found {
+                let unusable = |problem| Error::Checkpoint { path: path.clone(), problem };
+                found.progress.check(&task.options, steps).map_err(unusable)?;
+                (state, resumed) = (Some(found), Some(path));
+            }
+            (generations, every) = (Some(opened), request.every.max(1));
+        }
+        let scope = Scope { evaluates: task.held_out.is_some(), checkpoints: generations.is_some() };
+        let (chosen, memory) = fit(task.base, backend.info(), task.start.as_ref(), &task.options, scope).await?;
+        (task.options.checkpointing, task.options.loss_chunk) = (chosen.checkpointing, chosen.loss_chunk);
+        if let Some(State { progress, .. }) = &state {
+            // A run that goes on keeps its micro-batches and chunks: others have other sums.
+            task.options.loss_chunk = Some(progress.loss_chunk);
+        }
+        Ok(Self {
+            steps,
+            generations,
+            every,
+            pace: Pace::new(upkeep.duty, upkeep.control.clone(), upkeep.conditions)?,
+            control: upkeep.control,
+            target: upkeep.target,
+            begun,
+            deadline: upkeep.deadline,
+            rescue: Rescue::new(upkeep.reopen, backend, chosen.batch, state),
+            news: Some(News { notes, resumed, memory }),
+            told: (0, 0),
+            peak_device_bytes: 0,
+            last: (Duration::MIN, Duration::MIN),
+        })
+    }
+
+    /// Whether `more` does not fit before the deadline, with the evaluation at the end.
+    pub fn out_of_time(&self, more: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| self.begun.elapsed() + more + self.last.1 >= deadline)
+    }
+
+    /// Keeps what is on the host when the device is gone for good.
+    pub fn give_up(&mut self, error: Error, on_event: &mut dyn FnMut(&Event)) -> Error {
+        if let (Some(generations), Some(state)) = (&mut self.generations, &self.rescue.state) {
+            let step = state.progress.outcome.steps;
+            match generations.save(state) {
+                Ok(path) => on_event(&Event::Saved { step, path }),
+                Err(error) => on_event(&Event::Note { message: error.chain() }),
+            }
+        }
+        error
+    }
+}

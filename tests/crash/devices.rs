@@ -1,0 +1,189 @@
+//! A device that is lost behind any call or submission, and one that has not enough memory.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+
+use embassy_time::Duration;
+use loam::backend::cpu::CpuBackend;
+use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
+use loam::backend::{Backend, Kind};
+use loam::train::{Event, Upkeep};
+use loam::{AdapterFile, Error, Result};
+use loam_tests::watched::{Call, full, lost};
+use loam_tests::{Watched, relative};
+
+use crate::job::{Job, kept_in};
+
+/// A CPU that says it is something which can be lost.
+fn watched(ask: impl FnMut(&mut CpuBackend, Call) -> Result<()> + 'static) -> Box<dyn Backend> {
+    let mut backend = Watched::new(CpuBackend::new(Some(1)).expect("cpu back end"), ask);
+    backend.info.kind = Kind::Other;
+    Box::new(backend)
+}
+
+/// Trains on `first`, and after a loss on what `reopen` gives; the digest and what was told.
+fn rescued(
+    job: &Job,
+    first: Box<dyn Backend>,
+    reopen: impl FnMut() -> Result<Box<dyn Backend>> + 'static,
+    (folder, upkeep): (&Path, Upkeep),
+) -> (Result<String>, Vec<String>) {
+    let (mut notes, mut steps) = (Vec::new(), Vec::new());
+    let mut on_event = |event: &Event| match event {
+        Event::Note { message } => notes.push(message.clone()),
+        Event::Step { step, .. } => steps.push(*step),
+        _ => {}
+    };
+    let upkeep = Upkeep { reopen: Some(Box::new(reopen)), ..upkeep };
+    let digest = job.run(first, upkeep, &folder.join("adapter.gguf"), &mut on_event);
+    assert!(steps.iter().copied().eq(1..=steps.len() as u64), "each step is told of once: {steps:?}");
+    (digest, notes)
+}
+
+/// A watcher that fails once, at call `number` of the kinds that `of` picks.
+fn once(number: u64, of: fn(Call) -> bool, error: fn() -> Error) -> impl FnMut(&mut CpuBackend, Call) -> Result<()> {
+    let mut count = 0;
+    move |_, call| {
+        count += u64::from(of(call));
+        if of(call) && count == number { Err(error()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_device_lost_at_any_call_is_opened_again() {
+    let job = Job::new();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // Every call at first, then some: a run has hundreds.
+    let mut number = 1;
+    loop {
+        let first = watched(once(number, |_| true, lost));
+        let reopen = || Ok(watched(|_, _| Ok(())));
+        let (digest, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        assert_eq!(digest.expect("rescued"), job.golden(), "lost at call {number}");
+        if notes.is_empty() {
+            break;
+        }
+        assert!(notes.len() == 1 && notes[0].contains("opened again"), "{notes:?}");
+        number += if number < 60 { 1 } else { 7 };
+    }
+    assert!(number > 100, "{number} calls");
+}
+
+#[test]
+fn a_device_that_is_lost_again_and_again_ends_the_run_with_a_checkpoint() {
+    let job = Job::new();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let opened = Rc::new(Cell::new(0));
+    let count = Rc::clone(&opened);
+    let dying = |run| watched(once(run, |call| call == Call::Run, lost));
+    let reopen = move || {
+        count.set(count.get() + 1);
+        Ok(dying(2))
+    };
+    let mut upkeep = kept_in(folder.path());
+    // None is due by itself.
+    upkeep.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.every = 100);
+    let (result, notes) = rescued(&job, dying(9), reopen, (folder.path(), upkeep));
+    assert!(matches!(result, Err(Error::DeviceLost { .. })), "{result:?}");
+    assert_eq!((opened.get(), notes.len()), (3, 4), "{notes:?}");
+    let mut resumed = None;
+    let mut on_event = |event: &Event| {
+        if let Event::Resumed { step, .. } = event {
+            resumed = Some(*step);
+        }
+    };
+    let out = folder.path().join("adapter.gguf");
+    assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut on_event).expect("goes on"), job.golden());
+    assert!(resumed.is_some_and(|step| step > 0), "{resumed:?}");
+}
+
+#[test]
+fn another_device_is_no_rescue() {
+    let job = Job::new();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let reopen = || {
+        let mut other = Watched::new(CpuBackend::new(Some(1))?, |_, _| Ok(()));
+        other.info.name = "another".into();
+        let other: Box<dyn Backend> = Box::new(other);
+        Ok(other)
+    };
+    let first = watched(once(5, |call| call == Call::Run, lost));
+    let (result, _) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+    assert!(matches!(result, Err(Error::DeviceLost { .. })), "{result:?}");
+}
+
+#[test]
+fn without_memory_micro_batches_get_smaller() {
+    let job = Job::new();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let out = folder.path().join("adapter.gguf");
+    job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
+    let expected = values(&out);
+    let allocates = |call| matches!(call, Call::Provide | Call::Compile);
+    let mut number = 1;
+    loop {
+        let first = watched(once(number, allocates, full));
+        let reopen = || Ok(watched(|_, _| Ok(())));
+        let (result, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        result.unwrap_or_else(|error| panic!("at allocation {number}: {error}"));
+        // The same rows in other micro-batches: sums in another order.
+        assert!(relative(&values(&out), &expected) < 1e-4, "at allocation {number}");
+        if notes.is_empty() {
+            break;
+        }
+        assert!(notes.len() == 1 && notes[0].contains("micro-batches have 1 of 2 rows"), "{notes:?}");
+        number += 1;
+    }
+    assert!(number > 10, "{number} allocations");
+    // One row at a time is the end of it.
+    let opened = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&opened);
+    let reopen = move || {
+        counted.set(counted.get() + 1);
+        Ok(watched(once(3, |call| call == Call::Provide, full)))
+    };
+    let first = watched(once(3, |call| call == Call::Provide, full));
+    let (result, _) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+    assert!(matches!(result, Err(Error::OutOfMemory { .. })), "{result:?}");
+    assert_eq!(opened.get(), 1);
+}
+
+/// A and B of all layers.
+fn values(adapter: &Path) -> Vec<f32> {
+    let adapter = AdapterFile::read(adapter).expect("an adapter");
+    adapter.tensors.iter().flat_map(|(_, pair)| pair.a.iter().chain(&pair.b)).copied().collect()
+}
+
+fn open(adapter: &Adapter) -> WgpuBackend {
+    pollster::block_on(WgpuBackend::open(adapter.clone(), Checks::Off)).expect("the adapter opens")
+}
+
+#[test]
+fn a_gpu_lost_behind_any_submission_is_opened_again() {
+    let Some(adapter) = pollster::block_on(adapters()).into_iter().next() else {
+        loam_tests::skipped("no adapter");
+        return;
+    };
+    let job = Job::short();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // A program is one submission: as few as can be, all of them tried.
+    let upkeep = || Upkeep { target: Duration::from_secs(2), ..Upkeep::default() };
+    let golden = job.run(Box::new(open(&adapter)), upkeep(), &folder.path().join("golden.gguf"), &mut |_| ());
+    let golden = golden.expect("trains");
+    let mut number = 1;
+    loop {
+        let mut first = open(&adapter);
+        first.destroy_after(number);
+        let again = adapter.clone();
+        let reopen = move || -> Result<Box<dyn Backend>> { Ok(Box::new(open(&again))) };
+        let (digest, notes) = rescued(&job, Box::new(first), reopen, (folder.path(), upkeep()));
+        assert_eq!(digest.expect("rescued"), golden, "lost behind submission {number}");
+        if notes.is_empty() {
+            break;
+        }
+        assert!(notes.len() == 1 && notes[0].contains("was lost"), "{notes:?}");
+        number += 1;
+    }
+    assert!(number > 15, "{number} submissions");
+}
