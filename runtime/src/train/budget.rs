@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::TrainOptions;
-use super::plan::{MemoryPlan, Scope, plan};
+use super::plan::{MemoryPlan, Scope, measure};
 use crate::adapter::{AdapterFile, LoraOptions};
 use crate::backend::{DeviceInfo, Kind, Rehearsal};
 use crate::base::Base;
@@ -18,7 +18,7 @@ use crate::plan::Checkpointing;
 /// it the rows of every step, stay as they are.
 ///
 /// # Errors
-/// [`Error::OverBudget`] with the smallest budget that would do, and errors of [`plan`].
+/// [`Error::OverBudget`] with the smallest budget that would do, and errors of [`super::plan`].
 pub async fn fit(
     base: &Base,
     info: &DeviceInfo,
@@ -27,12 +27,14 @@ pub async fn fit(
     scope: Scope,
 ) -> Result<(TrainOptions, MemoryPlan)> {
     options.check()?;
+    let resident = host::anonymous_bytes();
     // Only the shapes matter, and they are the same for all candidates.
     let adapter = match adapter {
         Some(adapter) => adapter.clone(),
         None => start(base, info, &options.lora)?,
     };
-    let measure = async |options: &TrainOptions| plan(base, info, Some(adapter.clone()), options, scope).await;
+    let measure =
+        async |options: &TrainOptions| measure(base, info, Some(adapter.clone()), options, scope, resident).await;
     let Some(budget) = options.budget else {
         let asked = chosen(options, options.batch, options.checkpointing.unwrap_or_default(), None);
         let memory = measure(&asked).await?;

@@ -17,7 +17,7 @@ pub struct MemoryPlan {
     /// Most bytes of all buffers on the device at once. Weights that the CPU uses where the file is mapped count whole.
     pub peak_device_bytes: u64,
     /// Largest resident set of the process, if it has nothing else to do: on the CPU with all buffers and the mapped
-    /// weights. `None` where the system does not tell what the process has now. See [`host_bytes`].
+    /// weights. `None` where the system does not tell what the process has now. It is less exact than the device's.
     pub peak_host_bytes: Option<u64>,
     /// Bytes on the device while it trains.
     pub pools: BTreeMap<Pool, u64>,
@@ -70,6 +70,18 @@ pub async fn plan(
     options: &TrainOptions,
     scope: Scope,
 ) -> Result<MemoryPlan> {
+    measure(base, info, adapter, options, scope, host::anonymous_bytes()).await
+}
+
+/// As [`plan`] for a process that had `resident` bytes before anything was done for the training.
+pub(super) async fn measure(
+    base: &Base,
+    info: &DeviceInfo,
+    adapter: Option<AdapterFile>,
+    options: &TrainOptions,
+    scope: Scope,
+    resident: Option<u64>,
+) -> Result<MemoryPlan> {
     let mut trainer = Trainer::new(base, Box::new(Rehearsal::new(info.clone())), adapter, options.clone())?;
     let batch = [Batch::full(options.batch, options.context)?];
     if scope.evaluates {
@@ -84,7 +96,7 @@ pub async fn plan(
     let peak_device_bytes = trainer.engine().backend.memory().peak_bytes;
     Ok(MemoryPlan {
         peak_device_bytes,
-        peak_host_bytes: host_bytes(base, info, &trainer),
+        peak_host_bytes: resident.map(|resident| resident + host_bytes(base, info, &trainer, scope)),
         pools,
         micro_batch: options.batch,
         accumulate: options.accumulate,
@@ -94,17 +106,23 @@ pub async fn plan(
     })
 }
 
-/// Pages of the program itself that a run touches.
-const CODE_BYTES: u64 = 16 << 20;
+/// Pages of the program itself that a run touches, and what its threads need: as measured by
+/// `benches/peers/train_memory.py`.
+const PROGRAM_BYTES: u64 = 11_400_000;
 
-/// What the process will have in memory at most: what it has now, its code, the base (all of it is read), what is on the
-/// device if that is the host's memory, and the adapter on its way to the file.
-fn host_bytes(base: &Base, info: &DeviceInfo, trainer: &Trainer) -> Option<u64> {
+/// What a run adds to the memory of the process at most: the program's code, the base, all of which is read, what is on
+/// the device if that is the host's memory, and the adapter on its way to its file or to a checkpoint.
+fn host_bytes(base: &Base, info: &DeviceInfo, trainer: &Trainer, scope: Scope) -> u64 {
     let memory = trainer.engine().backend.memory();
-    let on_host = matches!(info.kind, Kind::Cpu | Kind::Software | Kind::IntegratedGpu);
-    let weights = |gpu: bool| if gpu { 0 } else { memory.current.get(&Pool::Weights).copied().unwrap_or(0) };
-    let buffers = if on_host { memory.current_bytes() - weights(info.kind != Kind::Cpu) } else { 0 };
-    let adapter = trainer.parameters() as u64 * 4;
-    let file = base.file().file_bytes();
-    Some(host::anonymous_bytes()? + CODE_BYTES + file + buffers + 2 * adapter)
+    let pool = |pool| memory.current.get(&pool).copied().unwrap_or(0);
+    let buffers = match info.kind {
+        // Its weights are where the file is mapped.
+        Kind::Cpu => memory.current_bytes() - pool(Pool::Weights),
+        Kind::Software | Kind::IntegratedGpu => memory.current_bytes(),
+        _ => pool(Pool::Staging),
+    };
+    // The words as they are read and the tensors made of them, or everything that a checkpoint holds.
+    let adapter = 2 * trainer.parameters() as u64 * 4;
+    let saved = if scope.checkpoints { pool(Pool::Adapter) + pool(Pool::Optimizer) } else { 0 };
+    PROGRAM_BYTES + base.file().file_bytes() + buffers + adapter.max(saved)
 }
