@@ -22,12 +22,14 @@ from safetensors.numpy import save_file
 
 ARCHITECTURES = Path(__file__).resolve().parents[2] / "tests/architectures"
 TOKENS, VOCABULARY, RANK = 24, 64, 4
-# llama.cpp has no window for phi3 and Mistral and always divides Gemma's scores by the root of a head's width; it takes the
+# llama.cpp has no window for phi3 and Mistral, always divides Gemma's scores by the root of a head's width and always scales
+# the weights of Qwen3-MoE's chosen experts to a sum of one; it takes the
 # long factors once the context (at least 256) is over the original one.
 CHANGES = {
     "phi3": {"sliding_window": None, "original_max_position_embeddings": 256, "max_position_embeddings": 1024},
     "mistral": {"sliding_window": None},
     "gemma2": {"query_pre_attn_scalar": 32},
+    "qwen3moe-softmax": {"norm_topk_prob": True},
 }
 
 

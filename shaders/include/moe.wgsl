@@ -5,9 +5,9 @@ struct Params {
     slots: u32,
     width: u32,
     accumulate: u32,
+    over_all: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 const NONE = 0xffffffffu;

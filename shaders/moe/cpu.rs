@@ -29,7 +29,11 @@ pub(super) fn route(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
             rest[0] = best.unwrap_or_default() as u32;
             *weight = (logits[rest[0] as usize] - logits[ids[0] as usize]).exp();
         }
-        let total: f32 = weights.iter().sum();
+        let largest = logits[ids[0] as usize];
+        let total: f32 = match p.over_all {
+            0 => weights.iter().sum(),
+            _ => logits.iter().map(|logit| (logit - largest).exp()).sum(),
+        };
         weights.iter_mut().for_each(|weight| *weight /= total);
     });
 }
@@ -92,7 +96,9 @@ mod tests {
     fn agrees_with_the_reference() {
         for (tokens, experts, slots, width) in [(1, 4, 1, 4), (5, 6, 6, 36), (70, 64, 8, 300)] {
             for accumulate in [0, 1] {
-                let p = Params { tokens, experts, slots, width, accumulate, ..Default::default() };
+                // The softmax is over all experts in one of both runs.
+                let over_all = accumulate;
+                let p = Params { tokens, experts, slots, width, accumulate, over_all, ..Default::default() };
                 let (pairs, step) = (p.pairs() as usize, Step::default());
                 let (wide, narrow) = (pairs * width as usize, (tokens * width) as usize);
                 let logits = random((tokens * experts) as usize, 1);

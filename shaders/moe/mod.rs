@@ -31,8 +31,10 @@ pub struct Params {
     pub width: u32,
     /// `sum` only. 1: add to `dx`; 0: overwrite it.
     pub accumulate: u32,
+    /// `route` and its gradient only. 1: weights are a softmax over all experts; 0: over the chosen ones.
+    pub over_all: u32,
     /// Zero.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 impl Params {
@@ -85,10 +87,11 @@ pub static KERNELS: &[&Kernel] = &{
 
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] =
-    &[layout!(Params { tokens, experts, slots, width, accumulate }), grouped::LAYOUT, low_rank::LAYOUT];
+    &[layout!(Params { tokens, experts, slots, width, accumulate, over_all }), grouped::LAYOUT, low_rank::LAYOUT];
 
 /// The `slots` experts with the largest logits of every token, largest first, of equal ones the lowest, and the
-/// softmax over those logits. That is the softmax over all experts, with the chosen weights scaled to a sum of 1.
+/// softmax over those logits. That is the softmax over all experts, with the chosen weights scaled to a sum of 1; with
+/// `over_all` they are not scaled.
 ///
 /// Bindings: `logits[tokens, experts]`, `ids u32[tokens, slots]`, `weights[tokens, slots]`.
 pub fn route(params: Params) -> Call {
@@ -96,10 +99,11 @@ pub fn route(params: Params) -> Call {
     Call::new(&ROUTE, &params, fold(params.tokens.into()))
 }
 
-/// `dlogits[t, ids[t, j]] = w_j * (dw_j - sum_i w_i * dw_i)`, 0 for experts that were not chosen.
+/// `dlogits[t, ids[t, j]] = w_j * (dw_j - sum_i w_i * dw_i)`, 0 for experts that were not chosen; with `over_all`
+/// `-p_e * sum_i w_i * dw_i` for those, where p is the softmax.
 ///
-/// Bindings: `ids u32[tokens, slots]`, `weights[tokens, slots]`, `dweights[tokens, slots]`,
-/// `dlogits[tokens, experts]`.
+/// Bindings: `logits[tokens, experts]`, `ids u32[tokens, slots]`, `weights[tokens, slots]`,
+/// `dweights[tokens, slots]`, `dlogits[tokens, experts]`.
 pub fn route_backward(params: Params) -> Call {
     Call::new(&ROUTE_BACKWARD, &params, fold_elements(u64::from(params.tokens) * u64::from(params.experts)))
 }

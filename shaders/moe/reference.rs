@@ -15,7 +15,8 @@ pub(super) fn route(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
         // A stable sort: of equal logits (-0 is 0) the lowest expert comes first.
         order.sort_by(|a, b| (logits[*b] + 0.0).total_cmp(&(logits[*a] + 0.0)));
         let exp = |expert: usize| f64::from(logits[expert] - logits[order[0]]).exp();
-        let total: f64 = order[..slots].iter().map(|expert| exp(*expert)).sum();
+        let counted = if p.over_all != 0 { &order[..] } else { &order[..slots] };
+        let total: f64 = counted.iter().map(|expert| exp(*expert)).sum();
         for (slot, &expert) in order[..slots].iter().enumerate() {
             ids[token * slots + slot] = expert as u32;
             weights[token * slots + slot] = (exp(expert) / total) as f32;
@@ -25,14 +26,20 @@ pub(super) fn route(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 
 pub(super) fn route_backward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
-    let [ids, weights, dweights, dlogits] = operands(bound);
+    let [logits, ids, weights, dweights, dlogits] = operands(bound);
+    let logits = logits.f32();
     let (ids, weights, dweights, dlogits) = (ids.words(), weights.f32(), dweights.f32(), dlogits.f32_mut());
     for token in 0..p.tokens as usize {
         let pairs = token * p.slots as usize..(token + 1) * p.slots as usize;
         let product = |pair: usize| f64::from(weights[pair]) * f64::from(dweights[pair]);
         let mean: f64 = pairs.clone().map(product).sum();
-        let dlogits = &mut dlogits[token * p.experts as usize..][..p.experts as usize];
-        dlogits.fill(0.0);
+        let row = token * p.experts as usize..(token + 1) * p.experts as usize;
+        let (logits, dlogits) = (&logits[row.clone()], &mut dlogits[row]);
+        let first = pairs.start;
+        for (dlogit, logit) in dlogits.iter_mut().zip(logits) {
+            let p_of = || f64::from(weights[first]) * f64::from(logit - logits[ids[first] as usize]).exp();
+            *dlogit = if p.over_all != 0 { (-p_of() * mean) as f32 } else { 0.0 };
+        }
         for pair in pairs {
             dlogits[ids[pair] as usize] = (f64::from(weights[pair]) * (f64::from(dweights[pair]) - mean)) as f32;
         }

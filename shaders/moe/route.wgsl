@@ -1,4 +1,5 @@
-// The `slots` largest logits of every token, largest first (equal ones: lowest expert first), and their softmax.
+// The `slots` largest logits of every token, largest first (equal ones: lowest expert first), and their softmax, or
+// with `over_all` that over all logits.
 // One workgroup per token; each round finds the best pair (logit, expert) behind the one that was found before it.
 #import "include/fold.wgsl"
 #import "include/moe.wgsl"
@@ -15,6 +16,7 @@ struct Best {
 }
 
 var<workgroup> best: array<Best, 64>;
+var<workgroup> sums: array<f32, 64>;
 
 // Whether a comes before b.
 fn before(a: Best, b: Best) -> bool {
@@ -56,6 +58,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (local == 0u) {
             ids[token * params.slots + slot] = expert;
             weights[token * params.slots + slot] = weight;
+        }
+    }
+    if (params.over_all != 0u) {
+        var sum = 0.0;
+        for (var expert = local; expert < params.experts; expert += 64u) {
+            sum += exp(logits[token * params.experts + expert] - largest);
+        }
+        sums[local] = sum;
+        for (var stride = 32u; stride > 0u; stride >>= 1u) {
+            workgroupBarrier();
+            if (local < stride) {
+                sums[local] += sums[local + stride];
+            }
+        }
+        if (local == 0u) {
+            total = sums[0];
         }
     }
     if (local == 0u) {

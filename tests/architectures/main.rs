@@ -242,6 +242,11 @@ fn qwen3moe() {
 }
 
 #[test]
+fn qwen3moe_with_weights_as_they_are() {
+    check("qwen3moe-softmax");
+}
+
+#[test]
 fn gemma2() {
     check("gemma2");
 }

@@ -151,6 +151,20 @@ FAMILIES = {
         router_aux_loss_coef=0.001,
         output_router_logits=False,
     ),
+    # The weights of the chosen experts as they are, which is what config.json means where it does not say.
+    "qwen3moe-softmax": config(
+        "qwen3_moe",
+        "Qwen3MoeForCausalLM",
+        head_dim=24,
+        rms_norm_eps=1e-6,
+        attention_bias=False,
+        num_experts=8,
+        num_experts_per_tok=3,
+        moe_intermediate_size=32,
+        norm_topk_prob=False,
+        use_sliding_window=False,
+        sliding_window=None,
+    ),
     # Caps low enough to bend the scores and logits of random weights.
     "gemma2": gemma(
         "gemma2",

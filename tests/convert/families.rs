@@ -182,6 +182,7 @@ fn own_keys(name: &str) -> Vec<(&'static str, Stored)> {
         "qwen3moe" => {
             vec![("expert_count", int(8)), ("expert_used_count", int(2)), ("expert_feed_forward_length", int(32))]
         }
+        "qwen3moe-softmax" => vec![("expert_used_count", int(3)), ("expert_weights_norm", Stored::Bool(false))],
         "gemma2" => vec![
             ("attention.sliding_window", int(7)),
             ("attention.scale", real(20f64.powf(-0.5) as f32)),
@@ -285,7 +286,6 @@ fn a_tied_model_gets_a_head_where_llama_cpp_needs_one() {
 #[test]
 fn what_llama_cpp_would_compute_otherwise_is_refused_by_name() {
     let cases = [
-        ("qwen3moe", "norm_topk_prob", json!(false)),
         ("qwen3moe", "decoder_sparse_step", json!(2)),
         ("qwen3moe", "mlp_only_layers", json!([0])),
         ("qwen3moe", "num_experts_per_tok", json!(9)),

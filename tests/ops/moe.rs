@@ -35,18 +35,21 @@ fn sort(p: Params, ids: &[u32]) -> [Operand; 2] {
 #[test]
 fn routes_of_many_shapes() {
     let mut random = Random::new(210);
-    for (experts, slots) in [(1, 1), (4, 2), (7, 7), (64, 6), (128, 8), (130, 3)] {
+    for (experts, slots, over_all) in [(1, 1, 0), (4, 2, 1), (7, 7, 0), (64, 6, 0), (128, 8, 1), (130, 3, 1)] {
         for tokens in [1, 3, 70] {
-            let p = params(tokens, experts, slots, 0);
+            let p = Params { over_all, ..params(tokens, experts, slots, 0) };
             let logits: Vec<f32> = random.values((tokens * experts) as usize).iter().map(|v| 9.0 * v).collect();
             let (ids, weights) = route(p, &logits);
             for (ids, weights) in ids.chunks(slots as usize).zip(weights.chunks(slots as usize)) {
-                assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5 && weights.is_sorted_by(|a, b| a >= b));
+                let sum = weights.iter().sum::<f32>();
+                assert!(if over_all == 0 { (sum - 1.0).abs() < 1e-5 } else { sum < 1.0 + 1e-5 });
+                assert!(weights.is_sorted_by(|a, b| a >= b));
                 assert!(ids.iter().all(|id| *id < experts && ids.iter().filter(|other| *other == id).count() == 1));
             }
             let [dweights, weights] = [random.values(weights.len()), weights].map(|values| Operand::f32(&values));
             let unset = Operand::unset(logits.len());
-            check_kernel(&moe::route_backward(p), &[Operand::u32(&ids), weights, dweights, unset]);
+            let operands = [Operand::f32(&logits), Operand::u32(&ids), weights, dweights, unset];
+            check_kernel(&moe::route_backward(p), &operands);
         }
     }
 }
@@ -199,7 +202,10 @@ fn loss(p: Params, ids: &[u32], logits: &[f32], y: &[f32], dout: &[f32]) -> f64 
             .iter()
             .map(|logit| f64::from(*logit).exp())
             .collect();
-        let chosen: f64 = ids.iter().map(|id| all[*id as usize]).sum();
+        let chosen: f64 = match p.over_all {
+            0 => ids.iter().map(|id| all[*id as usize]).sum(),
+            _ => all.iter().sum(),
+        };
         for (slot, id) in ids.iter().enumerate() {
             let y = &y[(token * slots + slot) * width..][..width];
             let dot: f64 = y.iter().zip(&dout[token * width..]).map(|(y, d)| f64::from(*y) * f64::from(*d)).sum();
@@ -211,8 +217,12 @@ fn loss(p: Params, ids: &[u32], logits: &[f32], y: &[f32], dout: &[f32]) -> f64 
 
 #[test]
 fn gradients_of_routing_and_sum() {
+    check_routing_gradients(params(4, 6, 3, 5));
+    check_routing_gradients(Params { over_all: 1, ..params(4, 6, 3, 5) });
+}
+
+fn check_routing_gradients(p: Params) {
     let mut random = Random::new(215);
-    let p = params(4, 6, 3, 5);
     let logits: Vec<f32> = (0..24).map(|i| ((i * 7) % 24) as f32 * 0.2 + 0.05 * random.value()).collect();
     let (y, dout) = (random.values(60), random.values(20));
     let (ids, weights) = route(p, &logits);
@@ -221,7 +231,8 @@ fn gradients_of_routing_and_sum() {
     let operands = [Operand::f32(&y), Operand::f32(&weights), Operand::f32(&dout), dy, dweights];
     let mut gradients = check_kernel(&moe::combine_backward(p), &operands);
     let (dweights, dy) = (gradients.remove(1), gradients.remove(0));
-    let operands = [Operand::u32(&ids), Operand::f32(&weights), Operand::f32(&dweights), Operand::unset(24)];
+    let [weights, dweights] = [&weights, &dweights].map(|values| Operand::f32(values));
+    let operands = [Operand::f32(&logits), Operand::u32(&ids), weights, dweights, Operand::unset(24)];
     let dlogits = check_kernel(&moe::route_backward(p), &operands).remove(0);
     check_gradient("logits", &logits, &dlogits, (1e-3, 1e-4), |logits| loss(p, &ids, logits, &y, &dout));
     check_gradient("y", &y, &dy, (1e-1, 1e-5), |y| loss(p, &ids, &logits, y, &dout));

@@ -18,17 +18,19 @@ pub(super) const FAMILY: Family = Family {
     norms: &PRE_AND_HEAD_NORMS,
     linears: &[&QUERIES_KEYS_VALUES, &ATTENTION_OUTPUT, &ROUTER],
     experts: true,
+    unread: &["expert_weights_norm"],
     extras,
     ..PLAIN
 };
 
-/// llama.cpp routes every block of a qwen3moe model, and makes the weights of the chosen experts sum up to one.
+/// llama.cpp routes every block of a qwen3moe model.
 fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     let json = &config.text;
     rules::no_biases(config)?;
     rules::no_window(config)?;
+    // Transformers scale the weights of the chosen experts to a sum of one only where this is true; llama.cpp always does.
     if json.flag("norm_topk_prob")? != Some(true) {
-        return Err(json.error("norm_topk_prob", "must be true: llama.cpp's qwen3moe always normalises them"));
+        out.set("qwen3moe.expert_weights_norm", false);
     }
     if json.count("decoder_sparse_step", u64::MAX)?.unwrap_or(1) != 1 {
         return Err(json.error("decoder_sparse_step", "must be 1: every block has experts in llama.cpp's qwen3moe"));

@@ -106,13 +106,14 @@ impl Declarer<'_> {
     }
 
     fn experts(&mut self, name: &dyn Fn(&str) -> String, width: usize, shape: ExpertsConfig) -> Result<Experts> {
-        let ExpertsConfig { count, used, feed_forward } = shape;
+        let ExpertsConfig { count, used, feed_forward, normalised } = shape;
         Ok(Experts {
             router: self.matrix(&name("ffn_gate_inp"), count, width)?,
             gate: self.stack(&name("ffn_gate_exps"), [count, feed_forward, width])?,
             up: self.stack(&name("ffn_up_exps"), [count, feed_forward, width])?,
             down: self.stack(&name("ffn_down_exps"), [count, width, feed_forward])?,
             used,
+            normalised,
         })
     }
 

@@ -20,13 +20,18 @@ pub struct ExpertsConfig {
     pub used: usize,
     /// Width of one expert.
     pub feed_forward: usize,
+    /// Whether the weights of the chosen experts are scaled to a sum of 1.
+    pub normalised: bool,
 }
 
 impl ExpertsConfig {
     pub(super) fn read(fields: &Fields<'_>, max_width: u32) -> Result<Self> {
         let count = fields.count("expert_count", MAX_EXPERTS)?;
         let used = fields.count("expert_used_count", count as u32)?;
-        Ok(Self { count, used, feed_forward: fields.count("expert_feed_forward_length", max_width)? })
+        let feed_forward = fields.count("expert_feed_forward_length", max_width)?;
+        // As llama.cpp always does for the architectures that have experts here.
+        let normalised = fields.gguf.opt_bool(&fields.key("expert_weights_norm"))?.unwrap_or(true);
+        Ok(Self { count, used, feed_forward, normalised })
     }
 }
 
@@ -43,6 +48,8 @@ pub struct Experts {
     pub down: Weight,
     /// Experts that each token goes through.
     pub used: usize,
+    /// Whether their weights are scaled to a sum of 1.
+    pub normalised: bool,
 }
 
 impl Experts {
@@ -56,7 +63,7 @@ impl Experts {
         (h, logits): (Tensor, Tensor),
         glu: &dyn Fn(&mut Recorder, Tensor, Tensor) -> Tensor,
     ) -> Tensor {
-        let mut routing = moe::route(r, &label("ffn_route"), logits, self.used);
+        let mut routing = moe::route(r, &label("ffn_route"), logits, self.used, self.normalised);
         let weights = [&self.gate, &self.up, &self.down];
         let trained = |w: &Weight| sites.of(&w.name).iter().any(|update| update.gradients.is_some());
         if weights.iter().any(|w| sites.watched(&w.name).is_some() || trained(w)) {

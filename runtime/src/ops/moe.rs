@@ -12,7 +12,7 @@ pub struct Routing {
     params: Params,
     /// Experts, u32[T, slots].
     ids: Tensor,
-    /// Their weights, which add up to 1 per token, [T, slots].
+    /// Their weights, [T, slots].
     weights: Tensor,
     /// The pairs by expert. `None` for a few tokens: not worth a sort.
     sorted: Option<Sorted>,
@@ -30,16 +30,21 @@ struct Sorted {
 }
 
 /// Picks the `slots` experts with the largest logits [T, E] for each token (of equal ones the first) and weighs them
-/// with the softmax over those logits: the softmax over all experts, renormalised (`norm_topk_prob` of Qwen3-MoE).
+/// with the softmax over all experts, renormalised to a sum of 1 if `normalised` (`norm_topk_prob` of Qwen3-MoE).
 /// The gradient passes through the weights; which experts are chosen is constant.
 ///
 /// # Panics
 /// If there are fewer experts than slots.
-pub fn route(r: &mut Recorder, label: &str, logits: Tensor, slots: usize) -> Routing {
+pub fn route(r: &mut Recorder, label: &str, logits: Tensor, slots: usize, normalised: bool) -> Routing {
     let (tokens, experts) = (logits.rows, logits.cols);
     assert!((1..=experts).contains(&slots), "{label}: {slots} of {experts} experts");
-    let params =
-        Params { tokens: tokens as u32, experts: experts as u32, slots: slots as u32, ..bytemuck::Zeroable::zeroed() };
+    let params = Params {
+        tokens: tokens as u32,
+        experts: experts as u32,
+        slots: slots as u32,
+        over_all: (!normalised).into(),
+        ..bytemuck::Zeroable::zeroed()
+    };
     let (ids, weights) = (r.temporary(tokens, slots), r.temporary(tokens, slots));
     r.call(label, kernels::route(params), &[logits.view(), ids.view(), weights.view()]);
     // Gradients go through the sorted products only.
@@ -49,7 +54,7 @@ pub fn route(r: &mut Recorder, label: &str, logits: Tensor, slots: usize) -> Rou
         r.backward(weights, move |r, g| {
             let Some(dweights) = g.take(weights) else { return };
             let dlogits = r.temporary(tokens, experts);
-            let bound = [ids.view(), weights.view(), dweights.view(), dlogits.view()];
+            let bound = [logits.view(), ids.view(), weights.view(), dweights.view(), dlogits.view()];
             r.call(&label, kernels::route_backward(params), &bound);
             g.give(r, logits, dlogits);
         });
