@@ -148,7 +148,7 @@ fn an_adapter_that_goes_on_from_another_describes_itself() {
     let base = base("q4_0");
     let lora = LoraOptions { rank: 3, targets: "attn_q,ffn_up".parse().expect("targets"), ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 8, steps: Some(1), ..TrainOptions::default() };
-    let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1 };
+    let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1, cut: 0 };
     let data = Dataset { examples: vec![example], notes: Notes::default(), digest: "test".into() };
     let train = |start: Option<AdapterFile>, options: TrainOptions| {
         let mut ignore = |_: &train::Event| ();

@@ -133,7 +133,7 @@ fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
         let found = pollster::block_on(evaluator.loss(std::slice::from_ref(&batch)));
         assert!(matches!(found, Err(Error::NonFinite(_))), "{device}: {found:?}");
     }
-    let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1 };
+    let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1, cut: 0 };
     let data = Dataset { examples: vec![example], notes: Notes::default(), digest: "test".into() };
     for (device, backend) in back_ends() {
         let options = TrainOptions { batch: 1, context: 8, steps: Some(1000), ..TrainOptions::default() };

@@ -102,6 +102,7 @@ fn dataset(count: u32, first: u32) -> Dataset {
         tokens: (0..5 + i % 3).map(|t| (first + 7 * i + 13 * t) % 4096).collect(),
         trained: (0..5 + i % 3).map(|t| t > i % 2).collect(),
         line: i as usize + 1,
+        cut: 0,
     };
     Dataset { examples: (0..count).map(example).collect(), notes: Notes::default(), digest: format!("{count} {first}") }
 }

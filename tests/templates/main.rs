@@ -1,7 +1,8 @@
-//! Chat templates: the language compared with another engine, and templates made to do harm.
+//! Chat templates: the language compared with another engine, what is trained of their texts, and templates made to do harm.
 
 mod engine;
 mod hostile;
+mod masks;
 mod styles;
 
 #[global_allocator]

@@ -6,27 +6,63 @@
 mod jinja;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+pub(crate) use jinja::Rendered;
 use jinja::{Fault, Input, Program};
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "AnyMessage")]
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool` or `developer`.
     pub role: String,
     /// The text.
     pub content: String,
+    /// What the assistant thought before it answered, for templates that write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// Calls of tools, as Transformers has them: `{"type": "function", "function": {"name": .., "arguments": {..}}}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<serde_json::Value>,
+    /// The name of the tool that answers, or of the person who speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which call a tool answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+/// A message as files have it: one with calls of tools may have no content.
+#[derive(Deserialize)]
+struct AnyMessage {
+    role: String,
+    content: Option<String>,
+    reasoning_content: Option<String>,
+    tool_calls: Option<Vec<serde_json::Value>>,
+    name: Option<String>,
+    tool_call_id: Option<String>,
+}
+
+impl TryFrom<AnyMessage> for Message {
+    type Error = &'static str;
+
+    fn try_from(any: AnyMessage) -> Result<Self, Self::Error> {
+        let tool_calls = any.tool_calls.unwrap_or_default();
+        let missing = "missing field `content`, or it is null: only a message with tool_calls can go without";
+        let content = any.content.or_else(|| (!tool_calls.is_empty()).then(String::new)).ok_or(missing)?;
+        let AnyMessage { role, reasoning_content, name, tool_call_id, .. } = any;
+        Ok(Message { role, content, reasoning_content, tool_calls, name, tool_call_id })
+    }
 }
 
 impl Message {
     /// A message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Message { role: role.into(), content: content.into() }
+        Message { role: role.into(), content: content.into(), ..Message::default() }
     }
 }
 
@@ -96,18 +132,33 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Template`] when the template raises an exception, is not valid for these messages, or passes a limit.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let bytes = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
-        let list: Vec<_> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
+        self.trace(messages, None, add_generation_prompt).map(|rendered| rendered.text)
+    }
+
+    /// [`ChatTemplate::render`] with descriptions of tools, and with what in the text comes from which message.
+    pub(crate) fn trace(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<Rendered> {
+        let list: Vec<serde_json::Value> = messages
+            .iter()
+            .map(serde_json::to_value)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| Error::Template(format!("a message is no JSON: {error}")))?;
+        let of = |m: &Message| m.role.len() + m.content.len() + m.reasoning_content.as_ref().map_or(0, String::len);
+        let plain: usize = messages.iter().map(of).sum();
+        let calls: usize = messages.iter().flat_map(|m| &m.tool_calls).chain(tools).map(|v| v.to_string().len()).sum();
         let context = [
             ("messages", Input::Messages(&list)),
             ("add_generation_prompt", Input::Bool(add_generation_prompt)),
             ("bos_token", Input::Text(&self.bos)),
             ("eos_token", Input::Text(&self.eos)),
-            ("tools", Input::None),
+            ("tools", tools.map_or(Input::None, Input::Json)),
             ("documents", Input::None),
         ];
-        let rendered = self.program.render(&context, messages.len(), bytes);
-        rendered.map(|rendered| rendered.text).map_err(|fault| template_error(&fault))
+        self.program.render(&context, messages.len(), plain + calls).map_err(|fault| template_error(&fault))
     }
 
     /// The tokens of a conversation, as a model is served them: rendered, control tokens of the template parsed, BOS in
@@ -117,31 +168,27 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`] and [`Tokenizer::encode`].
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
-        let marked = Marked::new(tokenizer, messages)?;
-        tokenizer.encode_rendered(&self.render(&marked.messages, add_generation_prompt)?, Some(marked.mark))
+        self.encode_with_tools(tokenizer, messages, None, add_generation_prompt)
+    }
+
+    /// [`ChatTemplate::encode`] with descriptions of tools: JSON, as Transformers takes them.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::encode`].
+    pub fn encode_with_tools(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>> {
+        let rendered = self.trace(messages, tools, add_generation_prompt)?;
+        tokenizer.encode_rendered(&rendered.text, &rendered.contents(0..rendered.text.len()))
     }
 
     /// SHA-256 (hex) of the source.
     pub fn digest(&self) -> &str {
         &self.digest
-    }
-}
-
-/// Messages whose contents hold no control token: each one is broken up by a mark (see [`Tokenizer::mark_control`]).
-pub(crate) struct Marked {
-    pub(crate) messages: Vec<Message>,
-    pub(crate) mark: char,
-}
-
-impl Marked {
-    /// Chooses a mark among the 32 noncharacters U+FDD0..=U+FDEF that no message contains.
-    pub(crate) fn new(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Self> {
-        let free = |mark: &char| messages.iter().all(|m| !m.content.contains(*mark) && !m.role.contains(*mark));
-        let mark = ('\u{fdd0}'..='\u{fdef}').find(free).ok_or_else(|| {
-            Error::Argument("a message contains all noncharacters from U+FDD0 to U+FDEF: it is no text".into())
-        })?;
-        let marked = |m: &Message| Message { role: m.role.clone(), content: tokenizer.mark_control(&m.content, mark) };
-        Ok(Marked { messages: messages.iter().map(marked).collect(), mark })
     }
 }
 

@@ -236,7 +236,12 @@ mod tests {
     use super::*;
 
     fn example(tokens: &[u32], trained_from: usize) -> Example {
-        Example { tokens: tokens.to_vec(), trained: (0..tokens.len()).map(|t| t >= trained_from).collect(), line: 1 }
+        Example {
+            tokens: tokens.to_vec(),
+            trained: (0..tokens.len()).map(|t| t >= trained_from).collect(),
+            line: 1,
+            cut: 0,
+        }
     }
 
     fn examples(lengths: &[usize]) -> Vec<Example> {

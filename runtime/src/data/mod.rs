@@ -100,6 +100,8 @@ pub struct Example {
     pub trained: Vec<bool>,
     /// Line of the file it came from, from 1; several examples can share one.
     pub line: usize,
+    /// Tokens that were cut off its end.
+    pub cut: usize,
 }
 
 impl Example {
@@ -124,6 +126,10 @@ pub struct Notes {
     pub masked: usize,
     /// Conversations that became several examples, because the template rewrites earlier turns.
     pub divided: usize,
+    /// Answers that the template writes otherwise than it asks for them: they do not follow the prompt that `chat` sends.
+    pub unprompted: usize,
+    /// Answers without an end-of-turn token behind them.
+    pub endless: usize,
 }
 
 impl Notes {
@@ -138,6 +144,11 @@ impl Notes {
         note(self.truncated, "examples are longer than the context and were cut");
         note(self.masked, "examples have no trained token within the context and were left out");
         note(self.divided, "conversations became several examples: the chat template rewrites earlier turns");
+        note(
+            self.unprompted,
+            "answers do not follow the prompt that chat sends: the chat template writes them otherwise",
+        );
+        note(self.endless, "answers have no end-of-turn token behind them: a model does not learn to stop from them");
         note(self.skipped, "bad lines were skipped");
         out.extend(self.problems.iter().map(|(line, problem)| format!("  line {line}: {problem}")));
         out
@@ -195,7 +206,7 @@ fn extension(path: &Path) -> String {
 fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     let (mut examples, mut notes) = (Vec::new(), Notes::default());
     let digest = each_record(path, encoder.options.skip_bad, &mut notes, |line, record, notes| {
-        let found = encoder.encode(record)?;
+        let found = encoder.encode(record, notes)?;
         notes.divided += usize::from(found.len() > 1);
         found.into_iter().for_each(|example| fit(example, line, encoder.options, &mut examples, notes));
         Ok(())
@@ -265,7 +276,7 @@ fn fit(mut example: Example, line: usize, options: &DataOptions, examples: &mut 
             let end = length.min(start + options.context);
             let tokens = example.tokens[start..end].to_vec();
             let trained = (start..end).map(|t| t >= seen && example.trained[t]).collect();
-            examples.push(Example { tokens, trained, line });
+            examples.push(Example { tokens, trained, line, cut: 0 });
             (start, seen) = (start + stride, end);
         }
         notes.masked += usize::from(length < 2);
@@ -273,6 +284,7 @@ fn fit(mut example: Example, line: usize, options: &DataOptions, examples: &mut 
     }
     if length > options.context {
         notes.truncated += 1;
+        example.cut = length - options.context;
         example.tokens.truncate(options.context);
         example.trained.truncate(options.context);
     }
@@ -294,6 +306,8 @@ impl Dataset {
         self.notes.truncated += other.notes.truncated;
         self.notes.masked += other.notes.masked;
         self.notes.divided += other.notes.divided;
+        self.notes.unprompted += other.notes.unprompted;
+        self.notes.endless += other.notes.endless;
     }
 
     /// Tokens of all examples.

@@ -15,7 +15,7 @@ const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Record {
     /// A conversation.
-    Messages(Vec<Message>),
+    Messages(Conversation),
     /// A question and its answer.
     Completion {
         /// The question.
@@ -27,9 +27,18 @@ pub(super) enum Record {
     Text(String),
 }
 
+/// Messages and what they may call.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Conversation {
+    pub(super) messages: Vec<Message>,
+    /// A list of descriptions, as templates take it.
+    pub(super) tools: Option<serde_json::Value>,
+}
+
 #[derive(Deserialize)]
 struct Line {
     messages: Option<Vec<Message>>,
+    tools: Option<Vec<serde_json::Value>>,
     prompt: Option<String>,
     completion: Option<String>,
     text: Option<String>,
@@ -52,7 +61,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Record, String> {
         Line { chosen: Some(_), .. } | Line { rejected: Some(_), .. } => {
             return Err("preference data (chosen, rejected) does not fit this objective".into());
         }
-        Line { messages: Some(messages), prompt: None, completion: None, text: None, .. } => Record::Messages(messages),
+        Line { messages: Some(messages), tools, prompt: None, completion: None, text: None, .. } => {
+            Record::Messages(Conversation { messages, tools: tools.map(serde_json::Value::Array) })
+        }
         Line { messages: None, prompt: Some(prompt), completion: Some(completion), text: None, .. } => {
             Record::Completion { prompt, completion }
         }
@@ -66,13 +77,13 @@ pub(super) fn parse(line: &[u8]) -> Result<Record, String> {
 fn check(record: &Record) -> Result<(), String> {
     let blank = |text: &str| text.trim().is_empty();
     match record {
-        Record::Messages(messages) if messages.is_empty() => Err("messages is empty".into()),
-        Record::Messages(messages) => messages.iter().enumerate().try_for_each(|(i, message)| {
+        Record::Messages(Conversation { messages, .. }) if messages.is_empty() => Err("messages is empty".into()),
+        Record::Messages(Conversation { messages, .. }) => messages.iter().enumerate().try_for_each(|(i, message)| {
             if !ROLES.contains(&message.role.as_str()) {
                 let role: String = message.role.chars().take(40).collect();
                 return Err(format!("message {} has the unknown role {role:?}; known: {}", i + 1, ROLES.join(", ")));
             }
-            if message.role == "assistant" && blank(&message.content) {
+            if message.role == "assistant" && blank(&message.content) && message.tool_calls.is_empty() {
                 return Err(format!("message {} (assistant) is empty", i + 1));
             }
             Ok(())
@@ -91,7 +102,14 @@ mod tests {
     fn the_three_shapes() {
         let messages =
             parse(br#"{"id":7,"messages":[{"role":"user","content":"a","x":1},{"role":"assistant","content":"b"}]}"#);
-        assert_eq!(messages, Ok(Record::Messages(vec![Message::new("user", "a"), Message::new("assistant", "b")])));
+        let expected = vec![Message::new("user", "a"), Message::new("assistant", "b")];
+        assert_eq!(messages, Ok(Record::Messages(Conversation { messages: expected, tools: None })));
+        let calls = parse(
+            br#"{"messages":[{"role":"assistant","content":null,"tool_calls":[{"name":"f"}]}],"tools":[{"name":"f"}]}"#,
+        );
+        let call = Message { tool_calls: vec![serde_json::json!({"name": "f"})], ..Message::new("assistant", "") };
+        let tools = Some(serde_json::json!([{"name": "f"}]));
+        assert_eq!(calls, Ok(Record::Messages(Conversation { messages: vec![call], tools })));
         let completion = parse(br#" {"prompt":"","completion":"b","text":null} "#);
         assert_eq!(completion, Ok(Record::Completion { prompt: String::new(), completion: "b".into() }));
         assert_eq!(parse(b"{\"text\":\"a\\u0000\"}"), Ok(Record::Text("a\0".into())));

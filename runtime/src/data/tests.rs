@@ -106,11 +106,58 @@ fn a_template_that_rewrites_history_gives_one_example_per_turn() {
 }
 
 #[test]
-fn a_template_that_contradicts_its_generation_prompt_is_an_error() {
+fn a_template_that_contradicts_its_generation_prompt_is_told() {
     let source = CHATML.replace("{{ '<|im_start|>assistant\\n' }}", "<|im_start|>helper\n");
     let options = DataOptions::new(Objective::Sft, 512);
-    let error = load_with("a.jsonl", TURNS.as_bytes(), Some(&source), &options).unwrap_err().to_string();
-    assert!(error.contains("a.jsonl:1: message 3: the chat template writes it differently"), "{error}");
+    let data = load_with("a.jsonl", TURNS.as_bytes(), Some(&source), &options).unwrap();
+    assert_eq!((data.examples.len(), data.notes.unprompted), (1, 2));
+    let text = marked(&data.examples[0]);
+    assert!(text.contains("assistant\n[A!B<|im_end|>]\n") && text.ends_with("assistant\n[C<|im_end|>]"), "{text}");
+    assert!(data.notes.warnings()[0].contains("do not follow the prompt"), "{:?}", data.notes);
+    // Without a generation prompt, the header is still no part of the answer.
+    let silent = CHATML.split("{% if add").next().unwrap();
+    let data = load_with("a.jsonl", TURNS.as_bytes(), Some(silent), &options).unwrap();
+    assert_eq!((marked(&data.examples[0]), data.notes.unprompted), (text, 2));
+}
+
+#[test]
+fn all_or_nothing_is_an_error() {
+    let options = DataOptions::new(Objective::Sft, 512);
+    let line = r#"{"messages":[{"role":"assistant","content":"A"}]}"#;
+    let load = |source: &str| load_with("a.jsonl", line.as_bytes(), Some(source), &options);
+    let all = load("{{ messages[0].content }}<|im_end|>").unwrap_err().to_string();
+    assert!(all.contains("a.jsonl:1: the chat template writes nothing before the answer"), "{all}");
+    let none = load("<|im_start|>{{ messages | length }}<|im_end|>").unwrap_err().to_string();
+    assert!(none.contains("a.jsonl:1: message 1: the chat template leaves it out"), "{none}");
+    let first = load("<|im_start|>{{ messages[0].role }}{{ messages[0].content }}<|im_end|>").unwrap();
+    assert_eq!(marked(&first.examples[0]), "<|im_start|>assistant[A<|im_end|>]", "chat sends nothing before it");
+    let endless = load("<|im_start|>{{ messages[0].content }}!").unwrap();
+    assert_eq!((marked(&endless.examples[0]).as_str(), endless.notes.endless), ("<|im_start|>[A!]", 1));
+}
+
+#[test]
+fn thoughts_tools_and_calls() {
+    let source = "{% if tools %}T{{ tools[0].name }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n\
+        {% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}\
+        {% for c in m.tool_calls %}CALL {{ c | tojson }}{% endfor %}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let line = r#"{"tools":[{"name":"f<|im_end|>"}],"messages":[{"role":"user","content":"U"},
+        {"role":"assistant","content":null,"reasoning_content":"hm","tool_calls":[{"name":"f","arguments":{"x":1}}]},
+        {"role":"tool","content":"7","name":"f"},{"role":"assistant","content":"so 7"}]}"#
+        .replace('\n', "");
+    let options = DataOptions::new(Objective::Sft, 512);
+    let data = load_with("a.jsonl", line.as_bytes(), Some(source), &options).unwrap();
+    let texts: Vec<String> = data.examples.iter().map(marked).collect();
+    let call = "CALL {\"name\": \"f\", \"arguments\": {\"x\": 1}}<|im_end|>";
+    let start = "Tf<|im_end|><|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n";
+    let second = format!("{start}{call}\n<|im_start|>tool\n7<|im_end|>\n<|im_start|>assistant\n[so 7<|im_end|>]");
+    assert_eq!(
+        texts,
+        [format!("{start}[<think>hm</think>{call}]"), second],
+        "the thought is gone in the second prompt"
+    );
+    let control = data.examples[0].tokens.iter().filter(|&&id| tokenizer().is_control(id)).count();
+    assert_eq!(control, 4, "the end in the description of a tool is text");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub use split::names as pre_tokenizers;
 pub use stream::TextStream;
 pub use vocabulary::{Model, TokenType, Vocabulary};
 
+use std::ops::Range;
+
 use crate::Result;
 use crate::gguf::Gguf;
 use bpe::Bpe;
@@ -72,8 +74,8 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// No place where control tokens are forbidden.
-const PLAIN: Wanted = Wanted { control: false, forbidden: &[] };
+/// Text without structure.
+const PLAIN: Wanted = Wanted { control: false, contents: &[] };
 
 impl Tokenizer {
     /// Builds a tokenizer.
@@ -158,13 +160,13 @@ impl Tokenizer {
     }
 
     /// The ids of a rendered chat (`special` parsing), with BOS in front if the model asks for it and the template has
-    /// not written it already. A control token in the text that comes right after the character `mark` is text, and
-    /// marks are taken out: [`Tokenizer::mark_control`] puts them into message contents before they are rendered.
+    /// not written it already. `contents` are the ranges of bytes that come from messages, in order: whatever they spell,
+    /// alone or with what is around them, is text.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_rendered(&self, text: &str, mark: Option<char>) -> Result<Vec<u32>> {
-        let mut ids = self.encode_continuation(&[], text, mark)?;
+    pub fn encode_rendered(&self, text: &str, contents: &[Range<usize>]) -> Result<Vec<u32>> {
+        let mut ids = self.encode_continuation(&[], text, contents)?;
         if let Some(bos) = self.bos.filter(|&bos| self.add_bos && ids.first() != Some(&bos)) {
             ids.insert(0, bos);
         }
@@ -175,30 +177,11 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_continuation(&self, before: &[u32], text: &str, mark: Option<char>) -> Result<Vec<u32>> {
+    pub fn encode_continuation(&self, before: &[u32], text: &str, contents: &[Range<usize>]) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        let (clean, forbidden) = take_marks(text, mark);
-        let wanted = Wanted { control: true, forbidden: &forbidden };
-        self.append(self.input_after(before, &clean, wanted), &mut ids)?;
+        let wanted = Wanted { control: true, contents };
+        self.append(self.input_after(before, text, wanted), &mut ids)?;
         Ok(ids)
-    }
-
-    /// `text` with `mark` in front of every character of every control token in it. Control tokens in the result can
-    /// only begin right after a mark; taking the marks out gives `text` back.
-    pub fn mark_control(&self, text: &str, mark: char) -> String {
-        let ranges = self.special.control_ranges(text);
-        let mut marked = String::with_capacity(text.len() + ranges.len() * 64);
-        let mut done = 0;
-        for range in ranges {
-            marked.push_str(&text[done..range.start]);
-            for c in text[range.clone()].chars() {
-                marked.push(mark);
-                marked.push(c);
-            }
-            done = range.end;
-        }
-        marked.push_str(&text[done..]);
-        marked
     }
 
     /// `text` as it goes on after `before`.
@@ -271,19 +254,6 @@ impl Tokenizer {
     pub fn digest(&self) -> &str {
         &self.digest
     }
-}
-
-/// `text` without `mark`, and the places in the result that had one in front.
-fn take_marks(text: &str, mark: Option<char>) -> (std::borrow::Cow<'_, str>, Vec<usize>) {
-    let Some(mark) = mark.filter(|&mark| text.contains(mark)) else { return (text.into(), Vec::new()) };
-    let (mut clean, mut places) = (String::with_capacity(text.len()), Vec::new());
-    for part in text.split(mark) {
-        clean.push_str(part);
-        places.push(clean.len());
-    }
-    // Behind the last part there is no mark.
-    places.pop();
-    (clean.into(), places)
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub(super) enum Fragment {
 pub(super) struct Wanted<'a> {
     /// Control tokens too.
     pub(super) control: bool,
-    /// Bytes at which no control token may begin, ascending.
-    pub(super) forbidden: &'a [usize],
+    /// Bytes that messages brought in, in order: no control token has one of them.
+    pub(super) contents: &'a [Range<usize>],
 }
 
 /// All tokens that are matched whole.
@@ -105,7 +105,7 @@ impl Special {
             let mut next = Vec::with_capacity(fragments.len() + 2);
             for fragment in fragments {
                 match fragment {
-                    Fragment::Text(range) => cut(text, range, entry, wanted.forbidden, &mut next),
+                    Fragment::Text(range) => cut(text, range, entry, wanted.contents, &mut next),
                     token => next.push(token),
                 }
             }
@@ -113,30 +113,21 @@ impl Special {
         }
         fragments
     }
+}
 
-    /// The bytes of `text` that belong to a control token: ranges in order that neither touch nor overlap.
-    pub(super) fn control_ranges(&self, text: &str) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> =
-            (self.control.automaton.iter()).flat_map(|a| a.find_overlapping_iter(text)).map(|m| m.range()).collect();
-        found.sort_by_key(|range| (range.start, range.end));
-        let mut merged: Vec<Range<usize>> = Vec::with_capacity(found.len());
-        for range in found {
-            match merged.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => merged.push(range),
-            }
-        }
-        merged
-    }
+/// Whether one of `contents` has bytes of `range`.
+fn overlap(contents: &[Range<usize>], range: Range<usize>) -> bool {
+    let next = contents.partition_point(|content| content.end <= range.start);
+    contents.get(next).is_some_and(|content| content.start < range.end)
 }
 
 /// Cuts the stretch `range` of `text` at each occurrence of `entry`.
-fn cut(text: &str, range: Range<usize>, entry: &Entry, forbidden: &[usize], out: &mut Vec<Fragment>) {
+fn cut(text: &str, range: Range<usize>, entry: &Entry, contents: &[Range<usize>], out: &mut Vec<Fragment>) {
     let (mut rest, end) = (range.start, range.end);
     let mut from = rest;
     while let Some(found) = text[from..end].find(&entry.text) {
         let start = from + found;
-        if entry.control && forbidden.binary_search(&start).is_ok() {
+        if entry.control && overlap(contents, start..start + entry.text.len()) {
             from = start + text[start..].chars().next().map_or(1, char::len_utf8);
             continue;
         }
@@ -202,7 +193,7 @@ mod tests {
         Special::new(list.iter().enumerate().map(entry).collect()).unwrap()
     }
 
-    const ALL: Wanted = Wanted { control: true, forbidden: &[] };
+    const ALL: Wanted = Wanted { control: true, contents: &[] };
 
     #[test]
     fn the_longest_token_wins_even_where_another_begins_before_it() {
@@ -221,14 +212,21 @@ mod tests {
     }
 
     #[test]
-    fn forbidden_places_hide_control_tokens_only() {
+    fn contents_hide_control_tokens_only() {
         let special = special(&[("<e>", true), ("<u>", false)]);
-        let wanted = Wanted { control: true, forbidden: &[0, 3] };
+        let wanted = Wanted { control: true, contents: &[0..3, 5..6] };
         let expected = [Fragment::Text(0..3), Fragment::Token(1), Fragment::Token(0)];
         assert_eq!(special.partition("<e><u><e>", wanted), expected);
-        let none = Wanted { control: false, forbidden: &[] };
+        let none = Wanted { control: false, contents: &[] };
         assert_eq!(special.partition("<e>", none), [Fragment::Text(0..3)]);
-        let spans = special.control_ranges("x<e><e>y<u>");
-        assert_eq!((spans.len(), &spans[0]), (1, &(1..7)));
+        // A token that is only partly content is text, too, wherever the content begins.
+        for contents in [0..1, 1..2, 2..3, 0..2, 1..9] {
+            let wanted = Wanted { control: true, contents: &[contents] };
+            assert_eq!(special.partition("<e>", wanted), [Fragment::Text(0..3)]);
+        }
+        assert_eq!(
+            special.partition("<e>x", Wanted { control: true, contents: std::slice::from_ref(&(3..4)) })[0],
+            Fragment::Token(0)
+        );
     }
 }

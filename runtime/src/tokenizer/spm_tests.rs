@@ -77,8 +77,7 @@ fn text_never_becomes_a_control_token() {
     assert_eq!(encode(&v, "<s>", true), [1]);
     assert_eq!(encode(&v, "<0x0A>", false).iter().filter(|&&id| id == byte(b'\n')).count(), 0);
     let tokenizer = Tokenizer::new(v).unwrap();
-    let rendered = format!("<s>{}</s>", tokenizer.mark_control("<s>", '\u{fdd0}'));
-    let ids = tokenizer.encode_rendered(&rendered, Some('\u{fdd0}')).unwrap();
+    let ids = tokenizer.encode_rendered("<s><s></s>", std::slice::from_ref(&(3..6))).unwrap();
     assert_eq!((ids[0], ids[ids.len() - 1], ids.iter().filter(|&&id| id < 3).count()), (1, 2, 2));
 }
 

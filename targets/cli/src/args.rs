@@ -6,12 +6,14 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loam_convert::Recipe;
 
+mod data;
 mod pull;
 mod run;
 mod train;
 mod upkeep;
 mod values;
 
+pub use data::{DataCommand, DataInspectArgs};
 pub use pull::PullArgs;
 pub use run::{
     BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, ImatrixArgs, LogitsArgs, MetricArg, SamplingArgs,
@@ -63,6 +65,9 @@ pub enum Command {
     /// Import, export or check an adapter
     #[command(subcommand)]
     Adapter(AdapterCommand),
+    /// Look into data files
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Measure load time, prompt, generation and training speed
     Bench(BenchArgs),
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::arguments::Arguments;
 use super::display;
 use super::meter::{Fault, Meter, Outcome};
-use super::text::{Builder, Text};
+use super::text::{Builder, Source, Text};
 use super::value::{Items, Map, Value};
 
 /// Deepest JSON that is read: all of it fits a value.
@@ -137,12 +137,12 @@ fn string(text: &Text, style: &Style, out: &mut Builder) -> Outcome<()> {
     out.push_str("\"")
 }
 
-/// The value of a JSON document, whose texts come from message `source`.
-pub(super) fn load(json: &serde_json::Value, source: Option<u32>, meter: &Rc<Meter>) -> Outcome<Value> {
+/// The value of a JSON document, whose texts come from `source`.
+pub(super) fn load(json: &serde_json::Value, source: Option<Source>, meter: &Rc<Meter>) -> Outcome<Value> {
     load_at(json, source, 0, meter)
 }
 
-fn load_at(json: &serde_json::Value, source: Option<u32>, depth: usize, meter: &Rc<Meter>) -> Outcome<Value> {
+fn load_at(json: &serde_json::Value, source: Option<Source>, depth: usize, meter: &Rc<Meter>) -> Outcome<Value> {
     if depth > DEPTH {
         return Err(Fault::new(format!("JSON nested deeper than {DEPTH}")));
     }

@@ -30,11 +30,12 @@ mod strings;
 mod text;
 mod value;
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use meter::Meter;
 use run::{Renderer, Scope};
-use text::{Builder, Text};
+use text::{Builder, Source, Text};
 use value::{Items, Map, Value};
 
 pub(super) use meter::{Fault, Outcome};
@@ -65,16 +66,50 @@ pub(super) enum Input<'i> {
     None,
     Bool(bool),
     Text(&'i str),
-    /// Objects. The texts in message `i` under other keys than `role` and `name` become pieces of message `i`.
+    /// Objects. The texts in message `i`, but for its role, become pieces of message `i`.
     Messages(&'i [serde_json::Value]),
+    /// Any JSON. Its texts become pieces of no message.
+    Json(&'i serde_json::Value),
 }
 
 /// A rendered text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rendered {
-    pub(super) text: String,
+pub(crate) struct Rendered {
+    pub(crate) text: String,
     /// What comes from messages, in order.
     pub(super) pieces: Vec<Piece>,
+}
+
+impl Rendered {
+    /// The bytes of `range` that come from messages, counted from its start.
+    pub(crate) fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let inside = self.pieces.iter().filter(|piece| piece.end > range.start && piece.start < range.end);
+        inside.map(|piece| piece.start.max(range.start) - range.start..piece.end.min(range.end) - range.start).collect()
+    }
+
+    /// From the first to the last byte that message `message` says, in the last place where it is written: nothing of
+    /// another message is between them.
+    pub(crate) fn said(&self, message: usize) -> Option<Range<usize>> {
+        let of = |piece: &&Piece| piece.source.message.is_some_and(|found| found as usize == message);
+        let mut said = self.pieces.iter().rev().skip_while(|p| !of(p)).take_while(of).filter(|piece| piece.source.said);
+        let last = said.next()?;
+        Some(said.last().unwrap_or(last).start..last.end)
+    }
+
+    /// The text before byte `end`.
+    pub(crate) fn until(&self, end: usize) -> Rendered {
+        let mut pieces = self.pieces.clone();
+        pieces.retain_mut(|piece| {
+            piece.end = piece.end.min(end);
+            piece.start < piece.end
+        });
+        Rendered { text: self.text[..end].to_owned(), pieces }
+    }
+
+    /// Where the last bytes that come from a message end, in front of byte `before`.
+    pub(crate) fn end_of_contents(&self, before: usize) -> usize {
+        self.pieces.iter().take_while(|piece| piece.end <= before).last().map_or(0, |piece| piece.end)
+    }
 }
 
 impl Program {
@@ -112,19 +147,22 @@ impl Program {
 }
 
 /// Keys of a message that say whose it is, not what it says.
-const UNTRACKED: [&str; 3] = ["role", "name", "tool_call_id"];
+const NAMES: [&str; 2] = ["name", "tool_call_id"];
 
 fn load(input: &Input<'_>, meter: &Rc<Meter>) -> Outcome<Value> {
     match input {
         Input::None => Ok(Value::None),
         Input::Bool(value) => Ok(Value::Bool(*value)),
         Input::Text(text) => Value::text(text, meter),
+        Input::Json(json) => json::load(json, Some(Source { message: None, said: false }), meter),
         Input::Messages(messages) => {
             let mut out = Items::new(meter)?;
             for (i, message) in messages.iter().enumerate() {
                 let mut map = Map::new(meter)?;
                 for (key, value) in message.as_object().into_iter().flatten() {
-                    let source = Some(i as u32).filter(|_| !UNTRACKED.contains(&key.as_str()));
+                    // The role is structure: templates make control tokens of it.
+                    let source = Source { message: Some(i as u32), said: !NAMES.contains(&key.as_str()) };
+                    let source = Some(source).filter(|_| key != "role");
                     map.insert(Value::Text(Text::new(key, meter)?), json::load(value, source, meter)?)?;
                 }
                 out.push(Value::Map(Rc::new(map)))?;

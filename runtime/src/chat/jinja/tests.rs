@@ -90,7 +90,7 @@ fn marked(source: &str) -> String {
     for piece in &rendered.pieces {
         assert!(piece.start >= at && piece.end > piece.start, "{source}");
         out += &rendered.text[at..piece.start];
-        out += &format!("{}[{}]", piece.message, &rendered.text[piece.start..piece.end]);
+        out += &format!("{}[{}]", piece.source.message.unwrap(), &rendered.text[piece.start..piece.end]);
         at = piece.end;
     }
     out + &rendered.text[at..]

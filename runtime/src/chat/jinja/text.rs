@@ -8,6 +8,15 @@ use super::meter::{Held, Meter, Outcome};
 /// Bytes of a text besides its characters.
 const OVERHEAD: usize = 96;
 
+/// Where bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::chat) struct Source {
+    /// Number of the message; none for tools.
+    pub(in crate::chat) message: Option<u32>,
+    /// Whether they are what the message says, not a name that it goes by.
+    pub(in crate::chat) said: bool,
+}
+
 /// Bytes of a text that come from a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::chat) struct Piece {
@@ -15,8 +24,8 @@ pub(in crate::chat) struct Piece {
     pub(in crate::chat) start: usize,
     /// Byte behind the last one.
     pub(in crate::chat) end: usize,
-    /// Number of the message.
-    pub(in crate::chat) message: u32,
+    /// From where.
+    pub(in crate::chat) source: Source,
 }
 
 /// Writes a part of what a character becomes.
@@ -26,7 +35,7 @@ type Map<'m> = dyn FnMut(char, &mut Push<'_>) -> Outcome<()> + 'm;
 
 struct Buffer {
     text: String,
-    /// In order, without overlaps; neighbours of the same message are one.
+    /// In order, without overlaps; neighbours of the same source are one.
     pieces: Vec<Piece>,
     held: Held,
 }
@@ -41,8 +50,8 @@ impl Text {
         Text::of(text, None, meter)
     }
 
-    /// A text of message `source`.
-    pub(super) fn of(text: &str, source: Option<u32>, meter: &Rc<Meter>) -> Outcome<Text> {
+    /// A text of `source`.
+    pub(super) fn of(text: &str, source: Option<Source>, meter: &Rc<Meter>) -> Outcome<Text> {
         let mut out = Builder::new(meter)?;
         out.push(text, source)?;
         Ok(out.finish())
@@ -79,8 +88,8 @@ impl Text {
         self.slice(start..start + part.len())
     }
 
-    /// Runs of bytes of `range` with the message they come from.
-    fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Option<u32>)> + '_ {
+    /// Runs of bytes of `range` with where they come from.
+    fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Option<Source>)> + '_ {
         let first = self.pieces().partition_point(|piece| piece.end <= range.start);
         let mut pieces = self.pieces()[first..].iter().peekable();
         let mut at = range.start;
@@ -90,7 +99,7 @@ impl Text {
             }
             let (end, source) = match pieces.peek() {
                 Some(piece) if piece.start <= at => {
-                    let found = (piece.end.min(range.end), Some(piece.message));
+                    let found = (piece.end.min(range.end), Some(piece.source));
                     pieces.next();
                     found
                 }
@@ -140,22 +149,22 @@ impl Builder {
         Ok(())
     }
 
-    /// Appends text of message `source`, or of nobody.
-    pub(super) fn push(&mut self, text: &str, source: Option<u32>) -> Outcome<()> {
+    /// Appends text of `source`, or of the template.
+    pub(super) fn push(&mut self, text: &str, source: Option<Source>) -> Outcome<()> {
         self.held.meter().copy(text.len())?;
         self.reserve(text.len())?;
         let (start, end) = (self.text.len(), self.text.len() + text.len());
         self.text.push_str(text);
-        let Some(message) = source.filter(|_| start < end) else { return Ok(()) };
+        let Some(source) = source.filter(|_| start < end) else { return Ok(()) };
         match self.pieces.last_mut() {
-            Some(last) if last.end == start && last.message == message => last.end = end,
+            Some(last) if last.end == start && last.source == source => last.end = end,
             _ => {
                 if self.pieces.len() == self.pieces.capacity() {
                     let more = self.pieces.len().max(1);
                     self.held.grow(more * size_of::<Piece>())?;
                     self.pieces.reserve_exact(more);
                 }
-                self.pieces.push(Piece { start, end, message });
+                self.pieces.push(Piece { start, end, source });
             }
         }
         Ok(())

@@ -110,7 +110,7 @@ async fn train(base: &Base, args: &BenchArgs) -> Result<(f64, u64)> {
     let options = TrainOptions { batch: 1, context, ..TrainOptions::default() };
     let lr = options.lr;
     let mut trainer = Trainer::new(base, model::device(&args.device)?, None, options)?;
-    let example = Example { tokens: tokens(base, context), trained: vec![true; context], line: 0 };
+    let example = Example { tokens: tokens(base, context), trained: vec![true; context], line: 0, cut: 0 };
     let batches = [Batch::new(&[vec![&example]], 1, context)?];
     trainer.step(&batches, lr).await?;
     let mut speed = Speed::default();

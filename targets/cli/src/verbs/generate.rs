@@ -17,7 +17,7 @@ pub fn run(args: &GenerateArgs) -> Result {
     let prompt = if args.raw {
         tokenizer.encode(&args.prompt, true, true)?
     } else {
-        model::prompt(&base, &[Message { role: "user".into(), content: args.prompt.clone() }])?
+        model::prompt(&base, &[Message::new("user", args.prompt.as_str())])?
     };
     let limit = base.config().context;
     fits(&prompt, limit)?;

@@ -4,6 +4,7 @@ mod adapter;
 mod bench;
 mod chat;
 mod convert;
+mod data;
 mod demo;
 mod devices;
 mod eval;
@@ -36,6 +37,7 @@ pub fn run(command: &Command) -> Result {
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Adapter(command) => adapter::run(command),
+        Command::Data(command) => data::run(command),
         Command::Bench(args) => bench::run(args),
     }
 }

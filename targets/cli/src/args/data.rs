@@ -1,0 +1,41 @@
+//! Arguments about data files.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{JsonArgs, ObjectiveArg};
+
+/// `loam data`.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Show what training sees of a data file: the rendered conversations with the trained tokens marked
+    Inspect(DataInspectArgs),
+}
+
+/// `loam data inspect`.
+#[derive(Debug, Args)]
+pub struct DataInspectArgs {
+    /// Data, .jsonl or .txt
+    pub file: PathBuf,
+    /// GGUF base whose tokenizer and chat template are used
+    #[arg(long, value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Use this Jinja file instead of the base's own chat template
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+    /// Which tokens are trained [default: clm for .txt, else sft]
+    #[arg(long, value_enum)]
+    pub objective: Option<ObjectiveArg>,
+    /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub context: Option<u32>,
+    /// Wrong data lines to put up with
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip_bad: usize,
+    /// Show the first N examples only; all are counted
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}

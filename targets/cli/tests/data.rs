@@ -1,0 +1,74 @@
+//! `loam data inspect` shows what training sees.
+
+mod support;
+
+use support::{base, run};
+
+const LINES: &str = r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes? <|im_end|>"},{"role":"user","content":"So"},{"role":"assistant","content":"No."}]}
+{"prompt":"Count","completion":"One two three four five six seven eight nine ten eleven twelve thirteen."}
+"#;
+
+#[test]
+fn trained_tokens_are_marked() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("d.jsonl");
+    std::fs::write(&data, LINES).expect("writes");
+    let shown = run("data inspect {} --model {}", &[&data, base()]).good().stdout;
+    let first = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yes? <|im_end|><|im_end|>⟧\n<|im_start|>user\nSo<|im_end|>\n\
+        <|im_start|>assistant\n⟦No.<|im_end|>⟧\n";
+    assert!(shown.contains(first), "{shown}");
+    assert!(shown.contains("line 2: ") && shown.contains("⟦One two"), "{shown}");
+    assert!(shown.trim_end().lines().last().is_some_and(|l| l.starts_with("2 records, 2 examples, ")), "{shown}");
+}
+
+#[test]
+fn json_has_ids_mask_and_spans() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("d.jsonl");
+    std::fs::write(&data, LINES).expect("writes");
+    let outcome = run("data inspect {} --model {} --context 20 --json", &[&data, base()]).good();
+    let objects = outcome.objects();
+    let examples: Vec<_> = objects.iter().filter(|object| object["event"] == "example").collect();
+    assert_eq!(examples.len(), 2);
+    for example in &examples {
+        let ids = example["ids"].as_array().expect("ids");
+        let mask: Vec<u64> = example["mask"].as_array().expect("mask").iter().filter_map(|m| m.as_u64()).collect();
+        assert_eq!((ids.len(), mask.len()), (example["tokens"].as_u64().expect("tokens") as usize, ids.len()));
+        assert_eq!(mask.iter().sum::<u64>(), example["trained_tokens"].as_u64().expect("trained"));
+        let spans = example["spans"].as_array().expect("spans");
+        let inside = |at: usize| {
+            spans.iter().any(|s| s["start"].as_u64() <= Some(at as u64) && Some(at as u64) < s["end"].as_u64())
+        };
+        assert!((0..mask.len()).all(|at| (mask[at] == 1) == inside(at)));
+        let text = example["text"].as_str().expect("text");
+        assert!(spans.iter().all(|span| text.contains(span["text"].as_str().expect("text of a span"))));
+    }
+    assert!(examples[1]["cut_tokens"].as_u64() > Some(0), "{}", examples[1]);
+    let done = outcome.result();
+    assert_eq!(
+        (&done["event"], &done["examples"], &done["truncated_examples"]),
+        (&"done".into(), &2.into(), &2.into())
+    );
+    let limited = run("data inspect {} --model {} --limit 1 --json", &[&data, base()]).good();
+    assert_eq!(limited.objects().iter().filter(|object| object["event"] == "example").count(), 1);
+    assert_eq!(limited.result()["examples"], 2);
+}
+
+#[test]
+fn bad_lines_and_templates_are_named() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("writes");
+        path
+    };
+    let data = at("d.jsonl", LINES);
+    let empty = at("e.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}\n");
+    run("data inspect {} --model {}", &[&empty, base()]).bad(1, &["e.jsonl:1", "no assistant message"]);
+    let silent = at("t.jinja", "{% for m in messages %}{{ m.role }}{% endfor %}");
+    run("data inspect {} --model {} --chat-template {}", &[&data, base(), &silent])
+        .bad(1, &["d.jsonl:1", "leaves it out"]);
+    let bare = at("b.jinja", "{{ messages[-1].content }}");
+    run("data inspect {} --model {} --chat-template {}", &[&data, base(), &bare]).bad(1, &["d.jsonl:"]);
+    run("data inspect", &[]).bad(2, &["--model"]);
+}
