@@ -83,10 +83,10 @@ impl CpuBackend {
         slots::bytes(&unused)
     }
 
-    /// Runs a program from node `first` on, until `end` at the earliest. Returns the next node, if there is one.
+    /// Runs a program from node `first` on, until about `end`. Returns the next node, if there is one.
     fn run_until(&mut self, id: ProgramId, step: &Step, first: usize, end: Option<Instant>) -> Result<Option<usize>> {
         let Self { pool, stored, programs, buffers, .. } = self;
-        let Some(program) = programs.get(id.0 as usize).and_then(Option::as_ref) else {
+        let Some(program) = programs.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return Err(failure(format!("program {} is not compiled", id.0)));
         };
         pool.install(|| program.run((stored, buffers), step, first, end))

@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::ops::Range;
 
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 use loam_shaders::{Access, Bind, HostFn, Step};
 
 use super::failure;
@@ -66,19 +66,23 @@ pub(super) struct Program {
     works: Vec<Work>,
     /// Where the slots' buffers are in the back end's list.
     pub(super) places: Vec<usize>,
+    /// How long each node took when it last ran.
+    took: Vec<Duration>,
 }
 
 impl Program {
     /// Checks every node of `plan` against the stored buffers. `places` says where the back end keeps its slots.
     pub(super) fn new(plan: &Plan, stored: &[Option<Stored>], places: Vec<usize>) -> Result<Self> {
-        let works = plan.nodes.iter().map(|node| work(node, plan, stored, &places)).collect::<Result<_>>()?;
-        Ok(Self { works, places })
+        let works: Vec<Work> =
+            plan.nodes.iter().map(|node| work(node, plan, stored, &places)).collect::<Result<_>>()?;
+        Ok(Self { took: vec![Duration::MIN; works.len()], works, places })
     }
 
-    /// Runs nodes in order from `first` on, and stops behind the one during which `end` comes. Returns the next node, if
-    /// there is one. Stored buffers may have been released since [`Program::new`], so they are checked first.
+    /// Runs nodes in order from `first` on, and stops before one that would outlast `end` by the time it took when it last
+    /// ran; one at least is run. Returns the next node, if there is one. Stored buffers may have been released since
+    /// [`Program::new`], so they are checked first.
     pub(super) fn run(
-        &self,
+        &mut self,
         (stored, slots): (&mut [Option<Stored>], &mut [Vec<u32>]),
         step: &Step,
         first: usize,
@@ -88,13 +92,16 @@ impl Program {
         for work in works {
             work.check(stored)?;
         }
-        for (index, work) in works.iter().enumerate() {
-            if work.only_above == 0 || step.trained > work.only_above {
-                work.execute(stored, slots, step);
-                if end.is_some_and(|end| Instant::now() >= end) {
-                    return Ok(Some(first + index + 1).filter(|&next| next < self.works.len()));
-                }
+        let mut now = Instant::now();
+        let active =
+            works.iter().zip(first..).filter(|(work, _)| work.only_above == 0 || step.trained > work.only_above);
+        for (number, (work, index)) in active.enumerate() {
+            if number > 0 && end.is_some_and(|end| now + self.took[index] > end) {
+                return Ok(Some(index));
             }
+            work.execute(stored, slots, step);
+            let began = std::mem::replace(&mut now, Instant::now());
+            self.took[index] = now.saturating_duration_since(began);
         }
         Ok(None)
     }
