@@ -4,7 +4,8 @@
     cargo build --release -p loam-cli
     venv/bin/python benches/peers/compare_architectures.py target/release/loam [family ...]
 
-Makes each model of tests/architectures with random weights and a PEFT adapter on its linear layers, converts both, and
+Makes each model of tests/architectures with random weights and a PEFT adapter on its linear layers, experts, and embedding and
+head where they are two, converts both, and
 compares the logits of both programs, f32, caches in f32, no flash attention. ggml computes Gemma's GELU from a table of
 halves, which loam does not.
 """
@@ -61,10 +62,14 @@ def make(folder, family, names):
         norm = "norm" in name
         values = center + 0.2 * values if norm else values * (0.2 if len(shape) == 1 else (3 / shape[-1]) ** 0.5)
         weights[name] = values.astype(np.float32)
-        if name.endswith("_proj.weight") and "experts" not in name:
-            stem = "base_model.model." + name.removesuffix(".weight")
+        stem = "base_model.model." + name.removesuffix(".weight")
+        if name.endswith("_proj.weight") or name == "lm_head.weight":
             for half, size in (("A", (RANK, shape[1])), ("B", (shape[0], RANK))):
                 adapter[f"{stem}.lora_{half}.weight"] = random.uniform(-0.2, 0.2, size).astype(np.float32)
+        # llama.cpp cannot run an update of an embedding that is the head too.
+        if name == "model.embed_tokens.weight" and "lm_head.weight" in [name for name, _, _ in names]:
+            for half, size in (("A", (RANK, shape[0])), ("B", (shape[1], RANK))):
+                adapter[f"{stem}.lora_embedding_{half}"] = random.uniform(-0.2, 0.2, size).astype(np.float32)
     save_file(weights, model / "model.safetensors")
     save_file(adapter, peft / "adapter_model.safetensors")
     options = {"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "target_modules": "all-linear", "bias": "none"}
