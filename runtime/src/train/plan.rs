@@ -17,7 +17,8 @@ pub struct MemoryPlan {
     /// Most bytes of all buffers on the device at once. Weights that the CPU uses where the file is mapped count whole.
     pub peak_device_bytes: u64,
     /// Largest resident set of the process, if it has nothing else to do: on the CPU with all buffers and the mapped
-    /// weights. `None` where the system does not tell what the process has now. It is less exact than the device's.
+    /// weights. `None` where the system does not tell what the process has now. Within a few percent on the CPU; with a GPU a
+    /// rough number, because drivers differ.
     pub peak_host_bytes: Option<u64>,
     /// Bytes on the device while it trains.
     pub pools: BTreeMap<Pool, u64>,
@@ -110,7 +111,10 @@ pub(super) async fn measure(
 /// `benches/peers/train_memory.py`.
 const PROGRAM_BYTES: u64 = 11_400_000;
 
-/// What a run adds to the memory of the process at most: the program's code, the base, all of which is read, what is on
+/// What a GPU's driver and its compiler take in the process, as measured with llvmpipe. Drivers differ.
+const DRIVER_BYTES: u64 = 100_000_000;
+
+/// What a run adds to the memory of the process at most: the program's code, a driver, the base, all of which is read, what is on
 /// the device if that is the host's memory, and the adapter on its way to its file or to a checkpoint.
 fn host_bytes(base: &Base, info: &DeviceInfo, trainer: &Trainer, scope: Scope) -> u64 {
     let memory = trainer.engine().backend.memory();
@@ -124,5 +128,6 @@ fn host_bytes(base: &Base, info: &DeviceInfo, trainer: &Trainer, scope: Scope) -
     // The words as they are read and the tensors made of them, or everything that a checkpoint holds.
     let adapter = 2 * trainer.parameters() as u64 * 4;
     let saved = if scope.checkpoints { pool(Pool::Adapter) + pool(Pool::Optimizer) } else { 0 };
-    PROGRAM_BYTES + base.file().file_bytes() + buffers + adapter.max(saved)
+    let driver = if info.kind == Kind::Cpu { 0 } else { DRIVER_BYTES };
+    PROGRAM_BYTES + driver + base.file().file_bytes() + buffers + adapter.max(saved)
 }
