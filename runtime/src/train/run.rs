@@ -259,11 +259,12 @@ impl Run<'_> {
         if outcome.skipped == outcome.steps {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
+        // Before the peak is looked at: this may be it.
+        let mut adapter = self.trainer.adapter().await?;
         let backend = &self.trainer.engine().backend;
         outcome.planned_steps = self.around.steps;
         outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.memory().peak_bytes);
         outcome.times = backend.times().cloned();
-        let mut adapter = self.trainer.adapter().await?;
         let Task { base, data, options, .. } = self.task;
         adapter.metadata = describe(base, (options, &adapter), &data.digest, &outcome)?;
         Ok((adapter, outcome))
