@@ -4,12 +4,13 @@
 
 #![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use loam::adapter::Attach;
 use loam::backend::Backend;
+use loam::train::Optimizer;
 use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
-use loam_tests::{back_ends, convert_asset, full_batch, relative, shared};
+use loam_tests::{back_ends, convert_asset, full_batch, golden_adapter, relative, shared};
 use safetensors::SafeTensors;
 
 /// DESIGN: logits against Transformers on the same dequantised weights.
@@ -83,48 +84,24 @@ impl Golden {
         bits.chunks(shape[1]).map(|row| row.iter().map(|b| b.to_bits()).collect()).collect()
     }
 
-    /// The adapter under `prefix` (init, grad, final), taken in through PEFT's own file layout.
+    /// The adapter under `prefix` (init, grad, final).
     fn adapter(&self, prefix: &str) -> AdapterFile {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        self.write_peft(prefix, folder.path());
-        let out = folder.path().join("adapter.gguf");
-        loam_convert::peft::from_peft(folder.path(), self.base.file(), &out).expect("from_peft");
-        AdapterFile::read(&out).expect("adapter")
-    }
-
-    fn write_peft(&self, prefix: &str, folder: &Path) {
-        let all = SafeTensors::deserialize(&self.tensors).expect("safetensors");
-        let renamed: Vec<_> = all
-            .tensors()
-            .into_iter()
-            .filter_map(|(name, view)| {
-                let rest = name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned();
-                Some((format!("base_model.model.{rest}"), view))
-            })
-            .collect();
-        assert!(!renamed.is_empty(), "{}: no tensors under {prefix}", self.label);
-        let bytes = safetensors::serialize(renamed, None).expect("serialize");
-        std::fs::write(folder.join("adapter_model.safetensors"), bytes).expect("write");
-        let config = serde_json::json!({
-            "peft_type": "LORA", "r": self.json["rank"], "lora_alpha": self.json["alpha"],
-            "target_modules": self.json["targets"], "bias": "none", "fan_in_fan_out": false, "task_type": "CAUSAL_LM",
-        });
-        std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("write");
+        golden_adapter(&self.tensors, prefix, &self.json, &self.base)
     }
 
     fn options(&self) -> TrainOptions {
         let number = |key: &str| self.json["optimizer"][key].as_f64().expect("optimizer") as f32;
         let beta = |i: usize| self.json["optimizer"]["betas"][i].as_f64().expect("betas") as f32;
-        let adamw = loam::ops::adamw::AdamW {
+        let optimizer = Optimizer::AdamW(loam::ops::adamw::AdamW {
             beta1: beta(0),
             beta2: beta(1),
             eps: number("eps"),
             weight_decay: number("weight_decay"),
-        };
+        });
         let size = |key: &str| self.json[key].as_u64().expect("size") as usize;
         let lora = LoraOptions { rank: size("rank"), ..LoraOptions::default() };
         let (batch, context) = (size("batch"), size("context"));
-        TrainOptions { lora, batch, context, lr: number("lr"), clip: 0.0, adamw, ..TrainOptions::default() }
+        TrainOptions { lora, batch, context, lr: number("lr"), clip: 0.0, optimizer, ..TrainOptions::default() }
     }
 }
 

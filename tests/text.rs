@@ -150,7 +150,15 @@ fn user_text_never_becomes_structure() {
     assert_eq!(example.tokens.iter().filter(|&&id| id <= 2).count(), 4);
     assert_eq!(example.tokens.last(), Some(&2), "the answer ends with the end of the turn");
 
-    let options = BatchOptions { batch: 4, accumulate: 2, context: 256, pack: true, shuffle: true, seed: 0 };
+    let options = BatchOptions {
+        batch: 4,
+        accumulate: 2,
+        context: 256,
+        pack: true,
+        shuffle: true,
+        seed: 0,
+        group_by_length: false,
+    };
     let step = Batches::new(&data.examples, options).unwrap().step(0).unwrap();
     let batch = &step.micro[0];
     assert_eq!((step.micro.len(), step.trained), (1, example.tokens.len() - served.len()));

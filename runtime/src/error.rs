@@ -158,6 +158,14 @@ pub enum Error {
     /// NaN or infinity where a number is needed: logits, a loss, an adapter.
     #[error("{0} is not finite")]
     NonFinite(String),
+    /// A training made the held-out loss worse: what came out is not worth publishing.
+    #[error("the adapter is worse than none: held-out loss {before:.4} -> {after:.4} nats per token")]
+    Worse {
+        /// Loss before the training.
+        before: f64,
+        /// Loss of the adapter that the run would have ended with.
+        after: f64,
+    },
     /// A size is over a limit of the device or of loam.
     #[error("{what} is {value}, the limit is {limit}")]
     Limit {

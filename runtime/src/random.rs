@@ -1,18 +1,7 @@
 //! Counter-based random numbers: the n-th number of a stream is a function of (seed, stream, n), so there is no state
 //! to save and any part can be drawn in any order.
 
-/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four words per counter.
-pub fn philox(seed: u64, counter: [u32; 4]) -> [u32; 4] {
-    let mut x = counter;
-    let mut key = [seed as u32, (seed >> 32) as u32];
-    for _ in 0..10 {
-        let low = u64::from(x[0]) * 0xD251_1F53;
-        let high = u64::from(x[2]) * 0xCD9E_8D57;
-        x = [(high >> 32) as u32 ^ x[1] ^ key[0], high as u32, (low >> 32) as u32 ^ x[3] ^ key[1], low as u32];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
-    }
-    x
-}
+pub use loam_shaders::random::philox;
 
 /// The `index`-th 64 bits of `stream`.
 pub fn bits(seed: u64, stream: u32, index: u64) -> u64 {
@@ -35,13 +24,6 @@ pub fn normal(seed: u64, stream: u32, index: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Known answers of the Random123 distribution for philox4x32-10.
-    #[test]
-    fn known_answers() {
-        assert_eq!(philox(0, [0; 4]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox(u64::MAX, [u32::MAX; 4]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
-    }
 
     #[test]
     fn uniform_is_in_range_and_not_constant() {

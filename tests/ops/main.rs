@@ -2,19 +2,26 @@
 //! finite differences for every op with a backward.
 
 mod adamw;
+mod adamw_8bit;
 mod attention;
 mod columns;
 mod cross_entropy;
 mod dense;
+mod dropout;
 mod elementwise;
 mod embed;
 mod glu;
+mod gradient_norm;
 mod importance;
 mod kv_cache;
+mod lion;
 mod matmul;
 mod moe;
 mod moe_low_rank;
+mod noise;
+mod optimizers;
 mod rmsnorm;
 mod rope;
 mod rows;
+mod sgd;
 mod softcap;

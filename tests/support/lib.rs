@@ -7,6 +7,7 @@ pub mod gpu;
 pub mod gradient;
 pub mod limited;
 pub mod model;
+pub mod peft;
 pub mod random;
 pub mod rewrite;
 pub mod watched;
@@ -16,6 +17,7 @@ pub use gpu::{Gpu, gpu};
 pub use gradient::check_gradient;
 pub use limited::Limited;
 pub use model::{asset, back_ends, convert_asset, full_batch, relative, some_rows};
+pub use peft::golden_adapter;
 pub use random::Random;
 pub use watched::Watched;
 

@@ -1,12 +1,14 @@
-//! An adapter in device memory: all A and B of all sites in one buffer, so that one dispatch updates them all.
+//! An adapter in device memory: all A and then all B of all sites in one buffer, so that one dispatch updates them all,
+//! or one those of each kind.
 
 use crate::ops::dense::LowRank;
+use crate::ops::dropout::Dropout;
 use crate::plan::{StorageId, Tensor};
 
 use super::{AdapterFile, Pair, Sites, is_lookup};
 
-/// Devices bind buffers at multiples of 256 bytes.
-const ALIGN_WORDS: u64 = 64;
+/// Devices bind buffers at multiples of 256 bytes; a block of an optimizer's 8-bit state belongs to one matrix.
+const ALIGN_WORDS: u64 = 256;
 
 /// One site's place in the arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +26,17 @@ struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arena {
     places: Vec<Place>,
+    b: u64,
     words: u64,
+}
+
+/// What an adapter in training has besides its values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trained {
+    /// Summed gradients, laid out as the values.
+    pub gradients: StorageId,
+    /// Rate of the dropout on what A sees; 0 for none.
+    pub dropout: f32,
 }
 
 impl Arena {
@@ -36,13 +48,19 @@ impl Arena {
             words += (len as u64).next_multiple_of(ALIGN_WORDS);
             at
         };
-        let places = adapter.tensors.iter().map(|(name, pair)| {
+        let starts: Vec<u64> = adapter.tensors.iter().map(|(_, pair)| reserve(pair.a.len())).collect();
+        let b = reserve(0);
+        let places = adapter.tensors.iter().zip(starts).map(|((name, pair), a)| {
             let (rank, matrices, inputs, outputs) = (pair.rank, pair.matrices, pair.inner(), pair.rows());
-            let (a, b) = (reserve(pair.a.len()), reserve(pair.b.len()));
-            Place { name: name.clone(), rank, matrices, inputs, outputs, a, b }
+            Place { name: name.clone(), rank, matrices, inputs, outputs, a, b: reserve(pair.b.len()) }
         });
         let places = places.collect();
-        Self { places, words }
+        Self { places, b, words }
+    }
+
+    /// Where the first B begins.
+    pub fn b(&self) -> u64 {
+        self.b
     }
 
     /// Length in words.
@@ -81,17 +99,21 @@ impl Arena {
         self.places.iter().map(|p| (p.name.clone(), pair(p))).collect()
     }
 
-    /// Adds the arena's updates to `sites`: values in `parameters`, summed gradients in `gradients`. `strength` times
-    /// alpha / rank is each update's scale.
+    /// The first weight that stands for several matrices, if there is one: experts.
+    pub fn stack(&self) -> Option<&str> {
+        self.places.iter().find(|place| place.matrices > 1).map(|place| place.name.as_str())
+    }
+
+    /// Adds the arena's updates to `sites`: values in `parameters`, `strength` times alpha / rank as each update's scale.
     pub fn attach(
         &self,
         sites: &mut Sites,
         parameters: StorageId,
-        gradients: Option<StorageId>,
+        trained: Option<Trained>,
         strength: f32,
         alpha: f32,
     ) {
-        for p in &self.places {
+        for (site, p) in (0..).zip(&self.places) {
             let at = |id: StorageId| {
                 let (rows, cols) = if is_lookup(&p.name) { (p.inputs, p.rank) } else { (p.rank, p.inputs) };
                 let a = Tensor::stored(id, p.a, p.matrices * rows, cols);
@@ -99,7 +121,12 @@ impl Arena {
             };
             let (a, b) = at(parameters);
             let scale = strength * alpha / p.rank as f32;
-            sites.add(&p.name, LowRank { a, b, scale, gradients: gradients.map(at) });
+            let rate = trained.map_or(0.0, |trained| trained.dropout);
+            let dropout = (rate > 0.0).then_some(Dropout { site, rate, first_row: 0 });
+            sites.add(
+                &p.name,
+                LowRank { a, b, scale, gradients: trained.map(|trained| at(trained.gradients)), dropout },
+            );
         }
     }
 }

@@ -8,13 +8,13 @@ mod pair;
 use std::collections::HashMap;
 use std::path::Path;
 
-pub use arena::Arena;
+pub use arena::{Arena, Trained};
 pub use file::AdapterFile;
 pub use lora::{LoraOptions, Targets};
 pub use pair::{Pair, is_lookup};
 
 use crate::ops::dense::LowRank;
-use crate::plan::Tensor;
+use crate::plan::{Tensor, View};
 
 /// Metadata key: content digest of the base that the adapter was trained on.
 pub const BASE_DIGEST: &str = "loam.base.digest";
@@ -29,6 +29,7 @@ pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 pub struct Sites {
     updates: HashMap<String, Vec<LowRank>>,
     watched: HashMap<String, Watch>,
+    noise: Option<View>,
 }
 
 /// Where the squares of a weight's inputs are summed up.
@@ -54,6 +55,24 @@ impl Sites {
     /// Sums up the squares of the inputs of `weight`.
     pub fn watch(&mut self, weight: &str, watch: Watch) {
         self.watched.insert(weight.to_owned(), watch);
+    }
+
+    /// The magnitudes of the noise on each token's embedding, f32[tokens], if there is any.
+    pub fn noise(&self) -> Option<View> {
+        self.noise
+    }
+
+    /// Adds noise of these magnitudes to the embeddings.
+    pub fn add_noise(&mut self, magnitudes: View) {
+        self.noise = Some(magnitudes);
+    }
+
+    /// The same without what only training does: dropout and noise.
+    #[must_use]
+    pub fn evaluating(&self) -> Self {
+        let mut sites = Self { noise: None, ..self.clone() };
+        sites.updates.values_mut().flatten().for_each(|update| update.dropout = None);
+        sites
     }
 
     /// Adds an update on `weight`.

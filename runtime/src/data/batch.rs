@@ -4,6 +4,7 @@
 //! is dropped: the last step of an epoch is smaller when the rows do not divide evenly. The number of trained tokens
 //! of a step is exact, so every token weighs the same within a step whatever the micro-batches look like.
 
+use super::order::grouped;
 use super::{Example, permutation};
 use crate::{Error, Result};
 
@@ -22,6 +23,19 @@ pub struct BatchOptions {
     pub shuffle: bool,
     /// Seed of the order.
     pub seed: u64,
+    /// Rows of similar length share a step, and a micro-batch is only as long as it needs to be: one of
+    /// [`BatchOptions::contexts`].
+    pub group_by_length: bool,
+}
+
+impl BatchOptions {
+    /// The lengths that rows of micro-batches may have, in tokens, the longest first.
+    pub fn contexts(&self) -> Vec<usize> {
+        let parts: &[usize] = if self.group_by_length { &[1, 2, 4] } else { &[1] };
+        let mut contexts: Vec<usize> = parts.iter().map(|part| self.context.div_ceil(*part).max(2)).collect();
+        contexts.dedup();
+        contexts
+    }
 }
 
 /// One micro-batch: `batch` rows of `context` tokens, flattened row by row. Unused places hold token 0 and see only
@@ -91,6 +105,13 @@ impl Batch {
         full.labels = vec![0; places];
         (full.trained, full.tokens_used) = (places, places);
         Ok(full)
+    }
+
+    /// Number of tokens of the example that each place belongs to; 1 for an unused place.
+    pub fn lengths(&self) -> Vec<u32> {
+        let starts: Vec<usize> = (0..self.positions.len()).filter(|&i| self.positions[i] == 0).collect();
+        let ends = starts.iter().copied().skip(1).chain([self.positions.len()]);
+        starts.iter().zip(ends).flat_map(|(start, end)| vec![(end - start) as u32; end - start]).collect()
     }
 
     /// Writes an example at `start` within the row whose first place is `base`.
@@ -186,10 +207,21 @@ impl<'a> Batches<'a> {
     }
 
     fn order(&self, epoch: usize) -> Vec<usize> {
-        match self.options.shuffle {
-            true => permutation(self.rows.len(), self.options.seed, epoch as u64),
+        let BatchOptions { batch, accumulate, shuffle, seed, group_by_length, .. } = self.options;
+        let order = match shuffle {
+            true => permutation(self.rows.len(), seed, epoch as u64),
             false => (0..self.rows.len()).collect(),
+        };
+        if !group_by_length {
+            return order;
         }
+        let shuffle = shuffle.then_some((seed, epoch as u64));
+        grouped(order, |row| self.length(row), batch.saturating_mul(accumulate), shuffle)
+    }
+
+    /// Tokens of a row.
+    fn length(&self, row: usize) -> usize {
+        self.rows[row].iter().map(|&i| self.examples[i].tokens.len()).sum()
     }
 
     fn build(&self, epoch: usize, index: usize, order: &[usize]) -> Result<OptimizerStep> {
@@ -197,8 +229,12 @@ impl<'a> Batches<'a> {
         let first = index.saturating_mul(per_step).min(order.len());
         let chosen = &order[first..first.saturating_add(per_step).min(order.len())];
         let row = |&row: &usize| self.rows[row].iter().map(|&i| &self.examples[i]).collect::<Vec<_>>();
+        let contexts = self.options.contexts();
         let micro = chosen.chunks(self.options.batch).map(|rows| {
-            Batch::new(&rows.iter().map(row).collect::<Vec<_>>(), self.options.batch, self.options.context)
+            let longest = rows.iter().map(|&row| self.length(row)).max().unwrap_or(0);
+            let context = contexts.iter().rev().find(|&&context| context >= longest).copied();
+            let rows: Vec<_> = rows.iter().map(row).collect();
+            Batch::new(&rows, self.options.batch, context.unwrap_or(self.options.context))
         });
         let micro: Vec<Batch> = micro.collect::<Result<_>>()?;
         let trained = micro.iter().map(|batch| batch.trained).sum();
@@ -251,7 +287,7 @@ mod tests {
     }
 
     fn options(batch: usize, accumulate: usize, context: usize) -> BatchOptions {
-        BatchOptions { batch, accumulate, context, pack: false, shuffle: true, seed: 3 }
+        BatchOptions { batch, accumulate, context, pack: false, shuffle: true, seed: 3, group_by_length: false }
     }
 
     #[test]
@@ -261,6 +297,7 @@ mod tests {
         assert_eq!(batch.tokens, [5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(batch.starts, [0, 0, 0, 3, 3, 5, 0, 0, 0, 0, 4, 5, 0, 1, 2, 3, 4, 5]);
+        assert_eq!(batch.lengths(), [3, 3, 3, 2, 2, 1, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(batch.rows, [1, 3, 8]);
         assert_eq!(batch.labels, [7, 9, 4], "the label of a place is the next token of the same example");
         assert_eq!((batch.trained, batch.tokens_used), (3, 9));
@@ -333,6 +370,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn grouped_rows_take_no_more_places_than_they_need() {
+        let lengths: Vec<usize> = (0..103).map(|i| 2 + (i * 37) % 63).collect();
+        let data = examples(&lengths);
+        let plain = options(4, 2, 64);
+        let grouped = BatchOptions { group_by_length: true, ..plain.clone() };
+        assert_eq!((plain.contexts(), grouped.contexts()), (vec![64], vec![64, 32, 16]));
+        let places = |options: BatchOptions| -> (usize, usize) {
+            let batches = Batches::new(&data, options).unwrap();
+            let steps: Vec<OptimizerStep> = batches.epoch(1).map(Result::unwrap).collect();
+            assert_eq!(steps, (0..steps.len()).map(|i| batches.step(steps.len() + i).unwrap()).collect::<Vec<_>>());
+            let places = steps.iter().flat_map(|step| &step.micro).map(|batch| batch.tokens.len()).sum();
+            (places, steps.iter().map(|step| step.tokens_used).sum())
+        };
+        let (all, few) = (places(plain), places(grouped));
+        assert_eq!((all.1, few.1), (lengths.iter().sum(), lengths.iter().sum()), "nothing is lost");
+        assert!(few.0 * 10 < all.0 * 8, "{} of {} places", few.0, all.0);
     }
 
     #[test]

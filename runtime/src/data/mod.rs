@@ -325,7 +325,8 @@ impl Dataset {
     /// # Errors
     /// As [`Batches::new`].
     pub fn in_order(&self, batch: usize, context: usize) -> Result<Vec<Batch>> {
-        let options = BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0 };
+        let options =
+            BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0, group_by_length: false };
         let batches = Batches::new(&self.examples, options)?;
         let steps = batches.epoch(0).map(|step| Ok(step?.micro)).collect::<Result<Vec<_>>>()?;
         Ok(steps.concat())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::encode::Encoder;
 use super::lines::bad;
-use super::{DataOptions, Notes, Objective, each_record, extension};
+use super::{DataOptions, Example, Notes, Objective, each_record, extension};
 use crate::chat::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -18,6 +18,24 @@ pub struct Pair {
     pub reference: String,
     /// Line of the file it came from, from 1.
     pub line: usize,
+}
+
+impl Pair {
+    /// The first question of an example and its answer: the tokens in front of the first trained one, and the text of
+    /// those that are trained from there on. Text that is trained as a whole is cut in the middle. `None` if there is
+    /// nothing in front or nothing behind.
+    pub fn of(example: &Example, tokenizer: &Tokenizer) -> Option<Pair> {
+        let whole = example.trained.iter().skip(1).all(|&trained| trained);
+        let first =
+            if whole { example.tokens.len() / 2 } else { example.trained.iter().position(|&trained| trained)? };
+        let length = example.trained[first..].iter().take_while(|&&trained| trained).count();
+        let answer = match &example.tokens[first..first + length] {
+            [text @ .., end] if tokenizer.is_end(*end) => text,
+            all => all,
+        };
+        let (prompt, reference) = (example.tokens[..first].to_vec(), tokenizer.decode(answer));
+        (first > 0).then_some(Pair { prompt, reference, line: example.line })
+    }
 }
 
 /// The pairs of a file.

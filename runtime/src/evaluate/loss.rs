@@ -53,10 +53,24 @@ impl LossBuffers {
         Ok(Self { inputs, labels, losses, batch, context, chunk })
     }
 
-    /// Forward, loss and, with `reverse`, the reverse pass. No buffer of it has tokens x tokens or tokens x
-    /// vocabulary values: attention works in tiles, the loss in chunks of rows.
+    /// The same buffers for rows of `context` tokens, at most as many as they were made for.
+    #[must_use]
+    pub fn with_context(self, context: usize) -> Self {
+        let chunk = self.chunk.min(self.batch * context);
+        Self { context, chunk, ..self }
+    }
+
+    /// Tokens of a batch.
+    pub fn tokens(&self) -> usize {
+        self.batch * self.context
+    }
+
+    /// Forward, loss and, with `reverse`, the reverse pass; without it neither dropout nor noise. No buffer of it has
+    /// tokens x tokens or tokens x vocabulary values: attention works in tiles, the loss in chunks of rows.
     pub fn plan(&self, engine: &Engine, sites: &Sites, reverse: Option<Checkpointing>) -> Plan {
         let tokens = self.batch * self.context;
+        let quiet = sites.evaluating();
+        let sites = if reverse.is_some() { sites } else { &quiet };
         let mut r = Recorder::with(reverse.unwrap_or_default());
         let io = self.inputs.of(tokens);
         let keys = Keys::Own { batch: self.batch };

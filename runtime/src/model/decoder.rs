@@ -9,6 +9,7 @@ use crate::ops::embed::{self, embed};
 use crate::ops::glu::glu;
 use crate::ops::importance;
 use crate::ops::matmul::{self, matmul};
+use crate::ops::noise;
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::rope::{Rope, rope};
 use crate::ops::softcap::softcap;
@@ -121,6 +122,9 @@ pub fn logits(
 fn embedding(r: &mut Recorder, c: &Context<'_>, w: &Weight) -> Tensor {
     let scale = c.config.embedding_scale;
     let x = embed(r, c.io.tokens, w, scale);
+    if let Some(magnitudes) = c.sites.noise() {
+        noise::add(r, "embedding_noise", magnitudes, x);
+    }
     for site in c.sites.of(TOKEN_EMBD) {
         embed::low_rank(r, &w.name, c.io.tokens, x, LowRank { scale: scale * site.scale, ..*site });
     }

@@ -2,7 +2,8 @@
 
 use loam_shaders::cross_entropy::{self as kernels, Params};
 
-use super::dense::{self, LowRank, Operand};
+use super::dense::{self, LowRank};
+use super::dropout::Dropout;
 use super::{elementwise, matmul, rows};
 use crate::model::Weight;
 use crate::plan::{Recorder, Tensor, View};
@@ -43,6 +44,9 @@ pub fn loss(
             let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
             let logits = r.temporary(count, head.rows);
             matmul::forward(r, x, head, logits);
+            // Masks go on from chunk to chunk, so that they do not depend on how many there are.
+            let dropout = |l: &LowRank| l.dropout.map(|dropout| Dropout { first_row: offset as u32, ..dropout });
+            let updates: Vec<LowRank> = updates.iter().map(|l| LowRank { dropout: dropout(l), ..*l }).collect();
             let lowered: Vec<Tensor> =
                 updates.iter().map(|l| dense::low_rank_forward(r, "loss", x, logits, *l)).collect();
             let params = Params {
@@ -59,7 +63,7 @@ pub fn loss(
                 matmul::transposed(r, logits, head, dx, false);
                 for (l, u) in updates.iter().zip(lowered) {
                     let du = dense::low_rank_backward(r, "loss", (x, u), logits, *l);
-                    dense::product(r, "loss", (Operand::plain(du), Operand::plain(l.a)), u.cols, 1.0, dx, true);
+                    dense::low_rank_input(r, "loss", du, *l, (dx, true));
                 }
                 rows::scatter(r, "loss", io.rows, offset, dx, dhidden);
             }

@@ -2,6 +2,7 @@
 
 use loam_shaders::dense::{self as kernels, Params};
 
+use super::dropout::Dropout;
 use crate::plan::{Recorder, Tensor};
 
 /// A matrix as an operand: a tensor read with these strides, in words.
@@ -71,6 +72,8 @@ pub struct LowRank {
     pub scale: f32,
     /// Gradients of A and B, added to. `None`: the update is frozen.
     pub gradients: Option<(Tensor, Tensor)>,
+    /// What is dropped of the input in front of A (PEFT's `lora_dropout`); an embedding has none.
+    pub dropout: Option<Dropout>,
 }
 
 /// y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3), in place. Backward: [`low_rank_backward`].
@@ -86,15 +89,17 @@ pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank)
         let du = low_rank_backward(r, &label, (x, u), dy, l);
         if r.needs_gradient(x) {
             let (dx, add) = g.target(r, x);
-            product(r, &label, (Operand::plain(du), Operand::plain(l.a)), l.a.rows, 1.0, dx, add);
+            low_rank_input(r, &label, du, l, (dx, add));
         }
     });
 }
 
-/// Records y += scale u Bᵀ with u = x Aᵀ and returns u.
+/// Records y += scale u Bᵀ with u = x Aᵀ and returns u. With dropout x stands for what is left of it here and in the other
+/// functions; it is made anew instead of kept.
 pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank) -> Tensor {
     let u = r.temporary(x.rows, l.a.rows);
-    product(r, label, (Operand::plain(x), Operand::transposed(l.a)), x.cols, 1.0, u, false);
+    let seen = seen_of(r, label, x, l);
+    product(r, label, (Operand::plain(seen), Operand::transposed(l.a)), x.cols, 1.0, u, false);
     raise(r, label, u, y, l);
     u
 }
@@ -105,13 +110,32 @@ pub fn raise(r: &mut Recorder, label: &str, u: Tensor, y: Tensor, l: LowRank) {
 }
 
 /// With u = x Aᵀ and the gradient `dy` of y: dA += duᵀ x and dB += scale dyᵀ u, if the update is trained. Returns
-/// du = scale dy B; what is left is dx += du A.
+/// du = scale dy B; what is left is [`low_rank_input`].
 pub fn low_rank_backward(r: &mut Recorder, label: &str, (x, u): (Tensor, Tensor), dy: Tensor, l: LowRank) -> Tensor {
     let du = lower(r, label, u, dy, l);
     if let Some((da, _)) = l.gradients {
-        product(r, label, (Operand::transposed(du), Operand::plain(x)), x.rows, 1.0, da, true);
+        let seen = seen_of(r, label, x, l);
+        product(r, label, (Operand::transposed(du), Operand::plain(seen)), x.rows, 1.0, da, true);
     }
     du
+}
+
+/// The rest of the backward pass: dx (+)= du A, through the mask of x.
+pub fn low_rank_input(r: &mut Recorder, label: &str, du: Tensor, l: LowRank, (dx, add): (Tensor, bool)) {
+    let back = (Operand::plain(du), Operand::plain(l.a));
+    match l.dropout {
+        None => product(r, label, back, du.cols, 1.0, dx, add),
+        Some(dropout) => {
+            let dseen = r.temporary(dx.rows, dx.cols);
+            product(r, label, back, du.cols, 1.0, dseen, false);
+            dropout.apply(r, label, dseen, dx, add);
+        }
+    }
+}
+
+/// What A sees of `x`.
+fn seen_of(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
+    l.dropout.map_or(x, |dropout| dropout.of(r, label, x))
 }
 
 /// The half of [`low_rank_backward`] that knows nothing of x: dB += scale dyᵀ u, if it is trained, and du = scale dy B.

@@ -4,18 +4,24 @@
 //! pass, puts a function on the tape that records the backward nodes.
 
 pub mod adamw;
+pub mod adamw_8bit;
 pub mod attention;
 pub mod columns;
 pub mod cross_entropy;
 pub mod dense;
+pub mod dropout;
 pub mod elementwise;
 pub mod embed;
 pub mod glu;
+pub mod gradient_norm;
 pub mod importance;
 pub mod kv_cache;
+pub mod lion;
 pub mod matmul;
 pub mod moe;
+pub mod noise;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
+pub mod sgd;
 pub mod softcap;

@@ -35,9 +35,12 @@ pub(super) fn describe(
         set("loam.lora.rank", Value::U32(rank as u32));
     }
     set("loam.lora.targets", Value::from(Targets::of(adapter, base.gguf()).to_string()));
+    set("loam.optimizer", Value::from(options.optimizer.name()));
     set("loam.seed", Value::U64(options.seed));
     set("loam.data.digest", Value::from(data));
     set("loam.steps", Value::U64(outcome.steps));
+    // Fewer than the steps where the held-out loss rose again.
+    set("loam.adapter_step", Value::U64(outcome.adapter_step));
     set("loam.trained_tokens", Value::U64(outcome.trained_tokens));
     set("loam.loss.first", Value::F64(outcome.loss_first));
     set("loam.loss.last", Value::F64(outcome.loss_last));

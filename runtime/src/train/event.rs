@@ -30,8 +30,10 @@ pub enum Event {
     Evaluated {
         /// Steps done.
         step: u64,
-        /// Mean loss in nats per trained token.
+        /// Mean loss in nats per trained token, after a step maybe NaN or infinite.
         loss: f64,
+        /// Whether it is the lowest loss after a step so far.
+        best: bool,
     },
     /// A step is done.
     Step {
@@ -76,8 +78,14 @@ pub struct Outcome {
     pub loss_last: f64,
     /// Held-out loss before training, if there is held-out data.
     pub eval_loss_before: Option<f64>,
-    /// Held-out loss after training.
+    /// Held-out loss of the adapter that came out.
     pub eval_loss_after: Option<f64>,
+    /// The number of steps with the lowest held-out loss, if there is held-out data.
+    pub best_step: Option<u64>,
+    /// The number of steps after which the adapter that came out stood as it is.
+    pub adapter_step: u64,
+    /// Whether the run ended because the held-out loss did not fall any more.
+    pub stopped_early: bool,
     /// Peak of all buffers on the device.
     pub peak_device_bytes: u64,
     /// Steps that the run was to have: more than `steps` if a deadline ended it.

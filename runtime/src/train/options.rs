@@ -3,10 +3,9 @@
 use crate::adapter::LoraOptions;
 use crate::data::BatchOptions;
 use crate::error::{Error, Result};
-use crate::ops::adamw::AdamW;
 use crate::plan::Checkpointing;
 
-use super::Schedule;
+use super::{Keep, Optimizer, Schedule};
 
 /// Options of a training run, named as in Transformers and PEFT where they have a name.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,18 +36,34 @@ pub struct TrainOptions {
     pub steps: Option<u64>,
     /// Passes over the data, if `steps` is not given.
     pub epochs: u64,
-    /// AdamW's constants.
-    pub adamw: AdamW,
+    /// How gradients become steps.
+    pub optimizer: Optimizer,
+    /// Factor on the learning rate of B (LoRA+, Hayou et al. 2024); 1 for the same rate.
+    pub loraplus_lr_ratio: f32,
+    /// Rate of the dropout on what an adapter sees of a layer's input (PEFT's `lora_dropout`); 0 for none.
+    pub dropout: f32,
+    /// Noise on the embeddings of training (NEFTune, Jain et al. 2023): uniform in plus and minus this over the root of tokens
+    /// of the example times width, before the model scales embeddings; 0 for none.
+    pub neftune_noise_alpha: f32,
     /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f32,
-    /// Seed of the data order (and, in [`LoraOptions`], of A).
+    /// Seed of the data order, of dropout and of noise (and, in [`LoraOptions`], of A).
     pub seed: u64,
     /// Whether examples are shuffled in each epoch.
     pub shuffle: bool,
     /// Whether several short examples share a row, without attention between them.
     pub pack: bool,
+    /// Rows of similar length share a step, which is then only as long as it needs to be; not with [`Self::pack`]. The
+    /// plans for shorter steps take up to three quarters more memory.
+    pub group_by_length: bool,
     /// Evaluate every so many steps; 0: only before and after.
     pub eval_every: u64,
+    /// End after so many evaluations in a row that were not better than the best before them; 0: never.
+    pub patience: u64,
+    /// Which adapter is the result where there is held-out data.
+    pub keep: Keep,
+    /// Return an adapter even if the run ended with numbers that are not finite or made the held-out loss worse.
+    pub force: bool,
 }
 
 impl Default for TrainOptions {
@@ -66,13 +81,19 @@ impl Default for TrainOptions {
             warmup: 0,
             steps: None,
             epochs: 3,
-            // Transformers' default; AdamW's own is PyTorch's 0.01.
-            adamw: AdamW { weight_decay: 0.0, ..AdamW::default() },
+            optimizer: Optimizer::default(),
+            loraplus_lr_ratio: 1.0,
+            dropout: 0.0,
+            neftune_noise_alpha: 0.0,
             clip: 1.0,
             seed: 0,
             shuffle: true,
             pack: true,
+            group_by_length: false,
             eval_every: 0,
+            patience: 0,
+            keep: Keep::Best,
+            force: false,
         }
     }
 }
@@ -80,8 +101,8 @@ impl Default for TrainOptions {
 impl TrainOptions {
     /// How examples become batches.
     pub fn batches(&self) -> BatchOptions {
-        let Self { batch, accumulate, context, pack, shuffle, seed, .. } = *self;
-        BatchOptions { batch, accumulate, context, pack, shuffle, seed }
+        let Self { batch, accumulate, context, pack, shuffle, seed, group_by_length, .. } = *self;
+        BatchOptions { batch, accumulate, context, pack, shuffle, seed, group_by_length }
     }
 
     /// Checks every number.
@@ -98,6 +119,12 @@ impl TrainOptions {
         };
         positive("batch", self.batch > 0, &self.batch)?;
         positive("accumulate", self.accumulate > 0, &self.accumulate)?;
+        if self.pack && self.group_by_length {
+            return Err(Error::Argument("group-by-length is for rows that are not packed".into()));
+        }
+        if self.patience > 0 && self.eval_every == 0 {
+            return Err(Error::Argument("patience needs eval-every: it counts evaluations".into()));
+        }
         if self.context < 2 {
             return Err(Error::Argument(format!("context is {}, it must be at least 2 tokens", self.context)));
         }
@@ -105,13 +132,13 @@ impl TrainOptions {
         positive("lr", self.lr.is_finite() && self.lr > 0.0, &self.lr)?;
         positive("steps", self.steps != Some(0), &0)?;
         positive("epochs", self.epochs > 0, &self.epochs)?;
-        not_negative("weight-decay", self.adamw.weight_decay)?;
-        not_negative("clip", self.clip)?;
-        for (name, beta) in [("beta1", self.adamw.beta1), ("beta2", self.adamw.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(Error::Argument(format!("{name} is {beta}, it must be at least 0 and below 1")));
-            }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::Argument(format!("dropout is {}, it must be at least 0 and below 1", self.dropout)));
         }
-        positive("eps", self.adamw.eps.is_finite() && self.adamw.eps > 0.0, &self.adamw.eps)
+        not_negative("neftune-noise-alpha", self.neftune_noise_alpha)?;
+        not_negative("clip", self.clip)?;
+        let ratio = self.loraplus_lr_ratio;
+        positive("loraplus-lr-ratio", ratio.is_finite() && ratio > 0.0, &ratio)?;
+        self.optimizer.check()
     }
 }

@@ -129,5 +129,8 @@ fn host_bytes(base: &Base, info: &DeviceInfo, trainer: &Trainer, scope: Scope) -
     let adapter = 2 * trainer.parameters() as u64 * 4;
     let saved = if scope.checkpoints { pool(Pool::Adapter) + pool(Pool::Optimizer) } else { 0 };
     let driver = if info.kind == Kind::Cpu { 0 } else { DRIVER_BYTES };
-    PROGRAM_BYTES + driver + base.file().file_bytes() + buffers + adapter.max(saved)
+    // The best adapter so far, in a checkpoint once more.
+    let copies = if scope.evaluates { 1 + u64::from(scope.checkpoints) } else { 0 };
+    let best = copies * trainer.words() * 4;
+    PROGRAM_BYTES + driver + base.file().file_bytes() + buffers + best + adapter.max(saved)
 }

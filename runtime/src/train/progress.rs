@@ -1,6 +1,6 @@
 //! Where a run stands, besides what is on the device.
 
-use super::{Outcome, StepReport, TrainOptions};
+use super::{Outcome, StepReport, Stopping, TrainOptions};
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
 
@@ -24,6 +24,8 @@ pub struct Progress {
     pub micro: usize,
     /// Sum of the losses of these micro-batches, in nats.
     pub loss_sum: f64,
+    /// What the evaluations so far mean.
+    pub stopping: Stopping,
 }
 
 /// Prefix of the keys in files.
@@ -64,7 +66,9 @@ impl Progress {
         if self.micro > most {
             return Err(format!("is behind micro-batch {} of a step that has {most}", self.micro));
         }
-        let counts = [self.updates, self.outcome.skipped, self.evaluations.saturating_sub(1)];
+        let Stopping { best, stale, last } = &self.stopping;
+        let (best, last) = (best.as_ref().map_or(0, |best| best.step), last.map_or(0, |(step, _)| step));
+        let counts = [self.updates, self.outcome.skipped, self.evaluations.saturating_sub(1), *stale, best, last];
         if self.outcome.steps > steps || counts.iter().any(|&count| count > self.outcome.steps) {
             return Err(format!("is behind step {} of {steps}, with counts {counts:?}", self.outcome.steps));
         }
@@ -80,7 +84,7 @@ impl Progress {
     /// Keys and values for a file.
     pub fn fields(&self) -> Vec<(String, Value)> {
         // Named one by one: the compiler then finds what a new field has forgotten here.
-        let Progress { outcome, updates, not_finite, evaluations, batch, loss_chunk, micro, loss_sum } = self;
+        let Progress { outcome, updates, not_finite, evaluations, batch, loss_chunk, micro, loss_sum, stopping } = self;
         let Outcome {
             steps,
             skipped,
@@ -92,6 +96,9 @@ impl Progress {
             eval_loss_before,
             // Known only when the run has ended.
             eval_loss_after: _,
+            best_step: _,
+            adapter_step: _,
+            stopped_early: _,
             peak_device_bytes: _,
             planned_steps: _,
             times: _,
@@ -112,6 +119,7 @@ impl Progress {
             ("micro", Value::U64(*micro as u64)),
             ("loss_sum", Value::F64(*loss_sum)),
         ];
+        fields.extend(stopping.fields());
         fields.extend(eval_loss_before.map(|loss| ("eval_loss_before", Value::F64(loss))));
         fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
     }
@@ -147,6 +155,7 @@ impl Progress {
             loss_chunk: count("loss_chunk")?,
             micro: count("micro")?,
             loss_sum: gguf.f64(&key("loss_sum"))?,
+            stopping: Stopping::read(gguf, &key)?,
         })
     }
 }

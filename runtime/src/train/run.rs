@@ -8,6 +8,7 @@ use embassy_time::{Duration, Instant};
 use super::around::{Around, News};
 use super::checkpoint::{Generations, State};
 use super::describe::describe;
+use super::stopping::{self, Best};
 use super::task::Task;
 use super::{Event, Outcome, Progress, StepReport, TrainOptions, Trainer, Upkeep};
 use crate::adapter::AdapterFile;
@@ -22,7 +23,9 @@ const GIVE_UP: u32 = 5;
 /// Trains an adapter on `data`; `held_out` is only measured. Starts from `adapter` or from a new one.
 ///
 /// # Errors
-/// Options or data that allow no training, a device failure, or an adapter that ends with values that are not finite.
+/// Options or data that allow no training, a device failure, an adapter with values that are not finite; unless the
+/// options force it, a run that ends with losses or gradients that are not finite, or with a higher held-out loss than it
+/// began with.
 pub async fn run(
     base: &Base,
     backend: Box<dyn Backend>,
@@ -121,7 +124,7 @@ impl Run<'_> {
         loop {
             self.evaluate_if_due(on_event).await?;
             let step = self.progress.outcome.steps;
-            if step >= self.around.steps {
+            if self.ended() {
                 return Ok(());
             }
             if self.around.out_of_time(self.around.last.0) || !self.step(on_event).await? {
@@ -180,7 +183,7 @@ impl Run<'_> {
             self.around.told.0 = step;
             on_event(&Event::Step { step, report, seconds: self.progress.outcome.seconds });
         }
-        if self.progress.not_finite == GIVE_UP {
+        if self.gave_up() && !self.task.options.force {
             return Err(Error::NonFinite(format!("the gradient of {GIVE_UP} steps in a row, up to step {step},")));
         }
         Ok(true)
@@ -202,11 +205,8 @@ impl Run<'_> {
     /// often in between as the options say.
     async fn evaluate_if_due(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
         let (step, every) = (self.progress.outcome.steps, self.task.options.eval_every);
-        let last = self.ending || step >= self.around.steps;
-        let due = step == 0 || last || (every > 0 && step.is_multiple_of(every));
-        // What was measured on the way is measured again as the last one: only that is told of in the adapter.
-        let missing = !self.progress.evaluated() || (last && self.progress.outcome.eval_loss_after.is_none());
-        let Some(data) = self.task.held_out.filter(|_| due && missing) else { return Ok(()) };
+        let due = step == 0 || self.ended() || (every > 0 && step.is_multiple_of(every));
+        let Some(data) = self.task.held_out.filter(|_| due && !self.progress.evaluated()) else { return Ok(()) };
         let began = Instant::now();
         let batches = data.in_order(self.progress.batch, self.task.options.context)?;
         let (mut sum, mut trained) = (0.0, 0);
@@ -215,20 +215,36 @@ impl Run<'_> {
             sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
             trained += batch.trained;
         }
-        let loss = mean(sum, trained)?;
-        let outcome = &mut self.progress.outcome;
-        match step {
-            0 => outcome.eval_loss_before = Some(loss),
-            _ if last => outcome.eval_loss_after = Some(loss),
-            _ => {}
+        let loss = sum / trained as f64;
+        let best = if step == 0 {
+            self.progress.outcome.eval_loss_before = Some(mean(sum, trained)?);
+            false
+        } else {
+            self.progress.stopping.take(step, loss)
+        };
+        if best {
+            self.progress.stopping.best = Some(Best { step, loss, values: self.trainer.values().await? });
         }
         self.progress.evaluations = step + 1;
         self.around.last.1 = began.elapsed();
         if step + 1 > self.around.told.1 {
             self.around.told.1 = step + 1;
-            on_event(&Event::Evaluated { step, loss });
+            on_event(&Event::Evaluated { step, loss, best });
         }
         Ok(())
+    }
+
+    /// Whether there are no more steps to do.
+    fn ended(&self) -> bool {
+        self.ending || self.progress.outcome.steps >= self.around.steps || self.gave_up() || self.stopped_early()
+    }
+
+    fn gave_up(&self) -> bool {
+        self.progress.not_finite >= GIVE_UP
+    }
+
+    fn stopped_early(&self) -> bool {
+        self.progress.stopping.stops(self.task.options.patience)
     }
 
     /// Writes a checkpoint. A run that cannot is told of and goes on: the adapter is worth more, and the disk may
@@ -254,9 +270,24 @@ impl Run<'_> {
         Ok(path)
     }
 
+    /// Puts the adapter that the run ends with on the device, and says which one that is.
+    fn settle(&mut self) -> Result<()> {
+        let early = self.stopped_early() && self.progress.outcome.steps < self.around.steps;
+        let Progress { outcome, stopping, .. } = &mut self.progress;
+        outcome.stopped_early = early;
+        outcome.best_step = stopping.best.as_ref().map(|best| best.step);
+        (outcome.adapter_step, outcome.eval_loss_after) = (outcome.steps, stopping.last.map(|(_, loss)| loss));
+        if let Some(best) = stopping.earlier(self.task.options.keep, outcome.steps) {
+            self.trainer.set_values(&best.values)?;
+            (outcome.adapter_step, outcome.eval_loss_after) = (best.step, Some(best.loss));
+        }
+        Ok(())
+    }
+
     async fn finish(mut self) -> Result<(AdapterFile, Outcome)> {
-        let mut outcome = self.progress.outcome;
-        if outcome.skipped == outcome.steps {
+        self.settle()?;
+        let Progress { mut outcome, stopping, .. } = self.progress;
+        if outcome.skipped == outcome.steps && !self.task.options.force {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
         // Before the peak is looked at: this may be it.
@@ -266,6 +297,7 @@ impl Run<'_> {
         outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.memory().peak_bytes);
         outcome.times = backend.times().cloned();
         let Task { base, data, options, .. } = self.task;
+        stopping::check(options, &outcome, &stopping)?;
         adapter.metadata = describe(base, (options, &adapter), &data.digest, &outcome)?;
         Ok((adapter, outcome))
     }

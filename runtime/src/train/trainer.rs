@@ -1,16 +1,16 @@
-//! One optimizer step: micro-batches forward and backward, then clipping and AdamW, all on the device.
+//! One optimizer step: micro-batches forward and backward, then clipping and the optimizer's update, all on the device.
 
 use loam_shaders::Step;
 
+use super::optimizer::{self, Arenas};
 use super::{Pace, TrainOptions};
-use crate::adapter::{AdapterFile, Arena, Sites};
+use crate::adapter::{AdapterFile, Arena, Sites, Trained};
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::data::Batch;
-use crate::engine::Engine;
+use crate::engine::{Engine, list};
 use crate::error::{Error, Result};
 use crate::evaluate::LossBuffers;
-use crate::ops::adamw::{self, Arenas};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
 
 /// What one optimizer step did.
@@ -32,9 +32,9 @@ pub struct StepReport {
 struct Buffers {
     parameters: StorageId,
     gradients: StorageId,
-    m: StorageId,
-    v: StorageId,
     norm: StorageId,
+    /// What the optimizer keeps.
+    optimizer: Vec<Tensor>,
 }
 
 /// A base on a device with an adapter in training.
@@ -45,9 +45,12 @@ pub struct Trainer {
     arena: Arena,
     sites: Sites,
     buffers: Buffers,
+    /// Magnitudes of the noise on the embeddings, if there is any.
+    noise: Option<StorageId>,
     loss: LossBuffers,
     options: TrainOptions,
-    train: ProgramId,
+    /// The programs of micro-batches, one per length of their rows, the longest first.
+    train: Vec<(LossBuffers, ProgramId)>,
     update: ProgramId,
     evaluate: Option<ProgramId>,
     step: u64,
@@ -72,15 +75,27 @@ impl Trainer {
             None => options.lora.start(&engine.config, &engine.weights)?,
         };
         let arena = Arena::new(&adapter);
-        let buffers = Buffers::new(&mut engine, &arena)?;
+        if let Some(name) = arena.stack().filter(|_| options.dropout > 0.0) {
+            let message =
+                format!("dropout is {}: experts have none (nor in PEFT), the adapter has {name}", options.dropout);
+            return Err(Error::Argument(message));
+        }
+        let buffers = Buffers::new(&mut engine, &arena, &options)?;
         let mut sites = Sites::default();
-        arena.attach(&mut sites, buffers.parameters, Some(buffers.gradients), 1.0, adapter.alpha);
+        let trained = Trained { gradients: buffers.gradients, dropout: options.dropout };
+        arena.attach(&mut sites, buffers.parameters, Some(trained), 1.0, adapter.alpha);
+        let noise = noise(&mut engine, &options, &mut sites)?;
         let loss = LossBuffers::new(&mut engine, options.batch, options.context, options.loss_chunk)?;
-        let plan = loss.plan(&engine, &sites, Some(options.checkpointing.unwrap_or_default()));
+        let shapes: Vec<LossBuffers> =
+            options.batches().contexts().into_iter().map(|context| loss.with_context(context)).collect();
+        let reverse = Some(options.checkpointing.unwrap_or_default());
+        let plans: Vec<Plan> = shapes.iter().map(|shape| shape.plan(&engine, &sites, reverse)).collect();
         let update = update_plan(&engine, &buffers, &arena, &options);
-        engine.provide(&[&plan, &update])?;
+        let all: Vec<&Plan> = plans.iter().chain([&update]).collect();
+        engine.provide(&all)?;
         engine.backend.write(buffers.parameters, 0, &arena.pack(&adapter))?;
-        let train = engine.backend.compile(&plan)?;
+        let programs = plans.iter().map(|plan| engine.backend.compile(plan)).collect::<Result<Vec<_>>>()?;
+        let train = shapes.into_iter().zip(programs).collect();
         let update = engine.backend.compile(&update)?;
         Ok(Self {
             engine,
@@ -89,6 +104,7 @@ impl Trainer {
             arena,
             sites,
             buffers,
+            noise,
             loss,
             options,
             train,
@@ -147,25 +163,45 @@ impl Trainer {
         pace: &mut Pace,
     ) -> Result<f64> {
         let step = Step {
-            seed: self.options.seed as u32,
+            seed: (self.options.seed ^ self.options.seed >> 32) as u32,
             step: self.step as u32 + 1,
             micro: micro as u32,
             loss_scale: 1.0 / trained as f32,
             ..Step::default()
         };
-        self.run(self.train, batch, step, pace).await
+        self.make_noise(batch)?;
+        // Of an unknown shape: the longest one says what is wrong.
+        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
+        let plan = *fits.unwrap_or(&self.train[0]);
+        self.run(plan, batch, step, pace).await
     }
 
-    /// Runs a batch, and returns the sum of its losses in nats.
-    async fn run(&mut self, program: ProgramId, batch: &Batch, step: Step, pace: &mut Pace) -> Result<f64> {
+    /// Runs a batch on a plan of its shape, and returns the sum of its losses in nats.
+    async fn run(
+        &mut self,
+        (shape, program): (LossBuffers, ProgramId),
+        batch: &Batch,
+        step: Step,
+        pace: &mut Pace,
+    ) -> Result<f64> {
         let step = Step { trained: batch.trained as u32, ..step };
-        self.loss.load(&mut self.engine, batch)?;
+        shape.load(&mut self.engine, batch)?;
         let mut next = Some(0);
         while let Some(part) = next {
             next = self.engine.backend.run_part(program, &step, part)?;
             pace.breathe(&mut *self.engine.backend).await?;
         }
-        self.loss.sum(&mut self.engine, batch).await
+        shape.sum(&mut self.engine, batch).await
+    }
+
+    /// Sets the magnitudes of the noise on the embeddings of `batch`.
+    fn make_noise(&mut self, batch: &Batch) -> Result<()> {
+        let Some(id) = self.noise else { return Ok(()) };
+        let config = &self.engine.config;
+        let (alpha, width) = (f64::from(self.options.neftune_noise_alpha), config.embedding as f64);
+        let magnitude = |length: u32| alpha / (f64::from(length) * width).sqrt() * f64::from(config.embedding_scale);
+        let words: Vec<u32> = batch.lengths().into_iter().map(|length| (magnitude(length) as f32).to_bits()).collect();
+        self.engine.backend.write(id, 0, &words)
     }
 
     /// Clips the summed gradients, updates the adapter and zeroes the gradients. Returns the norm before clipping; if
@@ -175,15 +211,9 @@ impl Trainer {
     /// A device failure.
     pub async fn update(&mut self, lr: f32) -> Result<f32> {
         self.step += 1;
-        let correction = |beta: f32| (1.0 - f64::from(beta).powf(self.step as f64)) as f32;
-        let step = Step {
-            step: self.step as u32,
-            lr,
-            correction1: correction(self.options.adamw.beta1),
-            correction2: correction(self.options.adamw.beta2),
-            clip: self.options.clip,
-            ..Step::default()
-        };
+        let (correction1, correction2) = self.options.optimizer.corrections(self.step);
+        let step =
+            Step { step: self.step as u32, lr, correction1, correction2, clip: self.options.clip, ..Step::default() };
         self.engine.backend.run(self.update, &step)?;
         let norm = self.engine.backend.read(self.buffers.norm, 0, 1).await?;
         let norm = f32::from_bits(norm[0]);
@@ -226,7 +256,7 @@ impl Trainer {
     /// As [`Self::accumulate`].
     pub async fn evaluate_batch(&mut self, batch: &Batch, pace: &mut Pace) -> Result<f64> {
         let program = self.evaluation()?;
-        self.run(program, batch, Step::default(), pace).await
+        self.run((self.loss, program), batch, Step::default(), pace).await
     }
 
     /// The program without gradients, compiled at first use.
@@ -236,6 +266,27 @@ impl Trainer {
         }
         let plan = self.loss.plan(&self.engine, &self.sites, None);
         Ok(*self.evaluate.insert(self.engine.backend.compile(&plan)?))
+    }
+
+    /// Length of [`Self::values`].
+    pub fn words(&self) -> u64 {
+        self.arena.words()
+    }
+
+    /// The adapter's values as they lie on the device.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn values(&mut self) -> Result<Vec<u32>> {
+        self.read(self.buffers.parameters).await
+    }
+
+    /// Puts values of [`Self::values`] back.
+    ///
+    /// # Errors
+    /// Values of another trainer, or a device failure.
+    pub fn set_values(&mut self, values: &[u32]) -> Result<()> {
+        self.engine.backend.write(self.buffers.parameters, 0, values)
     }
 
     /// The adapter as it is now.
@@ -315,16 +366,26 @@ impl Trainer {
 }
 
 impl Buffers {
-    fn new(engine: &mut Engine, arena: &Arena) -> Result<Self> {
+    fn new(engine: &mut Engine, arena: &Arena, options: &TrainOptions) -> Result<Self> {
         let words = arena.words();
         Ok(Self {
             parameters: engine.add("adapter", Pool::Adapter, words, Content::Zeros)?,
             gradients: engine.add("gradients", Pool::Adapter, words, Content::Zeros)?,
-            m: engine.add("adamw.m", Pool::Optimizer, words, Content::Zeros)?,
-            v: engine.add("adamw.v", Pool::Optimizer, words, Content::Zeros)?,
             norm: engine.add("gradient_norm", Pool::Inputs, 1, Content::Zeros)?,
+            optimizer: options.optimizer.declare(engine, words)?,
         })
     }
+}
+
+/// Declares the magnitudes of the noise on the embeddings, if there is to be any.
+fn noise(engine: &mut Engine, options: &TrainOptions, sites: &mut Sites) -> Result<Option<StorageId>> {
+    if options.neftune_noise_alpha == 0.0 {
+        return Ok(None);
+    }
+    let tokens = options.batch.saturating_mul(options.context);
+    let id = engine.add("embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros)?;
+    sites.add_noise(list(id, tokens));
+    Ok(Some(id))
 }
 
 fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {
@@ -335,10 +396,11 @@ fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &Trai
     let arenas = Arenas {
         parameters: of(buffers.parameters),
         gradients: of(buffers.gradients),
-        m: of(buffers.m),
-        v: of(buffers.v),
         norm: Tensor::stored(buffers.norm, 0, 1, 1),
+        state: &buffers.optimizer,
+        b: arena.b() as usize,
+        b_factor: options.loraplus_lr_ratio,
     };
-    adamw::update(&mut r, arenas, options.adamw, limit);
+    optimizer::update(&mut r, &arenas, &options.optimizer, limit);
     r.finish("update")
 }

@@ -46,6 +46,11 @@ impl Failure {
         }
     }
 
+    /// What went wrong, with its causes.
+    pub fn message(&self) -> String {
+        self.lines().0.join(": ")
+    }
+
     /// The lines for standard error: the cause chain, then one hint.
     fn lines(&self) -> (Vec<String>, Option<&str>) {
         match self {
@@ -182,6 +187,7 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
         E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
         E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
+        E::Worse { .. } => "nothing was written; lower --lr or use more data, or write it all the same with --force",
         E::Limit { .. } => "use a smaller --batch or --context, or another device",
         _ => return None,
     };

@@ -25,7 +25,7 @@ pub fn object(event: &Event) -> Value {
             start["planned_bytes"] = json!(memory.allocated_bytes());
             start
         }
-        Event::Evaluated { step, loss } => json!({"event": "eval", "step": step, "loss": loss}),
+        Event::Evaluated { step, loss, best } => json!({"event": "eval", "step": step, "loss": loss, "best": best}),
         Event::Step { step, report, seconds } => json!({
             "event": "step", "step": step, "loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm,
             "tokens": report.tokens, "trained_tokens": report.trained_tokens, "seconds": seconds,
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).expect("readable"), expected);
         }
         let mut anew = Log::create(&path, true).expect("opened");
-        anew.write(&Event::Evaluated { step: 0, loss: 1.5 }).expect("written");
+        anew.write(&Event::Evaluated { step: 0, loss: 1.5, best: false }).expect("written");
         let text = std::fs::read_to_string(&path).expect("readable");
         assert_eq!(text.lines().count(), 1, "{text}");
     }

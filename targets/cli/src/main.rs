@@ -7,6 +7,7 @@
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
 //! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, signals, the log of its steps
+//! - [`report`]: the HTML page of a training
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
 mod answer;
@@ -20,6 +21,7 @@ mod memory;
 mod model;
 mod npy;
 mod output;
+mod report;
 mod upkeep;
 mod verbs;
 

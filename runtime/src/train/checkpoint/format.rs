@@ -48,14 +48,18 @@ pub fn write(path: &Path, architecture: &str, identity: &Identity, state: &State
 
 /// Writes the whole file to `out`.
 fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> Result<W> {
-    let declare = |(name, words): &(String, Vec<u32>)| TensorDeclaration {
-        name: name.clone(),
+    let declare = |(name, words): (&str, &[u32])| TensorDeclaration {
+        name: name.to_owned(),
         shape: vec![words.len() as u64],
         ty: GgmlType::I32,
     };
-    let declarations: Vec<_> = state.buffers.iter().map(declare).collect();
+    let buffers = || {
+        let stored = state.buffers.iter().map(|(name, words)| (name.as_str(), words.as_slice()));
+        stored.chain(state.progress.stopping.buffer())
+    };
+    let declarations: Vec<_> = buffers().map(declare).collect();
     let mut writer = Writer::new(out, path, metadata, &declarations)?;
-    for (name, words) in &state.buffers {
+    for (name, words) in buffers() {
         for chunk in words.chunks(CHUNK) {
             let bytes: Vec<u8> = chunk.iter().flat_map(|word| word.to_le_bytes()).collect();
             writer.write(name, &bytes)?;
@@ -82,7 +86,7 @@ pub fn open(path: &Path) -> Result<(GgufFile, State)> {
     check_digest(path)?;
     let file = GgufFile::open(path)?;
     check_kind(&file.gguf)?;
-    let progress = Progress::read(&file.gguf)?;
+    let mut progress = Progress::read(&file.gguf)?;
     let mut buffers = Vec::new();
     for tensor in file.gguf.tensors() {
         if tensor.ty != GgmlType::I32 {
@@ -92,6 +96,7 @@ pub fn open(path: &Path) -> Result<(GgufFile, State)> {
         let words = bytes.bytes().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
         buffers.push((tensor.name.clone(), words));
     }
+    progress.stopping.restore(&mut buffers).map_err(|problem| damaged(path, problem))?;
     Ok((file, State { progress, buffers }))
 }
 

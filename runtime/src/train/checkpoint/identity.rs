@@ -40,8 +40,11 @@ impl Identity {
             ("start".to_owned(), start.map_or_else(none, digest_of_adapter)),
             ("data".to_owned(), data.digest.clone()),
         ];
-        // What is kept for the reverse pass changes memory and time, not the result; what a budget chose is kept.
-        let options = TrainOptions { checkpointing: None, budget: None, ..options.clone() };
+        // What is kept for the reverse pass changes memory and time, not the result; what a budget chose is kept; which
+        // adapter is the result changes no step.
+        let same = TrainOptions::default();
+        let (keep, force) = (same.keep, same.force);
+        let options = TrainOptions { checkpointing: None, budget: None, keep, force, ..options.clone() };
         all.extend(fields(&format!("{options:#?}")).into_iter().map(|(name, value)| (format!("option.{name}"), value)));
         // Last: what they depend on is told of before. Lines that were skipped, say, are no option of the run.
         all.push(("examples".to_owned(), digest_of_examples(&data.examples)));
@@ -112,13 +115,16 @@ fn fields(debug: &str) -> Vec<(String, String)> {
         let value = value.trim_end_matches(',');
         if value.ends_with(['{', '(', '[']) {
             within.push(name);
+            // Which one it is, of several that a value may be.
+            let variant = value.trim_end_matches(['{', '(', '[', ' ']);
+            found.push((joined_path(&within, ""), variant.to_owned()));
         } else if matches!(value, "}" | ")" | "]") {
             within.pop();
         } else {
-            let path: Vec<&str> = within.iter().copied().chain([name]).filter(|part| !part.is_empty()).collect();
-            found.push((path.join("."), value.to_owned()));
+            found.push((joined_path(&within, name), value.to_owned()));
         }
     }
+    found.retain(|(_, value)| !value.is_empty());
     // A list has several values under one name.
     let mut joined: Vec<(String, String)> = Vec::new();
     for (name, value) in found {
@@ -128,6 +134,11 @@ fn fields(debug: &str) -> Vec<(String, String)> {
         }
     }
     joined
+}
+
+fn joined_path(within: &[&str], name: &str) -> String {
+    let path: Vec<&str> = within.iter().copied().chain([name]).filter(|part| !part.is_empty()).collect();
+    path.join(".")
 }
 
 #[cfg(test)]
@@ -143,10 +154,11 @@ mod tests {
         let found = fields(&format!("{options:#?}"));
         let of = |name: &str| found.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         assert_eq!(of("lora.rank"), Some("8"));
-        assert_eq!(of("lora.targets"), Some("\"attn_q\", \"attn_v\""));
-        assert_eq!(of("steps"), Some("7"));
+        assert_eq!(of("lora.targets"), Some("Kinds, \"attn_q\", \"attn_v\""));
+        assert_eq!(of("steps"), Some("Some, 7"));
         assert_eq!(of("lr"), Some("0.0002"));
-        assert_eq!(of("adamw.beta1"), Some("0.9"));
+        assert_eq!(of("optimizer.beta1"), Some("0.9"));
+        assert_eq!(of("optimizer"), Some("AdamW, AdamW"), "AdamW8Bit has the same constants");
         assert_eq!(of("schedule"), Some("Cosine"));
         assert!(found.iter().all(|(name, _)| !name.is_empty()), "{found:?}");
     }

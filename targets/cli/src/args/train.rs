@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 use loam::Targets;
 use loam::data::Objective;
 use loam::plan::Checkpointing;
+use loam::train::Keep;
 
-use super::values::{above_zero, not_negative, size, split};
+use super::values::{above_zero, not_negative, share, size, split};
 use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
 
 /// Training methods.
@@ -35,6 +36,21 @@ impl From<ObjectiveArg> for Objective {
     }
 }
 
+/// Optimizers, by their names in Transformers.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum OptimArg {
+    /// AdamW with moments in f32
+    Adamw,
+    /// AdamW with blockwise 8-bit moments
+    #[value(name = "adamw_8bit")]
+    Adamw8Bit,
+    /// Lion; wants a learning rate three to ten times smaller than AdamW's
+    Lion,
+    /// Stochastic gradient descent
+    Sgd,
+}
+
 /// How the learning rate goes on after the warm-up.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum ScheduleArg {
@@ -44,6 +60,24 @@ pub enum ScheduleArg {
     Linear,
     /// Stays
     Constant,
+}
+
+/// Which adapter is written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum KeepArg {
+    /// The one with the lowest held-out loss
+    Best,
+    /// The one after the last step
+    Last,
+}
+
+impl From<KeepArg> for Keep {
+    fn from(keep: KeepArg) -> Self {
+        match keep {
+            KeepArg::Best => Keep::Best,
+            KeepArg::Last => Keep::Last,
+        }
+    }
 }
 
 /// What the reverse pass finds of the forward one.
@@ -129,13 +163,28 @@ pub struct TrainArgs {
     /// Steps of linear warm-up
     #[arg(long, default_value_t = 0)]
     pub warmup: u32,
-    /// Decoupled weight decay
+    /// Optimizer; its state takes 8, 2, 4 or no bytes per parameter of the adapter
+    #[arg(long, value_enum, default_value = "adamw")]
+    pub optim: OptimArg,
+    /// Momentum of --optim sgd (4 bytes per parameter) [default: 0]
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub momentum: Option<f32>,
+    /// Factor on the learning rate of the B matrices (LoRA+)
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = above_zero)]
+    pub loraplus_lr_ratio: f32,
+    /// Decoupled weight decay of A and B
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub weight_decay: f32,
+    /// Share of an adapter's input that is dropped in training
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = share)]
+    pub dropout: f32,
+    /// Noise on the embeddings in training (NEFTune); 5 is usual, 0 turns it off
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = not_negative)]
+    pub neftune_noise_alpha: f32,
     /// Largest gradient norm; 0 turns clipping off
     #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
     pub clip: f32,
-    /// Seed of the adapter's start and of the order of the data
+    /// Seed of the adapter's start, of the order of the data, of dropout and of noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Take the examples in the order of the files
@@ -147,6 +196,9 @@ pub struct TrainArgs {
     /// One example per sequence
     #[arg(long, overrides_with = "pack")]
     pub no_pack: bool,
+    /// Examples of similar length share a batch, which is then only as long as it needs to be; implies --no-pack
+    #[arg(long, conflicts_with = "pack")]
+    pub group_by_length: bool,
     /// Held-out data, evaluated before and after
     #[arg(long, value_name = "FILE", conflicts_with = "eval_split")]
     pub eval_data: Option<PathBuf>,
@@ -156,12 +208,24 @@ pub struct TrainArgs {
     /// Evaluate every N steps too
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub eval_every: Option<u32>,
+    /// End after N evaluations in a row without a lower held-out loss
+    #[arg(long, value_name = "N", requires = "eval_every", value_parser = clap::value_parser!(u32).range(1..))]
+    pub patience: Option<u32>,
+    /// With held-out data: write the adapter with the lowest held-out loss, or the last one
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "best")]
+    pub keep: KeepArg,
+    /// Write the adapter even if it made the held-out loss worse or the run ended with numbers that are not finite
+    #[arg(long)]
+    pub force: bool,
     /// Go on from this adapter, with its rank, alpha and targets
     #[arg(long, value_name = "ADAPTER")]
     pub init: Option<PathBuf>,
     /// Wrong data lines to put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip_bad: usize,
+    /// Write a page with curves, options and answers before and after
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Write one JSON object per step to this file
     #[arg(long, value_name = "FILE.jsonl")]
     pub log: Option<PathBuf>,

@@ -78,6 +78,12 @@ pub fn fraction(text: &str) -> Result<f32, String> {
     number(text).and_then(|v| if v > 0.0 && v <= 1.0 { Ok(v) } else { Err("must be above 0 and at most 1".to_owned()) })
 }
 
+/// A number from zero to under one.
+pub fn share(text: &str) -> Result<f32, String> {
+    number(text)
+        .and_then(|v| if (0.0..1.0).contains(&v) { Ok(v) } else { Err("must be at least 0 and under 1".to_owned()) })
+}
+
 /// A number over zero and under one.
 pub fn split(text: &str) -> Result<f32, String> {
     number(text).and_then(|v| if v > 0.0 && v < 1.0 { Ok(v) } else { Err("must be between 0 and 1".to_owned()) })
@@ -129,5 +135,6 @@ mod tests {
         assert!(not_negative("-1").is_err() && not_negative("0").is_ok());
         assert!(fraction("1").is_ok() && fraction("1.5").is_err());
         assert!(split("1").is_err() && split("0.1").is_ok());
+        assert!(share("1").is_err() && share("0").is_ok());
     }
 }

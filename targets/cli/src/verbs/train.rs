@@ -6,14 +6,16 @@ use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
 use loam::backend::Times;
 use loam::data::{DataOptions, Dataset, Notes, Objective};
-use loam::train::{Event, Outcome, Schedule};
+use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
+use loam::train::{Event, Optimizer, Outcome, Schedule};
 use loam::{Base, LoraOptions, TrainOptions};
 use serde_json::json;
 
-use crate::args::{BaseArgs, ScheduleArg, TrainArgs};
+use crate::args::{BaseArgs, OptimArg, ScheduleArg, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::log::{Log, object};
 use crate::output::{Output, bytes, escape};
+use crate::report::Page;
 use crate::{dataset, files, memory, model, upkeep};
 
 use super::plan;
@@ -35,6 +37,8 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
+    let page = args.report.as_deref().map(|path| Page::begin(path, args, &base, (&data, held_out.as_ref()), &options));
+    let mut page = page.transpose()?;
     let backend = model::device(&args.device)?;
     let mut log = args.log.as_deref().map(|path| Log::create(path, args.upkeep.resume)).transpose()?;
     let device = backend.info().name.clone();
@@ -42,6 +46,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let mut progress = Progress::new(output);
     let mut failed = None;
     let mut on_event = |event: &Event| {
+        page.iter_mut().for_each(|page| page.take(event));
         let reported = progress.show(event).and_then(|()| log.as_mut().map_or(Ok(()), |log| log.write(event)));
         // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
         failed = failed.take().or(reported.err());
@@ -51,9 +56,16 @@ pub fn run(args: &TrainArgs) -> Result {
     let work = loam::train::run_with(&base, backend, start, data_sets, options, upkeep, &mut on_event);
     let trained = pollster::block_on(work);
     progress.finish();
-    let (adapter, outcome) = trained?;
     drop(signals);
-    adapter.write(&args.output).map_err(diverged)?;
+    // A run that goes on later has no page yet.
+    page = page.filter(|_| !matches!(trained, Err(loam::Error::Stopped { .. })));
+    let published = trained.map_err(Failure::from).and_then(|(adapter, outcome)| {
+        adapter.write(&args.output).map_err(diverged)?;
+        Ok((adapter, outcome))
+    });
+    // A page that cannot be written is told of after the result: the adapter is worth more.
+    failed = failed.or(page.and_then(|page| page.end(args, &base, &device, &published).err()));
+    let (adapter, outcome) = published?;
     adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     report(output, &outcome, &data.notes, &args.output, &device)?;
     failed.map_or(Ok(()), Err)
@@ -64,13 +76,15 @@ fn check_files(args: &TrainArgs) -> Result {
     let BaseArgs { model, chat_template } = &args.base;
     let inputs = args.data.iter().chain(&args.eval_data).chain(chat_template).chain([model]);
     let inputs: Vec<&Path> = inputs.map(PathBuf::as_path).collect();
-    let outputs: Vec<&Path> = args.log.iter().chain([&args.output]).map(PathBuf::as_path).collect();
+    let outputs = args.log.iter().chain(&args.report).chain([&args.output]);
+    let outputs: Vec<&Path> = outputs.map(PathBuf::as_path).collect();
     files::check(&inputs, &outputs)?;
     // `--init X -o X` goes on with X: X is read before the training and replaced in one go after it. The log grows
-    // while it is written, so it must be another file.
-    let (init, log): (Vec<_>, Vec<_>) =
-        (args.init.iter().map(PathBuf::as_path).collect(), args.log.iter().map(PathBuf::as_path).collect());
-    files::check(&init, &log)
+    // while it is written, so it must be another file; and a page is no adapter.
+    let paths = |paths: &Option<PathBuf>| paths.iter().cloned().collect::<Vec<_>>();
+    let others = [paths(&args.log), paths(&args.report)].concat();
+    let init: Vec<&Path> = args.init.iter().map(PathBuf::as_path).collect();
+    files::check(&init, &others.iter().map(PathBuf::as_path).collect::<Vec<_>>())
 }
 
 /// The adapter that the flags ask for. One that is gone on from has its own shape: nothing is asked for then.
@@ -115,7 +129,7 @@ fn diverged(error: loam::Error) -> Failure {
 
 /// What the flags mean for this base, but for the adapter.
 pub fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
-    let mut options = TrainOptions {
+    Ok(TrainOptions {
         batch: args.batch as usize,
         accumulate: args.accumulate as usize,
         context: model::context(base, args.context)?,
@@ -127,15 +141,34 @@ pub fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
         warmup: u64::from(args.warmup),
         steps: args.steps.map(u64::from),
         epochs: args.epochs.map_or(EPOCHS, u64::from),
+        dropout: args.dropout,
+        neftune_noise_alpha: args.neftune_noise_alpha,
         clip: args.clip,
         seed: args.seed,
         shuffle: !args.no_shuffle,
-        pack: !args.no_pack,
+        pack: !(args.no_pack || args.group_by_length),
+        group_by_length: args.group_by_length,
         eval_every: args.eval_every.map_or(0, u64::from),
+        patience: args.patience.map_or(0, u64::from),
+        keep: args.keep.into(),
+        force: args.force,
+        optimizer: optimizer(args)?,
+        loraplus_lr_ratio: args.loraplus_lr_ratio,
         ..TrainOptions::default()
+    })
+}
+
+fn optimizer(args: &TrainArgs) -> Result<Optimizer> {
+    if args.momentum.is_some() && !matches!(args.optim, OptimArg::Sgd) {
+        return Err(Failure::Usage("--momentum is for --optim sgd".into()));
+    }
+    let optimizer = match args.optim {
+        OptimArg::Adamw => Optimizer::AdamW(AdamW::default()),
+        OptimArg::Adamw8Bit => Optimizer::AdamW8Bit(AdamW::default()),
+        OptimArg::Lion => Optimizer::Lion(Lion::default()),
+        OptimArg::Sgd => Optimizer::Sgd(Sgd { momentum: args.momentum.unwrap_or(0.0), weight_decay: 0.0 }),
     };
-    options.adamw.weight_decay = args.weight_decay;
-    Ok(options)
+    Ok(optimizer.with_weight_decay(args.weight_decay))
 }
 
 fn schedule(schedule: ScheduleArg) -> Schedule {
@@ -197,7 +230,7 @@ impl Progress {
                 self.steps = *steps;
                 self.bar = self.output.bar(*steps, "train");
             }
-            Event::Evaluated { step, loss } => {
+            Event::Evaluated { step, loss, .. } => {
                 let (bar, output) = (&self.bar, self.output);
                 bar.suspend(|| output.note(format!("held-out loss after step {step}: {loss:.4} nats per token")));
             }
@@ -260,6 +293,9 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
     if let (Some(before), Some(after)) = (o.eval_loss_before, o.eval_loss_after) {
         output.line(format!("held-out loss  {before:.4} -> {after:.4}"))?;
     }
+    if o.adapter_step != o.steps {
+        output.line(format!("best           after step {}: that is the adapter", o.adapter_step))?;
+    }
     if o.skipped > 0 {
         output.line(format!("skipped        {} steps with a gradient that was not finite", o.skipped))?;
     }
@@ -272,7 +308,8 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
         "event": "done", "steps": o.steps, "skipped": o.skipped, "tokens": o.tokens,
         "trained_tokens": o.trained_tokens, "seconds": o.seconds, "tokens_per_second": o.tokens_per_second(),
         "loss_first": o.loss_first, "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before,
-        "eval_loss_after": o.eval_loss_after, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
+        "eval_loss_after": o.eval_loss_after, "best_step": o.best_step, "adapter_step": o.adapter_step,
+        "stopped_early": o.stopped_early, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
         "adapter": adapter.to_string_lossy(), "device": device, "skipped_lines": notes.skipped,
         "truncated_examples": notes.truncated, "planned_steps": o.planned_steps,
         "submit_ms": o.times.as_ref().map(submit_ms),

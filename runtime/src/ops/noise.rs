@@ -1,0 +1,12 @@
+//! Noise on the rows of a tensor.
+
+use loam_shaders::noise::{self as kernels, Params};
+
+use crate::plan::{Recorder, Tensor, View};
+
+/// x += magnitudes * u in place, u uniform in [-1, 1), with one magnitude f32[rows] for each row. Noise is no function of x:
+/// the gradient passes unchanged.
+pub fn add(r: &mut Recorder, label: &str, magnitudes: View, x: Tensor) {
+    let params = Params { rows: x.rows as u32, width: x.cols as u32, ..bytemuck::Zeroable::zeroed() };
+    r.call(label, kernels::add(params), &[magnitudes, x.view()]);
+}

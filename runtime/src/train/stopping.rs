@@ -1,0 +1,174 @@
+//! What held-out losses mean for a run: the best adapter so far, when to stop, and whether the end may be published.
+
+use super::{Outcome, TrainOptions};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Value};
+
+/// Which adapter a run with held-out data ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// The one with the lowest held-out loss of all that were measured after a step.
+    #[default]
+    Best,
+    /// The one after the last step.
+    Last,
+}
+
+/// The adapter with the lowest held-out loss so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// Steps done.
+    pub step: u64,
+    /// Its held-out loss, in nats per trained token.
+    pub loss: f64,
+    /// Its values, as [`super::Trainer::values`] returns them.
+    pub values: Vec<u32>,
+}
+
+/// Name of [`Best::values`] among the buffers of a checkpoint.
+const VALUES: &str = "best";
+
+/// What a run remembers of its evaluations: with it a run can go on as if it had never stopped.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stopping {
+    /// The best adapter after a step, if one was measured.
+    pub best: Option<Best>,
+    /// Evaluations since then.
+    pub stale: u64,
+    /// Step and loss of the last evaluation after a step. The loss may be NaN or infinite.
+    pub last: Option<(u64, f64)>,
+}
+
+impl Stopping {
+    /// Takes the held-out loss after `step` steps and says whether it is the lowest so far: the caller then sets
+    /// [`Self::best`]. One that is not finite never is.
+    pub fn take(&mut self, step: u64, loss: f64) -> bool {
+        self.last = Some((step, loss));
+        let better = loss.is_finite() && self.best.as_ref().is_none_or(|best| loss < best.loss);
+        self.stale = if better { 0 } else { self.stale + 1 };
+        better
+    }
+
+    /// Whether `patience` evaluations in a row were not better than the best before them; 0 is endless patience.
+    pub fn stops(&self, patience: u64) -> bool {
+        patience > 0 && self.stale >= patience
+    }
+
+    /// The values of the best adapter as a buffer of a checkpoint.
+    pub fn buffer(&self) -> Option<(&str, &[u32])> {
+        self.best.as_ref().map(|best| (VALUES, best.values.as_slice()))
+    }
+
+    /// Takes the values of the best adapter, if there is one, out of the buffers of a checkpoint.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn restore(&mut self, buffers: &mut Vec<(String, Vec<u32>)>) -> Result<(), &'static str> {
+        let Some(best) = &mut self.best else { return Ok(()) };
+        let (_, values) = buffers.pop_if(|(name, _)| name == VALUES).ok_or("does not have the best adapter")?;
+        // The first buffer is the adapter as it is, whose length is compared with what the run needs.
+        let words = buffers.first().map(|(_, words)| words.len());
+        best.values =
+            Some(values).filter(|values| words == Some(values.len())).ok_or("has a best adapter of another length")?;
+        Ok(())
+    }
+
+    /// Names and values for a file.
+    pub fn fields(&self) -> Vec<(&'static str, Value)> {
+        let mut fields = vec![("stale", Value::U64(self.stale))];
+        if let Some(Best { step, loss, .. }) = &self.best {
+            fields.extend([("best_step", Value::U64(*step)), ("best_loss", Value::F64(*loss))]);
+        }
+        if let Some((step, loss)) = self.last {
+            fields.extend([("last_step", Value::U64(step)), ("last_loss", Value::F64(loss))]);
+        }
+        fields
+    }
+
+    /// Reads [`Self::fields`] back, but for the values of the best adapter; `key` makes keys of names.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] for a key that is missing or of another type.
+    pub fn read(gguf: &Gguf, key: &dyn Fn(&str) -> String) -> Result<Self> {
+        let pair = |step: &str, loss: &str| {
+            let loss = gguf.opt_f64(&key(loss))?;
+            loss.map(|loss| Ok((gguf.u64(&key(step))?, loss))).transpose()
+        };
+        let best = pair("best_step", "best_loss")?.map(|(step, loss)| Best { step, loss, values: Vec::new() });
+        Ok(Self { best, stale: gguf.u64(&key("stale"))?, last: pair("last_step", "last_loss")? })
+    }
+
+    /// The best adapter, where it is to be the end and is not the last one.
+    pub fn earlier(&self, keep: Keep, steps: u64) -> Option<&Best> {
+        self.best.as_ref().filter(|best| keep == Keep::Best && best.step != steps)
+    }
+}
+
+/// Whether what came out of a run is worth publishing.
+///
+/// # Errors
+/// Unless the options force it: [`Error::NonFinite`] if the run ended with a loss or a gradient that is not finite,
+/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training.
+pub(super) fn check(options: &TrainOptions, outcome: &Outcome, stopping: &Stopping) -> Result<()> {
+    if options.force {
+        return Ok(());
+    }
+    if !outcome.loss_last.is_finite() {
+        return Err(Error::NonFinite("the loss of the last step".into()));
+    }
+    if stopping.last.is_some_and(|(_, loss)| !loss.is_finite()) {
+        return Err(Error::NonFinite("the last held-out loss".into()));
+    }
+    match (outcome.eval_loss_before, outcome.eval_loss_after) {
+        (Some(before), Some(after)) if after > before => Err(Error::Worse { before, after }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(losses: &[f64]) -> (Vec<bool>, Stopping) {
+        let mut stopping = Stopping::default();
+        let better = losses.iter().enumerate().map(|(i, &loss)| {
+            let better = stopping.take(i as u64 + 1, loss);
+            if better {
+                stopping.best = Some(Best { step: i as u64 + 1, loss, values: vec![i as u32] });
+            }
+            better
+        });
+        (better.collect(), stopping)
+    }
+
+    #[test]
+    fn the_lowest_loss_is_kept_and_patience_counts_from_it() {
+        let (better, stopping) = after(&[3.0, 2.0, 2.0, f64::NAN, 2.5]);
+        assert_eq!(better, [true, true, false, false, false]);
+        assert_eq!(stopping.best, Some(Best { step: 2, loss: 2.0, values: vec![1] }));
+        assert!(stopping.stops(3) && !stopping.stops(4) && !stopping.stops(0));
+        assert_eq!(stopping.earlier(Keep::Best, 5).map(|best| best.step), Some(2));
+        assert!(stopping.earlier(Keep::Last, 5).is_none() && stopping.earlier(Keep::Best, 2).is_none());
+        assert!(after(&[f64::NAN]).1.best.is_none());
+    }
+
+    #[test]
+    fn worse_and_not_finite_ends_are_refused_unless_forced() {
+        let options = TrainOptions::default();
+        let outcome = |last, before, after| Outcome {
+            loss_last: last,
+            eval_loss_before: before,
+            eval_loss_after: after,
+            ..Outcome::default()
+        };
+        let check = |outcome: &Outcome| check(&options, outcome, &after(&[2.0]).1);
+        assert!(check(&outcome(1.0, None, None)).is_ok() && check(&outcome(9.0, Some(2.0), Some(2.0))).is_ok());
+        assert!(matches!(check(&outcome(f64::NAN, None, None)), Err(Error::NonFinite(_))));
+        let worse = outcome(1.0, Some(2.0), Some(2.1));
+        assert!(matches!(check(&worse), Err(Error::Worse { .. })));
+        let forced = TrainOptions { force: true, ..TrainOptions::default() };
+        assert!(super::check(&forced, &worse, &Stopping::default()).is_ok());
+        let ended = after(&[2.0, f64::NAN]).1;
+        assert!(matches!(super::check(&options, &outcome(1.0, None, None), &ended), Err(Error::NonFinite(_))));
+    }
+}

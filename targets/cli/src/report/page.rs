@@ -1,0 +1,60 @@
+//! The page of a training in the making: asks the base before it, collects what happens, asks again after it.
+
+use std::path::Path;
+
+use loam::adapter::AdapterFile;
+use loam::data::{Dataset, Pair};
+use loam::train::{Event, Outcome};
+use loam::{Base, TrainOptions};
+
+use super::{Report, Sample, facts, samples};
+use crate::args::TrainArgs;
+use crate::failure::Result;
+
+/// The page of `--report` while the run goes on.
+pub struct Page<'a> {
+    path: &'a Path,
+    report: Report,
+    asked: Vec<(Pair, Sample)>,
+    data: String,
+}
+
+impl<'a> Page<'a> {
+    /// Asks the base first.
+    pub fn begin(
+        path: &'a Path,
+        args: &TrainArgs,
+        base: &Base,
+        (data, held_out): (&Dataset, Option<&Dataset>),
+        options: &TrainOptions,
+    ) -> Result<Self> {
+        let asked = samples::before(base, &args.device, held_out.unwrap_or(data))?;
+        let report = Report { options: facts::options(args, options), ..Report::default() };
+        Ok(Page { path, report, asked, data: data.digest.clone() })
+    }
+
+    /// Takes an event of the run.
+    pub fn take(&mut self, event: &Event) {
+        self.report.history.take(event);
+    }
+
+    /// Asks again, with the adapter that was written, and writes the page.
+    pub fn end(
+        mut self,
+        args: &TrainArgs,
+        base: &Base,
+        device: &str,
+        published: &Result<(AdapterFile, Outcome)>,
+    ) -> Result {
+        match published {
+            Ok((adapter, outcome)) => {
+                samples::after(base, &args.device, &mut self.asked, (adapter, &args.output))?;
+                self.report.results = facts::results(args, outcome);
+            }
+            Err(failure) => self.report.failure = Some(failure.message()),
+        }
+        self.report.results.extend(facts::origins(base, &self.data, device));
+        self.report.samples = self.asked.into_iter().map(|(_, sample)| sample).collect();
+        self.report.write(self.path)
+    }
+}

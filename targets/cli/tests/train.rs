@@ -1,0 +1,102 @@
+//! What `loam train` does around the training: the report page, the guard against publishing something worse, and the
+//! flags of optimizers and noise.
+
+mod support;
+
+use std::fs;
+
+use support::{base, demo_data, run};
+
+const SMALL: &str = "--device cpu --batch 2 --context 64 --rank 4";
+
+#[test]
+fn a_report_is_one_page_with_curves_and_escaped_samples() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let path = |name: &str| folder.path().join(name);
+    let (data, held_out, adapter, page) = (path("d.jsonl"), path("h.jsonl"), path("a.gguf"), path("r.html"));
+    let line = |prompt: &str| format!("{{\"prompt\":\"{prompt}\",\"completion\":\"<b>yes</b> & no\"}}\n");
+    fs::write(&data, line("Who are you?").repeat(4)).expect("writes");
+    fs::write(&held_out, line("<script>alert('x')</script>")).expect("writes");
+    let flags = format!("{SMALL} --steps 4 --eval-every 2 --lr 0.003 --keep best --json");
+    let line = format!("train {{}} --data {{}} --eval-data {{}} -o {{}} --report {{}} {flags}");
+    let done = run(&line, &[base(), &data, &held_out, &adapter, &page]).good();
+    let evaluations: Vec<_> = done.objects().into_iter().filter(|object| object["event"] == "eval").collect();
+    assert_eq!(evaluations.iter().map(|e| e["step"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(2), Some(4)]);
+    assert!(evaluations.iter().all(|e| e["best"].is_boolean()));
+    let done = done.result();
+    assert!(done["best_step"].is_u64() && done["adapter_step"] == done["best_step"], "{done}");
+    assert_eq!(done["stopped_early"], false);
+
+    let page = fs::read_to_string(page).expect("a page");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+    assert!(!page.contains("<script") && page.contains("&lt;script&gt;"), "{page}");
+    assert!(page.contains("&lt;b&gt;yes&lt;/b&gt; &amp; no"), "the answer of the data");
+    assert_eq!(page.matches("<svg").count(), 3, "loss, learning rate and gradient norm");
+    assert!(page.matches("<polyline").count() >= 4, "with the held-out loss");
+    assert!(
+        ["base digest", "data digest", "peak memory", "optimizer", "before", "after"].iter().all(|w| page.contains(w))
+    );
+    let answered = page.matches("<tr><th>after</th><td>-</td>").count();
+    assert_eq!(answered, 0, "the adapter was asked");
+}
+
+#[test]
+fn what_is_worse_than_before_is_not_published_unless_forced() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let path = |name: &str| folder.path().join(name);
+    let (data, adapter, page) = (path("d.jsonl"), path("a.gguf"), path("r.html"));
+    let line = "{\"prompt\":\"a\",\"completion\":\"zzz qqq xxx zzz qqq jjj\"}\n";
+    fs::write(&data, line.repeat(4)).expect("writes");
+    fs::write(&adapter, "the adapter before").expect("writes");
+    let flags = format!("{SMALL} --steps 8 --lr 0.05 --clip 0");
+    let heldout = demo_data("heldout.jsonl");
+    let line = format!("train {{}} --data {{}} --eval-data {{}} -o {{}} --report {{}} {flags}");
+    let paths = [base(), &data, &heldout, &adapter, &page];
+    run(&line, &paths).bad(1, &["worse than none", "held-out loss", "--force"]);
+    assert_eq!(fs::read_to_string(&adapter).expect("still there"), "the adapter before");
+    assert!(fs::read_to_string(&page).expect("a page").contains("No adapter was written: the adapter is worse"));
+    let done = run(&format!("{line} --force --json"), &paths).good().result();
+    assert!(done["eval_loss_after"].as_f64() > done["eval_loss_before"].as_f64(), "{done}");
+    run("adapter verify {} --base {}", &[&adapter, base()]).good();
+}
+
+#[test]
+fn optimizers_differ_and_their_state_is_counted() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let adapter = folder.path().join("a.gguf");
+    let done = |flags: &str| {
+        let line = format!("train {{}} --data {{}} -o {{}} {SMALL} --steps 2 --lr 0.001 --json {flags}");
+        run(&line, &[base(), &demo_data("train.jsonl"), &adapter]).good().result()
+    };
+    let peak = |flags: &str| done(flags)["peak_device_bytes"].as_u64().expect("bytes");
+    let (adamw, eight, lion, sgd) = (peak(""), peak("--optim adamw_8bit"), peak("--optim lion"), peak("--optim sgd"));
+    let parameters = adamw - sgd;
+    assert!(parameters > 0 && parameters.is_multiple_of(8), "two moments of four bytes: {adamw} {sgd}");
+    let parameters = parameters / 8;
+    assert_eq!(lion - sgd, 4 * parameters);
+    // Two bytes, two magnitudes of four bytes for 256 parameters, and the map.
+    assert_eq!(eight - sgd, 2 * parameters + parameters / 32 + 2048);
+    assert_eq!(peak("--optim sgd --momentum 0.9"), lion);
+    let noisy = done("--dropout 0.1 --neftune-noise-alpha 5 --loraplus-lr-ratio 16 --weight-decay 0.1");
+    assert!(noisy["loss_first"] != done("")["loss_first"], "{noisy}");
+    done("--group-by-length");
+}
+
+#[test]
+fn flags_that_make_no_sense_together_are_usage_errors() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let adapter = folder.path().join("a.gguf");
+    let usage = |flags: &str, words: &[&str]| {
+        let line = format!("train {{}} --data {{}} -o {{}} --device cpu {flags}");
+        run(&line, &[base(), &demo_data("train.jsonl"), &adapter]).bad(2, words);
+    };
+    usage("--momentum 0.9", &["--optim sgd"]);
+    usage("--momentum 1", &["under 1"]);
+    usage("--optim adam", &["adamw_8bit"]);
+    usage("--dropout 1", &["--dropout"]);
+    usage("--neftune-noise-alpha=-1", &["--neftune-noise-alpha"]);
+    usage("--patience 2", &["--eval-every"]);
+    usage("--patience 2 --eval-every 2", &["--eval-data"]);
+    usage("--pack --group-by-length", &["--group-by-length"]);
+    assert!(!adapter.exists());
+}
