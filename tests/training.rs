@@ -47,7 +47,7 @@ fn gradients(base: &Base, adapter: &AdapterFile, options: TrainOptions, batch: &
 
 fn example(stream: usize, length: usize, trained_from: usize) -> Example {
     let tokens = some_rows(stream + 1, length, 4096).remove(stream);
-    Example { trained: (0..length).map(|t| t >= trained_from).collect(), tokens, line: stream + 1 }
+    Example { trained: (0..length).map(|t| t >= trained_from).collect(), tokens, line: stream + 1, cut: 0 }
 }
 
 #[test]
@@ -170,13 +170,16 @@ fn loraplus_moves_b_faster_than_a() {
     }
 }
 
+/// Step, loss, and whether it was the best so far.
+type Evaluations = Vec<(u64, f64, bool)>;
+
 /// A run over examples in their order, one a step, with `held_out` measured after each.
 fn run(
     base: &Base,
     data: &[&Example],
     held_out: &Example,
     change: impl FnOnce(TrainOptions) -> TrainOptions,
-) -> (Result<(AdapterFile, Outcome), Error>, Vec<(u64, f64, bool)>) {
+) -> (Result<(AdapterFile, Outcome), Error>, Evaluations) {
     let set = |examples: Vec<Example>| Dataset { examples, notes: Notes::default(), digest: "test".into() };
     let data = set(data.iter().map(|&example| example.clone()).collect());
     let held_out = set(vec![held_out.clone()]);
@@ -204,7 +207,7 @@ fn run(
 fn the_best_adapter_is_kept_and_patience_ends_a_run() {
     let base = base();
     // The same first token of each pair, followed by another one.
-    let pairs = |second: u32| Example { tokens: [700, second].repeat(6), trained: vec![true; 12], line: 1 };
+    let pairs = |second: u32| Example { tokens: [700, second].repeat(6), trained: vec![true; 12], line: 1, cut: 0 };
     let (good, bad) = (pairs(901), pairs(1203));
     let steps = [&good, &good, &good, &good, &good, &bad, &bad, &bad, &bad, &bad];
     let (all, evaluations) = run(&base, &steps, &good, |options| options);
@@ -242,7 +245,7 @@ fn runs_that_end_worse_than_they_began_return_nothing_unless_forced() {
     let greedy = GenerateOptions { max_tokens: 11, sampler: SamplerOptions::greedy() };
     let go_on = &mut |_| ControlFlow::Continue(());
     let said = block_on(session.generate(&[700], &greedy, &|_| false, go_on)).expect("text");
-    let other = Example { tokens: [vec![700], said].concat(), trained: vec![true; 12], line: 1 };
+    let other = Example { tokens: [vec![700], said].concat(), trained: vec![true; 12], line: 1, cut: 0 };
     let bad = example(1, 12, 1);
     let steps = [&bad; 6];
     let fast = |options| TrainOptions { lr: 0.3, clip: 1.0, ..options };

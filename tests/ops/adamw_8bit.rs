@@ -14,8 +14,7 @@ fn params(len: usize, first_block: u32) -> Params {
 
 fn random_codes(random: &mut Random, len: usize) -> Vec<u32> {
     let values = random.values(len.div_ceil(4));
-    let words: Vec<u32> = values.iter().map(|x| x.to_bits().wrapping_mul(0x9e37_79b9)).collect();
-    words
+    values.iter().map(|x| x.to_bits().wrapping_mul(0x9e37_79b9)).collect()
 }
 
 #[test]
