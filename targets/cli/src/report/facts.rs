@@ -1,6 +1,6 @@
 //! What the page of a training says in tables.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use loam::train::{Optimizer, Outcome};
 use loam::{Base, TrainOptions};
@@ -19,7 +19,7 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
     let seldom = |value: f32| if value == 0.0 { "off".to_owned() } else { value.to_string() };
     vec![
         ("model", path(&args.base.model)),
-        ("data", args.data.iter().map(path).collect::<Vec<_>>().join(", ")),
+        ("data", args.data.iter().map(|data| path(data)).collect::<Vec<_>>().join(", ")),
         ("length", format!("{length}, {} x {} sequences of {} tokens", o.accumulate, o.batch, o.context)),
         (
             "order",
@@ -56,7 +56,7 @@ fn word(yes: bool, one: &'static str, other: &'static str) -> &'static str {
     if yes { one } else { other }
 }
 
-fn path(path: &PathBuf) -> String {
+fn path(path: &Path) -> String {
     path.display().to_string()
 }
 
