@@ -122,7 +122,7 @@ fn broken_pairs_are_named() {
         ("lora_a", vec![B]),
         ("rank 3", vec![A, b(&[3, 6], 0.5)]),
         ("dimensions", vec![A, b(&[12], 0.5)]),
-        ("rank 2", vec![(A.0, &[1, 2], 0.5), b(&[2, 6], 0.5)]),
+        ("for 1 matrices", vec![(A.0, &[4, 2, 3], 0.5), b(&[2, 6], 0.5)]),
         ("not finite", vec![A, b(&[2, 6], f32::NAN)]),
         ("limit", vec![A, b(&[2, 6], 1e30)]),
         ("neither", vec![A, B, ("blk.0.attn_q.weight", &[4, 6], 0.5)]),
@@ -172,7 +172,7 @@ fn a_base_must_have_every_weight_in_its_shape() {
     let check = |gguf: Gguf| sample().check_against(&gguf, path);
     check(base("llama", &[(q, &[4, 6]), (v, &[4, 3])])).unwrap();
     assert!(matches!(check(base("qwen2", &[(q, &[4, 6]), (v, &[4, 3])])), Err(Error::BaseMismatch { .. })));
-    for wrong in [&[(q, &[4u64, 6][..])][..], &[(q, &[6, 4]), (v, &[4, 3])], &[(q, &[4, 6]), (v, &[4, 3, 1])]] {
+    for wrong in [&[(q, &[4u64, 6][..])][..], &[(q, &[6, 4]), (v, &[4, 3])], &[(q, &[4, 6]), (v, &[4, 3, 2])]] {
         assert!(matches!(check(base("llama", wrong)), Err(Error::Adapter { .. })));
     }
 }
