@@ -172,3 +172,22 @@ fn importance_of_another_shape_is_refused_except_of_the_embedding() {
     let plan = planned("token_embd.weight").unwrap();
     assert!(plan.notes.iter().any(|note| note.contains("nothing on") && note.ends_with("more")), "{:?}", plan.notes);
 }
+
+#[test]
+fn the_old_format_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imatrix.dat");
+    let name = b"blk.0.attn_q.weight";
+    let mut bytes = [1i32, name.len() as i32].map(i32::to_le_bytes).concat();
+    bytes.extend(name);
+    bytes.extend([7i32, 2].map(i32::to_le_bytes).concat());
+    bytes.extend([1.0f32, 2.0].map(f32::to_le_bytes).concat());
+    std::fs::write(&path, &bytes).unwrap();
+    let error = Importance::read(&path).unwrap_err().to_string();
+    assert!(error.contains("imatrix.dat") && error.contains("--output-format gguf"), "{error}");
+    for cut in 0..bytes.len().min(27) {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let error = Importance::read(&path).unwrap_err().to_string();
+        assert!(!error.contains("old format"), "{cut} bytes say nothing: {error}");
+    }
+}

@@ -77,6 +77,11 @@ fn split_sources_give_the_same_file() {
 
 /// Writes a file of no known architecture: a weight, a vector in F16, integers, all with alignment 64.
 fn strange(path: &Path, weight: GgmlType, more: &[(&str, &str)]) {
+    strange_with(path, ("blk.1.up.weight", weight), more);
+}
+
+/// [`strange`], its weight having this name.
+fn strange_with(path: &Path, (name, weight): (&str, GgmlType), more: &[(&str, &str)]) {
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", "mystery");
     metadata.set("general.file_type", 1u32);
@@ -85,7 +90,7 @@ fn strange(path: &Path, weight: GgmlType, more: &[(&str, &str)]) {
     more.iter().for_each(|(key, value)| metadata.set(*key, *value));
     let declare = |name: &str, shape: &[u64], ty| TensorDeclaration { name: name.into(), shape: shape.into(), ty };
     let declarations = [
-        declare("blk.1.up.weight", &[256, 3], weight),
+        declare(name, &[256, 3], weight),
         declare("blk.0.scale", &[5], GgmlType::F16),
         declare("ids", &[2, 2], GgmlType::I32),
     ];
@@ -124,6 +129,9 @@ fn what_is_no_model_or_cannot_be_decoded_is_refused() {
     let message = |out: &str| to(Format::Q4_0, &path, &dir.path().join(out)).unwrap_err().to_string();
     strange(&path, GgmlType::IQ2_XS, &[]);
     assert!(message("out.gguf").contains("blk.1.up.weight") && message("out.gguf").contains("iq2_xs"));
+    // It would be copied as it is, but nobody could check the copy.
+    strange_with(&path, ("blk.1.ffn_gate_inp.weight", GgmlType::NVFP4), &[]);
+    assert!(message("out.gguf").contains("ffn_gate_inp") && message("out.gguf").contains("independent reader"));
     strange(&path, GgmlType::F16, &[("general.type", "adapter")]);
     assert!(message("out.gguf").contains("is an adapter"));
     strange(&path, GgmlType::F16, &[("general.type", "imatrix")]);

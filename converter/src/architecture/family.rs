@@ -86,12 +86,37 @@ pub struct Family {
     pub rope_types: &'static [&'static str],
     /// Whether only a part of each head may be rotated (`partial_rotary_factor`).
     pub partial_rotary: bool,
+    /// Which models of 80 layers llama-quantize takes for a "70B", whose values get more bits.
+    pub seventy_billion: SeventyBillion,
     /// Values of fields that published configurations leave out.
     pub defaults: &'static [(&'static str, f64)],
     /// Keys of [`Family::extras`], less the architecture, that loam follows as Transformers do and a stock llama.cpp does not.
     pub unread: &'static [&'static str],
     /// The keys that only this family has, and a refusal of what it cannot express.
     pub extras: fn(&Config, &mut Metadata) -> Result<()>,
+}
+
+/// Which models of 80 layers llama-quantize takes for a "70B" (`llm_type` in llama.cpp).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeventyBillion {
+    /// None.
+    Never,
+    /// Those whose heads share keys and values, unless they have eight experts.
+    Grouped,
+    /// All.
+    Always,
+}
+
+impl SeventyBillion {
+    /// Whether a model of `layers` layers with these heads and experts is one.
+    pub fn holds(self, layers: u64, (heads, kv_heads): (u64, u64), experts: u64) -> bool {
+        layers == 80
+            && match self {
+                SeventyBillion::Never => false,
+                SeventyBillion::Grouped => experts != 8 && heads != kv_heads,
+                SeventyBillion::Always => true,
+            }
+    }
 }
 
 /// What llama.cpp expects of the head.
@@ -177,6 +202,7 @@ pub const PLAIN: Family = Family {
     activation: ("hidden_act", "silu"),
     rope_types: &["linear", "yarn"],
     partial_rotary: false,
+    seventy_billion: SeventyBillion::Never,
     defaults: &[],
     unread: &[],
     extras: |_, _| Ok(()),

@@ -1,6 +1,6 @@
 //! Qwen2 and Qwen2.5: biases on q, k and v.
 
-use super::family::{ATTENTION_OUTPUT, Bias, FEED_FORWARD, Family, Linear, PLAIN, Width, linear};
+use super::family::{ATTENTION_OUTPUT, Bias, FEED_FORWARD, Family, Linear, PLAIN, SeventyBillion, Width, linear};
 use super::rules;
 
 const QUERIES_KEYS_VALUES: [Linear; 3] = [
@@ -14,6 +14,7 @@ pub(super) const FAMILY: Family = Family {
     classes: &["Qwen2ForCausalLM"],
     model_types: &["qwen2"],
     linears: &[&QUERIES_KEYS_VALUES, &ATTENTION_OUTPUT, &FEED_FORWARD],
+    seventy_billion: SeventyBillion::Always,
     extras: |config, _| {
         rules::no_biases(config)?;
         rules::no_window(config)

@@ -7,7 +7,7 @@
 use loam::gguf::{Array, Metadata, Value};
 use loam_shaders::Format;
 
-use crate::architecture::order;
+use crate::architecture::{by_architecture, order};
 
 /// What a model is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +221,7 @@ struct Traits {
     attn_v: u64,
     heads_per_kv_head: u64,
     experts: u64,
-    /// llama.cpp's "70B": the models of 80 layers with grouped heads.
+    /// What llama-quantize takes for a "70B".
     seventy_billion: bool,
     /// There is no head but the embedding.
     tied: bool,
@@ -238,17 +238,13 @@ impl Traits {
         let heads = number("attention.head_count").unwrap_or(0);
         let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
         let experts = number("expert_count").unwrap_or(0);
-        let grouped = match architecture.as_str() {
-            "llama" => experts != 8 && heads != kv_heads,
-            "qwen2" => true,
-            _ => false,
-        };
+        let family = by_architecture(&architecture);
         Traits {
             layers,
             attn_v: tensors.iter().filter(|(name, _)| Part::of(name).holds_values()).count() as u64,
             heads_per_kv_head: heads.checked_div(kv_heads).unwrap_or(0),
             experts,
-            seventy_billion: layers == 80 && grouped,
+            seventy_billion: family.is_some_and(|f| f.seventy_billion.holds(layers, (heads, kv_heads), experts)),
             tied: !tensors.iter().any(|(name, _)| Part::of(name) == Part::Output),
         }
     }

@@ -2,11 +2,12 @@
 //! for each weight the F32 tensors `<name>.in_sum2` {inputs, matrices} and `<name>.counts` {1, matrices}.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use super::{Entry, Importance};
-use crate::error::Result;
-use crate::file::AtomicFile;
+use crate::error::{Error, Result};
+use crate::file::{AtomicFile, io_error, open_regular};
 use crate::gguf::{GgmlType, GgufFile, Metadata, Strings, TensorDeclaration, TensorInfo, Writer};
 
 const TYPE: &str = "general.type";
@@ -15,15 +16,17 @@ const CHUNKS: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
+/// Bytes that show whether a file is of the old format: two numbers and the longest name of a tensor.
+const LEGACY_START: usize = 8 + 64;
 
 impl Importance {
     /// Reads and checks a file: complete pairs of matching shape, values that are finite and at least 0.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) or [`Error::Gguf`](crate::Error::Gguf) if it cannot be read,
-    /// [`Error::Metadata`](crate::Error::Metadata) if it is no importance matrix,
-    /// [`Error::Tensor`](crate::Error::Tensor) for a tensor that is unusable.
+    /// [`Error::Io`] or [`Error::Gguf`] if it cannot be read, [`Error::Argument`] if it is of llama-imatrix's old format,
+    /// [`Error::Metadata`] if it is no importance matrix, [`Error::Tensor`] for a tensor that is unusable.
     pub fn read(path: &Path) -> Result<Importance> {
+        refuse_legacy(path)?;
         let file = GgufFile::open(path)?;
         let gguf = &file.gguf;
         let kind = gguf.str(TYPE)?;
@@ -48,7 +51,7 @@ impl Importance {
     /// Writes the file, atomically.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io), or a name that no tensor may have.
+    /// [`Error::Io`], or a name that no tensor may have.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut metadata = Metadata::new();
         metadata.set(TYPE, "imatrix");
@@ -69,6 +72,24 @@ impl Importance {
         }
         writer.finish()?.commit()
     }
+}
+
+/// Files of llama-imatrix before mid-2025 have a format of their own: a count of entries, then the length and the text of a
+/// weight's name.
+fn refuse_legacy(path: &Path) -> Result<()> {
+    let mut start = Vec::with_capacity(LEGACY_START);
+    open_regular(path)?.take(LEGACY_START as u64).read_to_end(&mut start).map_err(io_error("read", path))?;
+    let number = |at: usize| start.get(at..at + 4).and_then(|le| le.try_into().ok()).map(i32::from_le_bytes);
+    let name = number(4).and_then(|len| start.get(8..8 + usize::try_from(len).ok()?));
+    let legacy = number(0).is_some_and(|entries| entries > 0) && name.is_some_and(|name| name.ends_with(b".weight"));
+    if !legacy {
+        return Ok(());
+    }
+    Err(Error::Argument(format!(
+        "{} is an importance matrix in llama-imatrix's old format (.dat); \
+         `llama-imatrix --in-file OLD.dat --output-format gguf -o NEW.gguf` makes one that loam reads",
+        path.display()
+    )))
 }
 
 fn declare(name: &str, suffix: &str, inputs: u64, matrices: u64) -> TensorDeclaration {

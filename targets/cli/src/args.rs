@@ -200,6 +200,9 @@ pub struct InspectArgs {
     /// Compute the content digest that adapters name their base by (reads the whole file)
     #[arg(long)]
     pub digest: bool,
+    /// Decode every weight and fail if one is NaN or infinite (reads the whole file)
+    #[arg(long)]
+    pub verify: bool,
     #[command(flatten)]
     pub json: JsonArgs,
 }

@@ -7,7 +7,7 @@
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
 //! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, signals, the log of its steps
-//! - [`report`]: the HTML page of a training
+//! - [`report`]: the HTML page of a training; [`verified`]: the search for values that are no numbers
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
 mod answer;
@@ -24,6 +24,7 @@ mod output;
 mod report;
 mod upkeep;
 mod verbs;
+mod verified;
 
 use std::process::ExitCode;
 

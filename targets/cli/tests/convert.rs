@@ -61,3 +61,31 @@ fn gguf_models_are_converted_again() {
         run(&format!("convert {{}} -o {{}} --split-size {size}"), &[base(), &out]).bad(2, &["--split-size"]);
     }
 }
+
+#[test]
+fn values_that_are_no_numbers_are_found() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let model = folder.path().join("m.gguf");
+    run("convert {} -o {} --format q8_0", &[&micro(), &model]).good();
+    let whole = run("inspect {} --verify --json", &[&model]).good().result()["verified"].clone();
+    assert!(
+        whole["tensors"].as_u64() > Some(10) && whole["nonfinite"].as_array().is_some_and(Vec::is_empty),
+        "{whole}"
+    );
+    let file = loam::gguf::GgufFile::open(&model).expect("opens");
+    let tensor = file.gguf.tensor("blk.0.attn_q.weight").expect("there");
+    let row = tensor.bytes / tensor.rows();
+    // The scale of the first block of the second row, an IEEE half.
+    let at = (tensor.offset + row) as usize;
+    drop(file);
+    let mut bytes = std::fs::read(&model).expect("reads");
+    bytes[at..at + 2].copy_from_slice(&0x7e00u16.to_le_bytes());
+    std::fs::write(&model, bytes).expect("writes");
+    let outcome = run("inspect {} --verify --json", &[&model]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("blk.0.attn_q.weight"), "{}", outcome.stderr);
+    let found = &outcome.result()["verified"]["nonfinite"];
+    assert_eq!(found.to_string(), r#"[{"name":"blk.0.attn_q.weight","values":32,"first":[1,0]}]"#);
+    let shown = run("inspect {} --verify", &[&model]).stdout;
+    assert!(shown.contains("blk.0.attn_q.weight: 32 values, the first in row 1, column 0"), "{shown}");
+}

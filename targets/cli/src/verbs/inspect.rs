@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use crate::args::InspectArgs;
 use crate::failure::Result;
 use crate::output::{Output, bytes, escape};
+use crate::verified::Verified;
 
 /// Longest array that is shown whole in JSON; token lists are far longer.
 const WHOLE_ARRAY: usize = 64;
@@ -21,8 +22,14 @@ pub fn run(args: &InspectArgs) -> Result {
     let file = GgufFile::open(&args.file)?;
     let digest = if args.digest { Some(file.content_digest()) } else { None };
     let summary = Summary::of(&file.gguf);
+    let verified = args.verify.then(|| Verified::new(&file));
     if output.is_json() {
-        return output.object(&summary.json(&file.gguf, args, digest));
+        let mut object = summary.json(&file.gguf, args, digest);
+        if let Some(verified) = &verified {
+            object["verified"] = verified.json();
+        }
+        output.object(&object)?;
+        return verified.map_or(Ok(()), |verified| verified.verdict(&file.gguf));
     }
     summary.print(&file.gguf, output, digest)?;
     output.line("metadata")?;
@@ -36,7 +43,9 @@ pub fn run(args: &InspectArgs) -> Result {
             output.line(format!("  {name:<40} {:<8} {shape:<20} {}", tensor.ty.name(), bytes(tensor.bytes)))?;
         }
     }
-    Ok(())
+    let Some(verified) = verified else { return Ok(()) };
+    verified.print(output)?;
+    verified.verdict(&file.gguf)
 }
 
 /// Tensors of one type.
@@ -73,6 +82,7 @@ impl Summary {
             Some("adapter") => "adapter",
             Some("model") => "base",
             Some(checkpoint::KIND) => "checkpoint",
+            Some("imatrix") => "imatrix",
             Some(_) => "other",
             // Older writers do not say; a file with an architecture and tensors is a model.
             None if text("general.architecture").is_some() && !gguf.tensors().is_empty() => "base",
