@@ -69,7 +69,6 @@ impl CpuBackend {
 
     /// Allocates the buffers in `taken` that are new.
     fn allocate(&mut self, taken: &Taken, plan: &str) -> Result<()> {
-        self.buffers.resize_with(self.slots.places(), Vec::new);
         for &(place, words) in &taken.new {
             self.buffers[place] = zeros(words, &format!("slot {place} of plan {plan}"))?;
         }
@@ -191,6 +190,7 @@ impl Backend for CpuBackend {
 
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
         let taken = self.slots.take(&plan.slots);
+        self.buffers.resize_with(self.slots.places(), Vec::new);
         let program = Program::new(plan, &self.stored, taken.places.clone());
         let program = match program.and_then(|program| self.allocate(&taken, &plan.name).map(|()| program)) {
             Ok(program) => program,
