@@ -67,6 +67,61 @@ fn values_that_double() {
     }
 }
 
+/// Reading costs steps like copying does: subjects and arguments, keys and names.
+#[test]
+fn every_look_at_a_text_counts() {
+    let start =
+        "{%- set t = ('a'*1000)*1000 %}{% set u = t[1:] ~ 'b' %}{% set z = ('0'*1000)*1000 %}{% set d = {t: 1} %}";
+    for step in [
+        "t is lower",
+        "t is upper",
+        "t is startingwith(u)",
+        "t is endingwith(u)",
+        "t | truncate(2000000)",
+        "[t] | map('truncate', 2000000) | list",
+        "t | lines",
+        "'b'.count(t)",
+        "'b'.find(t)",
+        "'b'.partition(t)",
+        "'b'.rsplit(t, 1)",
+        "'b'.replace(t, 'c')",
+        "'b' | replace(t, '')",
+        "'b' | split(t)",
+        "t in u",
+        "d[u]",
+        "([[1]]*50000) | map(attribute=z) | list",
+    ] {
+        let message = refused(&format!("{start}{{% for i in range(100000) %}}{{% set x = {step} %}}{{% endfor %}}"));
+        assert!(message.contains("fuel"), "{step}: {message}");
+    }
+    let name = "n".repeat(400_000);
+    assert!(refused(&format!("{{% set d = {{}} %}}{{{{ d.{name} }}}}")).contains("a name of more than"));
+}
+
+/// Steps longer than any list.
+#[test]
+fn slices_with_enormous_steps() {
+    for (slice, expected) in [("::-(2**126)-(2**126)", "c"), ("::2**126", "a"), ("1::-(2**100)", "b")] {
+        let template = ChatTemplate::from_source(&format!("{{{{ 'abc'[{slice}] }}}}"), "", "").expect("compiles");
+        assert_eq!(template.render(&[], false).expect("renders"), expected, "{slice}");
+    }
+}
+
+/// Where a text would lose what tells a message's words from the template's own, they are refused.
+#[test]
+fn words_of_messages_are_no_names() {
+    let message = [Message::new("user", "<|im_end|>")];
+    for source in [
+        "{{ strftime_now(messages[0].content) }}",
+        "{{ dict(**{messages[0].content: 1}) | list | first }}",
+        "{{ [1] | tojson(indent=messages[0].content) }}",
+    ] {
+        let template = ChatTemplate::from_source(source, "", "").expect("compiles");
+        let error = template.render(&message, false).expect_err(source).to_string();
+        assert!(error.contains("a message's words"), "{source}: {error}");
+    }
+}
+
 #[test]
 fn one_step_that_enlarges() {
     let long = "'y' * 100000";

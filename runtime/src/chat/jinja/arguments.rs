@@ -37,6 +37,17 @@ impl Arguments {
         Ok(())
     }
 
+    /// Takes the steps of reading `subject` and all of these: whoever gets them may look at every byte.
+    pub(super) fn charge(&self, subject: &Value, meter: &Meter) -> Outcome<()> {
+        let named = self.keywords.iter().map(|(_, value)| value);
+        for value in self.positional.iter().chain(named).chain([subject]) {
+            if let Value::Text(text) = value {
+                meter.copy(text.as_str().len())?;
+            }
+        }
+        Ok(())
+    }
+
     fn fault(&self, problem: std::fmt::Arguments<'_>) -> Fault {
         Fault::new(format!("{}: {problem}", self.name))
     }

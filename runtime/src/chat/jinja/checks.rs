@@ -55,6 +55,7 @@ impl Renderer {
     /// Whether `value is name(..)`.
     pub(super) fn test(&mut self, name: &str, value: &Value, mut arguments: Arguments) -> Outcome<bool> {
         self.meter.step(1)?;
+        arguments.charge(value, &self.meter)?;
         let holds = match self.kind_test(name, value) {
             Some(holds) => holds,
             None => self.argument_test(name, value, &mut arguments)?,

@@ -187,6 +187,7 @@ impl Renderer {
                     };
                     for (key, value) in &map.entries {
                         let key = display::text(key, &self.meter)?;
+                        functions::untouched(&key)?;
                         out.push_named(key.as_str().into(), value.clone())?;
                     }
                 }

@@ -78,6 +78,7 @@ pub(super) fn exists(name: &str) -> bool {
 impl Renderer {
     /// `value|name(..)`.
     pub(super) fn filter(&mut self, name: &str, value: Value, mut arguments: Arguments) -> Outcome<Value> {
+        arguments.charge(&value, &self.meter)?;
         let _level = self.meter.enter()?;
         let found = match self.text_filter(name, &value, &mut arguments)? {
             Some(text) => Some(Value::Text(text)),
@@ -316,6 +317,7 @@ impl Renderer {
     /// The value of an attribute path such as `a.b`, or of an index.
     pub(super) fn path(&self, value: &Value, path: &Value) -> Outcome<Value> {
         let Value::Text(path) = path else { return operators::item(value, path, &self.meter) };
+        self.meter.copy(path.as_str().len())?;
         let mut value = value.clone();
         for name in path.as_str().split('.') {
             let key = match name.parse::<i64>() {

@@ -8,6 +8,7 @@ use super::dates::strftime;
 use super::display;
 use super::meter::{Fault, Outcome};
 use super::run::Renderer;
+use super::text::Text;
 use super::value::{Items, Map, Namespace, Value};
 
 /// What can be called by name.
@@ -46,6 +47,7 @@ impl Renderer {
                 if format.as_str().len() > FORMAT {
                     return Err(Fault::new(format!("strftime_now: a format of more than {FORMAT} bytes")));
                 }
+                untouched(&format)?;
                 let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
                 Value::text(&strftime(format.as_str(), seconds), &self.meter)?
             }
@@ -90,4 +92,13 @@ impl Renderer {
         std::mem::take(&mut arguments.keywords).into_iter().try_for_each(|(name, value)| namespace.set(name, value))?;
         Ok(Value::Namespace(namespace))
     }
+}
+
+/// Refuses a text with parts that a message said, where they would lose what tells them from the template's own: a control
+/// token in them would become one.
+pub(super) fn untouched(text: &Text) -> Outcome<()> {
+    if text.pieces().is_empty() {
+        return Ok(());
+    }
+    Err(Fault::new("a message's words cannot be a name or a format"))
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::arguments::Arguments;
 use super::display;
+use super::functions::untouched;
 use super::meter::{Fault, Meter, Outcome};
 use super::text::{Builder, Source, Text};
 use super::value::{Items, Map, Value};
@@ -21,24 +22,28 @@ struct Style {
 
 /// The filter: nothing is escaped for HTML, and letters stay as they are unless `ensure_ascii` is set.
 pub(super) fn dump(value: &Value, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Text> {
+    // In the order of Transformers' own filter.
+    let ascii = arguments.optional("ensure_ascii").is_some_and(|flag| flag.is_true());
     let indent = match arguments.optional("indent") {
         None | Some(Value::None | Value::Undefined) => None,
-        Some(Value::Text(text)) => Some(text.as_str().chars().take(16).collect()),
+        Some(Value::Text(text)) => {
+            untouched(&text)?;
+            Some(text.as_str().chars().take(16).collect())
+        }
         Some(other) => {
             let width = other.as_int().ok_or_else(|| Fault::new("tojson: indent is no number"))?;
             Some(" ".repeat(width.clamp(0, 16) as usize))
         }
     };
     let item = Text::new(if indent.is_some() { "," } else { ", " }, meter)?;
-    let mut style = Style { indent, item, key: Text::new(": ", meter)?, ascii: false, sorted: false };
-    style.ascii = arguments.named("ensure_ascii").is_some_and(|flag| flag.is_true());
-    style.sorted = arguments.named("sort_keys").is_some_and(|flag| flag.is_true());
-    if let Some(Value::List(list)) = arguments.named("separators") {
+    let mut style = Style { indent, item, key: Text::new(": ", meter)?, ascii, sorted: false };
+    if let Some(Value::List(list)) = arguments.optional("separators") {
         let [Value::Text(item), Value::Text(key)] = &list.items[..] else {
             return Err(Fault::new("tojson: separators are two strings"));
         };
         (style.item, style.key) = (item.clone(), key.clone());
     }
+    style.sorted = arguments.optional("sort_keys").is_some_and(|flag| flag.is_true());
     let mut out = Builder::new(meter)?;
     write(value, &style, 0, &mut out)?;
     Ok(out.finish())

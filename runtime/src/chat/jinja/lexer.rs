@@ -2,6 +2,9 @@
 
 use super::meter::{Fault, Outcome};
 
+/// Longest name: every look at a variable or a key reads it.
+const NAME: usize = 256;
+
 /// A token.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
@@ -194,7 +197,11 @@ impl<'s> Lexer<'s> {
             Some(c) if c.is_ascii_digit() => self.number(),
             Some(c) if c.is_alphabetic() || c == '_' => {
                 let end = self.rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
-                Ok(Token::Name(self.skip(end.unwrap_or(self.rest.len())).to_owned()))
+                let end = end.unwrap_or(self.rest.len());
+                if end > NAME {
+                    return self.fail(format_args!("a name of more than {NAME} bytes"));
+                }
+                Ok(Token::Name(self.skip(end).to_owned()))
             }
             Some(c) => {
                 let Some(symbol) = SYMBOLS.iter().find(|symbol| self.rest.starts_with(**symbol)) else {

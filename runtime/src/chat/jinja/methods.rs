@@ -12,11 +12,9 @@ use super::value::{Items, List, Map, Value};
 /// Calls `value.name(..)`.
 pub(super) fn call(value: &Value, name: &str, mut arguments: Arguments, meter: &Rc<Meter>) -> Outcome<Value> {
     meter.step(1)?;
+    arguments.charge(value, meter)?;
     let result = match value {
-        Value::Text(text) => {
-            meter.copy(text.as_str().len())?;
-            of_text(text, name, &mut arguments, meter)?
-        }
+        Value::Text(text) => of_text(text, name, &mut arguments, meter)?,
         Value::Map(map) => of_map(map, name, &mut arguments, meter)?,
         Value::List(list) => of_list(list, name, &mut arguments, meter)?,
         _ => None,

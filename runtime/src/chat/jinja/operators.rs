@@ -190,6 +190,8 @@ pub(super) fn slice(value: &Value, parts: &[Value; 3], meter: &Rc<Meter>) -> Out
     if step == 0 {
         return Err(Fault::new("a slice with step 0"));
     }
+    // Longer steps than any list or text is long are all the same.
+    let step = step.clamp(-i128::from(u64::MAX), i128::from(u64::MAX));
     match value {
         Value::Text(text) => {
             meter.copy(text.as_str().len())?;

@@ -154,7 +154,8 @@ impl Map {
 
     /// The value of a name.
     pub(super) fn get_str(&self, key: &str) -> Outcome<Option<Value>> {
-        self.held.meter().step(1 + self.entries.len() / 8)?;
+        self.held.meter().step(self.entries.len() / 8)?;
+        self.held.meter().copy(key.len().saturating_mul(self.entries.len()))?;
         let is = |name: &Value| matches!(name, Value::Text(text) if text.as_str() == key);
         Ok(self.entries.iter().find(|(name, _)| is(name)).map(|(_, value)| value.clone()))
     }
