@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use embassy_time::{Duration, Instant};
 
+use super::budget::{fit, keep};
 use super::checkpoint::{Generations, State};
 use super::rescue::Rescue;
 use super::task::Task;
-use super::{Control, Event, MemoryPlan, Pace, Scope, Upkeep, fit};
+use super::{Control, Event, MemoryPlan, Pace, Scope, Upkeep};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
@@ -63,12 +64,20 @@ impl Around {
             (generations, every) = (Some(opened), request.every.max(1));
         }
         let scope = Scope { evaluates: task.held_out.is_some(), checkpoints: generations.is_some() };
-        let (chosen, memory) = fit(task.base, backend.info(), task.start.as_ref(), &task.options, scope).await?;
-        (task.options.checkpointing, task.options.loss_chunk) = (chosen.checkpointing, chosen.loss_chunk);
-        if let Some(State { progress, .. }) = &state {
-            // A run that goes on keeps its micro-batches and chunks: others have other sums.
-            task.options.loss_chunk = Some(progress.loss_chunk);
+        let (start, options) = (task.start.as_ref(), &task.options);
+        let (chosen, memory) = match &state {
+            Some(State { progress, .. }) => {
+                let begun = (progress.batch, progress.loss_chunk);
+                keep(task.base, backend.info(), start, options, begun, scope).await?
+            }
+            None => fit(task.base, backend.info(), start, options, scope).await?,
+        };
+        if let Some(budget) = options.budget.filter(|budget| memory.bytes() > *budget) {
+            let bytes = memory.bytes();
+            notes
+                .push(format!("the run goes on as it began, with {bytes} bytes instead of the {budget} of the budget"));
         }
+        (task.options.checkpointing, task.options.loss_chunk) = (chosen.checkpointing, chosen.loss_chunk);
         Ok(Self {
             steps,
             generations,

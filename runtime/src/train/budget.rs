@@ -13,6 +13,9 @@ use crate::evaluate::{FEWEST_ROWS, loss_chunk};
 use crate::host;
 use crate::plan::Checkpointing;
 
+/// See [`careful`].
+const RESIDENT_STEP: u64 = 4 << 20;
+
 /// What is open in the options is chosen: the fastest choice that fits the budget; without one, checkpointing only where the
 /// memory that is free would not do. Returns the options with every choice made, and their memory. Batch times accumulate, and with
 /// it the rows of every step, stay as they are.
@@ -49,12 +52,51 @@ pub async fn fit(
     let mut needed = u64::MAX;
     for candidate in candidates {
         let memory = measure(&candidate).await?;
-        if memory.bytes() <= budget {
+        let bytes = careful(&memory, resident);
+        if bytes <= budget {
             return Ok((candidate, memory));
         }
-        needed = needed.min(memory.bytes());
+        needed = needed.min(bytes);
     }
+    // On the CPU it is an estimate, and told as one.
+    let needed = if info.kind == Kind::Cpu { needed.next_multiple_of(1 << 20) } else { needed };
     Err(Error::OverBudget { budget, needed })
+}
+
+/// The choices of a run that has begun in micro-batches of `batch` with chunks of `loss_chunk`, which stay: others have other
+/// sums. Only what has no say in them is chosen again, and nothing is refused.
+///
+/// # Errors
+/// As [`super::plan`].
+pub(super) async fn keep(
+    base: &Base,
+    info: &DeviceInfo,
+    adapter: Option<&AdapterFile>,
+    options: &TrainOptions,
+    (batch, loss_chunk): (usize, usize),
+    scope: Scope,
+) -> Result<(TrainOptions, MemoryPlan)> {
+    let resident = host::anonymous_bytes();
+    let fits = |memory: &MemoryPlan| match options.budget {
+        Some(budget) => careful(memory, resident) <= budget,
+        None => has_room(info.kind, memory.allocated_bytes()),
+    };
+    let way = options.checkpointing.unwrap_or_default();
+    let asked = chosen(options, batch, way, Some(loss_chunk));
+    let memory = measure(base, info, adapter.cloned(), &asked, scope, resident).await?;
+    if options.checkpointing.is_some() || fits(&memory) {
+        return Ok((asked, memory));
+    }
+    let less = chosen(options, batch, Checkpointing::Layers, Some(loss_chunk));
+    let memory = measure(base, info, adapter.cloned(), &less, scope, resident).await?;
+    Ok((less, memory))
+}
+
+/// What a budget has to hold. What the process has already, `resident`, is never quite the same twice: it counts in whole steps,
+/// so that equal commands make equal choices.
+fn careful(memory: &MemoryPlan, resident: Option<u64>) -> u64 {
+    let resident = resident.filter(|_| memory.kind == Kind::Cpu).unwrap_or(0);
+    memory.bytes() + (resident.next_multiple_of(RESIDENT_STEP) - resident)
 }
 
 /// Whether the host can hold `bytes`, if they would be its memory and it tells.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use embassy_time::{Duration, Instant};
 
 use super::around::{Around, News};
-use super::checkpoint::{Generations, State};
+use super::checkpoint::State;
 use super::describe::describe;
 use super::stopping::{self, Best};
 use super::task::Task;
@@ -40,7 +40,7 @@ pub async fn run(
 /// As [`run`], with what surrounds it: checkpoints, pace, somebody who may stop it, a way to open the device again.
 ///
 /// # Errors
-/// As [`run`]; [`Error::Stopped`] if it was stopped; what [`Generations::open`] returns.
+/// As [`run`]; [`Error::Stopped`] if it was stopped; what opening the folder of checkpoints returns.
 pub async fn run_with(
     base: &Base,
     mut backend: Box<dyn Backend>,
@@ -145,8 +145,9 @@ impl Run<'_> {
             self.save(on_event).await?;
         }
         if step == 0 {
-            let checkpoint = self.around.generations.as_ref().and_then(Generations::newest);
-            return Err(Error::Stopped { step, steps, checkpoint });
+            return Err(Error::Argument(format!(
+                "the deadline is over before the first of {steps} steps: give more time"
+            )));
         }
         on_event(&Event::Note { message: format!("the time is over after {step} of {steps} steps") });
         self.ending = true;

@@ -21,6 +21,19 @@ pub fn check(inputs: &[&Path], outputs: &[&Path]) -> Result {
     Ok(())
 }
 
+/// Fails if one of `outputs` has the name of a checkpoint in `folder`: it would replace it.
+pub fn check_apart(folder: &Path, outputs: &[&Path]) -> Result {
+    let checkpoint =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("checkpoint-"));
+    match outputs.iter().find(|path| checkpoint(path) && same(folder_of(path), folder)) {
+        Some(path) => {
+            let message = format!("{} has the name of a checkpoint in --checkpoint-dir; give another", path.display());
+            Err(Failure::Usage(message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Fails if there can be no file at `path`: no such folder, a folder itself, a pipe, a device, a link to nothing.
 fn writable(path: &Path) -> Result {
     match path.metadata() {

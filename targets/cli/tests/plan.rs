@@ -55,3 +55,34 @@ fn a_budget_chooses_or_refuses_before_the_start() {
     assert_eq!(plan["peak_device_bytes"], start["peak_device_bytes"]);
     assert!(number(&done, "peak_device_bytes") <= half as f64, "{done}");
 }
+
+/// A run that has begun goes on as it was, whatever its memory is then: with other micro-batches it would end in other bytes.
+#[test]
+fn a_run_under_a_budget_goes_on_as_it_began() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (checkpoints, data) = (folder.path().join("ck"), demo_data("train.jsonl"));
+    let flags = "--context 64 --batch 4 --steps 2 --device cpu --checkpoint-every 1 --json";
+    let train = |budget: &str, more: &str, out: &str| {
+        let line = format!("train {{}} --data {{}} -o {{}} --checkpoint-dir {{}} {flags} {budget} {more}");
+        run(&line, &[base(), &data, &folder.path().join(out), &checkpoints])
+    };
+    let refused = train("--budget 1M", "", "a.gguf").stderr;
+    let needed =
+        refused.split("would do is ").nth(1).and_then(|text| text.split_whitespace().next()).expect("a number");
+    let tight = format!("--budget {needed}");
+    let begun = train(&tight, "", "a.gguf").good();
+    let start = begun.objects().into_iter().find(|event| event["event"] == "start").expect("a start");
+    assert!(start["micro_batch"].as_u64() < Some(4), "{start}");
+    for budget in [tight.as_str(), "", "--budget 2M"] {
+        let again = train(budget, "--resume", "b.gguf").good();
+        let start_again = again.objects().into_iter().find(|event| event["event"] == "start").expect("a start");
+        for field in ["micro_batch", "accumulate", "loss_chunk"] {
+            assert_eq!(start_again[field], start[field], "{field} with {budget:?}");
+        }
+        let read = |name: &str| std::fs::read(folder.path().join(name)).expect("an adapter");
+        assert!(read("b.gguf") == read("a.gguf"), "{budget:?}");
+    }
+    let inside = checkpoints.join("checkpoint-00000001.gguf");
+    run("train {} --data {} -o {} --checkpoint-dir {}", &[base(), &data, &inside, &checkpoints])
+        .bad(2, &["checkpoint"]);
+}

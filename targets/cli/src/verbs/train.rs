@@ -44,8 +44,9 @@ pub fn run(args: &TrainArgs) -> Result {
     let device = backend.info().name.clone();
     output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
-    let mut failed = None;
+    let (mut failed, mut started) = (None, false);
     let mut on_event = |event: &Event| {
+        started |= matches!(event, Event::Start { .. });
         page.iter_mut().for_each(|page| page.take(event));
         let reported = progress.show(event).and_then(|()| log.as_mut().map_or(Ok(()), |log| log.write(event)));
         // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
@@ -57,8 +58,8 @@ pub fn run(args: &TrainArgs) -> Result {
     let trained = pollster::block_on(work);
     progress.finish();
     drop(signals);
-    // A run that goes on later has no page yet.
-    page = page.filter(|_| !matches!(trained, Err(loam::Error::Stopped { .. })));
+    // A run that goes on later has no page yet, and one that was refused before its start none to replace another with.
+    page = page.filter(|_| started && !matches!(trained, Err(loam::Error::Stopped { .. })));
     let published = trained.map_err(Failure::from).and_then(|(adapter, outcome)| {
         adapter.write(&args.output).map_err(diverged)?;
         Ok((adapter, outcome))
@@ -79,6 +80,9 @@ fn check_files(args: &TrainArgs) -> Result {
     let outputs = args.log.iter().chain(&args.report).chain([&args.output]);
     let outputs: Vec<&Path> = outputs.map(PathBuf::as_path).collect();
     files::check(&inputs, &outputs)?;
+    if let Some(folder) = &args.upkeep.checkpoint_dir {
+        files::check_apart(folder, &outputs)?;
+    }
     // `--init X -o X` goes on with X: X is read before the training and replaced in one go after it. The log grows
     // while it is written, so it must be another file; and a page is no adapter.
     let paths = |paths: &Option<PathBuf>| paths.iter().cloned().collect::<Vec<_>>();
