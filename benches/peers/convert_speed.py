@@ -7,7 +7,8 @@
 llama.cpp's route is convert_hf_to_gguf.py to bf16, then llama-quantize. The script of the first step is not in a package: the
 package that it writes with, `gguf`, does the same here (tensors to f32, rows of q and k permuted, rounded to bf16, written).
 The second step is llama.cpp's own `llama_model_quantize` through llama-cpp-python. Both programs have two threads and take
-turns; the best of some rounds counts. At the end every tensor of both files is compared: the bytes must be the same.
+turns; the best of some rounds counts. At the end every tensor of both files is compared: the bytes must be the same. Then an adapter
+is trained on loam's file for two steps, to show that it can be.
 """
 
 import ctypes
@@ -131,6 +132,16 @@ def same_tensors(ours, theirs):
     return len(theirs)
 
 
+def train(loam, base, folder):
+    """Two steps of an adapter of rank 8 on all linear layers; what `loam train` says of them."""
+    text = folder / "text.jsonl"
+    text.write_text(json.dumps({"text": " ".join(f"word{i % 977}" for i in range(300))}) + "\n")
+    command = [loam, "train", base, "--data", text, "-o", folder / "adapter.gguf", "--steps", 2, "--context", 128, "--batch", 1,
+               "--objective", "clm", "--device", "cpu", "--gradient-checkpointing", "on", "--json"]
+    lines = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return json.loads(lines[-1])
+
+
 def main():
     loam, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory() as folder:
@@ -163,6 +174,9 @@ def main():
         print(f"memory bound {bound / 1e6:.0f} MB (largest tensor {largest / 1e6:.0f} MB x 3 + 300 MB): "
               f"{'kept' if peak['loam'] <= bound else 'BROKEN'}")
         print(f"{same_tensors(ours, theirs)} tensors, all with the same type and bytes")
+        done = train(loam, ours, folder)
+        print(f"training: loss {done['loss_first']:.3f} -> {done['loss_last']:.3f}, "
+              f"peak {done['peak_device_bytes'] / 1e6:.0f} MB on the device, {done['peak_host_bytes'] / 1e6:.0f} MB of the process")
 
 
 if __name__ == "__main__":
