@@ -11,6 +11,7 @@ use super::task::Task;
 use super::{Control, Event, MemoryPlan, Pace, Scope, Upkeep};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::host;
 
 /// What is around the attempts.
 pub(super) struct Around {
@@ -67,8 +68,8 @@ impl Around {
         let (start, options) = (task.start.as_ref(), &task.options);
         let (chosen, memory) = match &state {
             Some(State { progress, .. }) => {
-                let begun = (progress.batch, progress.loss_chunk);
-                keep(task.base, backend.info(), start, options, begun, scope).await?
+                let begun = (progress.batch, Some(progress.loss_chunk));
+                keep(task.base, backend.info(), start, options, begun, scope, host::anonymous_bytes()).await?
             }
             None => fit(task.base, backend.info(), start, options, scope).await?,
         };

@@ -36,22 +36,14 @@ pub async fn fit(
         Some(adapter) => adapter.clone(),
         None => start(base, info, &options.lora)?,
     };
-    let measure =
-        async |options: &TrainOptions| measure(base, info, Some(adapter.clone()), options, scope, resident).await;
     let Some(budget) = options.budget else {
-        let asked = chosen(options, options.batch, options.checkpointing.unwrap_or_default(), None);
-        let memory = measure(&asked).await?;
-        if options.checkpointing.is_some() || has_room(info.kind, memory.allocated_bytes()) {
-            return Ok((asked, memory));
-        }
-        let less = chosen(options, options.batch, Checkpointing::Layers, None);
-        let memory = measure(&less).await?;
-        return Ok((less, memory));
+        let begun = (options.batch, options.loss_chunk);
+        return keep(base, info, Some(&adapter), options, begun, scope, resident).await;
     };
     let candidates = candidates(base.config().vocabulary, info.kind, options);
     let mut needed = u64::MAX;
     for candidate in candidates {
-        let memory = measure(&candidate).await?;
+        let memory = measure(base, info, Some(adapter.clone()), &candidate, scope, resident).await?;
         let bytes = careful(&memory, resident);
         if bytes <= budget {
             return Ok((candidate, memory));
@@ -63,8 +55,8 @@ pub async fn fit(
     Err(Error::OverBudget { budget, needed })
 }
 
-/// The choices of a run that has begun in micro-batches of `batch` with chunks of `loss_chunk`, which stay: others have other
-/// sums. Only what has no say in them is chosen again, and nothing is refused.
+/// The choices of a run in micro-batches of `batch` with chunks of `loss_chunk`, which stay: others have other sums. Only
+/// checkpointing, which has no say in them, is chosen, and nothing is refused.
 ///
 /// # Errors
 /// As [`super::plan`].
@@ -73,21 +65,21 @@ pub(super) async fn keep(
     info: &DeviceInfo,
     adapter: Option<&AdapterFile>,
     options: &TrainOptions,
-    (batch, loss_chunk): (usize, usize),
+    (batch, loss_chunk): (usize, Option<usize>),
     scope: Scope,
+    resident: Option<u64>,
 ) -> Result<(TrainOptions, MemoryPlan)> {
-    let resident = host::anonymous_bytes();
     let fits = |memory: &MemoryPlan| match options.budget {
         Some(budget) => careful(memory, resident) <= budget,
         None => has_room(info.kind, memory.allocated_bytes()),
     };
     let way = options.checkpointing.unwrap_or_default();
-    let asked = chosen(options, batch, way, Some(loss_chunk));
+    let asked = chosen(options, batch, way, loss_chunk);
     let memory = measure(base, info, adapter.cloned(), &asked, scope, resident).await?;
     if options.checkpointing.is_some() || fits(&memory) {
         return Ok((asked, memory));
     }
-    let less = chosen(options, batch, Checkpointing::Layers, Some(loss_chunk));
+    let less = chosen(options, batch, Checkpointing::Layers, loss_chunk);
     let memory = measure(base, info, adapter.cloned(), &less, scope, resident).await?;
     Ok((less, memory))
 }
