@@ -28,6 +28,16 @@ pub struct Binding {
     pub access: Access,
 }
 
+/// What a kernel asks of a device beyond the WebGPU baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Need {
+    /// `enable f16;`
+    Half,
+    /// Cooperative matrices of so many rows and columns, half precision in and single precision out, and a subgroup's
+    /// number. The override `LANES` is four times the largest size of a subgroup.
+    Cooperative(u32),
+}
+
 /// One expanded variant of a `.wgsl` file, validated and reflected by `build.rs`.
 ///
 /// Group 0 holds the storage bindings, numbered from 0. Group 1 holds `params` (uniform, binding 0, dynamic offset)
@@ -44,6 +54,8 @@ pub struct Source {
     pub workgroup: [u32; 3],
     /// Size of the `Params` uniform in bytes (a multiple of 16).
     pub params_bytes: u32,
+    /// What a device must offer. Empty: every device runs it.
+    pub needs: &'static [Need],
 }
 
 /// A bound buffer as a host function sees it. Words are `f32` bits or `u32`, as the WGSL declares.
@@ -117,6 +129,9 @@ pub struct Kernel {
     pub cpu: Option<HostFn>,
     /// Kernels that may run in its place.
     pub twins: &'static [Twin],
+    /// Kernels with its bindings and parameters that multiply in half precision, the best first. Their results differ, so
+    /// they run only where that precision was asked for.
+    pub halves: &'static [Twin],
 }
 
 /// A kernel that takes the bindings and parameters of another and computes the same bits with other tiles. Plans record
@@ -135,7 +150,7 @@ pub type Grid = fn(&[u8]) -> [u32; 3];
 impl Kernel {
     /// A kernel whose CPU path is its reference.
     pub const fn new(source: &'static Source, reference: HostFn) -> Self {
-        Self { source, reference, cpu: None, twins: &[] }
+        Self { source, reference, cpu: None, twins: &[], halves: &[] }
     }
 
     /// Adds the fast CPU function.
@@ -150,7 +165,7 @@ impl Kernel {
         reference: HostFn,
         cpu: Option<HostFn>,
     ) -> [Self; FORMATS] {
-        let mut kernels = [Self { source: sources[0], reference, cpu, twins: &[] }; FORMATS];
+        let mut kernels = [Self { source: sources[0], reference, cpu, twins: &[], halves: &[] }; FORMATS];
         let mut index = 1;
         while index < kernels.len() {
             kernels[index].source = sources[index];
@@ -167,6 +182,19 @@ impl Kernel {
         let mut index = 0;
         while index < FORMATS {
             kernels[index].twins = &twins[index];
+            index += 1;
+        }
+        kernels
+    }
+
+    /// The kernels of a family with those that multiply in half precision, by format.
+    pub const fn with_halves<const N: usize>(
+        mut kernels: [Self; FORMATS],
+        halves: &'static [[Twin; N]; FORMATS],
+    ) -> [Self; FORMATS] {
+        let mut index = 0;
+        while index < FORMATS {
+            kernels[index].halves = &halves[index];
             index += 1;
         }
         kernels

@@ -1,10 +1,11 @@
-//! The same run twice gives the same bytes, on each back end; on the CPU with any number of threads.
+//! The same run twice gives the same bytes, on each back end; on the CPU with any number of threads. In half precision
+//! the bytes are others, and as many times the same.
 
-use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
+use loam::backend::{Backend, Precision, select};
 use loam::plan::Checkpointing;
 use loam::{AdapterFile, Base, LoraOptions, TrainOptions, Trainer};
-use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, relative, skipped, some_rows};
 
 /// Three accumulated steps; the adapter's values as bits.
 fn train(format: &str, backend: Box<dyn Backend>) -> Vec<u32> {
@@ -76,4 +77,37 @@ fn threads_do_not_change_the_bits() {
     for threads in [2, 3, 7] {
         assert_eq!(one, run(threads), "{threads} threads");
     }
+}
+
+/// The gradient of a token is of the order of 1e-5: without the factors of rows most of it would vanish.
+#[test]
+fn half_precision_trains_close_to_single_precision_and_repeats_its_bits() {
+    let open = |precision| select::open_for("gpu:0", precision);
+    let (Ok(single), Ok(half)) = (open(Precision::F32), open(Precision::F16)) else {
+        return skipped("no GPU with half precision");
+    };
+    let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
+    let run = |backend| {
+        let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
+        let options = TrainOptions { lora, batch: 2, context: 17, ..TrainOptions::default() };
+        let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
+        let mut seen = Vec::new();
+        for step in 0..3 {
+            let batch = full_batch(&some_rows(2, 17, 4096 - step));
+            let loss = pollster::block_on(trainer.accumulate(&[batch])).expect("step");
+            let gradients = pollster::block_on(trainer.gradients()).expect("gradients");
+            pollster::block_on(trainer.update(1e-2)).expect("update");
+            seen.push((loss, bits(&gradients).into_iter().map(f32::from_bits).collect::<Vec<_>>()));
+        }
+        seen
+    };
+    let (expected, found) = (run(single), run(half));
+    // AdamW's first update is the sign of each gradient times the rate: where one is next to nothing, the runs part.
+    for (((loss, gradients), (half_loss, half_gradients)), bound) in expected.iter().zip(&found).zip([3e-3, 5e-2, 5e-2])
+    {
+        let (loss, gradients) = ((half_loss - loss).abs() / loss, relative(half_gradients, gradients));
+        assert!(loss < 1e-3, "loss {loss:.1e}");
+        assert!((1e-6..bound).contains(&gradients), "gradients {gradients:.1e}");
+    }
+    assert_eq!(run(open(Precision::F16).expect("opened before")), found);
 }

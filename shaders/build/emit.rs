@@ -53,12 +53,13 @@ fn constant(generated: &Generated) -> String {
     format!(
         "/// From `{file}`.\npub static {constant}: Source = Source {{\n    name: {name:?},\n    \
          wgsl: include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.wgsl\")),\n    bindings: &[{bindings}],\n    \
-         workgroup: {workgroup:?},\n    params_bytes: {params},\n}};\n",
+         workgroup: {workgroup:?},\n    params_bytes: {params},\n    needs: &[{needs}],\n}};\n",
         file = variant.file,
         constant = constant_name(name),
         bindings = bindings.join(", "),
         workgroup = reflection.workgroup,
         params = reflection.params_bytes,
+        needs = reflection.needs.iter().map(|need| format!("Need::{need}")).collect::<Vec<_>>().join(", "),
     )
 }
 

@@ -3,17 +3,24 @@
 //! Group 0: storage bindings, numbered from 0 without holes, at most eight (the WebGPU minimum). Group 1: `params`
 //! (uniform, binding 0, a multiple of 16 bytes) and, where used, `step` (uniform, binding 1). One compute entry point
 //! `main` with a one-dimensional workgroup (near-square groups miscompute on Adreno 840) of at most 256 threads and at
-//! most 16,384 bytes of workgroup memory. No optional capability: every variant runs on every device.
+//! most 16,384 bytes of workgroup memory. Every variant runs on every device but those that enable `f16` or cooperative
+//! matrices; the latter have a workgroup of `LANES` threads, an override, and up to 32,768 bytes.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 
 use super::expand::Expanded;
 
-/// `unpack2x16float`: part of WebGPU, a flag only because of old OpenGL.
-const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+/// `unpack2x16float` is part of WebGPU, a flag only because of old OpenGL. The others are what [`needs`] names; text that
+/// does not `enable` them cannot use them.
+const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32
+    .union(Capabilities::SHADER_FLOAT16)
+    .union(Capabilities::COOPERATIVE_MATRIX)
+    .union(Capabilities::SUBGROUP);
 const MAX_STORAGE_BINDINGS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
+/// Of kernels by cooperative matrices: every GPU that has these has more than this.
+const MAX_COOPERATIVE_BYTES: u32 = 32_768;
 const MAX_THREADS: u32 = 256;
 
 /// What the generated `Source` holds besides its text.
@@ -25,6 +32,8 @@ pub struct Reflection {
     pub workgroup: [u32; 3],
     /// Size of the `Params` uniform.
     pub params_bytes: u32,
+    /// Variants of `Need` as Rust text.
+    pub needs: Vec<String>,
 }
 
 /// Parses, validates and reflects.
@@ -45,8 +54,25 @@ pub fn reflect(source: &Expanded) -> Result<Reflection, String> {
     })?;
     let bindings = storage_bindings(&module)?;
     let params_bytes = uniforms(&module)?;
-    workgroup_memory(&module)?;
-    Ok(Reflection { bindings, workgroup: workgroup(&module)?, params_bytes })
+    let needs = needs(&module, &source.text);
+    workgroup_memory(&module, needs.iter().any(|need| need.starts_with("Cooperative")))?;
+    Ok(Reflection { bindings, workgroup: workgroup(&module)?, params_bytes, needs })
+}
+
+/// What a device must offer. naga drops the directives once it has checked that the text keeps to them.
+fn needs(module: &Module, text: &str) -> Vec<String> {
+    let half = text.lines().any(|line| line == "enable f16;").then(|| "Half".to_owned());
+    let mut sides: Vec<u32> = module
+        .types
+        .iter()
+        .filter_map(|(_, ty)| match ty.inner {
+            TypeInner::CooperativeMatrix { columns, .. } => Some(columns as u32),
+            _ => None,
+        })
+        .collect();
+    sides.sort_unstable();
+    sides.dedup();
+    half.into_iter().chain(sides.iter().map(|side| format!("Cooperative({side})"))).collect()
 }
 
 fn origin(source: &Expanded, line: Option<u32>) -> String {
@@ -116,11 +142,12 @@ fn workgroup(module: &Module) -> Result<[u32; 3], String> {
     Ok(entry.workgroup_size)
 }
 
-fn workgroup_memory(module: &Module) -> Result<(), String> {
+fn workgroup_memory(module: &Module, cooperative: bool) -> Result<(), String> {
+    let most = if cooperative { MAX_COOPERATIVE_BYTES } else { MAX_WORKGROUP_BYTES };
     let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
     let bytes: u32 = shared.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum();
-    if bytes > MAX_WORKGROUP_BYTES {
-        return Err(format!("{bytes} bytes of workgroup memory, at most {MAX_WORKGROUP_BYTES} are portable"));
+    if bytes > most {
+        return Err(format!("{bytes} bytes of workgroup memory, at most {most} are portable"));
     }
     Ok(())
 }

@@ -130,8 +130,22 @@ fn reflection_lists_bindings_in_order() {
         bindings: vec![("x".to_owned(), false), ("y".to_owned(), true)],
         workgroup: [64, 1, 1],
         params_bytes: 16,
+        needs: Vec::new(),
     };
     assert_eq!(reflected(KERNEL), Ok(expected));
+}
+
+#[test]
+fn needs_follow_from_what_the_text_enables_and_uses() {
+    let needs = |text: &str| reflected(text).map(|reflection| reflection.needs);
+    let half = format!("enable f16;\n{KERNEL}");
+    assert_eq!(needs(&half), Ok(vec!["Half".to_owned()]));
+    let zero = "let zero = coop_mat8x8<f32, C>(); shared_words[thread] = 1u;";
+    let matrices = format!("enable f16;\nenable wgpu_cooperative_matrix;\n{KERNEL}");
+    let matrices = matrices.replace("shared_words[thread] = 1u;", zero).replace("u32, 64>", "u32, 8000>");
+    assert_eq!(needs(&matrices), Ok(vec!["Half".to_owned(), "Cooperative(8)".to_owned()]));
+    let hidden = KERNEL.replace("thread < params.n", "f16(thread) < 1.0h");
+    assert!(needs(&hidden).is_err_and(|error| error.contains("f16")), "what is not enabled cannot be used");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A back end on the GPU that is present, and two small kernels that need no op.
 
-use loam::backend::wgpu::{Checks, WgpuBackend, adapters};
-use loam::backend::{Backend, ProgramId};
+use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
+use loam::backend::{Backend, Precision, ProgramId};
 use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
 use loam_shaders::{Access, Bind, Binding, Call, Kernel, Source, Step, Twin};
 
@@ -10,12 +10,28 @@ pub fn gpu() -> Option<WgpuBackend> {
     gpu_with(Checks::On)
 }
 
+/// As [`gpu`], in half precision. `None` too where the device has none.
+pub fn half_gpu() -> Option<WgpuBackend> {
+    let adapter = adapter()?;
+    if !adapter.info.features.iter().any(|feature| feature == "f16") {
+        loam_tests::skipped("the GPU has no half precision");
+        return None;
+    }
+    let opened = WgpuBackend::open_for(adapter, Precision::F16, Checks::On);
+    Some(pollster::block_on(opened).expect("the adapter opens"))
+}
+
+fn adapter() -> Option<Adapter> {
+    let first = pollster::block_on(adapters()).into_iter().next();
+    if first.is_none() {
+        loam_tests::skipped("no adapter");
+    }
+    first
+}
+
 /// As [`gpu`], with or without checks in shaders.
 pub fn gpu_with(checks: Checks) -> Option<WgpuBackend> {
-    let Some(adapter) = pollster::block_on(adapters()).into_iter().next() else {
-        loam_tests::skipped("no adapter");
-        return None;
-    };
+    let adapter = adapter()?;
     Some(pollster::block_on(WgpuBackend::open(adapter, checks)).expect("the adapter opens"))
 }
 
@@ -102,6 +118,7 @@ static MIX_SOURCE: Source = Source {
     bindings: &[binding("a", Access::Read), binding("b", Access::Read), binding("out", Access::ReadWrite)],
     workgroup: [64, 1, 1],
     params_bytes: 16,
+    needs: &[],
 };
 
 static ADD_SOURCE: Source = Source {
@@ -113,6 +130,7 @@ static ADD_SOURCE: Source = Source {
     bindings: &[binding("out", Access::ReadWrite)],
     workgroup: [64, 1, 1],
     params_bytes: 16,
+    needs: &[],
 };
 
 static BROKEN_SOURCE: Source = Source { wgsl: "fn main() { this is no shader }", name: "test_broken", ..ADD_SOURCE };
@@ -129,7 +147,8 @@ static WRONG_SOURCE: Source = Source {
 };
 
 static WRONG: Kernel = Kernel::new(&WRONG_SOURCE, mix_reference);
-static SLOW_MIX: Kernel = Kernel { twins: &[Twin { kernel: &WRONG, grid: one_per_64 }], ..MIX };
+static WRONG_TWINS: [Twin; 1] = [Twin { kernel: &WRONG, grid: one_per_64 }];
+static SLOW_MIX: Kernel = Kernel { twins: &WRONG_TWINS, halves: &WRONG_TWINS, ..MIX };
 
 fn one_per_64(params: &[u8]) -> [u32; 3] {
     [loam_shaders::kernel::params::<Params>(params).len.div_ceil(64), 1, 1]
@@ -144,7 +163,7 @@ pub fn mix(len: u32, factor: f32) -> Call {
     Call::new(&MIX, &Params { len, factor, pad: [0; 2] }, [len.div_ceil(64), 1, 1])
 }
 
-/// [`mix`] by a kernel whose twin is faster and wrong.
+/// [`mix`] by a kernel whose twin is faster and wrong, as is what claims to be its counterpart in half precision.
 pub fn mix_with_a_wrong_twin(len: u32, factor: f32) -> Call {
     Call { kernel: &SLOW_MIX, ..mix(len, factor) }
 }

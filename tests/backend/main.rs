@@ -4,6 +4,7 @@ mod compare;
 mod faults;
 mod feed_forward;
 mod fixture;
+mod half;
 mod plans;
 mod selection;
 mod storage;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use loam_shaders::{Access, Call, Source, Step};
+use loam_shaders::{Access, Call, Need, Source, Step};
 use wgpu::util::DeviceExt;
 
 use crate::check::{GUARD, GUARD_WORD, Operand, written};
@@ -16,6 +16,10 @@ pub struct Gpu {
     pub name: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
+    /// Optional things that it has.
+    has: Vec<Need>,
+    /// Threads of four subgroups.
+    lanes: u32,
     pipelines: Mutex<HashMap<&'static str, Pipeline>>,
 }
 
@@ -51,15 +55,54 @@ async fn open() -> Option<Gpu> {
         wgpu::DeviceType::Cpu => 4,
     };
     let adapter = adapters.into_iter().min_by_key(rank)?;
-    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let has = needs(&adapter);
+    let mut required_features = wgpu::Features::empty();
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    for need in &has {
+        match need {
+            Need::Half => required_features |= wgpu::Features::SHADER_F16,
+            Need::Cooperative(_) => {
+                required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP;
+                // SAFETY: tests look at what the experiment gives.
+                experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+            }
+        }
+    }
+    let required_limits = adapter.limits();
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features, required_limits, experimental_features, ..Default::default() };
     let (device, queue) = adapter
         .request_device(&descriptor)
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", adapter.get_info().name));
-    Some(Gpu { name: adapter.get_info().name, device, queue, pipelines: Mutex::default() })
+    let lanes = 4 * adapter.get_info().subgroup_max_size;
+    Some(Gpu { name: adapter.get_info().name, device, queue, has, lanes, pipelines: Mutex::default() })
+}
+
+fn needs(adapter: &wgpu::Adapter) -> Vec<Need> {
+    let features = adapter.features();
+    let mut needs = Vec::new();
+    if features.contains(wgpu::Features::SHADER_F16) {
+        needs.push(Need::Half);
+    }
+    if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP) {
+        let matrices = adapter.cooperative_matrix_properties().into_iter();
+        let usable = matrices.filter(|m| {
+            (m.m_size, m.n_size) == (m.k_size, m.k_size)
+                && m.ab_type == wgpu::CooperativeScalarType::F16
+                && m.cr_type == wgpu::CooperativeScalarType::F32
+        });
+        needs.extend(usable.map(|matrix| Need::Cooperative(matrix.k_size)));
+    }
+    needs
 }
 
 impl Gpu {
+    /// Whether it has all that a kernel needs.
+    pub fn runs(&self, source: &Source) -> bool {
+        source.needs.iter().all(|need| self.has.contains(need))
+    }
+
     /// Runs one call and returns the written bindings.
     ///
     /// # Panics
@@ -142,12 +185,17 @@ impl Gpu {
             bind_group_layouts: &[Some(&storage), Some(&uniforms)],
             immediate_size: 0,
         });
+        let cooperative = source.needs.iter().any(|need| matches!(need, Need::Cooperative(_)));
+        let lanes = [("LANES", f64::from(self.lanes))];
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(source.name),
             layout: Some(&layout),
             module: &module,
             entry_point: Some("main"),
-            compilation_options: Default::default(),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: if cooperative { &lanes } else { &[] },
+                ..Default::default()
+            },
             cache: None,
         });
         Pipeline { storage, uniforms, pipeline }

@@ -16,7 +16,7 @@ use loam_shaders::{Step, simd};
 
 use self::program::{Program, Stored};
 use super::slots::{self, SlotPool, Taken};
-use super::{Backend, DeviceInfo, Kind, Limits, Memory, ProgramId, Reading, TARGET, Times};
+use super::{Backend, DeviceInfo, Kind, Limits, Memory, Precision, ProgramId, Reading, TARGET, Times};
 use crate::error::{Error, Result};
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
 
@@ -117,6 +117,7 @@ fn device(threads: usize) -> DeviceInfo {
         features: simd::features().into_iter().map(String::from).collect(),
         driver: if threads == 1 { "1 thread".into() } else { format!("{threads} threads") },
         limits: Limits { max_binding_bytes: u64::MAX, max_buffer_bytes: u64::MAX },
+        precision: Precision::F32,
     }
 }
 

@@ -42,6 +42,17 @@ pub enum Kind {
     Other,
 }
 
+/// What products of weights are multiplied in. Sums, and everything else, are in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision where more than a few tokens meet a weight: by cooperative matrices where the device has them,
+    /// else by `f16` arithmetic. Other bits than [`Precision::F32`], relative errors of about 5e-4 per product.
+    F16,
+}
+
 /// A device as `loam devices` lists it.
 #[derive(Debug, Clone)]
 pub struct DeviceInfo {
@@ -51,12 +62,14 @@ pub struct DeviceInfo {
     pub backend: String,
     /// What it is.
     pub kind: Kind,
-    /// Features that loam uses on it, e.g. `avx2`, `subgroups`.
+    /// Features that loam uses on it, e.g. `avx2`; `f16` and `cooperative-matrix-16` with [`Precision::F16`].
     pub features: Vec<String>,
     /// Driver name and version.
     pub driver: String,
     /// What plans must respect.
     pub limits: Limits,
+    /// What an opened device multiplies in.
+    pub precision: Precision,
 }
 
 /// Limits that a plan must respect.

@@ -1,7 +1,7 @@
 //! Which device to use: `auto`, `cpu`, `gpu`, `gpu:N`, or part of a name in the list of devices.
 
 use super::cpu::{self, CpuBackend};
-use super::{Backend, DeviceInfo, Kind};
+use super::{Backend, DeviceInfo, Kind, Precision};
 use crate::error::{Error, Result};
 
 #[cfg(feature = "wgpu")]
@@ -14,7 +14,15 @@ pub fn devices() -> Vec<DeviceInfo> {
     all
 }
 
-/// Opens the device that `spec` names.
+/// Opens the device that `spec` names, to multiply in single precision: see [`open_for`].
+///
+/// # Errors
+/// As [`open_for`].
+pub fn open(spec: &str) -> Result<Box<dyn Backend>> {
+    open_for(spec, Precision::F32)
+}
+
+/// Opens the device that `spec` names, to multiply in `precision`.
 ///
 /// - `auto`: the first real GPU (discrete before integrated), else the CPU. Never a software rasteriser.
 /// - `cpu`
@@ -22,33 +30,54 @@ pub fn devices() -> Vec<DeviceInfo> {
 /// - anything else: the first GPU whose name contains it, in whatever case.
 ///
 /// # Errors
-/// If no such device exists (the message lists what does), or it cannot be opened. There is no fallback to another.
-pub fn open(spec: &str) -> Result<Box<dyn Backend>> {
+/// If no such device exists (the message lists what does), it cannot be opened, or it has no such precision. There is no
+/// fallback to another.
+pub fn open_for(spec: &str, precision: Precision) -> Result<Box<dyn Backend>> {
     let spec = spec.trim();
     if spec == "cpu" {
-        return Ok(Box::new(CpuBackend::new(None)?));
+        return open_cpu(precision);
     }
     let mut gpus = gpus();
     match choose(spec, &infos(&gpus))? {
-        Choice::Cpu => Ok(Box::new(CpuBackend::new(None)?)),
-        Choice::Gpu(index) => open_gpu(gpus.swap_remove(index)),
+        Choice::Cpu => open_cpu(precision),
+        Choice::Gpu(index) => open_gpu(gpus.swap_remove(index), precision),
     }
 }
 
-/// The device that `spec` names as [`open`] does, without opening it.
+fn open_cpu(precision: Precision) -> Result<Box<dyn Backend>> {
+    match precision {
+        Precision::F32 => Ok(Box::new(CpuBackend::new(None)?)),
+        Precision::F16 => Err(no_half("cpu")),
+    }
+}
+
+/// The device that `spec` names as [`open_for`] does, without opening it.
 ///
 /// # Errors
-/// As [`open`].
-pub fn info(spec: &str) -> Result<DeviceInfo> {
+/// As [`open_for`].
+pub fn info(spec: &str, precision: Precision) -> Result<DeviceInfo> {
     let spec = spec.trim();
-    if spec == "cpu" {
-        return Ok(cpu::info());
+    let mut found = if spec == "cpu" {
+        cpu::info()
+    } else {
+        let mut gpus = infos(&gpus());
+        match choose(spec, &gpus)? {
+            Choice::Cpu => cpu::info(),
+            Choice::Gpu(index) => gpus.swap_remove(index),
+        }
+    };
+    if precision == Precision::F16 && !found.features.iter().any(|feature| feature == "f16") {
+        return Err(no_half(&found.name));
     }
-    let mut gpus = infos(&gpus());
-    match choose(spec, &gpus)? {
-        Choice::Cpu => Ok(cpu::info()),
-        Choice::Gpu(index) => Ok(gpus.swap_remove(index)),
-    }
+    found.precision = precision;
+    Ok(found)
+}
+
+/// There is no half precision on a device.
+pub(super) fn no_half(device: &str) -> Error {
+    let problem =
+        "it does not multiply in half precision: use --precision f32, or a GPU whose features name f16".into();
+    Error::Device { device: device.into(), problem }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -108,9 +137,9 @@ fn infos(gpus: &[Adapter]) -> Vec<DeviceInfo> {
 }
 
 #[cfg(feature = "wgpu")]
-fn open_gpu(adapter: Adapter) -> Result<Box<dyn Backend>> {
+fn open_gpu(adapter: Adapter, precision: Precision) -> Result<Box<dyn Backend>> {
     let name = adapter.info.name.clone();
-    let opened = at_once(WgpuBackend::open(adapter, Checks::default()));
+    let opened = at_once(WgpuBackend::open_for(adapter, precision, Checks::default()));
     let late = || Err(Error::Device { device: name, problem: "the driver does not answer".into() });
     Ok(Box::new(opened.unwrap_or_else(late)?))
 }
@@ -126,7 +155,7 @@ fn infos(gpus: &[DeviceInfo]) -> Vec<DeviceInfo> {
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn open_gpu(gpu: DeviceInfo) -> Result<Box<dyn Backend>> {
+fn open_gpu(gpu: DeviceInfo, _: Precision) -> Result<Box<dyn Backend>> {
     let problem = "this program was built without the wgpu feature".into();
     Err(Error::Device { device: gpu.name, problem })
 }
@@ -144,6 +173,7 @@ mod tests {
             features: Vec::new(),
             driver: String::new(),
             limits: Limits { max_binding_bytes: 1 << 27, max_buffer_bytes: 1 << 28 },
+            precision: Precision::F32,
         }
     }
 
@@ -183,6 +213,14 @@ mod tests {
         } else {
             assert!(message("gpu", &list).contains("without the wgpu feature"));
         }
+    }
+
+    #[test]
+    fn the_cpu_multiplies_in_single_precision() {
+        for message in [open_for("cpu", Precision::F16).err(), info("cpu", Precision::F16).err()] {
+            assert!(message.expect("an error").to_string().contains("--precision f32"));
+        }
+        assert_eq!(info("cpu", Precision::F32).unwrap().precision, Precision::F32);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod buffers;
 mod device;
+mod half;
 mod measure;
 mod pipeline;
 mod program;
@@ -25,13 +26,14 @@ pub use self::pipeline::Checks;
 
 use self::buffers::{Buffers, Slots};
 use self::device::Gpu;
+use self::half::Halves;
 use self::pipeline::Pipelines;
 use self::program::Program;
 use self::read::Reader;
 use self::replay::Flights;
 use self::tuning::Tuning;
 use super::overhead::{STEP_BYTES, params_bytes};
-use super::{Backend, DeviceInfo, Memory, ProgramId, Reading, Times};
+use super::{Backend, DeviceInfo, Memory, Precision, ProgramId, Reading, Times};
 use crate::error::{Error, Result};
 use crate::plan::{Entry, Plan, Pool, StorageId};
 
@@ -50,6 +52,7 @@ pub struct WgpuBackend {
     reader: Reader,
     step: ::wgpu::Buffer,
     tuning: Option<Tuning>,
+    halves: Halves,
 }
 
 impl WgpuBackend {
@@ -58,7 +61,15 @@ impl WgpuBackend {
     /// # Errors
     /// If the driver refuses.
     pub async fn open(adapter: Adapter, checks: Checks) -> Result<Self> {
-        Self::new(Gpu::open(adapter).await?, checks)
+        Self::open_for(adapter, Precision::F32, checks).await
+    }
+
+    /// As [`Self::open`], to multiply in `precision`.
+    ///
+    /// # Errors
+    /// If the driver refuses, or the device has no half precision.
+    pub async fn open_for(adapter: Adapter, precision: Precision, checks: Checks) -> Result<Self> {
+        Self::new(Gpu::open(adapter, precision).await?, checks)
     }
 
     /// Opens a device with chosen limits, e.g. those of a phone on a desktop.
@@ -66,7 +77,7 @@ impl WgpuBackend {
     /// # Errors
     /// If the driver refuses, or the adapter has less.
     pub async fn open_limited(adapter: Adapter, limits: ::wgpu::Limits, checks: Checks) -> Result<Self> {
-        Self::new(Gpu::open_limited(adapter, limits).await?, checks)
+        Self::new(Gpu::open_limited(adapter, limits, Precision::F32).await?, checks)
     }
 
     fn new(gpu: Gpu, checks: Checks) -> Result<Self> {
@@ -87,12 +98,19 @@ impl WgpuBackend {
             reader: Reader::default(),
             step,
             tuning: None,
+            halves: Halves::default(),
         })
     }
 
     /// Kernels by shape class, as measured so far: see [`Backend::tune`].
     pub fn choices(&self) -> Option<&BTreeMap<String, String>> {
         self.tuning.as_ref().map(Tuning::choices)
+    }
+
+    /// Kernels and those in half precision that run in their place: see [`Precision::F16`]. `None` where the device gets
+    /// every one wrong.
+    pub fn halves(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+        self.halves.names()
     }
 
     /// Loses the device on purpose: every later call gives [`Error::DeviceLost`]. For tests of recovery.
@@ -161,6 +179,9 @@ impl Backend for WgpuBackend {
         self.memory.add(Pool::Activations, params_bytes(plan));
         if let Some(tuning) = &mut self.tuning {
             tuning.improve(&self.gpu, &mut self.pipelines, plan, &mut program)?;
+        }
+        if let Some(half) = self.gpu.half {
+            self.halves.replace((&self.gpu, half), &mut self.pipelines, plan, &mut program)?;
         }
         self.programs.push(Some(program));
         Ok(ProgramId(id))

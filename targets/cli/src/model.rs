@@ -34,7 +34,7 @@ pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {
 
 /// As [`device`], with the runtime's error.
 pub fn open(args: &DeviceArgs) -> loam::Result<Box<dyn Backend>> {
-    let mut backend = loam::backend::select::open(&args.name())?;
+    let mut backend = loam::backend::select::open_for(&args.name(), args.precision.into())?;
     let real = matches!(backend.info().kind, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu);
     if args.tune == TuneArg::On || (args.tune == TuneArg::Auto && real) {
         backend.tune(cache_folder());

@@ -14,7 +14,7 @@ const SUM_BINDINGS: &[Binding] = &[
     Binding { name: "out", access: Access::ReadWrite },
 ];
 static SUM_SOURCE: Source =
-    Source { name: "sum", wgsl: "", bindings: SUM_BINDINGS, workgroup: [1; 3], params_bytes: 16 };
+    Source { name: "sum", wgsl: "", bindings: SUM_BINDINGS, workgroup: [1; 3], params_bytes: 16, needs: &[] };
 static SUM: Kernel = Kernel::new(&SUM_SOURCE, wrong).with_cpu(sum);
 
 /// The reference must not run where there is a fast function.

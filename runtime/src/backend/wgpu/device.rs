@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use ::wgpu as api;
 
-use crate::backend::{DeviceInfo, Kind, Limits};
+use super::half::Half;
+use crate::backend::select::no_half;
+use crate::backend::{DeviceInfo, Kind, Limits, Precision};
 use crate::error::{Error, Result};
 
 /// Longest wait for one submission. Submissions take tens of milliseconds; a device that needs minutes hangs.
@@ -87,10 +89,11 @@ fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
             api::DeviceType::Cpu => Kind::Software,
             api::DeviceType::Other => Kind::Other,
         },
-        // The kernels are baseline WGSL: no optional feature is requested, so none is used.
-        features: Vec::new(),
+        // With single precision the kernels are baseline WGSL, and nothing optional is requested.
+        features: Half::of(adapter).map_or_else(Vec::new, |half| half.names()),
         driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
         limits: plan_limits(&adapter.limits()),
+        precision: Precision::F32,
     }
 }
 
@@ -116,33 +119,40 @@ pub struct Gpu {
     pub queue: api::Queue,
     /// What was opened. Its limits are the requested ones.
     pub info: DeviceInfo,
+    /// What it has for half precision, if it was opened for that.
+    pub half: Option<Half>,
     faults: Arc<Mutex<Faults>>,
     /// Submissions until the device is lost on purpose; negative: never.
     submissions_left: AtomicI64,
 }
 
 impl Gpu {
-    /// Opens a device with all limits its adapter has, and with no optional feature.
+    /// Opens a device with all limits its adapter has, and with the optional features that `precision` asks for.
     ///
     /// # Errors
-    /// If the driver refuses.
-    pub async fn open(adapter: Adapter) -> Result<Self> {
+    /// If the driver refuses, or the device has no half precision.
+    pub async fn open(adapter: Adapter, precision: Precision) -> Result<Self> {
         let limits = adapter.adapter.limits();
-        Self::open_limited(adapter, limits).await
+        Self::open_limited(adapter, limits, precision).await
     }
 
     /// Opens a device with chosen limits, e.g. WebGPU's defaults on a device that has more.
     ///
     /// # Errors
-    /// If the driver refuses, or the limits are over the adapter's.
-    pub async fn open_limited(adapter: Adapter, limits: api::Limits) -> Result<Self> {
+    /// As [`Self::open`], or if the limits are over the adapter's.
+    pub async fn open_limited(adapter: Adapter, limits: api::Limits, precision: Precision) -> Result<Self> {
         let Adapter { mut info, adapter } = adapter;
         info.limits = plan_limits(&limits);
+        info.precision = precision;
+        let half = match precision {
+            Precision::F32 => None,
+            Precision::F16 => Some(Half::of(&adapter).ok_or_else(|| no_half(&info.name))?),
+        };
         let descriptor = api::DeviceDescriptor {
             label: Some("loam"),
-            required_features: api::Features::empty(),
+            required_features: half.map_or(api::Features::empty(), Half::features),
             required_limits: limits,
-            experimental_features: api::ExperimentalFeatures::disabled(),
+            experimental_features: half.map_or(api::ExperimentalFeatures::disabled(), Half::experimental),
             // Weights are large buffers of their own; big blocks for small buffers would only add to the footprint.
             memory_hints: api::MemoryHints::MemoryUsage,
             trace: api::Trace::Off,
@@ -160,7 +170,7 @@ impl Gpu {
             let message = if message.is_empty() { format!("{cause:?}").to_lowercase() } else { message };
             lock(&noted).lost.get_or_insert(message);
         });
-        Ok(Self { device, queue, info, faults, submissions_left: AtomicI64::new(-1) })
+        Ok(Self { device, queue, info, half, faults, submissions_left: AtomicI64::new(-1) })
     }
 
     /// An [`Error::Device`] of this device.

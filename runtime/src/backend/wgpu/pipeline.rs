@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use ::wgpu as api;
-use loam_shaders::{Access, Kernel};
+use loam_shaders::{Access, Kernel, Need};
 
 use super::device::Gpu;
 use crate::backend::overhead::{PARAMS_STRIDE, STEP_BYTES};
@@ -89,6 +89,8 @@ impl Pipelines {
             bind_group_layouts: &[Some(&layout), Some(&self.uniforms)],
             immediate_size: 0,
         });
+        let cooperative = source.needs.iter().any(|need| matches!(need, Need::Cooperative(_)));
+        let lanes = [("LANES", f64::from(gpu.half.map_or(0, |half| half.lanes)))];
         let pipeline = device.create_compute_pipeline(&api::ComputePipelineDescriptor {
             label: Some(source.name),
             layout: Some(&pipeline_layout),
@@ -97,7 +99,7 @@ impl Pipelines {
             compilation_options: api::PipelineCompilationOptions {
                 // Kernels write workgroup memory before they read it; clearing it costs time and a barrier.
                 zero_initialize_workgroup_memory: false,
-                ..Default::default()
+                constants: if cooperative { &lanes } else { &[] },
             },
             cache: None,
         });

@@ -67,7 +67,10 @@ impl Tuning {
     /// If the device failed.
     pub fn improve(&mut self, gpu: &Gpu, pipelines: &mut Pipelines, plan: &Plan, program: &mut Program) -> Result<()> {
         let known = self.choices.kernels.len();
-        for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| !node.call.kernel.twins.is_empty()) {
+        // What will run in half precision has no twins.
+        let single = gpu.half.is_none();
+        let has_twins = |kernel: &Kernel| !kernel.twins.is_empty() && (single || kernel.halves.is_empty());
+        for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| has_twins(node.call.kernel)) {
             let call = &node.call;
             let class = shape_class(call);
             if !self.choices.kernels.contains_key(&class) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::adapter::AdapterFile;
-use crate::backend::DeviceInfo;
+use crate::backend::{DeviceInfo, Precision};
 use crate::base::Base;
 use crate::data::{Dataset, Example};
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ impl Identity {
             ("base".to_owned(), base.digest().to_owned()),
             ("tokenizer".to_owned(), base.tokenizer()?.digest().to_owned()),
             ("chat_template".to_owned(), template),
-            ("device".to_owned(), format!("{} {}", device.backend, device.name)),
+            ("device".to_owned(), format!("{} {}{}", device.backend, device.name, precision_of(device))),
             ("start".to_owned(), start.map_or_else(none, digest_of_adapter)),
             ("data".to_owned(), data.digest.clone()),
         ];
@@ -75,6 +75,14 @@ impl Identity {
             Some(name) => Err(mismatch(found.path(), &printable(name.as_bytes()), "there".into(), "not known".into())),
             None => Ok(()),
         }
+    }
+}
+
+/// Behind the device's name: half precision has other bits.
+fn precision_of(device: &DeviceInfo) -> &'static str {
+    match device.precision {
+        Precision::F32 => "",
+        Precision::F16 => " (f16)",
     }
 }
 

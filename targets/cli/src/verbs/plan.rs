@@ -27,7 +27,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let _data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
     let evaluates = args.eval_data.is_some() || args.eval_split.is_some();
     let scope = Scope { evaluates, checkpoints: args.upkeep.checkpoint_dir.is_some() };
-    let device = select::info(&args.device.name())?;
+    let device = select::info(&args.device.name(), args.device.precision.into())?;
     let fitting = loam::train::fit(&base, &device, start.as_ref(), &options, scope);
     let (options, memory) = pollster::block_on(fitting)?;
     output.line(format!("device         {}", escape(&device.name)))?;
