@@ -129,9 +129,9 @@ pub struct Kernel {
     pub cpu: Option<HostFn>,
     /// Kernels that may run in its place.
     pub twins: &'static [Twin],
-    /// Kernels with its bindings and parameters that multiply in half precision, the best first. Their results differ, so
-    /// they run only where that precision was asked for.
-    pub halves: &'static [Twin],
+    /// Kernels with its bindings and parameters that multiply in less, the best of a precision first. Their results
+    /// differ, so they run only where that precision was asked for.
+    pub reduced: &'static [Reduced],
 }
 
 /// A kernel that takes the bindings and parameters of another and computes the same bits with other tiles. Plans record
@@ -144,13 +144,34 @@ pub struct Twin {
     pub grid: Grid,
 }
 
+/// What products with weights are multiplied in. Sums are in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision: relative errors of about 4e-4 per product.
+    F16,
+    /// Integers of 8 bits with a factor for each eight of them, forward only: relative errors of about 4e-3 per product.
+    Int8,
+}
+
+/// A kernel that may run in place of another where `precision` was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reduced {
+    /// What it multiplies in.
+    pub precision: Precision,
+    /// The kernel and its grid.
+    pub twin: Twin,
+}
+
 /// The grid of a kernel for the bytes of a call's `Params`.
 pub type Grid = fn(&[u8]) -> [u32; 3];
 
 impl Kernel {
     /// A kernel whose CPU path is its reference.
     pub const fn new(source: &'static Source, reference: HostFn) -> Self {
-        Self { source, reference, cpu: None, twins: &[], halves: &[] }
+        Self { source, reference, cpu: None, twins: &[], reduced: &[] }
     }
 
     /// Adds the fast CPU function.
@@ -165,7 +186,7 @@ impl Kernel {
         reference: HostFn,
         cpu: Option<HostFn>,
     ) -> [Self; FORMATS] {
-        let mut kernels = [Self { source: sources[0], reference, cpu, twins: &[], halves: &[] }; FORMATS];
+        let mut kernels = [Self { source: sources[0], reference, cpu, twins: &[], reduced: &[] }; FORMATS];
         let mut index = 1;
         while index < kernels.len() {
             kernels[index].source = sources[index];
@@ -187,14 +208,14 @@ impl Kernel {
         kernels
     }
 
-    /// The kernels of a family with those that multiply in half precision, by format.
-    pub const fn with_halves<const N: usize>(
+    /// The kernels of a family with those that multiply in less, by format.
+    pub const fn with_reduced<const N: usize>(
         mut kernels: [Self; FORMATS],
-        halves: &'static [[Twin; N]; FORMATS],
+        reduced: &'static [[Reduced; N]; FORMATS],
     ) -> [Self; FORMATS] {
         let mut index = 0;
         while index < FORMATS {
-            kernels[index].halves = &halves[index];
+            kernels[index].reduced = &reduced[index];
             index += 1;
         }
         kernels
@@ -238,6 +259,27 @@ impl Twin {
             format += 1;
         }
         twins
+    }
+}
+
+impl Reduced {
+    /// The kernels from some families, each with its precision and grid, by format.
+    pub const fn families<const N: usize>(
+        precisions: [Precision; N],
+        families: &[(&'static [Kernel; FORMATS], Grid); N],
+    ) -> [[Self; N]; FORMATS] {
+        let twins = Twin::families(families);
+        let mut reduced = [[Self { precision: precisions[0], twin: twins[0][0] }; N]; FORMATS];
+        let mut format = 0;
+        while format < FORMATS {
+            let mut index = 0;
+            while index < N {
+                reduced[format][index] = Self { precision: precisions[index], twin: twins[format][index] };
+                index += 1;
+            }
+            format += 1;
+        }
+        reduced
     }
 }
 

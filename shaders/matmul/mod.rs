@@ -1,7 +1,7 @@
 //! Products with a quantised weight, forward and transposed. There is no gradient of the weight: the base is frozen.
 
 mod cpu;
-mod half;
+mod reduced;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -41,18 +41,18 @@ const TILE: u32 = 64;
 const FORMATS: usize = Format::ALL.len();
 
 static VECTOR: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
-static TILED: [Kernel; FORMATS] = Kernel::with_halves(
+static TILED: [Kernel; FORMATS] = Kernel::with_reduced(
     Kernel::with_twins(Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile)), &TILED_TWINS),
-    &half::FORWARD,
+    &reduced::FORWARD,
 );
 static TILED_WIDE: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_WIDE, forward_reference, Some(cpu::tile));
 static TILED_SMALL: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_SMALL, forward_reference, Some(cpu::tile));
-static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_halves(
+static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_reduced(
     Kernel::with_twins(
         Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed)),
         &TRANSPOSED_TWINS,
     ),
-    &half::BACKWARD,
+    &reduced::BACKWARD,
 );
 static TRANSPOSED_WIDE: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TRANSPOSED_WIDE, transposed_reference, Some(cpu::transposed));
@@ -65,19 +65,20 @@ static TRANSPOSED_TWINS: [[Twin; 1]; FORMATS] =
     Twin::families(&[(&TRANSPOSED_WIDE, |bytes| slabs(&params(bytes), 2 * TILE))]);
 
 /// The kernels of this op.
-pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 12 * FORMATS }>(&[
+pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 13 * FORMATS }>(&[
     &VECTOR,
     &TILED,
     &TILED_WIDE,
     &TILED_SMALL,
     &TRANSPOSED,
     &TRANSPOSED_WIDE,
-    &half::TILED,
-    &half::TILED_8,
-    &half::TILED_16,
-    &half::TRANSPOSED,
-    &half::TRANSPOSED_8,
-    &half::TRANSPOSED_16,
+    &reduced::INT8,
+    &reduced::TILED,
+    &reduced::TILED_8,
+    &reduced::TILED_16,
+    &reduced::TRANSPOSED,
+    &reduced::TRANSPOSED_8,
+    &reduced::TRANSPOSED_16,
 ]);
 
 /// The uniforms of this op.

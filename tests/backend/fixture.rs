@@ -3,21 +3,21 @@
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Precision, ProgramId};
 use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
-use loam_shaders::{Access, Bind, Binding, Call, Kernel, Source, Step, Twin};
+use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Twin};
 
 /// The GPU back end, or `None` after a line on standard error.
 pub fn gpu() -> Option<WgpuBackend> {
     gpu_with(Checks::On)
 }
 
-/// As [`gpu`], in half precision. `None` too where the device has none.
-pub fn half_gpu() -> Option<WgpuBackend> {
+/// As [`gpu`], to multiply in `precision`. `None` too where the device has none.
+pub fn gpu_for(precision: Precision) -> Option<WgpuBackend> {
     let adapter = adapter()?;
-    if !adapter.info.features.iter().any(|feature| feature == "f16") {
+    if precision == Precision::F16 && !adapter.info.features.iter().any(|feature| feature == "f16") {
         loam_tests::skipped("the GPU has no half precision");
         return None;
     }
-    let opened = WgpuBackend::open_for(adapter, Precision::F16, Checks::On);
+    let opened = WgpuBackend::open_for(adapter, precision, Checks::On);
     Some(pollster::block_on(opened).expect("the adapter opens"))
 }
 
@@ -148,7 +148,8 @@ static WRONG_SOURCE: Source = Source {
 
 static WRONG: Kernel = Kernel::new(&WRONG_SOURCE, mix_reference);
 static WRONG_TWINS: [Twin; 1] = [Twin { kernel: &WRONG, grid: one_per_64 }];
-static SLOW_MIX: Kernel = Kernel { twins: &WRONG_TWINS, halves: &WRONG_TWINS, ..MIX };
+static WRONG_REDUCED: [Reduced; 1] = [Reduced { precision: Precision::F16, twin: WRONG_TWINS[0] }];
+static SLOW_MIX: Kernel = Kernel { twins: &WRONG_TWINS, reduced: &WRONG_REDUCED, ..MIX };
 
 fn one_per_64(params: &[u8]) -> [u32; 3] {
     [loam_shaders::kernel::params::<Params>(params).len.div_ceil(64), 1, 1]

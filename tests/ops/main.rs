@@ -16,7 +16,7 @@ mod importance;
 mod kv_cache;
 mod lion;
 mod matmul;
-mod matmul_half;
+mod matmul_reduced;
 mod moe;
 mod moe_low_rank;
 mod noise;

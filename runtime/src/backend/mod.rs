@@ -24,6 +24,7 @@ use loam_shaders::Step;
 pub use self::times::Times;
 use crate::error::Result;
 use crate::plan::{Entry, Plan, Pool, StorageId};
+pub use loam_shaders::Precision;
 
 /// What kind of processor a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +41,6 @@ pub enum Kind {
     Software,
     /// Not known.
     Other,
-}
-
-/// What products of weights are multiplied in. Sums, and everything else, are in single precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// Half precision where more than a few tokens meet a weight: by cooperative matrices where the device has them,
-    /// else by `f16` arithmetic. Other bits than [`Precision::F32`], relative errors of about 5e-4 per product.
-    F16,
 }
 
 /// A device as `loam devices` lists it.

@@ -47,7 +47,7 @@ pub fn open_for(spec: &str, precision: Precision) -> Result<Box<dyn Backend>> {
 fn open_cpu(precision: Precision) -> Result<Box<dyn Backend>> {
     match precision {
         Precision::F32 => Ok(Box::new(CpuBackend::new(None)?)),
-        Precision::F16 => Err(no_half("cpu")),
+        Precision::F16 | Precision::Int8 => Err(has_not("cpu", precision)),
     }
 }
 
@@ -66,18 +66,27 @@ pub fn info(spec: &str, precision: Precision) -> Result<DeviceInfo> {
             Choice::Gpu(index) => gpus.swap_remove(index),
         }
     };
-    if precision == Precision::F16 && !found.features.iter().any(|feature| feature == "f16") {
-        return Err(no_half(&found.name));
+    let offered = match precision {
+        Precision::F32 => true,
+        Precision::F16 => found.features.iter().any(|feature| feature == "f16"),
+        Precision::Int8 => found.kind != Kind::Cpu,
+    };
+    if !offered {
+        return Err(has_not(&found.name, precision));
     }
     found.precision = precision;
     Ok(found)
 }
 
-/// There is no half precision on a device.
-pub(super) fn no_half(device: &str) -> Error {
-    let problem =
-        "it does not multiply in half precision: use --precision f32, or a GPU whose features name f16".into();
-    Error::Device { device: device.into(), problem }
+/// A device does not multiply in `precision`.
+pub(super) fn has_not(device: &str, precision: Precision) -> Error {
+    let problem = match precision {
+        Precision::F16 => {
+            "it does not multiply in half precision: use --precision f32, or a GPU whose features name f16"
+        }
+        _ => "it multiplies in single precision only: use --precision f32, or a GPU",
+    };
+    Error::Device { device: device.into(), problem: problem.into() }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -217,8 +226,10 @@ mod tests {
 
     #[test]
     fn the_cpu_multiplies_in_single_precision() {
-        for message in [open_for("cpu", Precision::F16).err(), info("cpu", Precision::F16).err()] {
-            assert!(message.expect("an error").to_string().contains("--precision f32"));
+        for precision in [Precision::F16, Precision::Int8] {
+            for message in [open_for("cpu", precision).err(), info("cpu", precision).err()] {
+                assert!(message.expect("an error").to_string().contains("--precision f32"));
+            }
         }
         assert_eq!(info("cpu", Precision::F32).unwrap().precision, Precision::F32);
     }

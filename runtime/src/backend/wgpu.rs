@@ -6,11 +6,11 @@
 
 mod buffers;
 mod device;
-mod half;
 mod measure;
 mod pipeline;
 mod program;
 mod read;
+mod reduced;
 mod replay;
 mod segments;
 mod tuning;
@@ -26,10 +26,10 @@ pub use self::pipeline::Checks;
 
 use self::buffers::{Buffers, Slots};
 use self::device::Gpu;
-use self::half::Halves;
 use self::pipeline::Pipelines;
 use self::program::Program;
 use self::read::Reader;
+use self::reduced::Replacements;
 use self::replay::Flights;
 use self::tuning::Tuning;
 use super::overhead::{STEP_BYTES, params_bytes};
@@ -52,7 +52,7 @@ pub struct WgpuBackend {
     reader: Reader,
     step: ::wgpu::Buffer,
     tuning: Option<Tuning>,
-    halves: Halves,
+    replacements: Replacements,
 }
 
 impl WgpuBackend {
@@ -67,7 +67,7 @@ impl WgpuBackend {
     /// As [`Self::open`], to multiply in `precision`.
     ///
     /// # Errors
-    /// If the driver refuses, or the device has no half precision.
+    /// If the driver refuses, or the device has no such precision.
     pub async fn open_for(adapter: Adapter, precision: Precision, checks: Checks) -> Result<Self> {
         Self::new(Gpu::open(adapter, precision).await?, checks)
     }
@@ -98,7 +98,7 @@ impl WgpuBackend {
             reader: Reader::default(),
             step,
             tuning: None,
-            halves: Halves::default(),
+            replacements: Replacements::default(),
         })
     }
 
@@ -107,10 +107,10 @@ impl WgpuBackend {
         self.tuning.as_ref().map(Tuning::choices)
     }
 
-    /// Kernels and those in half precision that run in their place: see [`Precision::F16`]. `None` where the device gets
-    /// every one wrong.
-    pub fn halves(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-        self.halves.names()
+    /// Kernels and those in less precision that run in their place: see [`Precision`]. `None` where the device gets every
+    /// one wrong.
+    pub fn replacements(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+        self.replacements.names()
     }
 
     /// Loses the device on purpose: every later call gives [`Error::DeviceLost`]. For tests of recovery.
@@ -180,9 +180,7 @@ impl Backend for WgpuBackend {
         if let Some(tuning) = &mut self.tuning {
             tuning.improve(&self.gpu, &mut self.pipelines, plan, &mut program)?;
         }
-        if let Some(half) = self.gpu.half {
-            self.halves.replace((&self.gpu, half), &mut self.pipelines, plan, &mut program)?;
-        }
+        self.replacements.replace(&self.gpu, &mut self.pipelines, plan, &mut program)?;
         self.programs.push(Some(program));
         Ok(ProgramId(id))
     }

@@ -82,8 +82,7 @@ pub struct DeviceArgs {
     /// Measure which of the kernels that compute the same bits is the fastest, and remember it. auto: on real GPUs
     #[arg(long, value_enum, default_value = "auto")]
     pub tune: TuneArg,
-    /// What products with weights are multiplied in, where a text, a prompt or a batch meets them. f16: faster on most
-    /// GPUs, with relative errors of about 5e-4, by cooperative matrices where the device has them
+    /// What products of weights with more than four tokens are multiplied in, on GPUs. Sums stay in single precision
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: PrecisionArg,
 }
@@ -93,8 +92,10 @@ pub struct DeviceArgs {
 pub enum PrecisionArg {
     /// Single precision
     F32,
-    /// Half precision, summed up in single precision
+    /// Half precision, by cooperative matrices where the device has them: errors of about 4e-4
     F16,
+    /// 8-bit integers, forward only, for GPUs without f16: errors of about 4e-3
+    Int8,
 }
 
 impl From<PrecisionArg> for Precision {
@@ -102,6 +103,7 @@ impl From<PrecisionArg> for Precision {
         match arg {
             PrecisionArg::F32 => Self::F32,
             PrecisionArg::F16 => Self::F16,
+            PrecisionArg::Int8 => Self::Int8,
         }
     }
 }

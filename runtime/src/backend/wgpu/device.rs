@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use ::wgpu as api;
 
-use super::half::Half;
-use crate::backend::select::no_half;
+use super::reduced::Half;
+use crate::backend::select::has_not;
 use crate::backend::{DeviceInfo, Kind, Limits, Precision};
 use crate::error::{Error, Result};
 
@@ -130,7 +130,7 @@ impl Gpu {
     /// Opens a device with all limits its adapter has, and with the optional features that `precision` asks for.
     ///
     /// # Errors
-    /// If the driver refuses, or the device has no half precision.
+    /// If the driver refuses, or the device has no such precision.
     pub async fn open(adapter: Adapter, precision: Precision) -> Result<Self> {
         let limits = adapter.adapter.limits();
         Self::open_limited(adapter, limits, precision).await
@@ -145,8 +145,8 @@ impl Gpu {
         info.limits = plan_limits(&limits);
         info.precision = precision;
         let half = match precision {
-            Precision::F32 => None,
-            Precision::F16 => Some(Half::of(&adapter).ok_or_else(|| no_half(&info.name))?),
+            Precision::F32 | Precision::Int8 => None,
+            Precision::F16 => Some(Half::of(&adapter).ok_or_else(|| has_not(&info.name, precision))?),
         };
         let descriptor = api::DeviceDescriptor {
             label: Some("loam"),

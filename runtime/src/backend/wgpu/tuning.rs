@@ -15,6 +15,7 @@ use super::device::Gpu;
 use super::measure::Bench;
 use super::pipeline::Pipelines;
 use super::program::Program;
+use super::reduced;
 use crate::error::Result;
 use crate::file::{self, Sha256};
 use crate::plan::Plan;
@@ -67,9 +68,9 @@ impl Tuning {
     /// If the device failed.
     pub fn improve(&mut self, gpu: &Gpu, pipelines: &mut Pipelines, plan: &Plan, program: &mut Program) -> Result<()> {
         let known = self.choices.kernels.len();
-        // What will run in half precision has no twins.
-        let single = gpu.half.is_none();
-        let has_twins = |kernel: &Kernel| !kernel.twins.is_empty() && (single || kernel.halves.is_empty());
+        // What will run in less precision has no twins.
+        let stays = |kernel: &Kernel| reduced::of(kernel, gpu.info.precision).next().is_none();
+        let has_twins = |kernel: &Kernel| !kernel.twins.is_empty() && stays(kernel);
         for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| has_twins(node.call.kernel)) {
             let call = &node.call;
             let class = shape_class(call);

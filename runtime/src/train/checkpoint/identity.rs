@@ -78,11 +78,12 @@ impl Identity {
     }
 }
 
-/// Behind the device's name: half precision has other bits.
+/// Behind the device's name: other precisions have other bits.
 fn precision_of(device: &DeviceInfo) -> &'static str {
     match device.precision {
         Precision::F32 => "",
         Precision::F16 => " (f16)",
+        Precision::Int8 => " (int8)",
     }
 }
 

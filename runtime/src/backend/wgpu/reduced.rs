@@ -1,11 +1,11 @@
-//! Half precision: what a device has for it, and which kernels run in place of those that a plan records.
+//! Less than single precision: what a device has for it, and which kernels run in place of those that a plan records.
 //!
 //! Which kernel runs follows from the device alone, not from measurements: kernels of other kinds give other bits.
 
 use std::collections::HashMap;
 
 use ::wgpu as api;
-use loam_shaders::{Call, Need, Source, Twin};
+use loam_shaders::{Call, Kernel, Need, Precision, Source, Twin};
 
 use super::device::Gpu;
 use super::measure::Bench;
@@ -19,8 +19,15 @@ use crate::plan::Plan;
 const INTEL: u32 = 0x8086;
 /// PCI vendor some of whose drivers offer cooperative matrices on devices without the hardware. Mesa's does not.
 const AMD: u32 = 0x1002;
-/// Largest relative error of a product in half precision, as a root of mean squares; about 4e-4 is right.
-const TOLERANCE: f64 = 4e-3;
+
+/// Largest relative error of a product, as a root of mean squares: ten times what is right.
+const fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 0.0,
+        Precision::F16 => 4e-3,
+        Precision::Int8 => 4e-2,
+    }
+}
 
 /// What a device has for half precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +77,6 @@ impl Half {
             None => api::ExperimentalFeatures::disabled(),
         }
     }
-
-    fn runs(self, source: &Source) -> bool {
-        source.needs.iter().all(|need| match need {
-            Need::Half => true,
-            Need::Cooperative(side) => self.side == Some(*side),
-        })
-    }
 }
 
 fn trusted(info: &api::AdapterInfo) -> bool {
@@ -95,28 +95,38 @@ fn largest_side(offered: &[api::CooperativeMatrixProperties]) -> Option<u32> {
     [16, 8].into_iter().find(|&side| fits(side))
 }
 
-/// The kernels in half precision that were found right on this device, by the kernel that they replace.
-#[derive(Debug, Default)]
-pub struct Halves(HashMap<&'static str, Option<&'static Twin>>);
+/// Whether `gpu` was opened with all that a kernel needs.
+fn runs(gpu: &Gpu, source: &Source) -> bool {
+    source.needs.iter().all(|need| match need {
+        Need::Half => gpu.half.is_some(),
+        Need::Cooperative(side) => gpu.half.is_some_and(|half| half.side == Some(*side)),
+    })
+}
 
-impl Halves {
-    /// Lets every dispatch of `program` that can run in half precision do so.
+/// The kernels for `precision` that may run in place of `kernel`, the best first.
+pub fn of(kernel: &Kernel, precision: Precision) -> impl Iterator<Item = &'static Twin> {
+    let all: &'static [_] = kernel.reduced;
+    all.iter().filter(move |reduced| reduced.precision == precision).map(|reduced| &reduced.twin)
+}
+
+/// The kernels that were found right on this device, by the kernel that they replace.
+#[derive(Debug, Default)]
+pub struct Replacements(HashMap<&'static str, Option<&'static Twin>>);
+
+impl Replacements {
+    /// Lets every dispatch of `program` that can run in the device's precision do so.
     ///
     /// # Errors
     /// If the device failed.
-    pub fn replace(
-        &mut self,
-        (gpu, half): (&Gpu, Half),
-        pipelines: &mut Pipelines,
-        plan: &Plan,
-        program: &mut Program,
-    ) -> Result<()> {
-        for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| !node.call.kernel.halves.is_empty()) {
+    pub fn replace(&mut self, gpu: &Gpu, pipelines: &mut Pipelines, plan: &Plan, program: &mut Program) -> Result<()> {
+        let precision = gpu.info.precision;
+        let has_some = |kernel: &Kernel| of(kernel, precision).next().is_some();
+        for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| has_some(node.call.kernel)) {
             let call = &node.call;
             let name = call.kernel.name();
             if !self.0.contains_key(name) {
                 let Some(bench) = Bench::new(plan, program, index) else { continue };
-                let right = first_right((gpu, half), pipelines, &bench, call)?;
+                let right = first_right(gpu, pipelines, &bench, call)?;
                 self.0.insert(name, right);
             }
             if let Some(twin) = self.0[name] {
@@ -134,18 +144,14 @@ impl Halves {
 }
 
 /// The best kernel for `call` that this device can run and whose results are right.
-fn first_right(
-    (gpu, half): (&Gpu, Half),
-    pipelines: &mut Pipelines,
-    bench: &Bench<'_>,
-    call: &Call,
-) -> Result<Option<&'static Twin>> {
+fn first_right(gpu: &Gpu, pipelines: &mut Pipelines, bench: &Bench<'_>, call: &Call) -> Result<Option<&'static Twin>> {
     let recorded = pipelines.get(gpu, call.kernel)?.pipeline.clone();
     let expected = bench.output(gpu, &recorded, call.grid)?;
-    for twin in call.kernel.halves.iter().filter(|twin| half.runs(twin.kernel.source)) {
+    let precision = gpu.info.precision;
+    for twin in of(call.kernel, precision).filter(|twin| runs(gpu, twin.kernel.source)) {
         let pipeline = pipelines.get(gpu, twin.kernel)?.pipeline.clone();
         let found = bench.output(gpu, &pipeline, (twin.grid)(&call.params))?;
-        if error(&expected, &found) < TOLERANCE {
+        if error(&expected, &found) < tolerance(precision) {
             return Ok(Some(twin));
         }
     }
@@ -186,8 +192,8 @@ mod tests {
     #[test]
     fn results_that_are_no_numbers_are_wrong() {
         let bits = |values: [f32; 2]| values.map(f32::to_bits);
-        assert!(error(&bits([1.0, -2.0]), &bits([1.0, -2.0])) < TOLERANCE);
-        assert!(error(&bits([1.0, -2.0]), &bits([1.0, -2.1])) > TOLERANCE);
+        assert!(error(&bits([1.0, -2.0]), &bits([1.0, -2.0])) < tolerance(Precision::F16));
+        assert!(error(&bits([1.0, -2.0]), &bits([1.0, -2.1])) > tolerance(Precision::F16));
         assert!(error(&bits([1.0, -2.0]), &bits([1.0, f32::NAN])).is_nan(), "NaN is not below any bound");
     }
 }
