@@ -37,7 +37,7 @@ fn the_plan_is_what_the_back_end_counts() {
         for checkpointing in [Checkpointing::None, Checkpointing::Layers] {
             for (device, backend) in back_ends() {
                 let options = options(rank, batch, context, Some(checkpointing));
-                let scope = Scope { evaluates, checkpoints: evaluates };
+                let scope = Scope { evaluates, checkpoints: evaluates, ..Scope::default() };
                 let predicted = plan(&base, backend.info(), None, &options, scope);
                 let predicted = pollster::block_on(predicted).expect("plan");
                 let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
@@ -54,7 +54,7 @@ fn the_plan_is_what_the_back_end_counts() {
 /// On a GPU with memory of its own: a budget bounds its buffers alone, and not what else is in this process.
 fn fitted(base: &Base, options: &TrainOptions) -> loam::Result<(TrainOptions, MemoryPlan)> {
     let gpu = DeviceInfo { kind: Kind::DiscreteGpu, ..back_ends().remove(0).1.info().clone() };
-    pollster::block_on(fit(base, &gpu, None, options, Scope { evaluates: true, checkpoints: false }))
+    pollster::block_on(fit(base, &gpu, None, options, Scope { evaluates: true, ..Scope::default() }))
 }
 
 #[test]

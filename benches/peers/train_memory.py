@@ -2,11 +2,12 @@
 
     python3 -m venv venv && venv/bin/pip install gguf numpy
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/train_memory.py target/release/loam [--shape qwen3-0.6b|small] [--device cpu] [--steps N]
+    venv/bin/python benches/peers/train_memory.py target/release/loam [--shape qwen3-0.6b|small] [--format q4_0|q8_0] [--device cpu] [--grid]
 
-qwen3-0.6b has Qwen3-0.6B's shape (hidden 1024, 28 layers, 16/8 heads of 128, feed-forward 3072, vocabulary 151,936, tied), Q4_0, with
+qwen3-0.6b has Qwen3-0.6B's shape (hidden 1024, 28 layers, 16/8 heads of 128, feed-forward 3072, vocabulary 151,936, tied), with
 a made-up byte-level tokenizer of as many tokens and merges. Each line is one setting: bytes of all buffers (the device), and the
-largest resident set of the process (VmHWM: with the mapped weights), each with the ratio of predicted to measured.
+largest resident set of the process (VmHWM: with the mapped weights), each with the ratio of predicted to measured. `--grid` goes
+through contexts, batches, checkpointing and optimizers. On a GPU the first run may compile kernels: the second is what is measured.
 """
 
 import argparse
@@ -31,6 +32,10 @@ SETTINGS = {
     "small": ["--context 128 --batch 1", "--context 128 --batch 4", "--context 512 --batch 1", "--context 512 --batch 2 --rank 32",
               "--context 512 --batch 4 --gradient-checkpointing on", "--context 256 --batch 8 --budget 300M"],
 }
+GRID = [f"--context {context} --batch {batch} --gradient-checkpointing {way} --optim {optim}"
+        for context, batch in [(64, 1), (256, 1), (256, 4), (512, 1)] for way in ["off", "on"] for optim in ["adamw", "adamw_8bit"]]
+# Bytes of a block's 32 quants, behind its scale.
+FORMATS = {"q4_0": (16, gguf.GGMLQuantizationType.Q4_0), "q8_0": (32, gguf.GGMLQuantizationType.Q8_0)}
 
 
 def alphabet():
@@ -58,7 +63,7 @@ def tokenizer(writer, size):
     writer.add_eos_token_id(size - 1)
 
 
-def make_model(path, width, layers, heads, kv_heads, head, ff, vocabulary):
+def make_model(path, kind, width, layers, heads, kv_heads, head, ff, vocabulary):
     numbers = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, "qwen3")
     writer.add_block_count(layers)
@@ -74,9 +79,10 @@ def make_model(path, width, layers, heads, kv_heads, head, ff, vocabulary):
     tokenizer(writer, vocabulary)
 
     def matrix(name, rows, cols):
-        blocks = numbers.integers(0, 256, (rows, cols // 32, 18), dtype=np.uint8)
+        quants, of = FORMATS[kind]
+        blocks = numbers.integers(0, 256, (rows, cols // 32, 2 + quants), dtype=np.uint8)
         blocks[:, :, :2] = np.array([0.1 / cols**0.5], dtype=np.float16).view(np.uint8)
-        writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+        writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=of)
 
     matrix("token_embd.weight", vocabulary, width)
     for layer in range(layers):
@@ -102,24 +108,32 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("loam", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="qwen3-0.6b")
+    parser.add_argument("--format", choices=FORMATS, default="q4_0")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--grid", action="store_true")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--settings", help="one setting instead of all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         base, data = folder / "base.gguf", folder / "text.txt"
-        make_model(base, **SHAPES[arguments.shape])
+        make_model(base, arguments.format, **SHAPES[arguments.shape])
         data.write_text(" ".join(f"word{i % 977}" for i in range(20_000)))
-        print(f"{arguments.shape}: {base.stat().st_size / 1e6:.0f} MB on the disk, device {arguments.device}, {arguments.steps} steps")
-        for setting in [arguments.settings] if arguments.settings else SETTINGS[arguments.shape]:
+        print(f"{arguments.shape} {arguments.format}: {base.stat().st_size / 1e6:.0f} MB on the disk, device {arguments.device}, {arguments.steps} steps")
+        ratios = {"device": [], "host": []}
+        for setting in [arguments.settings] if arguments.settings else GRID if arguments.grid else SETTINGS[arguments.shape]:
             flags = [*setting.split(), "--data", data, "--device", arguments.device, "--json"]
             plan = last_object([arguments.loam, "plan", base, *flags])
-            done = last_object([arguments.loam, "train", base, *flags, "-o", folder / "adapter.gguf", "--steps", arguments.steps])
-            numbers = [(plan[f"peak_{side}_bytes"], done[f"peak_{side}_bytes"]) for side in ("device", "host")]
+            for _ in range(1 if arguments.device == "cpu" else 2):
+                done = last_object([arguments.loam, "train", base, *flags, "-o", folder / "adapter.gguf", "--force", "--steps", arguments.steps])
+            numbers = [(plan[f"peak_{side}_bytes"], done[f"peak_{side}_bytes"]) for side in ratios]
+            for side, (predicted, measured) in zip(ratios, numbers):
+                ratios[side].append(predicted / measured)
             device, host = (f"{p / 1e6:7.1f} / {m / 1e6:7.1f} MB ({p / m:.3f})" for p, m in numbers)
             chosen = f"{plan['micro_batch']} x {plan['accumulate']}, checkpointing {plan['checkpointing']}, {plan['loss_chunk']} rows of logits"
             print(f"{setting:70} device {device}  process {host}  [{chosen}] {done['tokens_per_second']:.0f} tok/s", flush=True)
+        for side, found in ratios.items():
+            print(f"{side}: predicted / measured {min(found):.3f} to {max(found):.3f} in {len(found)} settings")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ use crate::adapter::AdapterFile;
 use crate::chat::ChatTemplate;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufFile};
+use crate::host::heap::Gauge;
 use crate::model::ModelConfig;
 use crate::tokenizer::Tokenizer;
 
@@ -14,8 +15,24 @@ use crate::tokenizer::Tokenizer;
 pub struct Base {
     file: GgufFile,
     config: ModelConfig,
-    tokenizer: OnceLock<Tokenizer>,
-    template: OnceLock<Option<ChatTemplate>>,
+    tokenizer: OnceLock<Counted<Tokenizer>>,
+    template: OnceLock<Counted<Option<ChatTemplate>>>,
+    /// What `file` and `config` keep on the heap.
+    heap: u64,
+}
+
+/// A value, and what it keeps on the heap.
+struct Counted<T> {
+    value: T,
+    heap: u64,
+}
+
+impl<T> Counted<T> {
+    fn new(make: impl FnOnce() -> Result<T>) -> Result<Self> {
+        let gauge = Gauge::start();
+        let value = make()?;
+        Ok(Self { value, heap: gauge.kept() })
+    }
 }
 
 impl Base {
@@ -24,9 +41,10 @@ impl Base {
     /// # Errors
     /// The file cannot be read, is no GGUF, or has hyper-parameters that make no sense.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let gauge = Gauge::start();
         let file = GgufFile::open(path.as_ref())?;
         let config = ModelConfig::from_gguf(&file.gguf)?;
-        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new() })
+        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new(), heap: gauge.kept() })
     }
 
     /// The file.
@@ -50,10 +68,10 @@ impl Base {
     /// [`Error::Tokenizer`] or [`Error::Metadata`] if the file's tokenizer is missing, broken or of an unknown kind.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
-            return Ok(tokenizer);
+            return Ok(&tokenizer.value);
         }
-        let tokenizer = Tokenizer::from_gguf(&self.file.gguf)?;
-        Ok(self.tokenizer.get_or_init(|| tokenizer))
+        let tokenizer = Counted::new(|| Tokenizer::from_gguf(&self.file.gguf))?;
+        Ok(&self.tokenizer.get_or_init(|| tokenizer).value)
     }
 
     /// The chat template, if the file has one.
@@ -62,10 +80,11 @@ impl Base {
     /// [`Error::Template`] if it does not parse.
     pub fn template(&self) -> Result<Option<&ChatTemplate>> {
         if let Some(template) = self.template.get() {
-            return Ok(template.as_ref());
+            return Ok(template.value.as_ref());
         }
-        let template = ChatTemplate::from_gguf(&self.file.gguf, self.tokenizer()?)?;
-        Ok(self.template.get_or_init(|| template).as_ref())
+        let tokenizer = self.tokenizer()?;
+        let template = Counted::new(|| ChatTemplate::from_gguf(&self.file.gguf, tokenizer))?;
+        Ok(self.template.get_or_init(|| template).value.as_ref())
     }
 
     /// Uses `source` instead of the file's own chat template.
@@ -73,8 +92,16 @@ impl Base {
     /// # Errors
     /// [`Error::Template`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can print.
     pub fn with_template(mut self, source: &str) -> Result<Self> {
-        self.template = OnceLock::from(Some(ChatTemplate::for_tokenizer(source, self.tokenizer()?)?));
+        let tokenizer = self.tokenizer()?;
+        let template = Counted::new(|| ChatTemplate::for_tokenizer(source, tokenizer).map(Some))?;
+        self.template = OnceLock::from(template);
         Ok(self)
+    }
+
+    /// What metadata, tokenizer and template keep on the heap, as far as they are there; counted by [`crate::host::heap`].
+    pub fn heap_bytes(&self) -> u64 {
+        let tokenizer = self.tokenizer.get().map_or(0, |tokenizer| tokenizer.heap);
+        self.heap + tokenizer + self.template.get().map_or(0, |template| template.heap)
     }
 
     /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file once.

@@ -2,7 +2,7 @@
 
 use crate::adapter::{Arena, Attach, Sites};
 use crate::backend::slots::SlotPool;
-use crate::backend::{Backend, Kind, Limits};
+use crate::backend::{Backend, Limits};
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::host;
@@ -49,9 +49,7 @@ impl Engine {
         let mut pool = SlotPool::default();
         let slots = plans.iter().map(|plan| pool.take(&plan.slots).new_bytes());
         let bytes = stored.chain(slots).fold(0, u64::saturating_add);
-        if self.backend.allocates()
-            && matches!(self.backend.info().kind, Kind::Cpu | Kind::Software | Kind::IntegratedGpu)
-        {
+        if self.backend.allocates() && self.backend.info().kind.shares_host() {
             let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
             host::check(&format!("the plan {}", names.join(", ")), bytes)?;
         }

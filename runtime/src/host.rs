@@ -1,5 +1,7 @@
 //! The host's memory: asked before a large allocation, because Linux grants what it does not have and kills later.
 
+pub mod heap;
+
 use crate::error::{Error, Result};
 
 /// Allocations below this are not checked.
@@ -17,26 +19,6 @@ pub fn available_bytes() -> Option<u64> {
 /// Bytes that new allocations can use without swapping; `None` where the system does not say.
 #[cfg(not(target_os = "linux"))]
 pub fn available_bytes() -> Option<u64> {
-    None
-}
-
-/// Bytes of this process that are in memory and belong to no file; `None` where the system does not say.
-pub fn anonymous_bytes() -> Option<u64> {
-    status("RssAnon:")
-}
-
-/// A field of /proc/self/status in bytes.
-#[cfg(target_os = "linux")]
-fn status(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
-/// A field of /proc/self/status in bytes.
-#[cfg(not(target_os = "linux"))]
-fn status(_field: &str) -> Option<u64> {
     None
 }
 

@@ -8,6 +8,7 @@ use embassy_time::Duration;
 use loam::backend::cpu::CpuBackend;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Kind};
+use loam::plan::Checkpointing;
 use loam::train::{Event, Upkeep};
 use loam::{AdapterFile, Error, Result};
 use loam_tests::watched::{Call, full, lost};
@@ -114,8 +115,26 @@ fn another_device_is_no_rescue() {
 }
 
 #[test]
-fn without_memory_micro_batches_get_smaller() {
+fn without_memory_layers_are_computed_again() {
     let job = Job::new();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for call in [Call::Provide, Call::Compile] {
+        let mut count = 0;
+        let first = watched(move |_, made| {
+            count += u32::from(made == call);
+            if made == call && count == 2 { Err(full()) } else { Ok(()) }
+        });
+        let reopen = || Ok(watched(|_, _| Ok(())));
+        let (result, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        assert_eq!(result.expect("trains"), job.golden(), "checkpointing changes no bit");
+        assert!(notes.len() == 1 && notes[0].contains("layers are computed again"), "{notes:?}");
+    }
+}
+
+#[test]
+fn without_memory_micro_batches_get_smaller() {
+    let mut job = Job::new();
+    job.options.checkpointing = Some(Checkpointing::Layers);
     let folder = tempfile::tempdir().expect("temporary folder");
     let out = folder.path().join("adapter.gguf");
     job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");

@@ -14,6 +14,7 @@ use super::pair::{MAX_VALUE, Pair};
 use crate::error::{Error, Result};
 use crate::file::AtomicFile;
 use crate::gguf::{GgmlType, Gguf, GgufFile, Metadata, TensorDeclaration, TensorInfo, Value, Writer, printable};
+use crate::host::heap::bytes_of;
 use crate::model::{OUTPUT, TOKEN_EMBD};
 
 /// Architecture of the base, e.g. "llama".
@@ -40,6 +41,12 @@ pub struct AdapterFile {
 }
 
 impl AdapterFile {
+    /// What its values keep on the heap.
+    pub fn heap_bytes(&self) -> u64 {
+        let pair = |pair: &Pair| bytes_of::<f32>(pair.a.len()) + bytes_of::<f32>(pair.b.len());
+        self.tensors.iter().map(|(_, values)| pair(values)).sum()
+    }
+
     /// The rank of all updates, if they have the same.
     pub fn rank(&self) -> Option<usize> {
         let mut ranks = self.tensors.iter().map(|(_, pair)| pair.rank);

@@ -118,6 +118,7 @@ fn device(threads: usize) -> DeviceInfo {
         driver: if threads == 1 { "1 thread".into() } else { format!("{threads} threads") },
         limits: Limits { max_binding_bytes: u64::MAX, max_buffer_bytes: u64::MAX },
         precision: Precision::F32,
+        memory_bytes: None,
     }
 }
 

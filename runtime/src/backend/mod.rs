@@ -43,6 +43,13 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether what is on the device is in the host's memory.
+    pub fn shares_host(self) -> bool {
+        matches!(self, Kind::Cpu | Kind::Software | Kind::IntegratedGpu)
+    }
+}
+
 /// A device as `loam devices` lists it.
 #[derive(Debug, Clone)]
 pub struct DeviceInfo {
@@ -60,6 +67,8 @@ pub struct DeviceInfo {
     pub limits: Limits,
     /// What an opened device multiplies in.
     pub precision: Precision,
+    /// Size of the memory that is the device's own, where the driver says. Others may use it too.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Limits that a plan must respect.
@@ -95,6 +104,16 @@ impl Memory {
     /// Sum over all pools.
     pub fn current_bytes(&self) -> u64 {
         self.current.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// What of it is the host's memory on a device of `kind`. The CPU's weights are not: they are where the file is mapped.
+    pub fn on_host(&self, kind: Kind) -> u64 {
+        let pool = |pool| self.current.get(&pool).copied().unwrap_or(0);
+        match kind {
+            Kind::Cpu => self.current_bytes() - pool(Pool::Weights),
+            kind if kind.shares_host() => self.current_bytes(),
+            _ => pool(Pool::Staging),
+        }
     }
 
     /// Counts a release.

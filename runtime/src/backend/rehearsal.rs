@@ -9,19 +9,42 @@ use super::overhead::{ReadBack, STEP_BYTES, UPLOAD_BYTES, Uploads, params_bytes,
 use super::slots::{self, SlotPool};
 use super::{Backend, DeviceInfo, Kind, Memory, ProgramId, Reading};
 use crate::error::{Error, Result};
+use crate::host::heap;
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
 
-/// Counts what a device would hold. What is read from it is zero.
+/// Bytes that the CPU keeps of a node: kernel, parameters, operands and names.
+const NODE_BYTES: u64 = 512;
+
+/// Counts what a device would hold, and what of that is the host's memory as if this thread had it on its heap
+/// ([`heap::pretend`]). What is read from it is zero.
 #[derive(Debug)]
 pub struct Rehearsal {
     info: DeviceInfo,
     memory: Memory,
     stored: Vec<Option<(Pool, u64)>>,
     slots: SlotPool,
-    /// Places of the slots, and bytes of the parameters.
-    programs: Vec<Option<(Vec<usize>, u64)>>,
+    programs: Vec<Option<Program>>,
     uploads: Uploads,
     read_back: ReadBack,
+    /// What counts as on the heap.
+    on_heap: u64,
+}
+
+/// A program that is not there.
+#[derive(Debug)]
+struct Program {
+    /// Of the slots.
+    places: Vec<usize>,
+    /// Bytes of the parameters on the device.
+    params: u64,
+    /// Bytes that the back end itself keeps.
+    kept: u64,
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        heap::pretend(-(self.on_heap as i64));
+    }
 }
 
 impl Rehearsal {
@@ -31,7 +54,7 @@ impl Rehearsal {
         if info.kind != Kind::Cpu {
             memory.add(Pool::Inputs, STEP_BYTES);
         }
-        Self {
+        let mut rehearsal = Self {
             info,
             memory,
             stored: Vec::new(),
@@ -39,7 +62,18 @@ impl Rehearsal {
             programs: Vec::new(),
             uploads: Uploads::default(),
             read_back: ReadBack::default(),
-        }
+            on_heap: 0,
+        };
+        rehearsal.follow();
+        rehearsal
+    }
+
+    /// Counts on the heap what is in the host's memory now.
+    fn follow(&mut self) {
+        let kept: u64 = self.programs.iter().flatten().map(|program| program.kept).sum();
+        let now = self.memory.on_host(self.info.kind).saturating_add(kept);
+        heap::pretend(now as i64 - self.on_heap as i64);
+        self.on_heap = now;
     }
 
     /// The CPU uses weights where the file is mapped and needs no uniforms; everything else goes up to a GPU.
@@ -49,6 +83,7 @@ impl Rehearsal {
 
     fn stage(&mut self, words: usize) {
         if words > 0 && self.uploads.add(&mut self.memory, words as u64 * 4) {
+            self.follow();
             self.uploads.flush(&mut self.memory);
         }
     }
@@ -91,6 +126,7 @@ impl Backend for Rehearsal {
         }
         self.release(id);
         self.memory.add(entry.pool, bytes);
+        self.follow();
         let index = id.0 as usize;
         if self.stored.len() <= index {
             self.stored.resize(index + 1, None);
@@ -98,6 +134,7 @@ impl Backend for Rehearsal {
         self.stored[index] = Some((entry.pool, bytes));
         if self.is_gpu() {
             self.upload(&entry.content);
+            self.follow();
         }
         Ok(())
     }
@@ -105,6 +142,7 @@ impl Backend for Rehearsal {
     fn release(&mut self, id: StorageId) {
         if let Some((pool, bytes)) = self.stored.get_mut(id.0 as usize).and_then(Option::take) {
             self.memory.sub(pool, bytes);
+            self.follow();
         }
     }
 
@@ -116,26 +154,31 @@ impl Backend for Rehearsal {
         if self.is_gpu() && words > 0 {
             self.uploads.flush(&mut self.memory);
             self.read_back.reserve(&mut self.memory, words, false);
+            self.follow();
             if ReadBack::is_too_large(words) {
                 self.read_back.free(&mut self.memory);
             }
+            self.follow();
         }
         Box::pin(ready(Ok(vec![0; words as usize])))
     }
 
     fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
-        let params = if self.is_gpu() { params_bytes(plan) } else { 0 };
+        let (params, kept) =
+            if self.is_gpu() { (params_bytes(plan), 0) } else { (0, plan.nodes.len() as u64 * NODE_BYTES) };
         self.uploads.flush(&mut self.memory);
         let taken = self.slots.take(&plan.slots);
         self.memory.add(Pool::Activations, taken.new_bytes().saturating_add(params));
-        self.programs.push(Some((taken.places, params)));
+        self.programs.push(Some(Program { places: taken.places, params, kept }));
+        self.follow();
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
 
     fn discard(&mut self, program: ProgramId) {
-        if let Some((places, params)) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
+        if let Some(Program { places, params, .. }) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
             let unused = self.slots.give_back(&places);
             self.memory.sub(Pool::Activations, slots::bytes(&unused).saturating_add(params));
+            self.follow();
         }
     }
 

@@ -1,5 +1,7 @@
 //! Which device to use: `auto`, `cpu`, `gpu`, `gpu:N`, or part of a name in the list of devices.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::cpu::{self, CpuBackend};
 use super::{Backend, DeviceInfo, Kind, Precision};
 use crate::error::{Error, Result};
@@ -13,6 +15,13 @@ pub fn devices() -> Vec<DeviceInfo> {
     all.push(cpu::info());
     all
 }
+
+/// Whether this process has loaded the drivers of GPUs.
+pub fn drivers_are_loaded() -> bool {
+    LOADED.load(Ordering::Relaxed)
+}
+
+static LOADED: AtomicBool = AtomicBool::new(false);
 
 /// Opens the device that `spec` names, to multiply in single precision: see [`open_for`].
 ///
@@ -34,7 +43,7 @@ pub fn open(spec: &str) -> Result<Box<dyn Backend>> {
 /// fallback to another.
 pub fn open_for(spec: &str, precision: Precision) -> Result<Box<dyn Backend>> {
     let spec = spec.trim();
-    if spec == "cpu" {
+    if spec == "cpu" || (spec == "auto" && !may_have_gpu()) {
         return open_cpu(precision);
     }
     let mut gpus = gpus();
@@ -57,7 +66,7 @@ fn open_cpu(precision: Precision) -> Result<Box<dyn Backend>> {
 /// As [`open_for`].
 pub fn info(spec: &str, precision: Precision) -> Result<DeviceInfo> {
     let spec = spec.trim();
-    let mut found = if spec == "cpu" {
+    let mut found = if spec == "cpu" || (spec == "auto" && !may_have_gpu()) {
         cpu::info()
     } else {
         let mut gpus = infos(&gpus());
@@ -87,6 +96,26 @@ pub(super) fn has_not(device: &str, precision: Precision) -> Error {
         _ => "it multiplies in single precision only: use --precision f32, or a GPU",
     };
     Error::Device { device: device.into(), problem: problem.into() }
+}
+
+/// What the nodes of GPUs in /dev begin with: of the kernel's graphics drivers, and of those that have their own.
+#[cfg(target_os = "linux")]
+const NODES: [&str; 8] = ["dri", "nvidia", "dxg", "kgsl", "mali", "pvr", "galcore", "goldfish_"];
+
+/// Whether there may be a real GPU. Looking for one loads every driver (with Mesa's 50 MB, of which little comes back), so
+/// `auto` does not where the kernel has none.
+#[cfg(target_os = "linux")]
+fn may_have_gpu() -> bool {
+    let Ok(nodes) = std::fs::read_dir("/dev") else { return true };
+    nodes
+        .flatten()
+        .any(|node| NODES.iter().any(|name| node.file_name().as_encoded_bytes().starts_with(name.as_bytes())))
+}
+
+/// Whether there may be a real GPU.
+#[cfg(not(target_os = "linux"))]
+fn may_have_gpu() -> bool {
+    true
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -137,6 +166,7 @@ fn refusal(spec: &str, problem: &str, gpus: &[DeviceInfo]) -> Error {
 
 #[cfg(feature = "wgpu")]
 fn gpus() -> Vec<Adapter> {
+    LOADED.store(true, Ordering::Relaxed);
     at_once(adapters()).unwrap_or_default()
 }
 
@@ -183,6 +213,7 @@ mod tests {
             driver: String::new(),
             limits: Limits { max_binding_bytes: 1 << 27, max_buffer_bytes: 1 << 28 },
             precision: Precision::F32,
+            memory_bytes: None,
         }
     }
 

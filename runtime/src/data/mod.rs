@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chat::ChatTemplate;
 use crate::file::read_bounded;
+use crate::host::heap::bytes_of;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use encode::Encoder;
@@ -325,11 +326,28 @@ impl Dataset {
     /// # Errors
     /// As [`Batches::new`].
     pub fn in_order(&self, batch: usize, context: usize) -> Result<Vec<Batch>> {
+        let steps = self.evaluation(batch, context)?.epoch(0).collect::<Result<Vec<_>>>()?;
+        Ok(steps.into_iter().flat_map(|step| step.micro).collect())
+    }
+
+    /// As [`Self::in_order`], to be made one after the other: each is a step of one micro-batch.
+    ///
+    /// # Errors
+    /// As [`Batches::new`].
+    pub fn evaluation(&self, batch: usize, context: usize) -> Result<Batches<'_>> {
         let options =
             BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0, group_by_length: false };
-        let batches = Batches::new(&self.examples, options)?;
-        let steps = batches.epoch(0).map(|step| Ok(step?.micro)).collect::<Result<Vec<_>>>()?;
-        Ok(steps.concat())
+        Batches::new(&self.examples, options)
+    }
+
+    /// What the examples keep on the heap, with the rows that a run makes of them.
+    pub fn heap_bytes(&self) -> u64 {
+        let example = |example: &Example| {
+            bytes_of::<u32>(example.tokens.capacity()) + bytes_of::<bool>(example.trained.capacity())
+        };
+        // A list of examples per row, and the order of the rows.
+        let rows = self.examples.len() as u64 * (size_of::<Vec<usize>>() as u64 + bytes_of::<usize>(1) + 8);
+        bytes_of::<Example>(self.examples.capacity()) + self.examples.iter().map(example).sum::<u64>() + rows
     }
 
     /// Takes about `fraction` of the lines out for evaluation, chosen by `seed`. Examples of a line stay together; in a

@@ -11,7 +11,6 @@ use super::task::Task;
 use super::{Control, Event, MemoryPlan, Pace, Scope, Upkeep};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::host;
 
 /// What is around the attempts.
 pub(super) struct Around {
@@ -64,12 +63,18 @@ impl Around {
             }
             (generations, every) = (Some(opened), request.every.max(1));
         }
-        let scope = Scope { evaluates: task.held_out.is_some(), checkpoints: generations.is_some() };
+        let scope = Scope {
+            evaluates: task.held_out.is_some(),
+            checkpoints: generations.is_some(),
+            resumes: state.is_some(),
+            reopens: upkeep.reopen.is_some(),
+            ..Scope::of(task.data, task.held_out, task.start.as_ref())
+        };
         let (start, options) = (task.start.as_ref(), &task.options);
         let (chosen, memory) = match &state {
             Some(State { progress, .. }) => {
                 let begun = (progress.batch, Some(progress.loss_chunk));
-                keep(task.base, backend.info(), start, options, begun, scope, host::anonymous_bytes()).await?
+                keep(task.base, backend.info(), start, options, begun, scope).await?
             }
             None => fit(task.base, backend.info(), start, options, scope).await?,
         };
@@ -78,6 +83,7 @@ impl Around {
             notes
                 .push(format!("the run goes on as it began, with {bytes} bytes instead of the {budget} of the budget"));
         }
+        let open = options.checkpointing.is_none();
         (task.options.checkpointing, task.options.loss_chunk) = (chosen.checkpointing, chosen.loss_chunk);
         Ok(Self {
             steps,
@@ -88,7 +94,7 @@ impl Around {
             target: upkeep.target,
             begun,
             deadline: upkeep.deadline,
-            rescue: Rescue::new(upkeep.reopen, backend, chosen.batch, state),
+            rescue: Rescue::new(upkeep.reopen, backend, (&chosen, open), state),
             news: Some(News { notes, resumed, memory }),
             told: (0, 0),
             peak_device_bytes: 0,

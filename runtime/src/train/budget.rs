@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::TrainOptions;
-use super::plan::{MemoryPlan, Scope, measure};
+use super::plan::{MemoryPlan, Scope, plan};
 use crate::adapter::{AdapterFile, LoraOptions};
 use crate::backend::{DeviceInfo, Kind, Rehearsal};
 use crate::base::Base;
@@ -13,12 +13,10 @@ use crate::evaluate::{FEWEST_ROWS, loss_chunk};
 use crate::host;
 use crate::plan::Checkpointing;
 
-/// See [`careful`].
-const RESIDENT_STEP: u64 = 4 << 20;
-
 /// What is open in the options is chosen: the fastest choice that fits the budget; without one, checkpointing only where the
 /// memory that is free would not do. Returns the options with every choice made, and their memory. Batch times accumulate, and with
-/// it the rows of every step, stay as they are.
+/// it the rows of every step, stay as they are. What a budget chooses is a function of file, data, options and machine: the
+/// same command chooses the same again.
 ///
 /// # Errors
 /// [`Error::OverBudget`] with the smallest budget that would do, and errors of [`super::plan`].
@@ -30,28 +28,21 @@ pub async fn fit(
     scope: Scope,
 ) -> Result<(TrainOptions, MemoryPlan)> {
     options.check()?;
-    let resident = host::anonymous_bytes();
     // Only the shapes matter, and they are the same for all candidates.
-    let adapter = match adapter {
-        Some(adapter) => adapter.clone(),
-        None => start(base, info, &options.lora)?,
-    };
+    let new = adapter.is_none().then(|| start(base, info, &options.lora)).transpose()?;
+    let adapter = adapter.or(new.as_ref());
     let Some(budget) = options.budget else {
         let begun = (options.batch, options.loss_chunk);
-        return keep(base, info, Some(&adapter), options, begun, scope, resident).await;
+        return keep(base, info, adapter, options, begun, scope).await;
     };
-    let candidates = candidates(base.config().vocabulary, info.kind, options);
     let mut needed = u64::MAX;
-    for candidate in candidates {
-        let memory = measure(base, info, Some(adapter.clone()), &candidate, scope, resident).await?;
-        let bytes = careful(&memory, resident);
-        if bytes <= budget {
+    for candidate in candidates(base.config().vocabulary, info.kind, options) {
+        let memory = plan(base, info, adapter, &candidate, scope).await?;
+        if memory.bytes() <= budget {
             return Ok((candidate, memory));
         }
-        needed = needed.min(bytes);
+        needed = needed.min(memory.bytes());
     }
-    // On the CPU it is an estimate, and told as one.
-    let needed = if info.kind == Kind::Cpu { needed.next_multiple_of(1 << 20) } else { needed };
     Err(Error::OverBudget { budget, needed })
 }
 
@@ -67,36 +58,28 @@ pub(super) async fn keep(
     options: &TrainOptions,
     (batch, loss_chunk): (usize, Option<usize>),
     scope: Scope,
-    resident: Option<u64>,
 ) -> Result<(TrainOptions, MemoryPlan)> {
     let fits = |memory: &MemoryPlan| match options.budget {
-        Some(budget) => careful(memory, resident) <= budget,
-        None => has_room(info.kind, memory.allocated_bytes()),
+        Some(budget) => memory.bytes() <= budget,
+        None => has_room(info, memory),
     };
     let way = options.checkpointing.unwrap_or_default();
     let asked = chosen(options, batch, way, loss_chunk);
-    let memory = measure(base, info, adapter.cloned(), &asked, scope, resident).await?;
+    let memory = plan(base, info, adapter, &asked, scope).await?;
     if options.checkpointing.is_some() || fits(&memory) {
         return Ok((asked, memory));
     }
     let less = chosen(options, batch, Checkpointing::Layers, loss_chunk);
-    let memory = measure(base, info, adapter.cloned(), &less, scope, resident).await?;
+    let memory = plan(base, info, adapter, &less, scope).await?;
     Ok((less, memory))
 }
 
-/// What a budget has to hold. What the process has already, `resident`, is never quite the same twice: it counts in whole steps,
-/// so that equal commands make equal choices.
-fn careful(memory: &MemoryPlan, resident: Option<u64>) -> u64 {
-    let resident = resident.filter(|_| memory.kind == Kind::Cpu).unwrap_or(0);
-    memory.bytes() + (resident.next_multiple_of(RESIDENT_STEP) - resident)
-}
-
-/// Whether the host can hold `bytes`, if they would be its memory and it tells.
-fn has_room(kind: Kind, bytes: u64) -> bool {
-    match kind {
-        Kind::Cpu | Kind::Software | Kind::IntegratedGpu => host::available_bytes().is_none_or(|free| bytes <= free),
-        _ => true,
+/// Whether the memory that is free now, or a GPU's own, can hold the run, as far as that is known.
+fn has_room(info: &DeviceInfo, memory: &MemoryPlan) -> bool {
+    if info.kind.shares_host() {
+        return host::available_bytes().is_none_or(|free| memory.allocated_bytes() <= free);
     }
+    info.memory_bytes.is_none_or(|bytes| memory.peak_device_bytes <= bytes / 10 * 9)
 }
 
 /// A new adapter as the trainer would start it.

@@ -1,12 +1,14 @@
-//! What a run does when the device fails under it: a device that is gone is opened again, one that has not enough memory
-//! gets smaller micro-batches. Both go on from a copy on the host, to the same adapter.
+//! What a run does when the device fails under it: a device that is gone is opened again; for one that has not enough memory
+//! layers are computed again in the backward pass, then micro-batches get smaller. All go on from a copy on the host, to the same
+//! adapter.
 
 use embassy_time::{Duration, Instant};
 
 use super::checkpoint::State;
-use super::{Event, Progress, Trainer};
+use super::{Event, Progress, TrainOptions, Trainer};
 use crate::backend::{Backend, Kind};
 use crate::error::{Error, Result};
+use crate::plan::Checkpointing;
 
 /// Opens the device of a run again.
 pub type Reopen = Box<dyn FnMut() -> Result<Box<dyn Backend>>>;
@@ -27,17 +29,27 @@ pub(super) struct Rescue {
     pub state: Option<State>,
     /// Rows of a micro-batch.
     pub batch: usize,
+    /// What is kept of the forward pass.
+    pub checkpointing: Checkpointing,
+    /// Nobody asked for that.
+    open: bool,
     losses: Vec<Instant>,
     /// When the last copy was taken, and how long that took.
     copied: Option<(Instant, Duration)>,
 }
 
 impl Rescue {
-    /// For a run on `backend` in micro-batches of `batch` rows, from `state` on.
-    pub fn new(reopen: Option<Reopen>, backend: &dyn Backend, batch: usize, state: Option<State>) -> Self {
+    /// For a run on `backend` as `chosen` has it, from `state` on. `open`: checkpointing was left to the run.
+    pub fn new(
+        reopen: Option<Reopen>,
+        backend: &dyn Backend,
+        (chosen, open): (&TrainOptions, bool),
+        state: Option<State>,
+    ) -> Self {
         let device = (backend.info().backend.clone(), backend.info().name.clone());
-        let batch = state.as_ref().map_or(batch, |state| state.progress.batch);
-        Self { reopen, device, state, batch, losses: Vec::new(), copied: None }
+        let batch = state.as_ref().map_or(chosen.batch, |state| state.progress.batch);
+        let checkpointing = chosen.checkpointing.unwrap_or_default();
+        Self { reopen, device, state, batch, checkpointing, open, losses: Vec::new(), copied: None }
     }
 
     /// Takes a copy, if it is time. The CPU is never lost.
@@ -69,6 +81,10 @@ impl Rescue {
                 }
                 self.losses.push(Instant::now());
                 "the device is opened again".to_owned()
+            }
+            Error::OutOfMemory { .. } if self.open && self.checkpointing == Checkpointing::None => {
+                self.checkpointing = Checkpointing::Layers;
+                "layers are computed again in the backward pass from now on".to_owned()
             }
             Error::OutOfMemory { .. } => {
                 let Some(batch) = smaller(self.batch) else { return Err(error) };

@@ -59,7 +59,10 @@ pub async fn run_with(
             Err(error) => {
                 let lost = matches!(error, Error::DeviceLost { .. });
                 match around.rescue.after(error, task.options.batch, on_event) {
-                    Ok(opened) => backend = opened,
+                    Ok(opened) => {
+                        backend = opened;
+                        task.options.checkpointing = Some(around.rescue.checkpointing);
+                    }
                     Err(error) if lost => return Err(around.give_up(error, on_event)),
                     Err(error) => return Err(error),
                 }
@@ -209,12 +212,14 @@ impl Run<'_> {
         let due = step == 0 || self.ended() || (every > 0 && step.is_multiple_of(every));
         let Some(data) = self.task.held_out.filter(|_| due && !self.progress.evaluated()) else { return Ok(()) };
         let began = Instant::now();
-        let batches = data.in_order(self.progress.batch, self.task.options.context)?;
+        let batches = data.evaluation(self.progress.batch, self.task.options.context)?;
         let (mut sum, mut trained) = (0.0, 0);
-        for batch in batches.iter().filter(|batch| batch.trained > 0) {
-            self.look(on_event).await?;
-            sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
-            trained += batch.trained;
+        for step in batches.epoch(0) {
+            for batch in step?.micro.iter().filter(|batch| batch.trained > 0) {
+                self.look(on_event).await?;
+                sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
+                trained += batch.trained;
+            }
         }
         let loss = sum / trained as f64;
         let best = if step == 0 {

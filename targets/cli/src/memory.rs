@@ -1,4 +1,30 @@
-//! Peak memory of this process.
+//! Peak memory of this process, and what keeps it close to what the program has on its heap.
+
+/// Allocations of so many bytes get pages of their own, which the system has back when they are freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_PAGES: libc::c_int = 1 << 20;
+
+/// From now on large allocations leave no holes behind: otherwise glibc keeps up to 32 MB of each for later ones.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn keep_tight() {
+    // SAFETY: sets a number of glibc's allocator, which takes any.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES) };
+}
+
+/// Gives what was freed back to the system: loading tokenizers and data leaves a third of them as holes.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_back() {
+    // SAFETY: may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators return pages by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn keep_tight() {}
+
+/// Other allocators return pages by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back() {}
 
 /// Largest resident set so far in bytes; `None` where the system does not say.
 #[cfg(target_os = "linux")]

@@ -94,7 +94,28 @@ fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
         driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
         limits: plan_limits(&adapter.limits()),
         precision: Precision::F32,
+        memory_bytes: memory_bytes(adapter),
     }
+}
+
+/// The largest heap of memory that is the device's own, where Vulkan tells. The other interfaces do not through wgpu.
+#[cfg(any(windows, target_os = "linux", target_os = "android"))]
+fn memory_bytes(adapter: &api::Adapter) -> Option<u64> {
+    /// `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT`.
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: the adapter is only asked for properties, and outlives the guard.
+    let adapter = unsafe { adapter.as_hal::<api::hal::api::Vulkan>() }?;
+    let instance = adapter.shared_instance().raw_instance();
+    // SAFETY: the physical device is one of this instance; both live as long as the adapter.
+    let memory = unsafe { instance.get_physical_device_memory_properties(adapter.raw_physical_device()) };
+    let heaps = memory.memory_heaps.iter().take(memory.memory_heap_count as usize);
+    heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+}
+
+/// Not known.
+#[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
+fn memory_bytes(_adapter: &api::Adapter) -> Option<u64> {
+    None
 }
 
 /// What plans must respect, in whole binding alignments (some drivers report 2^31 - 1).

@@ -2,7 +2,7 @@
 
 use loam::TrainOptions;
 use loam::backend::select;
-use loam::data::DataOptions;
+use loam::data::{DataOptions, Dataset};
 use loam::plan::{Checkpointing, Pool};
 use loam::train::{MemoryPlan, Scope};
 use serde_json::{Map, Value, json};
@@ -24,9 +24,14 @@ pub fn run(args: &TrainArgs) -> Result {
     base.tokenizer()?;
     base.template()?;
     let loading = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(train::objective(args)?, options.context) };
-    let _data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
-    let evaluates = args.eval_data.is_some() || args.eval_split.is_some();
-    let scope = Scope { evaluates, checkpoints: args.upkeep.checkpoint_dir.is_some() };
+    let data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
+    let of = |(data, held_out): &(Dataset, Option<Dataset>)| Scope::of(data, held_out.as_ref(), start.as_ref());
+    let scope = Scope {
+        evaluates: args.eval_data.is_some() || args.eval_split.is_some(),
+        checkpoints: args.upkeep.checkpoint_dir.is_some(),
+        reopens: true,
+        ..data.as_ref().map(of).unwrap_or_default()
+    };
     let device = select::info(&args.device.name(), args.device.precision.into())?;
     let fitting = loam::train::fit(&base, &device, start.as_ref(), &options, scope);
     let (options, memory) = pollster::block_on(fitting)?;
@@ -37,14 +42,14 @@ pub fn run(args: &TrainArgs) -> Result {
     ))?;
     output.line(format!("checkpointing  {}", if checkpoints(&memory) { "on" } else { "off" }))?;
     output.line(format!("loss chunk     {} rows of logits", memory.loss_chunk))?;
+    output.line(format!("device memory  {}", bytes(memory.peak_device_bytes)))?;
     for (pool, size) in pools(&memory) {
         output.line(format!("  {:<12} {}", pool.name(), bytes(size)))?;
     }
-    output.line(format!(
-        "peak           {} on the device, {} of the process",
-        bytes(memory.peak_device_bytes),
-        host(&memory)
-    ))?;
+    output.line(format!("host memory    {}", host(&memory)))?;
+    for (pool, size) in host_pools(&memory) {
+        output.line(format!("  {pool:<12} {}", bytes(size)))?;
+    }
     let mut object = object(&memory);
     object["device"] = json!(device.name);
     object["context"] = json!(options.context);
@@ -58,6 +63,10 @@ fn checkpoints(memory: &MemoryPlan) -> bool {
 
 fn host(memory: &MemoryPlan) -> String {
     memory.peak_host_bytes.map_or("?".into(), bytes)
+}
+
+fn host_pools(memory: &MemoryPlan) -> impl Iterator<Item = (&'static str, u64)> {
+    memory.host.pools().into_iter().filter(|(_, size)| *size > 0)
 }
 
 fn pools(memory: &MemoryPlan) -> impl Iterator<Item = (Pool, u64)> {
@@ -78,9 +87,11 @@ pub fn line(memory: &MemoryPlan) -> String {
 /// The plan as `--json` shows it.
 pub fn object(memory: &MemoryPlan) -> Value {
     let pools: Map<String, Value> = pools(memory).map(|(pool, size)| (pool.name().to_owned(), json!(size))).collect();
+    let host_pools: Map<String, Value> =
+        host_pools(memory).map(|(pool, size)| (pool.to_owned(), json!(size))).collect();
     json!({
         "peak_device_bytes": memory.peak_device_bytes, "peak_host_bytes": memory.peak_host_bytes, "pools": pools,
-        "micro_batch": memory.micro_batch, "accumulate": memory.accumulate, "checkpointing": checkpoints(memory),
+        "host_pools": host_pools, "micro_batch": memory.micro_batch, "accumulate": memory.accumulate, "checkpointing": checkpoints(memory),
         "loss_chunk": memory.loss_chunk,
     })
 }

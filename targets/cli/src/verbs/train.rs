@@ -25,6 +25,7 @@ const EPOCHS: u64 = 3;
 
 /// Runs the verb.
 pub fn run(args: &TrainArgs) -> Result {
+    memory::keep_tight();
     let output = Output::new(args.json.json);
     check_files(args)?;
     let lora = lora(args)?;
@@ -46,7 +47,11 @@ pub fn run(args: &TrainArgs) -> Result {
     let mut progress = Progress::new(output);
     let (mut failed, mut started) = (None, false);
     let mut on_event = |event: &Event| {
-        started |= matches!(event, Event::Start { .. });
+        if matches!(event, Event::Start { .. }) {
+            // What compiling took is free now.
+            memory::give_back();
+            started = true;
+        }
         page.iter_mut().for_each(|page| page.take(event));
         let reported = progress.show(event).and_then(|()| log.as_mut().map_or(Ok(()), |log| log.write(event)));
         // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
@@ -54,6 +59,7 @@ pub fn run(args: &TrainArgs) -> Result {
     };
     let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device);
     let data_sets = (&data, held_out.as_ref());
+    memory::give_back();
     let work = loam::train::run_with(&base, backend, start, data_sets, options, upkeep, &mut on_event);
     let trained = pollster::block_on(work);
     progress.finish();
