@@ -84,6 +84,23 @@ fn a_budget_is_kept_or_refused_with_one_that_works() {
 }
 
 #[test]
+fn layers_are_computed_again_where_a_gpu_is_too_small() {
+    let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
+    let open = options(8, 2, 100, None);
+    let on = |memory_bytes| {
+        let gpu = DeviceInfo { kind: Kind::DiscreteGpu, memory_bytes, ..back_ends().remove(0).1.info().clone() };
+        pollster::block_on(fit(&base, &gpu, None, &open, Scope::default())).expect("no budget").1
+    };
+    let unknown = on(None);
+    assert_eq!(unknown.checkpointing, Checkpointing::None);
+    assert_eq!(on(Some(unknown.peak_device_bytes * 2)), unknown);
+    // Others use a GPU too: all of it is not for the run.
+    let tight = on(Some(unknown.peak_device_bytes));
+    assert_eq!(tight.checkpointing, Checkpointing::Layers);
+    assert!(tight.peak_device_bytes < unknown.peak_device_bytes);
+}
+
+#[test]
 fn an_evaluation_runs_in_the_memory_of_the_training() {
     let base = Base::open(convert_asset("loam-tiny", "q4_0")).expect("base");
     for (device, backend) in back_ends() {

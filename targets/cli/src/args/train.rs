@@ -144,14 +144,15 @@ pub struct TrainArgs {
     /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,
-    /// Compute layers twice instead of keeping what they computed: less memory, more time, the same bits
+    /// Compute layers twice instead of keeping what they computed: less memory, more time, the same bits. auto: where it would
+    /// not fit otherwise
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub gradient_checkpointing: CheckpointingArg,
     /// Rows of logits that exist at once [default: by the vocabulary, at most 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub loss_chunk: Option<u32>,
-    /// Most memory that training may take (750M, 2G, ..): the process with the CPU, the buffers with a GPU. Micro-batch (with
-    /// --accumulate raised in turn), checkpointing and loss chunk are chosen so that it fits
+    /// Most memory that training may take (750M, 2G, ..): the process on a CPU or an integrated GPU, the buffers on a GPU with its
+    /// own memory. Micro-batch (with --accumulate raised in turn), checkpointing and loss chunk are chosen so that it fits
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub budget: Option<u64>,
     /// Peak learning rate

@@ -18,6 +18,9 @@ pub fn run(args: &DevicesArgs) -> Result {
         output.line(format!("  features  {}", device.features.join(", ")))?;
         let (binding, buffer) = (limit(device.limits.max_binding_bytes), limit(device.limits.max_buffer_bytes));
         output.line(format!("  limits    {binding} per binding, {buffer} per buffer"))?;
+        if let Some(memory) = device.memory_bytes {
+            output.line(format!("  memory    {}", bytes(memory)))?;
+        }
     }
     output.object(&json!({"devices": devices.iter().map(object).collect::<Vec<_>>()}))
 }
@@ -25,7 +28,7 @@ pub fn run(args: &DevicesArgs) -> Result {
 fn object(device: &DeviceInfo) -> serde_json::Value {
     json!({
         "name": device.name, "backend": device.backend, "kind": kind(device.kind), "features": device.features,
-        "driver": device.driver,
+        "driver": device.driver, "memory_bytes": device.memory_bytes,
         "limits": {
             "max_binding_bytes": device.limits.max_binding_bytes, "max_buffer_bytes": device.limits.max_buffer_bytes,
         },
