@@ -25,6 +25,8 @@ pub mod plan;
 pub mod random;
 pub mod tokenizer;
 pub mod train;
+#[cfg(test)]
+mod work;
 
 pub use adapter::{AdapterFile, LoraOptions, Targets};
 pub use base::Base;

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-pub(crate) use jinja::Rendered;
-use jinja::{Fault, Input, Program};
+pub(crate) use jinja::{Beginnings, Rendered};
+use jinja::{Fault, Input, Outcome, Program};
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -142,6 +142,34 @@ impl ChatTemplate {
         tools: Option<&serde_json::Value>,
         add_generation_prompt: bool,
     ) -> Result<Rendered> {
+        self.run(messages, tools, add_generation_prompt, |context, bytes| {
+            self.program.render(context, messages.len(), bytes)
+        })
+    }
+
+    /// [`ChatTemplate::trace`] of the first k messages for each k with `wanted[k]`, in one go where that is possible: if
+    /// the template goes through its messages in order and looks at none that comes later.
+    pub(crate) fn beginnings(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+        wanted: &[bool],
+    ) -> Option<Beginnings> {
+        self.run(messages, tools, add_generation_prompt, |context, bytes| {
+            self.program.beginnings(context, (messages.len(), bytes), wanted)
+        })
+        .ok()
+    }
+
+    /// Calls `render` with what the template is given, and with the length of the messages.
+    fn run<T>(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+        render: impl FnOnce(&[(&str, Input<'_>)], usize) -> Outcome<T>,
+    ) -> Result<T> {
         let list: Vec<serde_json::Value> = messages
             .iter()
             .map(serde_json::to_value)
@@ -158,7 +186,7 @@ impl ChatTemplate {
             ("tools", tools.map_or(Input::None, Input::Json)),
             ("documents", Input::None),
         ];
-        self.program.render(&context, messages.len(), plain + calls).map_err(|fault| template_error(&fault))
+        render(&context, plain + calls).map_err(|fault| template_error(&fault))
     }
 
     /// The tokens of a conversation, as a model is served them: rendered, control tokens of the template parsed, BOS in

@@ -12,10 +12,11 @@
 use std::ops::Range;
 
 use crate::Result;
-use crate::chat::{ChatTemplate, Message, Rendered};
+use crate::chat::{ChatTemplate, Message};
 use crate::tokenizer::Tokenizer;
 
 use super::record::{Conversation, Record};
+use super::turns::{Turn, Turns};
 use super::{DataOptions, Example, Notes, Objective};
 
 /// What is wrong with a conversation for a model that was not made for conversations.
@@ -29,34 +30,42 @@ pub(super) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// The examples of one record, before truncation.
+    /// Hands the examples of one record to `take`, before truncation, each as soon as it is whole: a template that rewrites
+    /// history makes many that are long.
     ///
     /// # Errors
     /// What is wrong, without file and line.
-    pub(super) fn encode(&self, record: &Record, notes: &mut Notes) -> Result<Vec<Example>, String> {
+    pub(super) fn encode(
+        &self,
+        record: &Record,
+        notes: &mut Notes,
+        take: &mut dyn FnMut(Example),
+    ) -> Result<(), String> {
         let fail = |error: crate::Error| error.to_string();
         match (self.options.objective, record, self.template) {
-            (Objective::Clm, Record::Text(text), _) => self.document(text, true).map_err(fail),
+            (Objective::Clm, Record::Text(text), _) => self.document(text, true).map(take).map_err(fail),
             (Objective::Sft, Record::Text(_), _) => {
                 Err("has only text, but the objective sft trains on answers: use --objective clm, or messages".into())
             }
-            (_, Record::Messages(conversation), Some(template)) => self.conversation(conversation, template, notes),
+            (_, Record::Messages(conversation), Some(template)) => {
+                self.conversation(conversation, template, notes, take)
+            }
             (_, Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
             (_, Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = vec![Message::new("user", prompt), Message::new("assistant", completion)];
-                self.conversation(&Conversation { messages, tools: None }, template, notes)
+                self.conversation(&Conversation { messages, tools: None }, template, notes, take)
             }
             (objective, Record::Completion { prompt, completion }, None) => {
-                self.completion(objective, prompt, completion).map_err(fail)
+                self.completion(objective, prompt, completion).map(take).map_err(fail)
             }
         }
     }
 
     /// A plain document; `end` adds EOS, so that the model learns to stop.
-    pub(super) fn document(&self, text: &str, end: bool) -> Result<Vec<Example>> {
+    pub(super) fn document(&self, text: &str, end: bool) -> Result<Example> {
         let mut tokens = self.tokenizer.encode(text, false, true)?;
         tokens.extend(self.tokenizer.eos().filter(|eos| end && tokens.last() != Some(eos)));
-        Ok(vec![Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 }])
+        Ok(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 })
     }
 
     /// The tokens in front of the last answer of a record, as `chat` would send them, and the text of that answer.
@@ -98,13 +107,13 @@ impl Encoder<'_> {
     }
 
     /// Prompt and answer for a model without a chat template: the texts as they are, then EOS.
-    fn completion(&self, objective: Objective, prompt: &str, completion: &str) -> Result<Vec<Example>> {
+    fn completion(&self, objective: Objective, prompt: &str, completion: &str) -> Result<Example> {
         let mut tokens = self.plain_prompt(prompt)?;
         let mut trained = vec![objective == Objective::Clm; tokens.len()];
         tokens.extend(self.tokenizer.encode_after(&tokens, completion)?);
         tokens.extend(self.tokenizer.eos());
         trained.resize(tokens.len(), true);
-        Ok(vec![Example { tokens, trained, line: 0, cut: 0 }])
+        Ok(Example { tokens, trained, line: 0, cut: 0 })
     }
 
     fn conversation(
@@ -112,45 +121,67 @@ impl Encoder<'_> {
         conversation: &Conversation,
         template: &ChatTemplate,
         notes: &mut Notes,
-    ) -> Result<Vec<Example>, String> {
+        take: &mut dyn FnMut(Example),
+    ) -> Result<(), String> {
         let Conversation { messages, tools } = conversation;
         if self.options.objective == Objective::Clm {
             let tokens = template.encode_with_tools(self.tokenizer, messages, tools.as_ref(), false);
             let tokens = tokens.map_err(|error| error.to_string())?;
-            return Ok(vec![Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 }]);
+            take(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 });
+            return Ok(());
         }
-        let mut examples: Vec<Example> = Vec::new();
-        for (i, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
-            let turn = Turn::render(conversation, i, template).and_then(|turn| self.tokens(&turn, notes));
-            let (prompt, answer) = turn.map_err(|problem| format!("message {}: {problem}", i + 1))?;
-            let mut example = match examples.pop_if(|last| prompt.starts_with(&last.tokens)) {
-                Some(last) => last,
-                None => Example { tokens: Vec::new(), trained: Vec::new(), line: 0, cut: 0 },
-            };
-            example.trained.resize(prompt.len(), false);
-            example.tokens = prompt;
-            example.tokens.extend(answer);
-            example.trained.resize(example.tokens.len(), true);
-            examples.push(example);
-        }
-        if examples.is_empty() {
-            return Err("has no assistant message to train on".into());
-        }
-        if examples.iter().any(|example| example.trained.iter().all(|&trained| trained)) {
-            return Err("the chat template writes nothing before the answer: every token would be trained".into());
-        }
-        Ok(examples)
+        let turns = Turns::new(conversation, template, self.tokenizer);
+        self.answers(messages, turns, notes, take)
     }
 
-    /// Tokens of a turn's prompt, and of its answer up to its end-of-turn token.
-    fn tokens(&self, turn: &Turn, notes: &mut Notes) -> Result<(Vec<u32>, Vec<u32>), String> {
+    /// Joins turns to examples: one for all of them, as long as each prompt continues what is before it.
+    pub(super) fn answers(
+        &self,
+        messages: &[Message],
+        mut turns: Turns<'_>,
+        notes: &mut Notes,
+        take: &mut dyn FnMut(Example),
+    ) -> Result<(), String> {
+        let mut pending: Option<Pending> = None;
+        let mut finish = |pending: Pending| {
+            if pending.example.trained.iter().all(|&trained| trained) {
+                return Err("the chat template writes nothing before the answer: every token would be trained");
+            }
+            take(pending.example);
+            Ok(())
+        };
+        for (i, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
+            let named = |problem| format!("message {}: {problem}", i + 1);
+            let turn = turns.turn(i).map_err(named)?;
+            let before = &turns.ids()[..turn.before];
+            let (prompt, answer) = self.tokens(before, &turn, notes).map_err(named)?;
+            let mut next = match pending.take() {
+                Some(last) if last.is_continued(before, &prompt) => last,
+                last => {
+                    last.map_or(Ok(()), &mut finish)?;
+                    Pending::new(before)
+                }
+            };
+            next.extend(before, &prompt, &answer);
+            pending = Some(next);
+        }
+        finish(pending.ok_or("has no assistant message to train on")?)?;
+        Ok(())
+    }
+
+    /// Tokens of a turn's prompt behind those that are `before` it, and of its answer up to its end-of-turn token.
+    fn tokens(&self, before: &[u32], turn: &Turn, notes: &mut Notes) -> Result<(Vec<u32>, Vec<u32>), String> {
         let fail = |error: crate::Error| error.to_string();
         let (prompt, full) = (&turn.prompt, &turn.full);
         let contents = prompt.contents(0..prompt.text.len());
-        let prompt = self.tokenizer.encode_rendered(&prompt.text, &contents).map_err(fail)?;
+        let prompt = match before {
+            [] => self.tokenizer.encode_rendered(&prompt.text, &contents),
+            before => self.tokenizer.encode_continuation(before, &prompt.text, &contents),
+        };
+        let prompt = prompt.map_err(fail)?;
         let continued = |range: Range<usize>| {
-            let text = &full.text[range.clone()];
-            self.tokenizer.encode_continuation(&prompt, text, &full.contents(range)).map_err(fail)
+            let (text, last) = (&full.text[range.clone()], if prompt.is_empty() { before } else { &prompt });
+            self.tokenizer.encode_continuation(last, text, &full.contents(range)).map_err(fail)
         };
         let mut tokens = continued(turn.start..full.text.len())?;
         // End tokens inside the answer (between a thought and what follows, say) are found alike in a part of it.
@@ -168,50 +199,36 @@ impl Encoder<'_> {
     }
 }
 
-/// An assistant message as a template writes it.
-struct Turn {
-    /// What is in front of the answer.
-    prompt: Rendered,
-    /// The conversation up to the message.
-    full: Rendered,
-    /// First byte of the answer in `full`.
-    start: usize,
-    /// Byte behind the last one that the message says.
-    end: usize,
-    /// Whether `prompt` is what `chat` sends.
-    prompted: bool,
+/// An example that the next turn may continue.
+struct Pending {
+    example: Example,
+    /// How many of its first tokens are those that turns share.
+    shared: usize,
 }
 
-impl Turn {
-    /// Renders message `i` and what comes before it.
-    fn render(conversation: &Conversation, i: usize, template: &ChatTemplate) -> Result<Turn, String> {
-        let Conversation { messages, tools } = conversation;
-        let render = |count: usize, ask: bool| {
-            template.trace(&messages[..count], tools.as_ref(), ask).map_err(|error| error.to_string())
-        };
-        let full = render(i + 1, false)?;
-        let said = full.said(i).ok_or("the chat template leaves it out")?;
-        let prompt = match render(i, true) {
-            // Many templates look at the first message: without one there is nothing that chat could send.
-            Err(_) if i == 0 => full.until(said.start),
-            prompt => prompt?,
-        };
-        let whole = full.text.starts_with(&prompt.text) && prompt.text.len() <= said.start;
-        // A template may write what is before differently when it asks for an answer. As long as the last message before
-        // is followed by the same header, the answer behind it fits the prompt that `chat` sends.
-        let header = &prompt.text[prompt.end_of_contents(prompt.text.len())..];
-        let before = full.end_of_contents(said.start);
-        let headed = !header.is_empty() && full.text[before..said.start].starts_with(header);
-        if whole || headed {
-            let start = if whole { prompt.text.len() } else { before + header.len() };
-            // What is between prompt and answer is generated, unless it is the header that the template never asks with.
-            let blank = full.text[start..said.start].trim().is_empty();
-            if blank || render(i, false)?.text != prompt.text {
-                return Ok(Turn { prompt, full, start, end: said.end, prompted: true });
-            }
-        }
-        // The template writes an answer otherwise than it asks for one: it is trained as it is written.
-        let prompt = full.until(said.start);
-        Ok(Turn { prompt, full, start: said.start, end: said.end, prompted: false })
+impl Pending {
+    fn new(before: &[u32]) -> Self {
+        let example = Example { tokens: before.to_vec(), trained: vec![false; before.len()], line: 0, cut: 0 };
+        Pending { example, shared: before.len() }
+    }
+
+    /// Whether a prompt, `before` and then `prompt`, starts with all its tokens.
+    fn is_continued(&self, before: &[u32], prompt: &[u32]) -> bool {
+        let tokens = &self.example.tokens;
+        let shared = self.shared.min(before.len());
+        let mut next = before[shared..].iter().chain(prompt);
+        tokens.len() <= before.len() + prompt.len() && tokens[shared..].iter().all(|token| next.next() == Some(token))
+    }
+
+    /// Adds what such a prompt has more, and the answer to it.
+    fn extend(&mut self, before: &[u32], prompt: &[u32], answer: &[u32]) {
+        let Example { tokens, trained, .. } = &mut self.example;
+        let known = tokens.len();
+        tokens.extend(before.iter().skip(known));
+        tokens.extend(prompt.iter().skip(known.saturating_sub(before.len())));
+        trained.resize(tokens.len(), false);
+        tokens.extend(answer);
+        trained.resize(tokens.len(), true);
+        self.shared = before.len();
     }
 }

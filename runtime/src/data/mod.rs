@@ -9,6 +9,7 @@ mod lines;
 mod order;
 mod pairs;
 mod record;
+mod turns;
 
 pub use batch::{Batch, BatchOptions, Batches, OptimizerStep};
 pub use order::permutation;
@@ -134,6 +135,18 @@ pub struct Notes {
 }
 
 impl Notes {
+    /// Adds what happened elsewhere.
+    fn add(&mut self, other: Notes) {
+        self.records += other.records;
+        self.skipped += other.skipped;
+        self.problems.extend(other.problems);
+        self.truncated += other.truncated;
+        self.masked += other.masked;
+        self.divided += other.divided;
+        self.unprompted += other.unprompted;
+        self.endless += other.endless;
+    }
+
     /// One line for each thing that a user should know.
     pub fn warnings(&self) -> Vec<String> {
         let mut out = Vec::new();
@@ -207,9 +220,19 @@ fn extension(path: &Path) -> String {
 fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     let (mut examples, mut notes) = (Vec::new(), Notes::default());
     let digest = each_record(path, encoder.options.skip_bad, &mut notes, |line, record, notes| {
-        let found = encoder.encode(record, notes)?;
-        notes.divided += usize::from(found.len() > 1);
-        found.into_iter().for_each(|example| fit(example, line, encoder.options, &mut examples, notes));
+        // A record with a problem leaves no trace.
+        let (before, mut seen, mut fitted, mut count) = (examples.len(), Notes::default(), Notes::default(), 0);
+        let result = encoder.encode(record, &mut seen, &mut |example| {
+            count += 1;
+            fit(example, line, encoder.options, &mut examples, &mut fitted);
+        });
+        if result.is_err() {
+            examples.truncate(before);
+            return result;
+        }
+        seen.divided += usize::from(count > 1);
+        notes.add(seen);
+        notes.add(fitted);
         Ok(())
     })?;
     Ok(Dataset { examples, notes, digest })
@@ -257,9 +280,7 @@ fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     if !text.trim().is_empty() {
         notes.records = 1;
         // The end of a file is no end of a text: no EOS.
-        for document in encoder.document(text, false)? {
-            fit(document, 1, encoder.options, &mut examples, &mut notes);
-        }
+        fit(encoder.document(text, false)?, 1, encoder.options, &mut examples, &mut notes);
     }
     Ok(Dataset { examples, notes, digest })
 }
@@ -301,14 +322,7 @@ impl Dataset {
     pub fn append(&mut self, other: Dataset) {
         self.digest = lines::hex(&Sha256::digest(format!("{} {}", self.digest, other.digest)));
         self.examples.extend(other.examples);
-        self.notes.records += other.notes.records;
-        self.notes.skipped += other.notes.skipped;
-        self.notes.problems.extend(other.notes.problems);
-        self.notes.truncated += other.notes.truncated;
-        self.notes.masked += other.notes.masked;
-        self.notes.divided += other.notes.divided;
-        self.notes.unprompted += other.notes.unprompted;
-        self.notes.endless += other.notes.endless;
+        self.notes.add(other.notes);
     }
 
     /// Tokens of all examples.

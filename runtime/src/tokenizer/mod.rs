@@ -27,6 +27,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::gguf::Gguf;
 use bpe::Bpe;
+pub(crate) use special::Cut;
 use special::{Fragment, Special, Wanted};
 use split::Alphabet;
 use spm::Spm;
@@ -184,6 +185,12 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Places where a rendered chat can be cut, so that [`Tokenizer::encode_rendered`] of what is in front and
+    /// [`Tokenizer::encode_continuation`] of what follows give the ids of the whole.
+    pub(crate) fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
+        self.special.cuts(text, contents)
+    }
+
     /// `text` as it goes on after `before`.
     fn input_after<'a>(&self, before: &[u32], text: &'a str, wanted: Wanted<'a>) -> Input<'a> {
         let Some(&last) = before.last() else { return Input { text, wanted, fresh: true } };
@@ -192,6 +199,8 @@ impl Tokenizer {
 
     /// Appends the ids of a text.
     fn append(&self, input: Input, ids: &mut Vec<u32>) -> Result<()> {
+        #[cfg(test)]
+        crate::work::count(input.text.len());
         let mut fresh = input.fresh;
         for fragment in self.special.partition(input.text, input.wanted) {
             match fragment {

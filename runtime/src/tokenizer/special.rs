@@ -115,6 +115,53 @@ impl Special {
     }
 }
 
+/// A place where a text can be cut: the ids of both sides together are those of the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The byte, at which an added token begins.
+    pub(crate) at: usize,
+    /// This much of the text must be as it is; what follows can be anything.
+    pub(crate) until: usize,
+}
+
+impl Special {
+    /// Places where `text` can be cut, in order: an added token begins there, and nothing that could be one reaches into it
+    /// from either side. None if that takes too long to find out.
+    pub(super) fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
+        let mut found: Vec<(usize, usize, usize)> = Vec::new();
+        for matcher in [&self.control, &self.user_defined] {
+            for hit in matcher.automaton.iter().flat_map(|automaton| automaton.find_overlapping_iter(text)) {
+                if found.len() > 4 * text.len() {
+                    return Vec::new();
+                }
+                found.push((hit.start(), hit.end(), matcher.entries[hit.pattern().as_usize()]));
+            }
+        }
+        // The longest of those that begin together comes first.
+        found.sort_unstable_by_key(|&(start, end, entry)| (start, usize::MAX - end, entry));
+        let longest = self.entries.first().map_or(0, |entry| entry.text.len());
+        let mut cuts = Vec::new();
+        let mut rest = &found[..];
+        while let Some(&(start, end, entry)) = rest.first() {
+            let mut reach = end;
+            let overlapping = rest.iter().take_while(|hit| {
+                let touches = hit.0 < reach;
+                reach = if touches { reach.max(hit.1) } else { reach };
+                touches
+            });
+            rest = &rest[overlapping.count()..];
+            let (entry, whole) = (&self.entries[entry], reach == end);
+            let hidden = entry.control && overlap(contents, start..end);
+            // White space at its ends could go with a neighbour.
+            let bare = !entry.text.starts_with(is_space) && !entry.text.ends_with(is_space) && !entry.lstrip;
+            if whole && !hidden && bare {
+                cuts.push(Cut { at: start, until: end + longest });
+            }
+        }
+        cuts
+    }
+}
+
 /// Whether one of `contents` has bytes of `range`.
 fn overlap(contents: &[Range<usize>], range: Range<usize>) -> bool {
     let next = contents.partition_point(|content| content.end <= range.start);

@@ -57,7 +57,7 @@ pub(super) fn repr(value: &Value, out: &mut Builder) -> Outcome<()> {
             }
             out.push_str("}")
         }
-        Value::Namespace(_) | Value::Loop(_) | Value::Macro(_) | Value::Function(_) => {
+        Value::Turns(_) | Value::Namespace(_) | Value::Loop(_) | Value::Macro(_) | Value::Function(_) => {
             out.push_str(&format!("<{}>", value.kind()))
         }
     }

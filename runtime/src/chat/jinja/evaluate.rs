@@ -21,7 +21,10 @@ impl Renderer {
             Kind::Int(value) => Ok(Value::Int(i128::from(*value))),
             Kind::Float(value) => Ok(Value::Float(*value)),
             Kind::Str(text) => Value::text(text, &self.meter),
-            Kind::Name(name) => self.lookup(name),
+            Kind::Name(name) => match self.lookup(name)? {
+                Value::Turns(turns) => turns.whole(&self.meter),
+                value => Ok(value),
+            },
             Kind::List(list) => self.collect(list)?.list(),
             Kind::Tuple(list) => self.collect(list)?.tuple(),
             Kind::Map(entries) => self.dictionary(entries),
@@ -55,6 +58,9 @@ impl Renderer {
             Kind::Item(two) => self.item(&two.0, &two.1),
             Kind::Slice(parts) => self.slice(&parts.0, &parts.1),
             Kind::Filter(parts) => {
+                if let ("length", Some(turns)) = (parts.1.as_str(), self.turns(&parts.0)?) {
+                    return turns.length().map(|length| Value::Int(length as i128));
+                }
                 let value = self.evaluate(&parts.0)?;
                 let arguments = self.arguments(&parts.1, &parts.2)?;
                 self.filter(&parts.1, value, arguments)
@@ -119,6 +125,9 @@ impl Renderer {
     }
 
     fn item(&mut self, inner: &Expr, key: &Expr) -> Outcome<Value> {
+        if let Some(turns) = self.turns(inner)? {
+            return turns.item(&self.evaluate(key)?);
+        }
         let value = self.evaluate(inner)?;
         let key = self.evaluate(key)?;
         match (&value, &key) {
@@ -151,21 +160,28 @@ impl Renderer {
     }
 
     fn loop_attribute(&mut self, state: &Loop, name: &str) -> Outcome<Value> {
-        let (index, length) = (state.index.get(), state.items.items.len());
+        let index = state.index.get();
+        let length = || state.turns.as_ref().map_or(Ok(state.items.items.len()), |turns| turns.length());
         let int = |number: usize| Ok(Value::Int(number as i128));
         let at = |place: Option<usize>| place.and_then(|place| state.items.items.get(place)).cloned();
         match name {
             "index" => int(index + 1),
             "index0" => int(index),
-            "revindex" => int(length - index),
-            "revindex0" => int(length - index - 1),
+            "revindex" => int(length()? - index),
+            "revindex0" => int(length()? - index - 1),
             "first" => Ok(Value::Bool(index == 0)),
-            "last" => Ok(Value::Bool(index + 1 == length)),
-            "length" => int(length),
+            "last" => match &state.turns {
+                Some(turns) => turns.ends(index).map(Value::Bool),
+                None => Ok(Value::Bool(index + 1 == length()?)),
+            },
+            "length" => int(length()?),
             "depth" => int(state.depth + 1),
             "depth0" => int(state.depth),
             "previtem" => Ok(at(index.checked_sub(1)).unwrap_or_default()),
-            "nextitem" => Ok(at(Some(index + 1)).unwrap_or_default()),
+            "nextitem" => match &state.turns {
+                Some(turns) => turns.after(index),
+                None => Ok(at(Some(index + 1)).unwrap_or_default()),
+            },
             _ => Ok(Value::Undefined),
         }
     }

@@ -57,6 +57,8 @@ impl Meter {
 
     /// Takes `steps` steps.
     pub(super) fn step(&self, steps: usize) -> Outcome<()> {
+        #[cfg(test)]
+        crate::work::count(steps);
         let left = self.fuel.get().checked_sub(steps as u64);
         let left = left.ok_or_else(|| Fault::new("out of fuel: it takes more steps than any chat needs"))?;
         self.fuel.set(left);

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod ast;
+mod beginnings;
 mod checks;
 mod dates;
 mod display;
@@ -28,16 +29,20 @@ mod run;
 mod sequences;
 mod strings;
 mod text;
+mod turns;
 mod value;
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use meter::Meter;
 use run::{Renderer, Scope};
 use text::{Builder, Source, Text};
+use turns::{Horizon, Turns};
 use value::{Items, Map, Value};
 
+pub(crate) use beginnings::Beginnings;
 pub(super) use meter::{Fault, Outcome};
 pub(super) use text::Piece;
 
@@ -55,6 +60,9 @@ const MEMORY_PER_BYTE: usize = 32;
 const MEMORY_PER_MESSAGE: usize = 4096;
 /// Output allowed besides sixteen times the length of the messages.
 const OUTPUT: usize = 1 << 20;
+
+/// Names with their values.
+type Variables = Vec<(Arc<str>, Value)>;
 
 /// A compiled template.
 pub(super) struct Program {
@@ -83,8 +91,7 @@ pub(crate) struct Rendered {
 impl Rendered {
     /// The bytes of `range` that come from messages, counted from its start.
     pub(crate) fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        let inside = self.pieces.iter().filter(|piece| piece.end > range.start && piece.start < range.end);
-        inside.map(|piece| piece.start.max(range.start) - range.start..piece.end.min(range.end) - range.start).collect()
+        clipped(&self.pieces, range).map(|piece| piece.start..piece.end).collect()
     }
 
     /// From the first to the last byte that message `message` says, in the last place where it is written: nothing of
@@ -94,6 +101,12 @@ impl Rendered {
         let mut said = self.pieces.iter().rev().skip_while(|p| !of(p)).take_while(of).filter(|piece| piece.source.said);
         let last = said.next()?;
         Some(said.last().unwrap_or(last).start..last.end)
+    }
+
+    /// Whether something in front of byte `before` comes from elsewhere than message `message`.
+    pub(crate) fn others(&self, message: usize, before: usize) -> bool {
+        let before = self.pieces.iter().take_while(|piece| piece.end <= before);
+        before.last().is_some_and(|piece| piece.source.message.is_none_or(|found| found as usize != message))
     }
 
     /// The text before byte `end`.
@@ -112,6 +125,16 @@ impl Rendered {
     }
 }
 
+/// The parts of `pieces`, which are in order, that are in `range`, counted from its start.
+fn clipped(pieces: &[Piece], range: Range<usize>) -> impl Iterator<Item = Piece> + '_ {
+    let first = pieces.partition_point(|piece| piece.end <= range.start);
+    pieces[first..].iter().take_while(move |piece| piece.start < range.end).map(move |piece| Piece {
+        start: piece.start.max(range.start) - range.start,
+        end: piece.end.min(range.end) - range.start,
+        source: piece.source,
+    })
+}
+
 impl Program {
     /// Compiles a template.
     ///
@@ -128,6 +151,37 @@ impl Program {
     /// # Errors
     /// What the template raises, cannot do, or does too much of.
     pub(super) fn render(&self, context: &[(&str, Input<'_>)], messages: usize, bytes: usize) -> Outcome<Rendered> {
+        let mut renderer = Renderer::new(context, messages, bytes, None)?;
+        renderer.body(&self.body)?;
+        let (text, pieces) = renderer.outputs.pop().ok_or_else(|| Fault::new("no output"))?.into_parts();
+        Ok(Rendered { text, pieces })
+    }
+
+    /// Renders beginnings of the conversation in `context`: the first k messages where `wanted[k]` says so. Those that
+    /// something ties to more messages than they have are left out.
+    ///
+    /// # Errors
+    /// If the template looks ahead or takes too much: then each must be rendered by itself.
+    pub(super) fn beginnings(
+        &self,
+        context: &[(&str, Input<'_>)],
+        (messages, bytes): (usize, usize),
+        wanted: &[bool],
+    ) -> Outcome<Beginnings> {
+        let horizon = Rc::new(Horizon::default());
+        let mut renderer = Renderer::new(context, messages, bytes, Some(&horizon))?;
+        renderer.beginnings(&self.body, &horizon, wanted)
+    }
+}
+
+impl Renderer {
+    /// A rendering that has not begun. With a horizon it is open how many messages there are.
+    fn new(
+        context: &[(&str, Input<'_>)],
+        messages: usize,
+        bytes: usize,
+        horizon: Option<&Rc<Horizon>>,
+    ) -> Outcome<Renderer> {
         let fuel = FUEL + FUEL_PER_MESSAGE * messages as u64 + FUEL_PER_BYTE * bytes as u64;
         let memory = MEMORY
             .saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE))
@@ -135,14 +189,20 @@ impl Program {
         let meter = Meter::new(fuel, memory);
         let mut root = Scope::new(&meter)?;
         for (name, input) in context {
-            root.set((*name).into(), load(input, &meter)?)?;
+            let value = load(input, &meter)?;
+            let value = match (input, horizon) {
+                (Input::Messages(_), Some(horizon)) => {
+                    let list = value.items(&meter)?;
+                    Value::Turns(Rc::new(Turns { list, skipped: 0, horizon: horizon.clone() }))
+                }
+                _ => value,
+            };
+            root.set((*name).into(), value)?;
         }
         let outputs = vec![Builder::new(&meter)?];
         let output_limit = bytes.saturating_mul(16).saturating_add(OUTPUT);
-        let mut renderer = Renderer { meter, root, locals: Vec::new(), outputs, output_limit, namespaces: Vec::new() };
-        renderer.body(&self.body)?;
-        let (text, pieces) = renderer.outputs.pop().ok_or_else(|| Fault::new("no output"))?.into_parts();
-        Ok(Rendered { text, pieces })
+        let open = horizon.is_some();
+        Ok(Renderer { meter, root, locals: Vec::new(), outputs, output_limit, namespaces: Vec::new(), open })
     }
 }
 

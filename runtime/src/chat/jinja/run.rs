@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::arguments::Arguments;
-use super::ast::{Filters, For, Macro, Node, Stmt, Target};
+use super::ast::{Expr, Filters, For, Macro, Node, Stmt, Target};
 use super::display;
 use super::meter::{Fault, Held, Meter, Outcome};
 use super::text::{Builder, Text};
+use super::turns::ahead;
 use super::value::{self, Items, List, Loop, Namespace, Value};
 
 /// Where to go on.
@@ -58,6 +59,8 @@ pub(super) struct Renderer {
     pub(super) output_limit: usize,
     /// All of them: they may hold each other.
     pub(super) namespaces: Vec<Rc<Namespace>>,
+    /// Whether a variable may hold turns.
+    pub(super) open: bool,
 }
 
 impl Drop for Renderer {
@@ -79,7 +82,7 @@ impl Renderer {
         Ok(Flow::Next)
     }
 
-    fn statement(&mut self, node: &Node) -> Outcome<Flow> {
+    pub(super) fn statement(&mut self, node: &Node) -> Outcome<Flow> {
         self.meter.step(1)?;
         match &node.kind {
             Stmt::Raw(text) => self.emit(|out| out.push_str(text))?,
@@ -88,14 +91,8 @@ impl Renderer {
                 self.emit(|out| display::write(&value, out))?;
             }
             Stmt::If(branches) => {
-                for (condition, body) in branches {
-                    let chosen = match condition {
-                        Some(condition) => self.evaluate(condition)?.is_true(),
-                        None => true,
-                    };
-                    if chosen {
-                        return self.body(body);
-                    }
+                if let Some(body) = self.chosen(branches)? {
+                    return self.body(body);
                 }
             }
             Stmt::For(statement) => {
@@ -103,7 +100,10 @@ impl Renderer {
                 self.for_loop(statement, &items, 0)?;
             }
             Stmt::Set(target, expr) => {
-                let value = self.evaluate(expr)?;
+                let value = match (target, self.turns(expr)?) {
+                    (Target::Name(_), Some(turns)) => Value::Turns(turns),
+                    _ => self.evaluate(expr)?,
+                };
                 self.assign(target, value)?;
             }
             Stmt::Capture(target, filters, body) => {
@@ -134,6 +134,20 @@ impl Renderer {
             Stmt::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::Next)
+    }
+
+    /// The body whose condition holds.
+    pub(super) fn chosen<'n>(&mut self, branches: &'n [(Option<Expr>, Vec<Node>)]) -> Outcome<Option<&'n [Node]>> {
+        for (condition, body) in branches {
+            let chosen = match condition {
+                Some(condition) => self.evaluate(condition)?.is_true(),
+                None => true,
+            };
+            if chosen {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes to the output or the innermost capture.
@@ -171,7 +185,7 @@ impl Renderer {
         result
     }
 
-    fn with(&mut self, values: &[(Target, super::ast::Expr)], body: &[Node]) -> Outcome<Flow> {
+    fn with(&mut self, values: &[(Target, Expr)], body: &[Node]) -> Outcome<Flow> {
         let scope = Scope::new(&self.meter)?;
         self.scoped(scope, |renderer| {
             for (target, expr) in values {
@@ -191,6 +205,8 @@ impl Renderer {
         match target {
             Target::Name(name) => self.set(name.clone(), value),
             Target::Attribute(name, attribute) => match self.lookup(name)? {
+                // A loop that is kept would tell its state of now for another turn.
+                Value::Namespace(_) if self.open && matches!(value, Value::Loop(_) | Value::Macro(_)) => Err(ahead()),
                 Value::Namespace(namespace) => namespace.set(attribute.clone(), value),
                 other => Err(Fault::new(format!("only namespaces can be assigned to, not a {}", other.kind()))),
             },
@@ -230,30 +246,32 @@ impl Renderer {
     }
 
     fn iterate(&mut self, statement: &Arc<For>, items: Rc<List>, depth: usize) -> Outcome<()> {
-        let state = Loop {
-            items: items.clone(),
+        let state = Rc::new(Loop {
+            items,
+            turns: None,
             index: Cell::new(0),
             depth,
             seen: RefCell::default(),
             statement: statement.clone(),
-        };
-        let state = Value::Loop(Rc::new(state));
-        let name: Arc<str> = "loop".into();
-        for (i, item) in items.items.iter().enumerate() {
-            if let Value::Loop(state) = &state {
-                state.index.set(i);
-            }
-            let scope = Scope::new(&self.meter)?;
-            let flow = self.scoped(scope, |renderer| {
-                renderer.set(name.clone(), state.clone())?;
-                renderer.assign(&statement.target, item.clone())?;
-                renderer.body(&statement.body)
-            })?;
-            if flow == Flow::Break {
+        });
+        for i in 0..state.items.items.len() {
+            state.index.set(i);
+            if self.turn(statement, &state)? == Flow::Break {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The body of a loop for the item that `state` is at.
+    pub(super) fn turn(&mut self, statement: &For, state: &Rc<Loop>) -> Outcome<Flow> {
+        let item = state.items.items.get(state.index.get()).cloned().unwrap_or_default();
+        let scope = Scope::new(&self.meter)?;
+        self.scoped(scope, |renderer| {
+            renderer.set("loop".into(), Value::Loop(state.clone()))?;
+            renderer.assign(&statement.target, item)?;
+            renderer.body(&statement.body)
+        })
     }
 
     /// A macro with copies of the variables around it; those of the whole template are looked up when it runs.

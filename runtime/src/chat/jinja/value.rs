@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::ast;
 use super::meter::{Fault, Held, Meter, Outcome};
 use super::text::Text;
+use super::turns::Turns;
 
 /// Deepest list in a list.
 const DEPTH: u16 = 64;
@@ -23,6 +24,8 @@ pub(super) enum Value {
     Float(f64),
     Text(Text),
     List(Rc<List>),
+    /// Only in variables; whatever evaluates one gets a list.
+    Turns(Rc<Turns>),
     Map(Rc<Map>),
     Namespace(Rc<Namespace>),
     Loop(Rc<Loop>),
@@ -55,6 +58,8 @@ pub(super) struct Namespace {
 /// The variable `loop`.
 pub(super) struct Loop {
     pub(super) items: Rc<List>,
+    /// What the items are, if it is open how many there are.
+    pub(super) turns: Option<Rc<Turns>>,
     pub(super) index: Cell<usize>,
     /// From 0.
     pub(super) depth: usize,
@@ -219,6 +224,17 @@ impl Namespace {
         Ok(())
     }
 
+    /// All attributes.
+    pub(super) fn entries(&self) -> Vec<(Arc<str>, Value)> {
+        self.entries.borrow().clone()
+    }
+
+    /// Sets all attributes to what they were.
+    pub(super) fn restore(&self, entries: Vec<(Arc<str>, Value)>) {
+        let now = self.entries.replace(entries);
+        drop(now);
+    }
+
     /// Forgets everything: namespaces may hold each other.
     pub(super) fn clear(&self) {
         let entries = std::mem::take(&mut *self.entries.borrow_mut());
@@ -241,7 +257,7 @@ impl Value {
             Value::Int(_) | Value::Float(_) => "number",
             Value::Text(_) => "string",
             Value::List(list) if list.tuple => "tuple",
-            Value::List(_) => "list",
+            Value::List(_) | Value::Turns(_) => "list",
             Value::Map(_) => "dictionary",
             Value::Namespace(_) => "namespace",
             Value::Loop(_) => "loop",

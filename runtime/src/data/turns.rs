@@ -1,0 +1,187 @@
+//! The answers of a conversation, as a template writes them, with what is in front of each.
+//!
+//! What is in front of an answer is the conversation so far, rendered as `chat` would: rendering and encoding it again for
+//! each answer would take time that is quadratic in the length. Most templates let all beginnings be rendered in one go
+//! ([`ChatTemplate::beginnings`]). Then an answer needs only a window, from a place in the text they share where it can be
+//! cut and encoded once. Whatever does not fit this is rendered whole.
+
+use crate::chat::{Beginnings, ChatTemplate, Message, Rendered};
+use crate::tokenizer::{Cut, Tokenizer};
+
+use super::record::Conversation;
+
+/// With fewer answers nothing is gained by rendering all in one go.
+const FEW: usize = 3;
+
+/// An assistant message as a template writes it.
+pub(super) struct Turn {
+    /// How many ids of [`Turns::ids`] are in front of both texts.
+    pub(super) before: usize,
+    /// What is in front of the answer.
+    pub(super) prompt: Rendered,
+    /// The conversation up to the message.
+    pub(super) full: Rendered,
+    /// First byte of the answer in `full`.
+    pub(super) start: usize,
+    /// Byte behind the last one that the message says.
+    pub(super) end: usize,
+    /// Whether `prompt` is what `chat` sends.
+    pub(super) prompted: bool,
+}
+
+/// The turns of a conversation, in order.
+pub(super) struct Turns<'c> {
+    conversation: &'c Conversation,
+    template: &'c ChatTemplate,
+    tokenizer: &'c Tokenizer,
+    shared: Option<Shared>,
+}
+
+/// All beginnings of a conversation.
+struct Shared {
+    /// With and without the generation prompt.
+    asked: Beginnings,
+    plain: Beginnings,
+    /// Bytes in which the texts of both are equal.
+    equal: usize,
+    cuts: Vec<Cut>,
+    /// What is encoded, and how many bytes of the text that is.
+    ids: Vec<u32>,
+    encoded: usize,
+}
+
+impl<'c> Turns<'c> {
+    pub(super) fn new(conversation: &'c Conversation, template: &'c ChatTemplate, tokenizer: &'c Tokenizer) -> Self {
+        let shared = Shared::new(conversation, template, tokenizer);
+        Turns { conversation, template, tokenizer, shared }
+    }
+
+    /// Turns that are all rendered whole.
+    #[cfg(test)]
+    pub(super) fn one_by_one(conv: &'c Conversation, template: &'c ChatTemplate, tokenizer: &'c Tokenizer) -> Self {
+        Turns { conversation: conv, template, tokenizer, shared: None }
+    }
+
+    /// Ids that many turns have in front of them.
+    pub(super) fn ids(&self) -> &[u32] {
+        self.shared.as_ref().map_or(&[], |shared| &shared.ids)
+    }
+
+    /// The answer in message `i`.
+    ///
+    /// # Errors
+    /// What the template cannot do with it.
+    pub(super) fn turn(&mut self, i: usize) -> Result<Turn, String> {
+        if let Some(shared) = &mut self.shared
+            && let Some(turn) = shared.turn(i, self.tokenizer)?
+        {
+            return Ok(turn);
+        }
+        let Conversation { messages, tools } = self.conversation;
+        Turn::new(i, |count, ask| {
+            self.template.trace(&messages[..count], tools.as_ref(), ask).map_err(|error| error.to_string())
+        })
+    }
+}
+
+fn is_answer(message: &Message) -> bool {
+    message.role == "assistant"
+}
+
+impl Shared {
+    /// Renders all beginnings that the answers need; none if the template does not let that be done in one go.
+    fn new(conversation: &Conversation, template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<Shared> {
+        let Conversation { messages, tools } = conversation;
+        if messages.iter().filter(|message| is_answer(message)).count() < FEW {
+            return None;
+        }
+        let answer = |i: usize| messages.get(i).is_some_and(is_answer);
+        let before: Vec<bool> = (0..=messages.len()).map(answer).collect();
+        let around: Vec<bool> = (0..=messages.len()).map(|i| answer(i) || i > 0 && answer(i - 1)).collect();
+        let asked = template.beginnings(messages, tools.as_ref(), true, &before)?;
+        let plain = template.beginnings(messages, tools.as_ref(), false, &around)?;
+        let equal = asked.agrees(&plain);
+        let cuts = tokenizer.cuts(asked.text(), &asked.contents(0..asked.text().len()));
+        Some(Shared { asked, plain, equal, cuts, ids: Vec::new(), encoded: 0 })
+    }
+
+    /// The answer in message `i`, behind a cut; none if it cannot be had so.
+    fn turn(&mut self, i: usize, tokenizer: &Tokenizer) -> Result<Option<Turn>, String> {
+        let Some(from) = self.cut(i) else { return Ok(None) };
+        let render = |count: usize, ask: bool| {
+            let beginnings = if ask { &self.asked } else { &self.plain };
+            beginnings.from(count, from).ok_or_else(|| "is not rendered".to_owned())
+        };
+        let Ok(mut turn) = Turn::new(i, render) else { return Ok(None) };
+        // The window must show what is said before: who ends where is told from that.
+        let Some(said) = turn.full.said(i) else { return Ok(None) };
+        if !turn.full.others(i, said.start) || turn.prompt.end_of_contents(turn.prompt.text.len()) == 0 {
+            return Ok(None);
+        }
+        self.encode(from, tokenizer).map_err(|error| error.to_string())?;
+        turn.before = self.ids.len();
+        Ok((turn.before > 0).then_some(turn))
+    }
+
+    /// Where to cut in front of message `i`: with something that a message says between that and the answer.
+    fn cut(&self, i: usize) -> Option<usize> {
+        let ends = [self.asked.common(i)?, self.plain.common(i)?, self.plain.common(i + 1)?];
+        let shared = ends.into_iter().fold(self.equal, usize::min);
+        let content = self.asked.end_of_contents(shared)?;
+        let count = self.cuts.partition_point(|cut| cut.until <= content);
+        self.cuts[..count].last().map(|cut| cut.at).filter(|&at| at >= self.encoded)
+    }
+
+    /// Encodes the common text up to byte `to`, a cut.
+    fn encode(&mut self, to: usize, tokenizer: &Tokenizer) -> crate::Result<()> {
+        let range = self.encoded..to;
+        let (text, contents) = (&self.asked.text()[range.clone()], self.asked.contents(range));
+        if self.ids.is_empty() {
+            let ids = tokenizer.encode_continuation(&[], text, &contents)?;
+            // Without any the first ids, and whether BOS is among them, are still to come.
+            if ids.is_empty() {
+                return Ok(());
+            }
+            self.ids = tokenizer.encode_rendered(text, &contents)?;
+        } else {
+            let ids = tokenizer.encode_continuation(&self.ids, text, &contents)?;
+            self.ids.extend(ids);
+        }
+        self.encoded = to;
+        Ok(())
+    }
+}
+
+impl Turn {
+    /// Message `i` and what comes before it; `render` renders the first messages.
+    fn new(i: usize, render: impl Fn(usize, bool) -> Result<Rendered, String>) -> Result<Turn, String> {
+        let full = render(i + 1, false)?;
+        let said = full.said(i).ok_or("the chat template leaves it out")?;
+        let prompt = match render(i, true) {
+            // Many templates look at the first message: without one there is nothing that chat could send.
+            Err(_) if i == 0 => full.until(said.start),
+            prompt => prompt?,
+        };
+        let whole = full.text.starts_with(&prompt.text) && prompt.text.len() <= said.start;
+        // A template may write what is before differently when it asks for an answer. As long as the last message before
+        // is followed by the same header, the answer behind it fits the prompt that `chat` sends.
+        let header = &prompt.text[prompt.end_of_contents(prompt.text.len())..];
+        let before = full.end_of_contents(said.start);
+        let headed = !header.is_empty() && full.text[before..said.start].starts_with(header);
+        if whole || headed {
+            let start = if whole { prompt.text.len() } else { before + header.len() };
+            // What is between prompt and answer is generated, unless it is the header that the template never asks with.
+            let blank = full.text[start..said.start].trim().is_empty();
+            if blank || render(i, false)?.text != prompt.text {
+                return Ok(Turn { before: 0, prompt, full, start, end: said.end, prompted: true });
+            }
+        }
+        // The template writes an answer otherwise than it asks for one: it is trained as it is written.
+        let prompt = full.until(said.start);
+        Ok(Turn { before: 0, prompt, full, start: said.start, end: said.end, prompted: false })
+    }
+}
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;
