@@ -15,8 +15,8 @@ pub struct Step {
     pub seed: u32,
     /// Optimizer step, from 1.
     pub step: u32,
-    /// Micro-batch within the step, from 0.
-    pub micro: u32,
+    /// Rows of the step in front of this micro-batch: what is drawn for a row does not depend on where the step is divided.
+    pub rows: u32,
     /// Factor on the loss gradient: 1 / trained tokens of the whole accumulated batch.
     pub loss_scale: f32,
     /// Learning rate of this step.

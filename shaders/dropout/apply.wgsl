@@ -9,8 +9,8 @@ struct Params {
     accumulate: u32,
     scale: f32,
     first: u32,
-    pad0: u32,
-    pad1: u32,
+    row: u32,
+    pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (first >= params.len) {
         return;
     }
-    let words = random_words(STREAM, params.site, params.first + four);
+    let words = random_words(STREAM, params.site, params.first + four, params.row);
     let end = min(first + 4u, params.len);
     for (var i = first; i < end; i++) {
         var kept = 0.0;

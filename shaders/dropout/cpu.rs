@@ -18,7 +18,7 @@ pub(super) fn apply(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     tasks.enumerate().for_each(|(task, (out, x))| {
         for (i, (out, x)) in out.chunks_mut(4).zip(x.chunks(4)).enumerate() {
             let index = p.first.wrapping_add((task * TASK / 4 + i) as u32);
-            let words = random::words(step, STREAM, p.site, index);
+            let words = random::words(step, (STREAM, p.site), index, p.row);
             for ((out, x), word) in out.iter_mut().zip(x).zip(words) {
                 let kept = if word < p.threshold { 0.0 } else { p.scale * x };
                 *out = if p.accumulate == 1 { *out + kept } else { kept };
@@ -35,9 +35,10 @@ mod tests {
 
     #[test]
     fn agrees_with_the_reference() {
-        let step = Step { seed: 5, step: 9, micro: 2, ..Step::default() };
+        let step = Step { seed: 5, step: 9, rows: 2, ..Step::default() };
         for len in [1usize, 7, 4_099, 20_000] {
-            let p = |accumulate| Params { first: 7, ..Params::new(len as u32, 3, 0.3, accumulate) };
+            let p =
+                |accumulate| Params { first: 7, row: len as u32 / 9, ..Params::new(len as u32, 3, 0.3, accumulate) };
             check(&step, &dropout::apply(p(false)), &[random(len, 1), unset(len)]);
             check(&step, &dropout::apply(p(true)), &[random(len, 1), random(len, 2)]);
         }

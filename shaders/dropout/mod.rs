@@ -1,5 +1,5 @@
 //! Dropout (Srivastava et al. 2014) with counter-based random numbers: whoever asks for the same site in the same
-//! micro-batch gets the same mask, so that none is kept for the backward pass.
+//! rows of a step gets the same mask, so that none is kept for the backward pass.
 
 mod cpu;
 
@@ -27,8 +27,10 @@ pub struct Params {
     pub scale: f32,
     /// Place of the first element in the mask, in fours.
     pub first: u32,
+    /// Fours of a row of the batch: a mask is one of rows. 0: it has only one.
+    pub row: u32,
     /// Zero.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 impl Params {
@@ -36,7 +38,7 @@ impl Params {
     pub fn new(len: u32, site: u32, rate: f32, accumulate: bool) -> Self {
         let threshold = (f64::from(rate) * 4_294_967_296.0).round() as u32;
         let scale = (1.0 / (1.0 - f64::from(rate))) as f32;
-        Params { len, site, threshold, accumulate: accumulate.into(), scale, first: 0, pad: [0; 2] }
+        Params { len, site, threshold, accumulate: accumulate.into(), scale, first: 0, row: 0, pad: 0 }
     }
 }
 
@@ -46,7 +48,7 @@ static APPLY: Kernel = Kernel::new(&source::DROPOUT_APPLY, apply_reference).with
 pub static KERNELS: &[&Kernel] = &[&APPLY];
 
 /// The uniforms of this op.
-pub static LAYOUTS: &[Layout] = &[layout!(Params { len, site, threshold, accumulate, scale, first })];
+pub static LAYOUTS: &[Layout] = &[layout!(Params { len, site, threshold, accumulate, scale, first, row })];
 
 /// `out (+)= scale * mask * x`. The same call takes gradients back. Bindings: `x[len]`, `out[len]`.
 pub fn apply(params: Params) -> Call {
@@ -58,7 +60,8 @@ fn apply_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [x, out] = operands(bound);
     let (x, out) = (x.f32(), out.f32_mut());
     for i in 0..p.len as usize {
-        let word = random::words(step, STREAM, p.site, p.first.wrapping_add((i / 4) as u32))[i % 4];
+        let place = p.first.wrapping_add((i / 4) as u32);
+        let word = random::words(step, (STREAM, p.site), place, p.row)[i % 4];
         let kept = if word < p.threshold { 0.0 } else { p.scale * x[i] };
         out[i] = if p.accumulate == 1 { out[i] + kept } else { kept };
     }

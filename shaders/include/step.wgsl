@@ -3,7 +3,7 @@ struct Step {
     past: u32,
     seed: u32,
     step: u32,
-    micro: u32,
+    rows: u32,
     loss_scale: f32,
     lr: f32,
     correction1: f32,

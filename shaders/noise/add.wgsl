@@ -5,8 +5,8 @@
 struct Params {
     rows: u32,
     width: u32,
-    pad0: u32,
-    pad1: u32,
+    row: u32,
+    pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read> magnitudes: array<f32>;
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (first >= elements) {
         return;
     }
-    let words = random_words(STREAM, 0u, four);
+    let words = random_words(STREAM, 0u, four, params.row);
     let end = min(first + 4u, elements);
     for (var i = first; i < end; i++) {
         let unit = f32(words[i - first] >> 8u) / 8388608.0 - 1.0;

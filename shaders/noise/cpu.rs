@@ -18,7 +18,7 @@ pub(super) fn add(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     x.par_chunks_mut(TASK).enumerate().for_each(|(task, x)| {
         for (i, x) in x.chunks_mut(4).enumerate() {
             let first = task * TASK + 4 * i;
-            let words = random::words(step, STREAM, 0, (first / 4) as u32);
+            let words = random::words(step, (STREAM, 0), (first / 4) as u32, p.row);
             for (j, (x, word)) in x.iter_mut().zip(words).enumerate() {
                 *x += magnitudes[(first + j) / width] * unit(word);
             }
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn agrees_with_the_reference() {
-        let step = Step { seed: 5, step: 9, micro: 2, ..Step::default() };
+        let step = Step { seed: 5, step: 9, rows: 2, ..Step::default() };
         for (rows, width) in [(1usize, 1usize), (3, 7), (40, 260)] {
-            let p = Params { rows: rows as u32, width: width as u32, ..Default::default() };
+            let p = Params { rows: rows as u32, width: width as u32, row: 3, ..Default::default() };
             check(&step, &noise::add(p), &[random(rows, 1), random(rows * width, 2)]);
         }
     }

@@ -18,8 +18,10 @@ pub struct Params {
     pub rows: u32,
     /// Columns of `x`.
     pub width: u32,
+    /// Fours of a row of the batch; 0: all rows of `x` are one.
+    pub row: u32,
     /// Zero.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 static ADD: Kernel = Kernel::new(&source::NOISE_ADD, add_reference).with_cpu(cpu::add);
@@ -28,9 +30,9 @@ static ADD: Kernel = Kernel::new(&source::NOISE_ADD, add_reference).with_cpu(cpu
 pub static KERNELS: &[&Kernel] = &[&ADD];
 
 /// The uniforms of this op.
-pub static LAYOUTS: &[Layout] = &[layout!(Params { rows, width })];
+pub static LAYOUTS: &[Layout] = &[layout!(Params { rows, width, row })];
 
-/// `x[r, c] += magnitudes[r] * u` with u uniform in [-1, 1), another one for each element, step and micro-batch.
+/// `x[r, c] += magnitudes[r] * u` with u uniform in [-1, 1), another one for each element of a step.
 ///
 /// Bindings: `magnitudes[rows]`, `x[rows, width]`.
 pub fn add(params: Params) -> Call {
@@ -48,7 +50,7 @@ fn add_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [magnitudes, x] = operands(bound);
     let (magnitudes, x) = (magnitudes.f32(), x.f32_mut());
     for i in 0..(p.rows * p.width) as usize {
-        let word = random::words(step, STREAM, 0, (i / 4) as u32)[i % 4];
+        let word = random::words(step, (STREAM, 0), (i / 4) as u32, p.row)[i % 4];
         x[i] += magnitudes[i / p.width as usize] * unit(word);
     }
 }

@@ -168,6 +168,32 @@ fn without_memory_micro_batches_get_smaller() {
     assert_eq!(opened.get(), 1);
 }
 
+/// What is drawn for a row goes by its number in the step: dropout and noise are those of the run that was asked for.
+#[test]
+fn smaller_micro_batches_have_the_same_masks_and_noise() {
+    let allocates = |call| matches!(call, Call::Provide | Call::Compile);
+    for grouped in [false, true] {
+        let mut job = Job::new();
+        (job.options.dropout, job.options.neftune_noise_alpha) = (0.3, 5.0);
+        (job.options.group_by_length, job.options.context) = (grouped, if grouped { 64 } else { 8 });
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let out = folder.path().join("adapter.gguf");
+        job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
+        let expected = values(&out);
+        let reopen = || Ok(watched(|_, _| Ok(())));
+        let first = watched(once(1, allocates, full));
+        let (result, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        assert!(result.is_ok() && notes[0].contains("micro-batches have 1 of 2 rows"), "{result:?}: {notes:?}");
+        let difference = relative(&values(&out), &expected);
+        assert!(difference < 1e-4, "grouped: {grouped}: {difference}");
+        // Another seed's masks show: the comparison would find them.
+        job.options.seed = 1;
+        job.options.shuffle = false;
+        job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
+        assert!(relative(&values(&out), &expected) > 1e-2);
+    }
+}
+
 /// A and B of all layers.
 fn values(adapter: &Path) -> Vec<f32> {
     let adapter = AdapterFile::read(adapter).expect("an adapter");

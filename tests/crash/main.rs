@@ -8,3 +8,4 @@ mod job;
 mod pace;
 mod power;
 mod resume;
+mod variants;

@@ -4,8 +4,8 @@ use loam_shaders::Step;
 use loam_shaders::dropout::{self, Params};
 use loam_tests::{Operand, Random, check_gradient, check_kernel_at};
 
-fn at(seed: u32, step: u32, micro: u32) -> Step {
-    Step { seed, step, micro, ..Step::default() }
+fn at(seed: u32, step: u32, rows: u32) -> Step {
+    Step { seed, step, rows, ..Step::default() }
 }
 
 /// What the kernel makes of ones, on all back ends.
@@ -19,7 +19,8 @@ fn applies() {
     let mut random = Random::new(180);
     for len in [1, 3, 4, 1023, 1024, 5000] {
         for add in [false, true] {
-            let call = dropout::apply(Params { first: 5, ..Params::new(len as u32, 7, 0.25, add) });
+            let call =
+                dropout::apply(Params { first: 5, row: len as u32 / 7, ..Params::new(len as u32, 7, 0.25, add) });
             let operands = [Operand::f32(&random.values(len)), Operand::f32(&random.values(len))];
             check_kernel_at(&at(1, 2, 3), &call, &operands);
         }
@@ -44,6 +45,20 @@ fn masks_go_on_behind_their_first_elements() {
     let call = dropout::apply(Params { first: 50, ..Params::new(800, 3, 0.5, false) });
     let part = check_kernel_at(&at(1, 1, 0), &call, &[Operand::f32(&[1.0; 800]), Operand::unset(800)]).remove(0);
     assert_eq!(part, whole[200..]);
+}
+
+/// A row of a batch has its mask wherever the batch is divided.
+#[test]
+fn masks_go_by_the_row_of_the_step() {
+    let of = |rows: u32, count: usize| {
+        let params = Params { row: 50, ..Params::new(200 * count as u32, 3, 0.5, false) };
+        let ones = vec![1.0; 200 * count];
+        let operands = [Operand::f32(&ones), Operand::unset(ones.len())];
+        check_kernel_at(&at(1, 1, rows), &dropout::apply(params), &operands).remove(0)
+    };
+    let whole = of(0, 4);
+    assert_eq!([of(0, 1), of(1, 1), of(2, 2)].concat(), whole);
+    assert_ne!(whole[..200], whole[200..400], "rows have masks of their own");
 }
 
 /// Two masks that have nothing to do with each other agree in half of their elements at rate 0.5.

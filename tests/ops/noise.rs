@@ -14,7 +14,7 @@ fn adds() {
     let mut random = Random::new(182);
     for (rows, width) in [(1, 1), (3, 5), (7, 64), (33, 130)] {
         let (magnitudes, x) = (random.values(rows), random.values(rows * width));
-        noise(&Step { seed: 1, step: 2, micro: 3, ..Step::default() }, &magnitudes, width, &x);
+        noise(&Step { seed: 1, step: 2, rows: 3, ..Step::default() }, &magnitudes, width, &x);
     }
 }
 
@@ -23,7 +23,7 @@ fn adds() {
 fn noise_is_uniform_within_the_magnitude_of_its_row() {
     let magnitudes = [2.0, 0.0, 0.5];
     let width = 20_000;
-    let step = |micro| Step { seed: 9, step: 1, micro, ..Step::default() };
+    let step = |rows| Step { seed: 9, step: 1, rows, ..Step::default() };
     let first = noise(&step(0), &magnitudes, width, &vec![0.0; 3 * width]);
     for (row, magnitude) in first.chunks(width).zip(magnitudes) {
         let magnitude = f64::from(magnitude);
@@ -35,5 +35,5 @@ fn noise_is_uniform_within_the_magnitude_of_its_row() {
         let most = row.iter().fold(0.0f64, |most, x| most.max(f64::from(x.abs())));
         assert!(most <= magnitude && most >= 0.99 * magnitude);
     }
-    assert_ne!(first, noise(&step(1), &magnitudes, width, &vec![0.0; 3 * width]), "another micro-batch");
+    assert_ne!(first, noise(&step(1), &magnitudes, width, &vec![0.0; 3 * width]), "other rows");
 }

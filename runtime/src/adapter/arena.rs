@@ -122,7 +122,7 @@ impl Arena {
             let (a, b) = at(parameters);
             let scale = strength * alpha / p.rank as f32;
             let rate = trained.map_or(0.0, |trained| trained.dropout);
-            let dropout = (rate > 0.0).then_some(Dropout { site, rate, first_row: 0 });
+            let dropout = (rate > 0.0).then_some(Dropout { site, rate, first_row: 0, context: 0 });
             sites.add(
                 &p.name,
                 LowRank { a, b, scale, gradients: trained.map(|trained| at(trained.gradients)), dropout },

@@ -29,7 +29,7 @@ pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 pub struct Sites {
     updates: HashMap<String, Vec<LowRank>>,
     watched: HashMap<String, Watch>,
-    noise: Option<View>,
+    noise: Option<(View, u32)>,
 }
 
 /// Where the squares of a weight's inputs are summed up.
@@ -57,14 +57,25 @@ impl Sites {
         self.watched.insert(weight.to_owned(), watch);
     }
 
-    /// The magnitudes of the noise on each token's embedding, f32[tokens], if there is any.
-    pub fn noise(&self) -> Option<View> {
+    /// The magnitudes of the noise on each token's embedding, f32[tokens], if there is any, and how many tokens are a row of
+    /// the batch.
+    pub fn noise(&self) -> Option<(View, u32)> {
         self.noise
     }
 
     /// Adds noise of these magnitudes to the embeddings.
     pub fn add_noise(&mut self, magnitudes: View) {
-        self.noise = Some(magnitudes);
+        self.noise = Some((magnitudes, 0));
+    }
+
+    /// The same for rows of `context` tokens: what is drawn for a row depends on its number in the step.
+    #[must_use]
+    pub fn in_rows(&self, context: usize) -> Self {
+        let mut sites = self.clone();
+        let dropouts = sites.updates.values_mut().flatten().filter_map(|update| update.dropout.as_mut());
+        dropouts.for_each(|dropout| dropout.context = context as u32);
+        sites.noise = sites.noise.map(|(magnitudes, _)| (magnitudes, context as u32));
+        sites
     }
 
     /// The same without what only training does: dropout and noise.

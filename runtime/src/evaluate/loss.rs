@@ -69,8 +69,7 @@ impl LossBuffers {
     /// tokens x tokens or tokens x vocabulary values: attention works in tiles, the loss in chunks of rows.
     pub fn plan(&self, engine: &Engine, sites: &Sites, reverse: Option<Checkpointing>) -> Plan {
         let tokens = self.batch * self.context;
-        let quiet = sites.evaluating();
-        let sites = if reverse.is_some() { sites } else { &quiet };
+        let sites = &if reverse.is_some() { sites.in_rows(self.context) } else { sites.evaluating() };
         let mut r = Recorder::with(reverse.unwrap_or_default());
         let io = self.inputs.of(tokens);
         let keys = Keys::Own { batch: self.batch };

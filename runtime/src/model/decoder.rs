@@ -122,8 +122,8 @@ pub fn logits(
 fn embedding(r: &mut Recorder, c: &Context<'_>, w: &Weight) -> Tensor {
     let scale = c.config.embedding_scale;
     let x = embed(r, c.io.tokens, w, scale);
-    if let Some(magnitudes) = c.sites.noise() {
-        noise::add(r, "embedding_noise", magnitudes, x);
+    if let Some(noise) = c.sites.noise() {
+        noise::add(r, "embedding_noise", noise, x);
     }
     for site in c.sites.of(TOKEN_EMBD) {
         embed::low_rank(r, &w.name, c.io.tokens, x, LowRank { scale: scale * site.scale, ..*site });

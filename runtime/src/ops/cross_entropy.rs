@@ -44,8 +44,10 @@ pub fn loss(
             let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
             let logits = r.temporary(count, head.rows);
             matmul::forward(r, x, head, logits);
-            // Masks go on from chunk to chunk, so that they do not depend on how many there are.
-            let dropout = |l: &LowRank| l.dropout.map(|dropout| Dropout { first_row: offset as u32, ..dropout });
+            // Masks go on from chunk to chunk, so that they do not depend on how many there are. What is gathered are rows with
+            // a loss, not rows of the batch.
+            let part = |dropout| Dropout { first_row: offset as u32, context: 0, ..dropout };
+            let dropout = |l: &LowRank| l.dropout.map(part);
             let updates: Vec<LowRank> = updates.iter().map(|l| LowRank { dropout: dropout(l), ..*l }).collect();
             let lowered: Vec<Tensor> =
                 updates.iter().map(|l| dense::low_rank_forward(r, "loss", x, logits, *l)).collect();

@@ -165,7 +165,7 @@ impl Trainer {
         let step = Step {
             seed: (self.options.seed ^ self.options.seed >> 32) as u32,
             step: self.step as u32 + 1,
-            micro: micro as u32,
+            rows: (micro * self.options.batch) as u32,
             loss_scale: 1.0 / trained as f32,
             ..Step::default()
         };
