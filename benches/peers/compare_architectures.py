@@ -1,8 +1,7 @@
 """Every family in a stock llama.cpp: does it load what loam converts, and compute the same?
 
-    python3 -m venv venv && venv/bin/pip install llama-cpp-python numpy safetensors
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/compare_architectures.py target/release/loam [family ...]
+    python3 benches/peers/compare_architectures.py target/release/loam [family ...]
 
 Makes each model of tests/architectures with random weights and a PEFT adapter on its linear layers, experts, and embedding and
 head where they are two, converts both, and
@@ -16,6 +15,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from peers import need
+
+need("llama-cpp-python", "numpy", "safetensors")
 
 import llama_cpp
 import numpy as np

@@ -1,8 +1,7 @@
 """Bases and adapters of loam in a stock llama.cpp: same tokens, same perplexity?
 
-    python3 -m venv venv && venv/bin/pip install llama-cpp-python numpy
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/compare_llama_cpp.py target/release/loam
+    python3 benches/peers/compare_llama_cpp.py target/release/loam
 
 Converts loam-tiny to f32 and q4_0, trains an adapter on each for ten steps, and compares the perplexity of both programs
 on the same tokens, with and without the adapter. llama.cpp's CPU kernels round activations to 8 bits over a q4_0 base,
@@ -14,6 +13,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from peers import need
+
+need("llama-cpp-python", "numpy")
 
 import numpy as np
 from llama_cpp import Llama

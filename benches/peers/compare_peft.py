@@ -1,8 +1,7 @@
 """PEFT adapters through loam and back: does PEFT load what loam exports, and do all compute the same?
 
-    python3 -m venv venv && venv/bin/pip install torch transformers peft
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/compare_peft.py target/release/loam [family ...]
+    python3 benches/peers/compare_peft.py target/release/loam [family ...]
 
 Makes each model of tests/architectures with random weights, as Transformers save them today, and an adapter with rsLoRA,
 rank and alpha patterns. Prints how far from PEFT's logits are those of loam with the imported adapter, and those of PEFT
@@ -14,6 +13,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from peers import need
+
+need("torch", "transformers", "peft", "numpy")
 
 import numpy as np
 import torch

@@ -1,8 +1,7 @@
 """Every recipe of `loam convert` against llama.cpp's own quantiser: the same type and the same bytes for every tensor?
 
-    python3 -m venv venv && venv/bin/pip install llama-cpp-python gguf safetensors numpy
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/compare_quantizers.py target/release/loam [SEED]
+    python3 benches/peers/compare_quantizers.py target/release/loam [SEED]
 
 Small random Llamas: rows of whole super-blocks, of blocks of 32 only, and of neither; weights with heavy tails, runs of
 zeros, very small and very large ones; with and without an importance matrix, some of whose values are zero.
@@ -14,6 +13,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from peers import need
+
+need("llama-cpp-python", "gguf", "safetensors", "numpy")
 
 import gguf
 import llama_cpp

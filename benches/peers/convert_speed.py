@@ -1,8 +1,7 @@
 """Speed and peak memory of `loam convert --format q4_k_m` against llama.cpp's route, on a random model of 0.53 billion weights.
 
-    python3 -m venv venv && venv/bin/pip install llama-cpp-python gguf safetensors torch numpy
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/convert_speed.py target/release/loam [ROUNDS]
+    python3 benches/peers/convert_speed.py target/release/loam [ROUNDS]
 
 llama.cpp's route is convert_hf_to_gguf.py to bf16, then llama-quantize. The script of the first step is not in a package: the
 package that it writes with, `gguf`, does the same here (tensors to f32, rows of q and k permuted, rounded to bf16, written).
@@ -21,6 +20,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from peers import need
+
+need("llama-cpp-python", "gguf", "safetensors", "torch", "numpy")
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 2

@@ -1,8 +1,7 @@
 """Memory of `loam train`: predicted by `loam plan` and measured, on random models of real shapes.
 
-    python3 -m venv venv && venv/bin/pip install gguf numpy
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/train_memory.py target/release/loam [--shape qwen3-0.6b|small] [--format q4_0|q8_0] [--device cpu] [--grid]
+    python3 benches/peers/train_memory.py target/release/loam [--shape qwen3-0.6b|small] [--format q4_0|q8_0] [--device cpu] [--grid]
 
 qwen3-0.6b has Qwen3-0.6B's shape (hidden 1024, 28 layers, 16/8 heads of 128, feed-forward 3072, vocabulary 151,936, tied), with
 a made-up byte-level tokenizer of as many tokens and merges. Each line is one setting: bytes of all buffers (the device), and the
@@ -17,6 +16,10 @@ import random
 import subprocess
 import tempfile
 from pathlib import Path
+
+from peers import need
+
+need("gguf", "numpy")
 
 import gguf
 import numpy as np

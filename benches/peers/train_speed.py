@@ -1,8 +1,7 @@
 """Training speed and peak memory of `loam train` against Transformers + PEFT in float32, same shape, same threads, in one run.
 
-    python3 -m venv venv && venv/bin/pip install torch transformers peft safetensors
     cargo build --release -p loam-cli
-    venv/bin/python benches/peers/train_speed.py target/release/loam [--rounds N] [--steps N] [--devices cpu,llvmpipe]
+    python3 benches/peers/train_speed.py target/release/loam [--rounds N] [--steps N] [--devices cpu,llvmpipe]
 
 The shape: llama, hidden 768, 12 layers, 12 heads, 4 key/value heads, feed-forward 2048, vocabulary 32,000, random weights;
 LoRA of rank 8 on q, k, v and o; steps of 4 x 128 tokens, a loss on each. loam trains on the q4_0 conversion of the checkpoint,
@@ -20,6 +19,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from peers import need
+
+need("torch", "transformers", "peft", "safetensors")
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, CONTEXT, RANK, THREADS = 4, 128, 8, 2

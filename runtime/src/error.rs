@@ -101,7 +101,7 @@ pub enum Error {
     CheckpointMismatch {
         /// The file.
         path: PathBuf,
-        /// What differs: "base", "data", "option lr".
+        /// What differs: "base", "data", "--lr".
         what: String,
         /// What the checkpoint's run had.
         expected: String,

@@ -106,10 +106,13 @@ fn another_run_is_refused_by_name_and_a_forgotten_flag_loses_nothing() {
     };
     let mut other = Job::new();
     other.options.lr = 2e-2;
-    refused(&other, "option lr");
+    refused(&other, "--lr");
     let mut other = Job::new();
     other.options.lora.rank = 4;
-    refused(&other, "option lora.rank");
+    refused(&other, "--rank");
+    let mut other = Job::new();
+    other.options.optimizer = "adamw_8bit".parse().expect("known");
+    refused(&other, "--optim");
     let mut other = Job::new();
     other.data.digest = "changed".into();
     refused(&other, "data");

@@ -117,7 +117,7 @@ impl PeftConfig {
             alpha: json.positive("lora_alpha")?.ok_or_else(|| json.error("lora_alpha", "is missing"))?,
             rslora: json.flag("use_rslora")?.unwrap_or(false),
             base_name: json.text("base_model_name_or_path")?.map(str::to_owned),
-            parameters: json.get("target_parameters").is_some_and(|value| !off(value)),
+            parameters: parameters(json)?,
             alpha_patterns: patterns(json)?,
         })
     }
@@ -177,6 +177,15 @@ fn off(value: &Value) -> bool {
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.is_empty(),
         _ => false,
+    }
+}
+
+/// Whether `target_parameters` names any; it is a list of names or null.
+fn parameters(json: &Json) -> Result<bool> {
+    let names = if json.is_null("target_parameters") { &[] } else { json.list("target_parameters")? };
+    match names.iter().find(|name| !name.is_string()) {
+        Some(other) => Err(json.error("target_parameters", format!("has {}, which is no name", brief(other)))),
+        None => Ok(!names.is_empty()),
     }
 }
 
@@ -254,6 +263,9 @@ mod tests {
             ("lora_alpha", json!(null)),
             ("alpha_pattern", json!({"(": 1})),
             ("alpha_pattern", json!({"q_proj": 0})),
+            ("target_parameters", json!([1, 2])),
+            ("target_parameters", json!("experts")),
+            ("target_parameters", json!(true)),
         ];
         for (key, value) in cases {
             let message = parse(json!({ key: value })).unwrap_err().to_string();

@@ -8,8 +8,11 @@ use super::budget::{fit, keep};
 use super::checkpoint::{Generations, State};
 use super::rescue::Rescue;
 use super::task::Task;
-use super::{Control, Event, MemoryPlan, Pace, Scope, Upkeep};
+use super::{Checkpoints, Control, Event, MemoryPlan, Pace, Scope, TrainOptions, Upkeep};
+use crate::adapter::AdapterFile;
 use crate::backend::Backend;
+use crate::base::Base;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 
 /// What is around the attempts.
@@ -41,6 +44,24 @@ pub(super) struct News {
     pub memory: MemoryPlan,
 }
 
+/// Does everything that could refuse a run before its first step, and nothing else: for who has other work to do before it.
+///
+/// # Errors
+/// As [`super::run_with`], up to the first step.
+pub async fn check(
+    base: &Base,
+    backend: &dyn Backend,
+    start: Option<AdapterFile>,
+    (data, held_out): (&Dataset, Option<&Dataset>),
+    options: TrainOptions,
+    checkpoints: Option<Checkpoints>,
+) -> Result<()> {
+    options.check()?;
+    let mut task = Task { base, start, data, held_out, options };
+    let upkeep = Upkeep { checkpoints, ..Upkeep::default() };
+    Around::open(&mut task, backend, upkeep).await.map(drop)
+}
+
 impl Around {
     /// Opens the folder of checkpoints, if there is one, and makes the choices that the options of `task` leave open.
     pub async fn open(task: &mut Task<'_>, backend: &dyn Backend, upkeep: Upkeep) -> Result<Self> {
@@ -51,7 +72,7 @@ impl Around {
         if let Some(request) = &upkeep.checkpoints {
             let identity = task.identity(backend)?;
             let (opened, (found, problems)) = Generations::open(request, task.base.config().architecture, identity)?;
-            let older = |problem| format!("not used, an older checkpoint is: {problem}");
+            let older = |problem| format!("{problem}; an older checkpoint is used instead");
             notes.extend(problems.into_iter().map(older));
             if found.is_none() && request.resume {
                 notes.push(format!("there is no checkpoint in {} yet: the run starts", request.folder.display()));

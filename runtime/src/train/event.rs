@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{MemoryPlan, StepReport};
+use super::{History, MemoryPlan, StepReport};
 use crate::backend::Times;
 
 /// What happens while a run goes on, for progress displays and logs.
@@ -25,6 +25,8 @@ pub enum Event {
         evaluated: bool,
         /// The checkpoint.
         path: PathBuf,
+        /// What happened up to there.
+        history: Box<History>,
     },
     /// The held-out loss was measured after `step` steps.
     Evaluated {
@@ -32,7 +34,7 @@ pub enum Event {
         step: u64,
         /// Mean loss in nats per trained token, after a step maybe NaN or infinite.
         loss: f64,
-        /// Whether it is the lowest loss after a step so far.
+        /// Whether it is the lowest loss after a step so far, and not higher than before the first one.
         best: bool,
     },
     /// A step is done.

@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod control;
 mod describe;
 mod event;
+mod flags;
 mod history;
 mod optimizer;
 mod options;
@@ -21,6 +22,7 @@ mod task;
 mod trainer;
 mod upkeep;
 
+pub use around::check;
 pub use budget::fit;
 pub use checkpoint::Checkpoints;
 pub use control::Control;

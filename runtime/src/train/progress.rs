@@ -1,6 +1,6 @@
 //! Where a run stands, besides what is on the device.
 
-use super::{Outcome, StepReport, Stopping, TrainOptions};
+use super::{History, Outcome, StepReport, Stopping, TrainOptions};
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
 
@@ -26,6 +26,8 @@ pub struct Progress {
     pub loss_sum: f64,
     /// What the evaluations so far mean.
     pub stopping: Stopping,
+    /// The curves so far.
+    pub history: History,
 }
 
 /// Prefix of the keys in files.
@@ -40,6 +42,7 @@ impl Progress {
     /// Counts a step that is done, and with it `updates` of the optimizer.
     pub fn count(&mut self, report: &StepReport, updates: u64) {
         self.outcome.count(report);
+        self.history.step(self.outcome.steps, *report);
         self.updates = updates;
         self.not_finite = if report.grad_norm.is_finite() { 0 } else { self.not_finite + 1 };
         (self.micro, self.loss_sum) = (0, 0.0);
@@ -84,7 +87,19 @@ impl Progress {
     /// Keys and values for a file.
     pub fn fields(&self) -> Vec<(String, Value)> {
         // Named one by one: the compiler then finds what a new field has forgotten here.
-        let Progress { outcome, updates, not_finite, evaluations, batch, loss_chunk, micro, loss_sum, stopping } = self;
+        let Progress {
+            outcome,
+            updates,
+            not_finite,
+            evaluations,
+            batch,
+            loss_chunk,
+            micro,
+            loss_sum,
+            stopping,
+            // Among the buffers.
+            history: _,
+        } = self;
         let Outcome {
             steps,
             skipped,
@@ -124,6 +139,21 @@ impl Progress {
         fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
     }
 
+    /// What goes into a file as buffers, by name.
+    pub fn buffers(&self) -> Vec<(&str, Vec<u32>)> {
+        let best = self.stopping.buffer().map(|(name, words)| (name, words.to_vec()));
+        best.into_iter().chain(self.history.buffers()).collect()
+    }
+
+    /// Takes [`Self::buffers`] out of the buffers of a checkpoint, where they are the last ones.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn restore(&mut self, buffers: &mut Vec<(String, Vec<u32>)>) -> Result<(), &'static str> {
+        self.history = History::restore(buffers, self.outcome.steps)?;
+        self.stopping.restore(buffers)
+    }
+
     /// Reads [`Self::fields`] back.
     ///
     /// # Errors
@@ -156,6 +186,7 @@ impl Progress {
             micro: count("micro")?,
             loss_sum: gguf.f64(&key("loss_sum"))?,
             stopping: Stopping::read(gguf, &key)?,
+            history: History::default(),
         })
     }
 }

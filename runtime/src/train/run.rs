@@ -118,7 +118,8 @@ impl Run<'_> {
         if let Some(path) = resumed {
             let (step, evaluated) = (self.progress.outcome.steps, self.progress.evaluated());
             self.around.told = (step, self.progress.evaluations);
-            on_event(&Event::Resumed { step, evaluated, path });
+            let history = Box::new(self.progress.history.clone());
+            on_event(&Event::Resumed { step, evaluated, path, history });
         }
         Ok(())
     }
@@ -232,9 +233,12 @@ impl Run<'_> {
             self.progress.stopping.best = Some(Best { step, loss, values: self.trainer.values().await? });
         }
         self.progress.evaluations = step + 1;
+        self.progress.history.evaluated(step, loss);
         self.around.last.1 = began.elapsed();
         if step + 1 > self.around.told.1 {
             self.around.told.1 = step + 1;
+            let before = self.progress.outcome.eval_loss_before;
+            let best = best && before.is_none_or(|before| loss <= before);
             on_event(&Event::Evaluated { step, loss, best });
         }
         Ok(())

@@ -173,7 +173,7 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
             "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"
         }
         E::Data { line: 0, problem, .. } => return whole_file_hint(problem),
-        E::Data { .. } => LINE_FORMAT,
+        E::Data { problem, .. } => line_hint(problem),
         E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
         E::CheckpointMismatch { .. } => "give what the run was started with, or another --checkpoint-dir to begin anew",
         E::Checkpoint { problem, .. } if problem.contains("not asked") => {
@@ -197,6 +197,18 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
 /// What a line of a data file is.
 const LINE_FORMAT: &str = "a line is {\"messages\":[{\"role\":..,\"content\":..},..]}, \
     {\"prompt\":..,\"completion\":..} or {\"text\":..}; --skip-bad N allows N wrong lines";
+
+/// What to do about one line of a data file.
+fn line_hint(problem: &str) -> &'static str {
+    let shape = ["not valid JSON", "unexpected value", "expected exactly one of", "byte "];
+    match problem {
+        _ if shape.iter().any(|start| problem.starts_with(start)) => LINE_FORMAT,
+        _ if problem.contains("template") => {
+            "--chat-template FILE uses another template instead of the one in the base; --skip-bad N allows N wrong lines"
+        }
+        _ => "--skip-bad N allows N wrong lines",
+    }
+}
 
 /// What to do about a data file as a whole. Messages about its name, emptiness or encoding say it themselves.
 fn whole_file_hint(problem: &str) -> Option<String> {

@@ -36,6 +36,10 @@ pub fn check_apart(folder: &Path, outputs: &[&Path]) -> Result {
 
 /// Fails if there can be no file at `path`: no such folder, a folder itself, a pipe, a device, a link to nothing.
 fn writable(path: &Path) -> Result {
+    if path == Path::new("-") {
+        let message = "- is no name of an output: files are put in place as a whole, standard output has results only";
+        return Err(Failure::Usage(format!("{message}; ./- is a file of that name")));
+    }
     match path.metadata() {
         Ok(found) if found.is_file() => return Ok(()),
         Ok(found) if found.is_dir() => {

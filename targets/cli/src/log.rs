@@ -105,7 +105,7 @@ mod tests {
         let path = folder.path().join("log.jsonl");
         let line = |event: &str, step: u64| format!("{{\"event\":\"{event}\",\"step\":{step}}}\n");
         let kept = line("eval", 0) + &line("step", 1) + &line("step", 2);
-        let resumed = |evaluated| Event::Resumed { step: 2, evaluated, path: "x".into() };
+        let resumed = |evaluated| Event::Resumed { step: 2, evaluated, path: "x".into(), history: Box::default() };
         for (evaluated, expected) in [(false, kept.clone()), (true, kept.clone() + &line("eval", 2))] {
             std::fs::write(&path, kept.clone() + &line("eval", 2) + &line("step", 3) + "{\"event\":\"st")
                 .expect("written");

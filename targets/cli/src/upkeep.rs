@@ -12,10 +12,18 @@ use crate::args::{DeviceArgs, UpkeepArgs};
 use crate::model;
 
 /// Steps between two checkpoints unless a flag says otherwise.
-const EVERY: u64 = 10;
+pub const EVERY: u64 = 10;
 
-/// The run that signals stop, if one is under way that can be gone on with.
-static UNDER_WAY: Mutex<Option<Control>> = Mutex::new(None);
+/// A run that is under way.
+enum UnderWay {
+    /// One that can be gone on with: a signal stops it.
+    Kept(Control),
+    /// One that a signal ends with all it did.
+    Lost,
+}
+
+/// The run that is under way, if there is one.
+static UNDER_WAY: Mutex<Option<UnderWay>> = Mutex::new(None);
 
 /// Whether a signal has paused the run.
 static PAUSED: AtomicBool = AtomicBool::new(false);
@@ -26,16 +34,19 @@ const FOREGROUND: Duration = Duration::from_millis(8);
 /// While this lives, the first signal stops the run instead of the program.
 pub struct Signals(());
 
+/// Where the run is kept, if it is.
+pub fn checkpoints(args: &UpkeepArgs) -> Option<Checkpoints> {
+    let every = args.checkpoint_every.map_or(EVERY, u64::from);
+    let folder = args.checkpoint_dir.as_ref()?.clone();
+    Some(Checkpoints { folder, every, resume: args.resume })
+}
+
 /// What the flags ask for, with signals led to the run.
 pub fn of(args: &UpkeepArgs, device: &DeviceArgs) -> (Upkeep, Signals) {
     let control = Control::new();
-    let checkpoints = args.checkpoint_dir.as_ref().map(|folder| Checkpoints {
-        folder: folder.clone(),
-        every: args.checkpoint_every.map_or(EVERY, u64::from),
-        resume: args.resume,
-    });
+    let checkpoints = checkpoints(args);
     // A run without checkpoints ends at once: there is nothing to wait for.
-    lead(checkpoints.as_ref().map(|_| control.clone()));
+    lead(Some(if checkpoints.is_some() { UnderWay::Kept(control.clone()) } else { UnderWay::Lost }));
     pause_on_signals();
     let device = device.clone();
     let upkeep = Upkeep {
@@ -72,19 +83,24 @@ impl Drop for Signals {
     }
 }
 
-fn lead(control: Option<Control>) {
-    *UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner) = control;
+fn lead(run: Option<UnderWay>) {
+    *UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner) = run;
 }
 
 /// Whether a run is under way that now stops by itself. The second signal is not for it.
 pub fn stop() -> bool {
     let under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
     match &*under_way {
-        Some(control) if !control.is_cancelled() => {
+        Some(UnderWay::Kept(control)) if !control.is_cancelled() => {
             control.cancel();
             // A closed standard error is no reason not to stop.
             let _ = writeln!(std::io::stderr().lock(), "stopping after this micro-batch, with a checkpoint");
             true
+        }
+        Some(UnderWay::Lost) => {
+            let told = "stopped: nothing of the training was kept; with --checkpoint-dir DIR it can be gone on with";
+            let _ = writeln!(std::io::stderr().lock(), "{told}");
+            false
         }
         _ => false,
     }

@@ -22,6 +22,16 @@ fn trained_tokens_are_marked() {
 }
 
 #[test]
+fn brackets_of_the_data_are_no_marks() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("d.jsonl");
+    std::fs::write(&data, "{\"prompt\":\"a ⟦b⟧\",\"completion\":\"c⟧ d\"}\n").expect("writes");
+    let shown = run("data inspect {} --model {}", &[&data, base()]).good().stdout;
+    assert!(shown.contains("a \\u{27e6}b\\u{27e7}") && shown.contains("⟦c\\u{27e7} d"), "{shown}");
+    assert_eq!((shown.matches('⟦').count(), shown.matches('⟧').count()), (1, 1), "{shown}");
+}
+
+#[test]
 fn json_has_ids_mask_and_spans() {
     let folder = tempfile::tempdir().expect("temp dir");
     let data = folder.path().join("d.jsonl");
@@ -71,4 +81,14 @@ fn bad_lines_and_templates_are_named() {
     let bare = at("b.jinja", "{{ messages[-1].content }}");
     run("data inspect {} --model {} --chat-template {}", &[&data, base(), &bare]).bad(1, &["d.jsonl:"]);
     run("data inspect", &[]).bad(2, &["--model"]);
+    // A hint about the form of lines is for lines of a wrong form.
+    let hint = |data: &std::path::PathBuf, template: &std::path::PathBuf| {
+        run("data inspect {} --model {} --chat-template {}", &[data, base(), template]).bad(1, &["hint:"]).stderr
+    };
+    let fault = hint(&data, &silent);
+    assert!(fault.contains("--chat-template FILE") && !fault.contains("a line is"), "{fault}");
+    let raised = at("r.jinja", "{{ raise_exception('no') }}");
+    assert!(!hint(&data, &raised).contains("a line is"));
+    let broken = at("b.jsonl", "{\"messages\":[\n");
+    assert!(hint(&broken, &silent).contains("a line is"));
 }

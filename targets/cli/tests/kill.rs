@@ -15,14 +15,22 @@ use support::{base, demo_data, run};
 const KILLS: u32 = 200;
 /// What the run is: short steps, so that many moments are between two of them.
 const FLAGS: &str = "--steps 12 --batch 1 --accumulate 2 --context 24 --rank 2 --targets attn_q --lr 1e-2 --device cpu";
+/// Runs take turns with these.
+const MORE: [&str; 4] = [
+    "--no-pack",
+    "--optim adamw_8bit --dropout 0.2 --neftune-noise-alpha 5 --group-by-length",
+    "--optim lion --dropout 0.1 --pack",
+    "--optim sgd --momentum 0.9 --no-pack --budget 2G",
+];
 
-fn train(folder: &Path, more: &[&str]) -> Child {
+fn train(folder: &Path, flags: &str, more: &[&str]) -> Child {
     let (base, data) = (base().to_string_lossy(), demo_data("heldout.jsonl"));
     let (data, out) = (data.to_string_lossy(), folder.join("adapter.gguf"));
-    let args = ["train", &base, "--data", &data, "-o", &out.to_string_lossy(), "--no-pack"].map(str::to_owned);
+    let args = ["train", &base, "--data", &data, "-o", &out.to_string_lossy()].map(str::to_owned);
     Command::new(env!("CARGO_BIN_EXE_loam"))
         .args(args)
         .args(FLAGS.split_whitespace())
+        .args(flags.split_whitespace())
         .args(more)
         .env_remove("LOAM_DEVICE")
         .stdout(Stdio::null())
@@ -32,16 +40,16 @@ fn train(folder: &Path, more: &[&str]) -> Child {
 }
 
 /// Trains in `folder` with checkpoints after every step, going on from what is there.
-fn kept(folder: &Path) -> Child {
+fn kept(folder: &Path, flags: &str) -> Child {
     let state = folder.join("state");
-    train(folder, &["--checkpoint-dir", &state.to_string_lossy(), "--checkpoint-every", "1", "--resume"])
+    train(folder, flags, &["--checkpoint-dir", &state.to_string_lossy(), "--checkpoint-every", "1", "--resume"])
 }
 
 /// The adapter of a run in peace, and how long that takes.
-fn golden() -> (Vec<u8>, Duration) {
+fn golden(flags: &str) -> (Vec<u8>, Duration) {
     let folder = tempfile::tempdir().expect("temp dir");
     let begun = Instant::now();
-    let output = train(folder.path(), &[]).wait_with_output().expect("ends");
+    let output = train(folder.path(), flags, &[]).wait_with_output().expect("ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     (fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), begun.elapsed())
 }
@@ -50,7 +58,7 @@ fn golden() -> (Vec<u8>, Duration) {
 fn killed_two_hundred_times_the_adapters_are_the_same() {
     // Once before, so that the conversion of the base is not measured.
     base();
-    let (golden, long) = golden();
+    let goldens = MORE.map(golden);
     // A simple linear generator: the moments are the same every time as far as the machine is.
     let mut state = 7u64;
     let mut random = || {
@@ -60,9 +68,11 @@ fn killed_two_hundred_times_the_adapters_are_the_same() {
     let (mut kills, mut runs, mut within) = (0, 0, 0);
     while kills < KILLS {
         let folder = tempfile::tempdir().expect("temp dir");
+        let turn = runs as usize % MORE.len();
+        let (flags, (golden, long)) = (MORE[turn], &goldens[turn]);
         runs += 1;
         loop {
-            let mut child = kept(folder.path());
+            let mut child = kept(folder.path(), flags);
             std::thread::sleep(long.mul_f64(random()));
             // One that has ended by itself cannot be killed.
             if child.try_wait().expect("child").is_none() {
@@ -76,23 +86,26 @@ fn killed_two_hundred_times_the_adapters_are_the_same() {
             kills += 1;
             within += u32::from(folder.path().join("state").join("checkpoint-00000001.gguf").exists());
         }
-        assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), golden, "run {runs}");
+        assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), *golden, "run {runs}: {flags}");
         let names = support::listing(&folder.path().join("state"));
         assert_eq!(names.len(), 2, "{names:?}");
     }
-    assert!(runs > 1 && within > 0, "{kills} kills in {runs} runs, {within} of them between first steps");
+    assert!(
+        runs as usize > MORE.len() && within > 0,
+        "{kills} kills in {runs} runs, {within} of them between first steps"
+    );
 }
 
 #[test]
 fn a_signal_ends_the_run_with_a_checkpoint() {
     base();
-    let (golden, long) = golden();
+    let (golden, long) = golden(MORE[0]);
     let mut stopped = 0;
     for signal in ["-TERM", "-INT"] {
         let folder = tempfile::tempdir().expect("temp dir");
         let mut wait = 0.3;
         let output = loop {
-            let child = kept(folder.path());
+            let child = kept(folder.path(), MORE[0]);
             std::thread::sleep(long.mul_f64(wait));
             let told = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
             let asked = Instant::now();
@@ -118,6 +131,25 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
 }
 
 #[test]
+fn a_signal_without_checkpoints_says_that_nothing_is_kept() {
+    base();
+    let folder = tempfile::tempdir().expect("temp dir");
+    // So slow that the signal comes in the middle of it.
+    let log = folder.path().join("log");
+    let mut child = train(folder.path(), MORE[0], &["--duty", "0.01", "--log", &log.to_string_lossy()]);
+    while !fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+        assert!(child.try_wait().expect("child").is_none(), "it ended before the signal");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send("-TERM", &child);
+    let output = child.wait_with_output().expect("child");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let told = said.lines().filter(|line| line.contains("nothing of the training was kept")).count();
+    assert!(told == 1 && said.contains("--checkpoint-dir"), "{said}");
+}
+
+#[test]
 fn checkpoints_are_looked_after() {
     let folder = tempfile::tempdir().expect("temp dir");
     let (state, out, log) = (folder.path().join("state"), folder.path().join("a.gguf"), folder.path().join("log"));
@@ -129,7 +161,7 @@ fn checkpoints_are_looked_after() {
     assert_eq!(saved, 2, "after step 10 and at the end");
     let lines = fs::read_to_string(&log).expect("a log");
     run(&line, &paths).bad(1, &["not asked", "--resume goes on"]);
-    run(&format!("{line} --resume --clip 0.5"), &paths).bad(1, &["another run", "option clip is 1.0, now it is 0.5"]);
+    run(&format!("{line} --resume --clip 0.5"), &paths).bad(1, &["another run", "--clip is 1, now it is 0.5"]);
     let again = run(&format!("{line} --resume --json"), &paths).good();
     let resumed = again.objects().into_iter().find(|object| object["event"] == "resumed").expect("told");
     assert_eq!(resumed["step"], 12);
@@ -144,7 +176,12 @@ fn checkpoints_are_looked_after() {
     let shown = run("inspect {}", &[&newest]).good().stdout;
     assert!(shown.contains("checkpoint") && shown.contains("is damaged"), "{shown}");
     let told = run(&format!("{line} --resume"), &paths).good();
-    assert!(told.stderr.contains("not used") && told.stderr.contains("going on after step 10/12"), "{}", told.stderr);
+    assert!(
+        told.stderr.contains("an older checkpoint is used instead")
+            && told.stderr.contains("going on after step 10/12"),
+        "{}",
+        told.stderr
+    );
     run("train {} --data {} -o {} --resume", &[base(), &data, &out]).bad(2, &["--checkpoint-dir"]);
 }
 
@@ -157,11 +194,11 @@ fn send(signal: &str, child: &Child) {
 #[test]
 fn a_run_can_be_slow_paused_and_in_time() {
     base();
-    let (golden, _) = golden();
+    let (golden, _) = golden(MORE[0]);
     let folder = tempfile::tempdir().expect("temp dir");
     let state = folder.path().join("state");
     let flags = ["--checkpoint-dir", &state.to_string_lossy(), "--checkpoint-every", "1", "--duty", "0.03"];
-    let mut child = train(folder.path(), &flags);
+    let mut child = train(folder.path(), MORE[0], &flags);
     let first = state.join("checkpoint-00000001.gguf");
     while !first.exists() {
         assert!(child.try_wait().expect("child").is_none(), "it ended without a checkpoint");

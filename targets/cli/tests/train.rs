@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use support::{base, demo_data, run};
 
@@ -34,10 +35,44 @@ fn a_report_is_one_page_with_curves_and_escaped_samples() {
     assert_eq!(page.matches("<svg").count(), 3, "loss, learning rate and gradient norm");
     assert!(page.matches("<polyline").count() >= 4, "with the held-out loss");
     assert!(
-        ["base digest", "data digest", "peak memory", "optimizer", "before", "after"].iter().all(|w| page.contains(w))
+        ["base digest", "data digest", "peak memory", "--optim", "--eval-every", "before", "after"]
+            .iter()
+            .all(|w| page.contains(w))
     );
     let answered = page.matches("<tr><th>after</th><td>-</td>").count();
     assert_eq!(answered, 0, "the adapter was asked");
+}
+
+/// A page without what depends on the clock.
+fn timeless(page: &Path) -> Vec<String> {
+    let page = fs::read_to_string(page).expect("a page");
+    let timed =
+        |line: &str| ["steps", "tokens", "peak memory"].iter().any(|name| line.contains(&format!("<th>{name}</th>")));
+    page.lines().filter(|line| !timed(line)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_report_of_a_resumed_run_is_that_of_the_whole() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let path = |name: &str| folder.path().join(name);
+    let (adapter, page, state) = (path("a.gguf"), path("r.html"), path("state"));
+    let (data, held_out) = (demo_data("train.jsonl"), demo_data("heldout.jsonl"));
+    let flags = format!("{SMALL} --steps 6 --eval-every 2 --lr 0.003 --checkpoint-every 2");
+    let line = format!("train {{}} --data {{}} --eval-data {{}} -o {{}} --report {{}} --checkpoint-dir {{}} {flags}");
+    let paths = [base(), &data, &held_out, &adapter, &page, &state];
+    run(&line, &paths).good();
+    let whole = timeless(&page);
+    assert!(whole.iter().filter(|line| line.starts_with("<polyline")).count() >= 4);
+    // As if the run had ended behind step 4.
+    fs::remove_file(state.join("checkpoint-00000003.gguf")).expect("the checkpoint behind step 6");
+    fs::remove_file(&page).expect("removed");
+    // What refuses a run is told of before the base is asked, and leaves no page.
+    run(&line, &paths).bad(1, &["not asked", "--resume goes on"]);
+    run(&format!("{line} --resume --optim lion"), &paths).bad(1, &["its --optim is adamw, now it is lion"]);
+    assert!(!page.exists());
+    let told = run(&format!("{line} --resume"), &paths).good().stderr;
+    assert!(told.contains("going on after step 4/6"), "{told}");
+    assert_eq!(timeless(&page), whole);
 }
 
 #[test]
@@ -55,7 +90,10 @@ fn what_is_worse_than_before_is_not_published_unless_forced() {
     run(&line, &paths).bad(1, &["worse than none", "held-out loss", "--force"]);
     assert_eq!(fs::read_to_string(&adapter).expect("still there"), "the adapter before");
     assert!(fs::read_to_string(&page).expect("a page").contains("No adapter was written: the adapter is worse"));
-    let done = run(&format!("{line} --force --json"), &paths).good().result();
+    let forced = run(&format!("{line} --force --json"), &paths).good();
+    let evaluations = forced.objects().into_iter().filter(|object| object["event"] == "eval");
+    assert!(evaluations.map(|e| e["best"].clone()).all(|best| best == false), "worse than the base is not the best");
+    let done = forced.result();
     assert!(done["eval_loss_after"].as_f64() > done["eval_loss_before"].as_f64(), "{done}");
     run("adapter verify {} --base {}", &[&adapter, base()]).good();
 }

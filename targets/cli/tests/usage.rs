@@ -66,6 +66,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "adapter",
         "adapter from-peft {} -o y",
         "inspect {} --execute",
+        "convert {} -o -",
+        "train {} --data x -o -",
     ] {
         let paths: &[&Path] = if line.contains("{}") { &[nowhere] } else { &[] };
         let outcome = run(line, paths);

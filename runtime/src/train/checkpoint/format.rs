@@ -53,9 +53,10 @@ fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> Re
         shape: vec![words.len() as u64],
         ty: GgmlType::I32,
     };
+    let more = state.progress.buffers();
     let buffers = || {
         let stored = state.buffers.iter().map(|(name, words)| (name.as_str(), words.as_slice()));
-        stored.chain(state.progress.stopping.buffer())
+        stored.chain(more.iter().map(|(name, words)| (*name, words.as_slice())))
     };
     let declarations: Vec<_> = buffers().map(declare).collect();
     let mut writer = Writer::new(out, path, metadata, &declarations)?;
@@ -96,7 +97,7 @@ pub fn open(path: &Path) -> Result<(GgufFile, State)> {
         let words = bytes.bytes().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
         buffers.push((tensor.name.clone(), words));
     }
-    progress.stopping.restore(&mut buffers).map_err(|problem| damaged(path, problem))?;
+    progress.restore(&mut buffers).map_err(|problem| damaged(path, problem))?;
     Ok((file, State { progress, buffers }))
 }
 

@@ -45,7 +45,7 @@ impl Identity {
         let same = TrainOptions::default();
         let (keep, force) = (same.keep, same.force);
         let options = TrainOptions { checkpointing: None, budget: None, keep, force, ..options.clone() };
-        all.extend(fields(&format!("{options:#?}")).into_iter().map(|(name, value)| (format!("option.{name}"), value)));
+        all.extend(options.flags().into_iter().map(|(name, value)| (format!("option.{name}"), value)));
         // Last: what they depend on is told of before. Lines that were skipped, say, are no option of the run.
         all.push(("examples".to_owned(), digest_of_examples(&data.examples)));
         all.push(("held_out".to_owned(), held_out.map_or_else(none, |data| digest_of_examples(&data.examples))));
@@ -88,7 +88,9 @@ fn precision_of(device: &DeviceInfo) -> &'static str {
 }
 
 fn mismatch(path: &Path, name: &str, expected: String, found: String) -> Error {
-    Error::CheckpointMismatch { path: path.into(), what: name.replacen("option.", "option ", 1), expected, found }
+    // Flags are known by their dashes.
+    let what = name.replacen("option.--", "--", 1).replacen("option.", "option ", 1);
+    Error::CheckpointMismatch { path: path.into(), what, expected, found }
 }
 
 fn digest_of_adapter(adapter: &AdapterFile) -> String {
@@ -112,63 +114,4 @@ fn digest_of_examples(examples: &[Example]) -> String {
         example.trained.iter().for_each(|&trained| hash.update(&[u8::from(trained)]));
     }
     hash.hex()
-}
-
-/// The fields of a value as its `{:#?}` shows them, with the names of the structures around them: so that an option
-/// that is added later cannot be forgotten here.
-fn fields(debug: &str) -> Vec<(String, String)> {
-    let mut within: Vec<&str> = Vec::new();
-    let mut found = Vec::new();
-    for line in debug.lines().skip(1).map(str::trim) {
-        let (name, value) = line.split_once(": ").unwrap_or(("", line));
-        let value = value.trim_end_matches(',');
-        if value.ends_with(['{', '(', '[']) {
-            within.push(name);
-            // Which one it is, of several that a value may be.
-            let variant = value.trim_end_matches(['{', '(', '[', ' ']);
-            found.push((joined_path(&within, ""), variant.to_owned()));
-        } else if matches!(value, "}" | ")" | "]") {
-            within.pop();
-        } else {
-            found.push((joined_path(&within, name), value.to_owned()));
-        }
-    }
-    found.retain(|(_, value)| !value.is_empty());
-    // A list has several values under one name.
-    let mut joined: Vec<(String, String)> = Vec::new();
-    for (name, value) in found {
-        match joined.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, values)) => *values += &format!(", {value}"),
-            None => joined.push((name, value)),
-        }
-    }
-    joined
-}
-
-fn joined_path(within: &[&str], name: &str) -> String {
-    let path: Vec<&str> = within.iter().copied().chain([name]).filter(|part| !part.is_empty()).collect();
-    path.join(".")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::adapter::{LoraOptions, Targets};
-
-    #[test]
-    fn every_option_has_a_name() {
-        let lora =
-            LoraOptions { targets: Targets::Kinds(vec!["attn_q".into(), "attn_v".into()]), ..Default::default() };
-        let options = TrainOptions { lora, steps: Some(7), ..TrainOptions::default() };
-        let found = fields(&format!("{options:#?}"));
-        let of = |name: &str| found.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        assert_eq!(of("lora.rank"), Some("8"));
-        assert_eq!(of("lora.targets"), Some("Kinds, \"attn_q\", \"attn_v\""));
-        assert_eq!(of("steps"), Some("Some, 7"));
-        assert_eq!(of("lr"), Some("0.0002"));
-        assert_eq!(of("optimizer.beta1"), Some("0.9"));
-        assert_eq!(of("optimizer"), Some("AdamW, AdamW"), "AdamW8Bit has the same constants");
-        assert_eq!(of("schedule"), Some("Cosine"));
-        assert!(found.iter().all(|(name, _)| !name.is_empty()), "{found:?}");
-    }
 }

@@ -176,7 +176,7 @@ pub struct TrainArgs {
     /// Decoupled weight decay of A and B
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub weight_decay: f32,
-    /// Share of an adapter's input that is dropped in training
+    /// Share of an adapter's input that is dropped in training; not with --targets on experts, which have none in PEFT either
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = share)]
     pub dropout: f32,
     /// Noise on the embeddings in training (NEFTune); 5 is usual, 0 turns it off
@@ -215,7 +215,8 @@ pub struct TrainArgs {
     /// With held-out data: write the adapter with the lowest held-out loss, or the last one
     #[arg(long, value_enum, value_name = "WHICH", default_value = "best")]
     pub keep: KeepArg,
-    /// Write the adapter even if it made the held-out loss worse or the run ended with numbers that are not finite
+    /// Write the adapter even if it made the held-out loss worse or the run ended with a loss or gradient that is not finite;
+    /// an adapter with values that are not finite is never written
     #[arg(long)]
     pub force: bool,
     /// Go on from this adapter, with its rank, alpha and targets

@@ -1,59 +1,48 @@
 //! What the page of a training says in tables.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use loam::train::{Optimizer, Outcome};
+use clap::ValueEnum;
+use loam::train::Outcome;
 use loam::{Base, TrainOptions};
 
-use crate::args::TrainArgs;
+use crate::args::{TrainArgs, UpkeepArgs};
 use crate::memory;
 use crate::output::bytes;
+use crate::upkeep::EVERY;
 
 /// Names and values.
 pub type Rows = Vec<(&'static str, String)>;
 
-/// What the run was asked to do.
+/// What the run was asked to do, by the names of the flags.
 pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
-    let o = options;
-    let length = o.steps.map_or_else(|| format!("{} epochs", o.epochs), |steps| format!("{steps} steps"));
-    let seldom = |value: f32| if value == 0.0 { "off".to_owned() } else { value.to_string() };
-    vec![
+    let paths = |paths: &[PathBuf]| paths.iter().map(|one| path(one)).collect::<Vec<_>>().join(", ");
+    let file = |one: &Option<PathBuf>| one.as_deref().map_or("none".to_owned(), path);
+    let or = |value: Option<String>, none: &str| value.unwrap_or_else(|| none.to_owned());
+    let UpkeepArgs { checkpoint_dir, checkpoint_every, resume: _, duty, deadline, foreground } = &args.upkeep;
+    let named = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
+    let objective = args.objective.and_then(|objective| named(objective.to_possible_value()));
+    let mut rows = vec![
         ("model", path(&args.base.model)),
-        ("data", args.data.iter().map(|data| path(data)).collect::<Vec<_>>().join(", ")),
-        ("length", format!("{length}, {} x {} sequences of {} tokens", o.accumulate, o.batch, o.context)),
-        (
-            "order",
-            format!("{}, {}", word(o.shuffle, "shuffled", "as in the files"), word(o.pack, "packed", "not packed")),
-        ),
-        ("adapter", format!("rank {}, alpha {}, on {}", o.lora.rank, o.lora.alpha, o.lora.targets)),
-        ("optimizer", optimizer(o)),
-        ("learning rate", format!("{}, {:?}, {} steps of warm-up", o.lr, o.schedule, o.warmup)),
-        ("clipping", seldom(o.clip)),
-        ("dropout", seldom(o.dropout)),
-        ("noise (NEFTune)", seldom(o.neftune_noise_alpha)),
-        ("seed", o.seed.to_string()),
-    ]
-}
-
-fn optimizer(options: &TrainOptions) -> String {
-    let mut text = options.optimizer.name().to_owned();
-    let decay = match options.optimizer {
-        Optimizer::AdamW(adamw) | Optimizer::AdamW8Bit(adamw) => adamw.weight_decay,
-        Optimizer::Lion(lion) => lion.weight_decay,
-        Optimizer::Sgd(sgd) => {
-            text += &format!(", momentum {}", sgd.momentum);
-            sgd.weight_decay
-        }
-    };
-    text += &format!(", weight decay {decay}");
-    if options.loraplus_lr_ratio != 1.0 {
-        text += &format!(", {} times the rate for B (LoRA+)", options.loraplus_lr_ratio);
-    }
-    text
-}
-
-fn word(yes: bool, one: &'static str, other: &'static str) -> &'static str {
-    if yes { one } else { other }
+        ("--chat-template", or(args.base.chat_template.as_deref().map(path), "of the model")),
+        ("--data", paths(&args.data)),
+        ("--skip-bad", args.skip_bad.to_string()),
+        ("--eval-data", file(&args.eval_data)),
+        ("--eval-split", or(args.eval_split.map(|share| share.to_string()), "none")),
+        ("--method", or(named(args.method.to_possible_value()), "")),
+        ("--objective", or(objective, "by the files")),
+        ("--init", file(&args.init)),
+    ];
+    rows.extend(options.flags());
+    rows.extend([
+        ("--checkpoint-dir", file(checkpoint_dir)),
+        ("--checkpoint-every", checkpoint_every.map_or(EVERY, u64::from).to_string()),
+        ("--duty", duty.to_string()),
+        ("--deadline", or(deadline.map(|time| format!("{}s", time.as_secs())), "none")),
+        ("--foreground", if *foreground { "on" } else { "off" }.to_owned()),
+        ("--device", args.device.name()),
+    ]);
+    rows
 }
 
 fn path(path: &Path) -> String {
@@ -86,4 +75,31 @@ pub fn results(args: &TrainArgs, outcome: &Outcome) -> Rows {
     let host = memory::peak_host_bytes().map_or("?".into(), bytes);
     rows.push(("peak memory", format!("{} on the device, {host} of the process", bytes(o.peak_device_bytes))));
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Parser};
+    use loam::ops::sgd::Sgd;
+    use loam::train::Optimizer;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    #[test]
+    fn every_flag_that_has_a_say_is_on_the_page() {
+        let cli =
+            Cli::try_parse_from(["loam", "train", "m.gguf", "--data", "d.jsonl", "-o", "a.gguf"]).expect("parses");
+        let Command::Train(args) = &cli.command else { panic!("not a training") };
+        let sgd = Optimizer::Sgd(Sgd { momentum: 0.9, weight_decay: 0.0 });
+        let rows = super::options(args, &TrainOptions { optimizer: sgd, ..TrainOptions::default() });
+        // Where results go, how they look, and the other word for --pack.
+        let others = ["output", "report", "log", "json", "resume", "tune", "no-pack"];
+        let command = TrainArgs::augment_args(clap::Command::new("train"));
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            let shown = rows.iter().any(|(name, _)| name.strip_prefix("--") == Some(flag));
+            assert!(shown != others.contains(&flag), "--{flag}");
+        }
+        assert!(rows.iter().all(|(_, value)| !value.is_empty()), "{rows:?}");
+    }
 }

@@ -66,16 +66,18 @@ fn show(example: &Example, tokenizer: &Tokenizer, output: Output) -> Result {
     output.line(format_args!("line {}: {tokens} tokens, {trained} trained{cut}", example.line))?;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (open, close) = if colour { ("\u{1b}[1;32m", "\u{1b}[0m") } else { ("⟦", "⟧") };
+    // Brackets of the data are no marks.
+    let plain = |text: String| printable(&text).replace('⟦', "\\u{27e6}").replace('⟧', "\\u{27e7}");
     let (mut shown, mut done) = (String::new(), 0);
     for span in spans {
         let (start, end) = (at(span.start), at(span.end));
-        shown += &printable(&text(done..start));
+        shown += &plain(text(done..start));
         shown += open;
-        shown += &printable(&text(start..end));
+        shown += &plain(text(start..end));
         shown += close;
         done = end;
     }
-    shown += &printable(&text(done..bytes.len()));
+    shown += &plain(text(done..bytes.len()));
     output.line(format_args!("{}\n", shown.trim_end_matches('\n')))
 }
 

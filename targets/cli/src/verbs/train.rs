@@ -38,6 +38,12 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
+    if args.report.is_some() {
+        // The base's answers take time: what refuses the run is to be told of before.
+        let device = model::device(&args.device)?;
+        let (data, kept) = ((&data, held_out.as_ref()), upkeep::checkpoints(&args.upkeep));
+        pollster::block_on(loam::train::check(&base, &*device, start.clone(), data, options.clone(), kept))?;
+    }
     let page = args.report.as_deref().map(|path| Page::begin(path, args, &base, (&data, held_out.as_ref()), &options));
     let mut page = page.transpose()?;
     let backend = model::device(&args.device)?;
