@@ -4,6 +4,7 @@ mod engine;
 mod hostile;
 mod masks;
 mod styles;
+mod tools;
 
 #[global_allocator]
 static ALLOCATOR: loam_tests::budget::Counting = loam_tests::budget::Counting;

@@ -40,7 +40,7 @@ const CONTROL: [&str; 27] = [
 
 /// A token per printable ASCII character, space and line end, and those of [`CONTROL`]. With `<|return|>` and `<|call|>`,
 /// which only channels have, `<|end|>` ends no answer.
-fn tokenizer(style: &str) -> Tokenizer {
+pub fn tokenizer(style: &str) -> Tokenizer {
     let mut tokens: Vec<String> = (33..=126u8).map(|b| char::from(b).to_string()).collect();
     tokens.extend(["Ċ", "Ġ"].map(String::from));
     let mut types = vec![1; tokens.len()];
@@ -69,7 +69,7 @@ fn loaded(tokenizer: &Tokenizer, template: &ChatTemplate, messages: &[Message]) 
 }
 
 /// The trained runs of an example as text.
-fn trained(tokenizer: &Tokenizer, example: &Example) -> Vec<String> {
+pub fn trained(tokenizer: &Tokenizer, example: &Example) -> Vec<String> {
     let mut runs: Vec<Vec<u32>> = Vec::new();
     let mut before = false;
     for (&token, &now) in example.tokens.iter().zip(&example.trained) {

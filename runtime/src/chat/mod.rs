@@ -4,8 +4,8 @@
 //! or host objects and counts steps, depth, output and every byte that its values hold.
 
 mod jinja;
+mod message;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gguf::Gguf;
@@ -13,58 +13,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 pub(crate) use jinja::{Beginnings, Rendered};
 use jinja::{Fault, Input, Outcome, Program};
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "AnyMessage")]
-pub struct Message {
-    /// `system`, `user`, `assistant`, `tool` or `developer`.
-    pub role: String,
-    /// The text.
-    pub content: String,
-    /// What the assistant thought before it answered, for templates that write it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_content: Option<String>,
-    /// Calls of tools, as Transformers has them: `{"type": "function", "function": {"name": .., "arguments": {..}}}`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tool_calls: Vec<serde_json::Value>,
-    /// The name of the tool that answers, or of the person who speaks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Which call a tool answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tool_call_id: Option<String>,
-}
-
-/// A message as files have it: one with calls of tools may have no content.
-#[derive(Deserialize)]
-struct AnyMessage {
-    role: String,
-    content: Option<String>,
-    reasoning_content: Option<String>,
-    tool_calls: Option<Vec<serde_json::Value>>,
-    name: Option<String>,
-    tool_call_id: Option<String>,
-}
-
-impl TryFrom<AnyMessage> for Message {
-    type Error = &'static str;
-
-    fn try_from(any: AnyMessage) -> Result<Self, Self::Error> {
-        let tool_calls = any.tool_calls.unwrap_or_default();
-        let missing = "missing field `content`, or it is null: only a message with tool_calls can go without";
-        let content = any.content.or_else(|| (!tool_calls.is_empty()).then(String::new)).ok_or(missing)?;
-        let AnyMessage { role, reasoning_content, name, tool_call_id, .. } = any;
-        Ok(Message { role, content, reasoning_content, tool_calls, name, tool_call_id })
-    }
-}
-
-impl Message {
-    /// A message of `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Message { role: role.into(), content: content.into(), ..Message::default() }
-    }
-}
+pub use message::Message;
 
 /// Longest template source.
 const SOURCE_LIMIT: usize = 1 << 20;

@@ -135,7 +135,7 @@ mod tests {
             (b"{\"messages\":[{\"role\":\"user\"}]}", "missing field `content`"),
             (b"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "null"),
             (b"{\"messages\":[{\"role\":\"user\",\"content\":3}]}", "integer"),
-            (b"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "sequence"),
+            (b"{\"messages\":[{\"role\":\"user\",\"content\":[1]}]}", "integer"),
             (b"{\"messages\":[{\"role\":\"bot\",\"content\":\"a\"}]}", "unknown role \"bot\""),
             (b"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}]}", "(assistant) is empty"),
             (b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", "preference data"),

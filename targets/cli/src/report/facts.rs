@@ -41,6 +41,7 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
         ("--deadline", or(deadline.map(|time| format!("{}s", time.as_secs())), "none")),
         ("--foreground", if *foreground { "on" } else { "off" }.to_owned()),
         ("--device", args.device.name()),
+        ("--precision", or(named(args.device.precision.to_possible_value()), "")),
     ]);
     rows
 }
