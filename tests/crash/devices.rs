@@ -175,6 +175,7 @@ fn smaller_micro_batches_have_the_same_masks_and_noise() {
     for grouped in [false, true] {
         let mut job = Job::new();
         (job.options.dropout, job.options.neftune_noise_alpha) = (0.3, 5.0);
+        job.options.checkpointing = Some(Checkpointing::Layers);
         (job.options.group_by_length, job.options.context) = (grouped, if grouped { 64 } else { 8 });
         let folder = tempfile::tempdir().expect("temporary folder");
         let out = folder.path().join("adapter.gguf");
