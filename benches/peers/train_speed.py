@@ -32,14 +32,14 @@ MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 TARGETS = "attn_q,attn_k,attn_v,attn_output"
 
 
-def make_model(folder):
+def make_model(folder, shape):
     """A Llama of random weights with the tokenizer of loam-tiny."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tiny = ROOT / "targets/cli/assets/loam-tiny"
     config = json.loads((tiny / "config.json").read_text())
-    config.update(SHAPE)
+    config.update(shape)
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**config)).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
@@ -130,7 +130,7 @@ def report(runs):
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
-        make_model(Path(sys.argv[2]))
+        make_model(Path(sys.argv[2]), SHAPE)
     elif sys.argv[1] == "peft":
         train_peft(sys.argv[2], int(sys.argv[3]))
     else:
