@@ -16,6 +16,8 @@ import venv
 from pathlib import Path
 
 VERSIONS = {
+    "accelerate": "1.15.0",
+    "bitsandbytes": "0.50.2",
     "gguf": "0.19.0",
     "llama-cpp-python": "0.3.36",
     "numpy": "2.4.6",

@@ -95,7 +95,7 @@ def has_peer():
     if not torch.cuda.is_available():
         print("no CUDA: PEFT over bitsandbytes is left out")
         return False
-    need("bitsandbytes")
+    need("accelerate", "bitsandbytes")
     return True
 
 

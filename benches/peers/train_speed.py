@@ -1,11 +1,11 @@
-"""Training speed and peak memory of `loam train` against Transformers + PEFT in float32, same shape, same threads, in one run.
+"""Training speed and peak memory of `loam train` against Transformers + PEFT, same shape, same threads, in one run.
 
     cargo build --release -p loam-cli
-    python3 benches/peers/train_speed.py target/release/loam [--rounds N] [--steps N] [--devices cpu,llvmpipe]
+    python3 benches/peers/train_speed.py target/release/loam [--rounds N] [--steps N] [--devices cpu,llvmpipe] [--bfloat16]
 
 The shape: llama, hidden 768, 12 layers, 12 heads, 4 key/value heads, feed-forward 2048, vocabulary 32,000, random weights;
 LoRA of rank 8 on q, k, v and o; steps of 4 x 128 tokens, a loss on each. loam trains on the q4_0 conversion of the checkpoint,
-PEFT on the checkpoint itself. Programs take turns; the best round of each counts, the ratio of each round is printed too.
+PEFT on the checkpoint itself in float32, with --bfloat16 in that too. Programs take turns; the best round of each counts, the ratio of each round is printed too.
 A round of loam is `loam train` (its own tokens_per_second, the first step included); a round of PEFT has one step to warm up, then
 as many as loam. Peaks are those of the whole process; for PEFT what Python and its packages take before the model is loaded
 is printed beside it.
@@ -46,7 +46,7 @@ def make_model(folder, shape):
         (folder / name).write_bytes((tiny / name).read_bytes())
 
 
-def train_peft(folder, steps):
+def train_peft(folder, steps, dtype):
     """Prints tokens per second and the peak of this process."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -54,7 +54,7 @@ def train_peft(folder, steps):
 
     torch.set_num_threads(THREADS)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     options = LoraConfig(r=RANK, lora_alpha=16, target_modules=MODULES, task_type="CAUSAL_LM")
     model = get_peft_model(model, options).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -98,6 +98,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--devices", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="PEFT in bfloat16 too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -109,29 +110,30 @@ def main():
         for _ in range(arguments.rounds):
             for device in arguments.devices.split(","):
                 runs.setdefault(f"loam {device}", []).append(train_loam(arguments.loam, folder, device, arguments.steps))
-            peft = json.loads(output([sys.executable, __file__, "peft", folder, arguments.steps]).splitlines()[-1])
-            runs.setdefault("PEFT f32", []).append(peft)
+            for dtype in ["float32"] + ["bfloat16"] * arguments.bfloat16:
+                peft = json.loads(output([sys.executable, __file__, "peft", folder, arguments.steps, dtype]).splitlines()[-1])
+                runs.setdefault(f"PEFT {dtype}", []).append(peft)
     report(runs)
 
 
 def report(runs):
-    peft = runs["PEFT f32"]
+    peft = runs["PEFT float32"]
     peak = lambda run: max(r["peak"] for r in run)
     for name, rounds in runs.items():
         rates = [round(r["rate"], 1) for r in rounds]
         print(f"{name:15} {max(rates):8.1f} tok/s  peak {peak(rounds) / 1e6:6.0f} MB  rounds {rates}  loss {rounds[-1]['loss']:.3f}")
     print(f"Python and its packages alone: {peft[0]['before'] / 1e6:.0f} MB")
     for name, rounds in runs.items():
-        if name != "PEFT f32":
+        if name != "PEFT float32":
             each = [round(ours["rate"] / theirs["rate"], 2) for ours, theirs in zip(rounds, peft)]
             best = max(r["rate"] for r in rounds) / max(r["rate"] for r in peft)
-            print(f"{name} / PEFT: {best:.2f} of its speed (rounds {each}), {peak(rounds) / peak(peft):.2f} of its memory")
+            print(f"{name} / PEFT float32: {best:.2f} of its speed (rounds {each}), {peak(rounds) / peak(peft):.2f} of its memory")
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make_model(Path(sys.argv[2]), SHAPE)
     elif sys.argv[1] == "peft":
-        train_peft(sys.argv[2], int(sys.argv[3]))
+        train_peft(sys.argv[2], int(sys.argv[3]), sys.argv[4])
     else:
         main()
