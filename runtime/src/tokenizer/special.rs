@@ -131,7 +131,7 @@ impl Special {
         let mut found: Vec<(usize, usize, usize)> = Vec::new();
         for matcher in [&self.control, &self.user_defined] {
             for hit in matcher.automaton.iter().flat_map(|automaton| automaton.find_overlapping_iter(text)) {
-                if found.len() > 4 * text.len() {
+                if found.len() > text.len() / 2 + 64 {
                     return Vec::new();
                 }
                 found.push((hit.start(), hit.end(), matcher.entries[hit.pattern().as_usize()]));

@@ -92,3 +92,47 @@ fn bad_lines_and_templates_are_named() {
     let broken = at("b.jsonl", "{\"messages\":[\n");
     assert!(hint(&broken, &silent).contains("a line is"));
 }
+
+/// A template with tools: inspect shows the ids and the mask that training loads, and in front of each answer what chat sends.
+#[test]
+fn tools_are_shown_as_they_are_trained_and_served() {
+    use loam::chat::{ChatTemplate, Message};
+    use loam::data::{DataOptions, Objective, load};
+
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (data, file) = (folder.path().join("d.jsonl"), folder.path().join("t.jinja"));
+    let source = "{% for t in tools or [] %}{{ t | tojson }}\n{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+        {% for c in m.tool_calls or [] %}<call>{{ c.function.name }}({{ c.function.arguments | tojson }})</call>{% endfor %}<|im_end|>\n\
+        {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let tools = serde_json::json!([{"type": "function", "function": {"name": "tide", "parameters": {}}}]);
+    let call = serde_json::json!({"type": "function", "function": {"name": "tide", "arguments": "{\"at\": 7}"}});
+    let messages = serde_json::json!([
+        {"role": "system", "content": "Keep the light."},
+        {"role": "user", "content": [{"type": "text", "text": "Tide?"}]},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "content": "low", "name": "tide"},
+        {"role": "assistant", "content": "It is low."},
+    ]);
+    std::fs::write(&data, serde_json::json!({"messages": messages, "tools": tools}).to_string()).expect("writes");
+    std::fs::write(&file, source).expect("writes");
+    let shown = run("data inspect {} --model {} --chat-template {} --json", &[&data, base(), &file]).good().objects();
+    let marked = run("data inspect {} --model {} --chat-template {}", &[&data, base(), &file]).good().stdout;
+    let expected = "assistant\n⟦<call>tide({\"at\": 7})</call><|im_end|>⟧\n<|im_start|>tool\nlow<|im_end|>\n<|im_start|>assistant\n⟦It is";
+    assert!(marked.contains(expected), "{marked}");
+
+    let model = loam::Base::open(base()).expect("a base");
+    let tokenizer = model.tokenizer().expect("a tokenizer");
+    let template = ChatTemplate::for_tokenizer(source, tokenizer).expect("a template");
+    let trained = load(&data, tokenizer, Some(&template), &DataOptions::new(Objective::Sft, 512)).expect("loads");
+    let example = &trained.examples[0];
+    let numbers = |key: &str| -> Vec<u32> {
+        shown[0][key].as_array().expect("a list").iter().map(|n| n.as_u64().expect("a number") as u32).collect()
+    };
+    assert_eq!(numbers("ids"), example.tokens);
+    assert_eq!(numbers("mask"), example.trained.iter().map(|&t| u32::from(t)).collect::<Vec<_>>());
+    let messages: Vec<Message> = serde_json::from_value(messages).expect("messages");
+    for i in [2, 4] {
+        let sent = template.encode_with_tools(tokenizer, &messages[..i], Some(&tools), true).expect("rendered");
+        assert!(example.tokens.starts_with(&sent) && example.trained[sent.len()], "message {i}");
+    }
+}
