@@ -28,6 +28,8 @@ pub struct Rehearsal {
     read_back: ReadBack,
     /// What counts as on the heap.
     on_heap: u64,
+    /// The most bytes of uploads at once: drivers keep that memory for the next ones.
+    staged: u64,
 }
 
 /// A program that is not there.
@@ -63,6 +65,7 @@ impl Rehearsal {
             uploads: Uploads::default(),
             read_back: ReadBack::default(),
             on_heap: 0,
+            staged: 0,
         };
         rehearsal.follow();
         rehearsal
@@ -71,7 +74,9 @@ impl Rehearsal {
     /// Counts on the heap what is in the host's memory now.
     fn follow(&mut self) {
         let kept: u64 = self.programs.iter().flatten().map(|program| program.kept).sum();
-        let now = self.memory.on_host(self.info.kind).saturating_add(kept);
+        let staging = self.memory.current.get(&Pool::Staging).copied().unwrap_or(0);
+        self.staged = self.staged.max(staging);
+        let now = self.memory.on_host(self.info.kind) - staging + self.staged + kept;
         heap::pretend(now as i64 - self.on_heap as i64);
         self.on_heap = now;
     }
