@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use loam_shaders::format::cpu;
+use loam_shaders::matmul::low_rank as fused;
 use loam_shaders::tiles::{Strided, Tiles, cuts, grid};
 use loam_shaders::{Access, Bind, Call, Format, Step, attention, dense, matmul, simd};
 use rayon::prelude::*;
@@ -41,6 +42,9 @@ fn main() {
     vectors();
     attention();
     low_rank();
+    for rank in [8, 16, 64] {
+        updates(rank);
+    }
 }
 
 /// Runs all cases in turn; the first one is the measure of the others.
@@ -246,4 +250,36 @@ fn low_rank() {
         }));
     }
     measure(&format!("low-rank products, {tokens} tokens, {inner} features, rank {rank}"), cases);
+}
+
+/// A product and the second half of a low-rank update on it, forward and backward: in two passes and in one.
+fn updates(rank: usize) {
+    let (tokens, inner, rows) = SHAPE;
+    let blocks = blocks(Format::Q4_0, rows, inner);
+    let p = matmul::Params { rank: rank as u32, ..params(Format::Q4_0, tokens, inner, rows) };
+    let (x, dy) = (&values(tokens * inner), &values(tokens * rows));
+    let (u, a, b) = (&values(tokens * rank), &values(rank * inner), &values(rows * rank));
+    let blocks = || Input::Blocks(&blocks);
+    let dense = |n: usize, (b_row, b_col): (usize, usize)| {
+        let [m, n, k, b_row, b_col] = [tokens, n, rank, b_row, b_col].map(|size| size as u32);
+        let d = dense::Params { m, n, k, a_row: k, a_col: 1, b_row, b_col, ..Default::default() };
+        dense::product(dense::Params { accumulate: 1, alpha: 1.0, ..d })
+    };
+    let ways = [
+        ("x W^T, + u B^T", x, b, rows, (matmul::forward(p), dense(rows, (1, rank)), fused::forward(p))),
+        ("dy W, + du A", dy, a, inner, (matmul::transposed(p), dense(inner, (inner, 1)), fused::transposed(p))),
+    ];
+    let mut cases = vec![];
+    for (name, input, factor, width, (product, update, both)) in ways {
+        let flops = 2.0 * (tokens * (inner * rows + rank * width)) as f64;
+        let (mut two, mut one) = ([vec![0; tokens * width]], [vec![0; tokens * width]]);
+        cases.push(Case::new(format!("{name}, two passes"), flops, "GFLOP/s", move || {
+            run(&product, &[Input::Words(input), blocks()], &mut two);
+            run(&update, &[Input::Words(u), Input::Words(factor)], &mut two);
+        }));
+        cases.push(Case::new(format!("{name}, one pass"), flops, "GFLOP/s", move || {
+            run(&both, &[Input::Words(input), blocks(), Input::Words(u), Input::Words(factor)], &mut one);
+        }));
+    }
+    measure(&format!("products with updates of rank {rank}, {tokens} tokens, {inner} x {rows}"), cases);
 }

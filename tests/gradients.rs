@@ -3,25 +3,26 @@
 
 use std::path::Path;
 
-use loam::adapter::{Attach, Pair};
+use loam::adapter::{Attach, Pair, is_lookup};
 use loam::backend::Backend;
 use loam::evaluate::Evaluator;
+use loam::plan::Checkpointing;
 use loam::{AdapterFile, Base, LoraOptions, TrainOptions, Trainer, random};
-use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
 
 /// Length of the step along a gradient, relative to the parameters: truncation and f32 rounding of the loss balance.
 const STEP: f64 = 2e-2;
 /// Relative error of a directional derivative.
 const BOUND: f64 = 2e-2;
 
-fn options() -> TrainOptions {
-    let lora = LoraOptions { rank: 3, alpha: 6.0, ..LoraOptions::default() };
+fn options(rank: usize) -> TrainOptions {
+    let lora = LoraOptions { rank, alpha: 6.0, ..LoraOptions::default() };
     TrainOptions { lora, batch: 2, context: 9, clip: 0.0, ..TrainOptions::default() }
 }
 
 /// An adapter with A and B different from zero, so that every gradient is.
-fn adapter(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
-    let mut trainer = Trainer::new(base, backend, None, options()).expect("trainer");
+fn adapter(base: &Base, backend: Box<dyn Backend>, options: TrainOptions) -> AdapterFile {
+    let mut trainer = Trainer::new(base, backend, None, options).expect("trainer");
     let mut adapter = pollster::block_on(trainer.adapter()).expect("adapter");
     for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
         let value = |i: usize| ((random::uniform(11, stream as u32, i as u64) - 0.5) * 0.2) as f32;
@@ -47,13 +48,14 @@ fn norm(values: &[f32]) -> f64 {
 /// The loss differences are always taken on the CPU: the gradient of each back end has to agree with them.
 #[test]
 fn adapter_gradients_match_finite_differences() {
-    for format in ["f32", "q4_0", "q8_0"] {
+    // The kernels that add the update in the same pass take ranks that are multiples of four.
+    for (format, rank) in [("f32", 3), ("q4_0", 4), ("q8_0", 12)] {
         let base = Base::open(convert_asset("loam-micro", format)).expect("base");
         let cpu = || back_ends().remove(0).1;
-        let start = adapter(&base, cpu());
+        let start = adapter(&base, cpu(), options(rank));
         let batch = full_batch(&some_rows(2, 9, 4096));
         for (device, backend) in back_ends() {
-            let mut trainer = Trainer::new(&base, backend, Some(start.clone()), options()).expect("trainer");
+            let mut trainer = Trainer::new(&base, backend, Some(start.clone()), options(rank)).expect("trainer");
             pollster::block_on(trainer.accumulate(std::slice::from_ref(&batch))).expect("step");
             let mut gradients = pollster::block_on(trainer.gradients()).expect("gradients");
             for site in 0..start.tensors.len() {
@@ -76,6 +78,53 @@ fn adapter_gradients_match_finite_differences() {
                     let error = (found - slope).abs() / slope;
                     assert!(error <= BOUND, "{name}: gradient {slope:.5e}, differences give {found:.5e}");
                 }
+            }
+        }
+    }
+}
+
+/// `adapter` with a fourth rank of zeros, which changes nothing.
+fn widened(adapter: &AdapterFile) -> AdapterFile {
+    let widened = |values: &[f32]| values.chunks(3).flat_map(|row| [row[0], row[1], row[2], 0.0]).collect();
+    let mut wide = AdapterFile { alpha: adapter.alpha * 4.0 / 3.0, ..adapter.clone() };
+    for (name, pair) in &mut wide.tensors {
+        let (inner, lookup) = (pair.inner(), is_lookup(name));
+        let a = if lookup { widened(&pair.a) } else { [&pair.a[..], &vec![0.0; inner]].concat() };
+        *pair = Pair { a, b: widened(&pair.b), rank: 4, matrices: 1 };
+    }
+    wide
+}
+
+/// Updates of rank 3 are passes of their own, those of rank 4 part of the products of the base: the same loss and the same
+/// gradients, on the embedding and the tied head too, with dropout, and with layers that are computed twice.
+#[test]
+fn updates_in_the_same_pass_are_those_in_passes_of_their_own() {
+    let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
+    let targets = "attn_q,attn_v,attn_output,ffn_gate,ffn_down,token_embd,output";
+    let lora = LoraOptions { targets: targets.parse().expect("targets"), ..options(3).lora };
+    let start = adapter(&base, back_ends().remove(0).1, TrainOptions { lora, ..options(3) });
+    let batch = full_batch(&some_rows(2, 9, 4096));
+    for (dropout, checkpointing) in
+        [(0.0, Checkpointing::None), (0.0, Checkpointing::Layers), (0.3, Checkpointing::None)]
+    {
+        let checkpointing = Some(checkpointing);
+        let run = |backend, start: AdapterFile, rank, kernels: usize| {
+            let options = TrainOptions { dropout, checkpointing, loss_chunk: Some(5), ..options(rank) };
+            let mut trainer = Trainer::new(&base, backend, Some(start), options).expect("trainer");
+            let used = |name: &str| trainer.plan().nodes.iter().any(|n| n.call.kernel.name().starts_with(name));
+            let found = ["matmul_tile_lora", "matmul_transposed_lora"].into_iter().filter(|name| used(name)).count();
+            assert_eq!(found, kernels, "rank {rank}, dropout {dropout}");
+            let loss = pollster::block_on(trainer.accumulate(std::slice::from_ref(&batch))).expect("step");
+            (loss, pollster::block_on(trainer.gradients()).expect("gradients"))
+        };
+        for ((device, own), (_, same)) in back_ends().into_iter().zip(back_ends()) {
+            let (own_loss, own) = run(own, start.clone(), 3, 0);
+            let (same_loss, same) = run(same, widened(&start), 4, if dropout > 0.0 { 1 } else { 2 });
+            assert!((own_loss - same_loss).abs() <= 1e-6 * own_loss, "{device}: {own_loss} and {same_loss}");
+            for ((name, own), (_, same)) in widened(&own).tensors.iter().zip(&same.tensors) {
+                let what = format!("{name} on {device}, dropout {dropout}, {checkpointing:?}");
+                assert!(relative(&same.a, &own.a) <= 1e-5, "A of {what}");
+                assert!(relative(&same.b, &own.b) <= 1e-5, "B of {what}");
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use crate::adapter::{Arena, Attach, Sites};
 use crate::backend::slots::SlotPool;
-use crate::backend::{Backend, Limits};
+use crate::backend::{Backend, Limits, Precision};
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::model::{Inputs, ModelConfig, RopeConfig, Weights};
 use crate::ops::rope::Rope;
-use crate::plan::{Content, Entry, Plan, Pool, Storage, StorageId, Tensor, View};
+use crate::plan::{Checkpointing, Content, Entry, Plan, Pool, Recorder, Storage, StorageId, Tensor, View};
 
 /// A base's weights on a device, and everything else that is stored there.
 pub struct Engine {
@@ -35,6 +35,11 @@ impl Engine {
         let limits: Limits = backend.info().limits;
         let weights = Weights::declare(base.file(), &config, limits, &mut storage)?;
         Ok(Self { backend, storage, config, weights, provided: 0 })
+    }
+
+    /// A recorder for plans of the model: what its products can do besides depends on the precision.
+    pub fn recorder<'a>(&self, checkpointing: Checkpointing) -> Recorder<'a> {
+        Recorder::with(checkpointing).updates_apart(self.backend.info().precision != Precision::F32)
     }
 
     /// Allocates everything declared so far on the device, if the host can hold it and the slots of `plans`.

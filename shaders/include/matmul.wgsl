@@ -17,7 +17,7 @@ struct Params {
 #ifdef GROUPED
     slots: u32,
 #else
-    pad0: u32,
+    rank: u32,
 #endif
 }
 

@@ -72,22 +72,38 @@ fn with_weight(p: &Params, weight: &Bind<'_>, work: impl FnOnce(Weight<'_>)) {
 
 /// `matmul_tile`: `y[t, row0 + n] (+)= sum_k x[t, k] w[n, k]`.
 pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
-    let p: Params = params(bytes);
     let [x, weight, y] = operands(bound);
-    let (x, inner, stride) = (x.f32(), p.inner as usize, p.stride as usize);
-    let y = Tiles::new(y.f32_mut(), p.tokens as usize, stride, stride);
-    with_weight(&p, weight, |weight| {
+    tiles(&params(bytes), (x.f32(), weight, y.f32_mut()), (&[], &[], 0));
+}
+
+/// `matmul_tile_lora`: the same plus `sum_r u[t, r] b[row0 + n, r]`, added to each tile while it is in the cache.
+pub(super) fn tile_low_rank(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [x, weight, y, u, b] = operands(bound);
+    tiles(&p, (x.f32(), weight, y.f32_mut()), (u.f32(), b.f32(), p.rank as usize));
+}
+
+fn tiles(p: &Params, (x, weight, y): (&[f32], &Bind<'_>, &mut [f32]), (u, b, rank): (&[f32], &[f32], usize)) {
+    let (inner, stride) = (p.inner as usize, p.stride as usize);
+    let y = Tiles::new(y, p.tokens as usize, stride, stride);
+    with_weight(p, weight, |weight| {
         let tasks = grid(cuts(weight.rows, PANEL_ROWS), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((row, rows), (token, tokens))| {
             let wide = rows.next_multiple_of(LANES);
             with_scratch(wide * inner + LANES * cpu::SLAB, |scratch| {
                 let (panel, slab) = scratch.split_at_mut(wide * inner);
                 weight.decode_columns(row, rows, inner, slab, panel);
-                let x = Strided::rows(&x[token * inner..], inner);
-                let panel = Strided::rows(panel, wide);
                 let place = (token, p.row0 as usize + row);
+                let x = Strided::rows(&x[token * inner..], inner);
                 // SAFETY: every task has its own rows and columns of y.
-                unsafe { y.product(place, (tokens, rows, inner), x, panel, 1.0, p.accumulate != 0) };
+                unsafe {
+                    y.product(place, (tokens, rows, inner), x, Strided::rows(panel, wide), 1.0, p.accumulate != 0)
+                };
+                if rank > 0 {
+                    let (u, b) = (Strided::rows(&u[token * rank..], rank), Strided::rows(&b[place.1 * rank..], rank));
+                    // SAFETY: as above.
+                    unsafe { y.product(place, (tokens, rows, rank), u, b.transposed(), 1.0, true) };
+                }
             });
         });
     });
@@ -95,11 +111,21 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 
 /// `matmul_transposed`: `dx[t, k] (+)= sum_n dy[t, row0 + n] w[n, k]`.
 pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
-    let p: Params = params(bytes);
     let [dy, weight, dx] = operands(bound);
-    let (dy, inner, stride) = (dy.f32(), p.inner as usize, p.stride as usize);
-    let dx = Tiles::new(dx.f32_mut(), p.tokens as usize, inner, inner);
-    with_weight(&p, weight, |weight| {
+    slabs(&params(bytes), (dy.f32(), weight, dx.f32_mut()), (&[], &[], 0));
+}
+
+/// `matmul_transposed_lora`: the same plus `sum_r du[t, r] a[r, k]`, added to each slab while it is in the cache.
+pub(super) fn transposed_low_rank(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+    let p: Params = params(bytes);
+    let [dy, weight, dx, du, a] = operands(bound);
+    slabs(&p, (dy.f32(), weight, dx.f32_mut()), (du.f32(), a.f32(), p.rank as usize));
+}
+
+fn slabs(p: &Params, (dy, weight, dx): (&[f32], &Bind<'_>, &mut [f32]), (du, a, rank): (&[f32], &[f32], usize)) {
+    let (inner, stride) = (p.inner as usize, p.stride as usize);
+    let dx = Tiles::new(dx, p.tokens as usize, inner, inner);
+    with_weight(p, weight, |weight| {
         let tasks = grid(cuts(inner, SLAB), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((col, cols), (token, tokens))| {
             for (row, rows) in cuts(weight.rows, SLAB_ROWS) {
@@ -111,6 +137,11 @@ pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                     // SAFETY: every task has its own rows and columns of dx.
                     unsafe { dx.product((token, col), shape, dy, Strided::rows(panel, cols), 1.0, accumulate) };
                 });
+            }
+            if rank > 0 {
+                let (du, a) = (Strided::rows(&du[token * rank..], rank), Strided::rows(&a[col..], inner));
+                // SAFETY: as above.
+                unsafe { dx.product((token, col), (tokens, cols, rank), du, a, 1.0, true) };
             }
         });
     });
@@ -152,7 +183,7 @@ pub(super) fn vector(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 mod tests {
     use super::*;
     use crate::check::{check, random, unset, weight};
-    use crate::matmul;
+    use crate::matmul::{self, low_rank};
 
     #[test]
     fn agrees_with_the_reference() {
@@ -176,6 +207,28 @@ mod tests {
                     check(&Step::default(), &matmul::forward(p), &[x.clone(), weight.clone(), y.clone()]);
                     let dx = if accumulate == 1 { x } else { unset((tokens * inner) as usize) };
                     check(&Step::default(), &matmul::transposed(p), &[y, weight, dx]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_low_rank_product_in_the_same_pass() {
+        for format in [Format::F32, Format::Q4_0, Format::Q4_K] {
+            for (tokens, rows, rank) in [(5, 33, 8), (33, 65, 4), (300, 130, 40)] {
+                for (row0, stride, accumulate) in [(0, rows, 0), (3, rows + 7, 1)] {
+                    let inner = 512;
+                    let format_id = format.ggml_id();
+                    let p = Params { tokens, inner, row0, rows, stride, accumulate, format: format_id, rank };
+                    let numbers = |len: u32, seed| random(len as usize, seed);
+                    let weight = weight(format, rows as usize, inner as usize, 5);
+                    let (x, y, u) =
+                        (numbers(tokens * inner, 1), numbers(tokens * stride, 2), numbers(tokens * rank, 3));
+                    let operands = [x.clone(), weight.clone(), y.clone(), u.clone(), numbers(stride * rank, 4)];
+                    check(&Step::default(), &low_rank::forward(p), &operands);
+                    let dx = if accumulate == 1 { x } else { unset((tokens * inner) as usize) };
+                    let operands = [y, weight, dx, u, numbers(rank * inner, 4)];
+                    check(&Step::default(), &low_rank::transposed(p), &operands);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Products with a quantised weight, forward and transposed. There is no gradient of the weight: the base is frozen.
 
 mod cpu;
+pub mod low_rank;
 mod reduced;
 
 use bytemuck::{Pod, Zeroable};
@@ -27,8 +28,8 @@ pub struct Params {
     pub accumulate: u32,
     /// ggml's id of the weight's format.
     pub format: u32,
-    /// Fills the uniform up to 32 bytes.
-    pub pad: u32,
+    /// Rank of the update that the kernels of [`low_rank`] add, a multiple of 4; the others do not read it.
+    pub rank: u32,
 }
 
 /// Most tokens that the vector kernels take.
@@ -57,15 +58,11 @@ static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_reduced(
 static TRANSPOSED_WIDE: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TRANSPOSED_WIDE, transposed_reference, Some(cpu::transposed));
 
-static TILED_TWINS: [[Twin; 2]; FORMATS] = Twin::families(&[
-    (&TILED_WIDE, |bytes| tiles(&params(bytes), TILE, 2 * TILE)),
-    (&TILED_SMALL, |bytes| tiles(&params(bytes), TILE / 2, TILE / 2)),
-]);
-static TRANSPOSED_TWINS: [[Twin; 1]; FORMATS] =
-    Twin::families(&[(&TRANSPOSED_WIDE, |bytes| slabs(&params(bytes), 2 * TILE))]);
+static TILED_TWINS: [[Twin; 2]; FORMATS] = Twin::families(&[(&TILED_WIDE, wide_tiles), (&TILED_SMALL, small_tiles)]);
+static TRANSPOSED_TWINS: [[Twin; 1]; FORMATS] = Twin::families(&[(&TRANSPOSED_WIDE, wide_slabs)]);
 
 /// The kernels of this op.
-pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 13 * FORMATS }>(&[
+pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 18 * FORMATS }>(&[
     &VECTOR,
     &TILED,
     &TILED_WIDE,
@@ -79,10 +76,15 @@ pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 13 * FORMATS }>(&[
     &reduced::TRANSPOSED,
     &reduced::TRANSPOSED_8,
     &reduced::TRANSPOSED_16,
+    &low_rank::TILED,
+    &low_rank::TILED_WIDE,
+    &low_rank::TILED_SMALL,
+    &low_rank::TRANSPOSED,
+    &low_rank::TRANSPOSED_WIDE,
 ]);
 
 /// The uniforms of this op.
-pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, inner, row0, rows, stride, accumulate, format })];
+pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, inner, row0, rows, stride, accumulate, format, rank })];
 
 /// `y[t, row0 + n] (+)= sum_k x[t, k] * w[n, k]` for the rows n of this part. `matmul_vector` for up to four tokens,
 /// `matmul_tile` for more.
@@ -120,29 +122,52 @@ fn slabs(p: &Params, tokens: u32) -> [u32; 3] {
     [p.inner.div_ceil(SLAB as u32), p.tokens.div_ceil(tokens), 1]
 }
 
+fn wide_tiles(bytes: &[u8]) -> [u32; 3] {
+    tiles(&params(bytes), TILE, 2 * TILE)
+}
+
+fn small_tiles(bytes: &[u8]) -> [u32; 3] {
+    tiles(&params(bytes), TILE / 2, TILE / 2)
+}
+
+fn wide_slabs(bytes: &[u8]) -> [u32; 3] {
+    slabs(&params(bytes), 2 * TILE)
+}
+
 fn checked(params: &Params) -> Format {
     debug_assert!(params.inner.is_multiple_of(4), "inner {}", params.inner);
     debug_assert!(params.row0 + params.rows <= params.stride, "rows {}..+{}", params.row0, params.rows);
     Format::from_ggml_id(params.format).unwrap_or_else(|| panic!("{} is no format of a weight", params.format))
 }
 
+/// Input, weight and output of a product.
+type Triple<'s, 'b> = (&'s Bind<'b>, &'s Bind<'b>, &'s mut Bind<'b>);
+
 fn forward_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
-    let p: Params = params(bytes);
     let [x, weight, y] = operands(bound);
+    forward_sums(&params(bytes), (x, weight, y), |_, _| 0.0);
+}
+
+/// The product plus `more` of every token and row of the part.
+fn forward_sums(p: &Params, (x, weight, y): Triple<'_, '_>, more: impl Fn(usize, usize) -> f64) {
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let weight = weight.decoded(p.format, p.rows as usize, inner);
     let (x, y) = (x.f32(), y.f32_mut());
     for t in 0..p.tokens as usize {
         for (n, w) in weight.chunks(inner).enumerate() {
             let sum: f64 = x[t * inner..].iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-            put(&mut y[t * stride + p.row0 as usize + n], sum, p.accumulate);
+            put(&mut y[t * stride + p.row0 as usize + n], sum + more(t, n), p.accumulate);
         }
     }
 }
 
 fn transposed_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
-    let p: Params = params(bytes);
     let [dy, weight, dx] = operands(bound);
+    transposed_sums(&params(bytes), (dy, weight, dx), |_, _| 0.0);
+}
+
+/// The transposed product plus `more` of every token and column.
+fn transposed_sums(p: &Params, (dy, weight, dx): Triple<'_, '_>, more: impl Fn(usize, usize) -> f64) {
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let weight = weight.decoded(p.format, p.rows as usize, inner);
     let (dy, dx) = (dy.f32(), dx.f32_mut());
@@ -155,8 +180,8 @@ fn transposed_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                 *sum += d * f64::from(*w);
             }
         }
-        for (dx, sum) in dx[t * inner..].iter_mut().zip(&sums) {
-            put(dx, *sum, p.accumulate);
+        for (k, (dx, sum)) in dx[t * inner..].iter_mut().zip(&sums).enumerate() {
+            put(dx, *sum + more(t, k), p.accumulate);
         }
     }
 }

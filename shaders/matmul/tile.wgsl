@@ -5,7 +5,7 @@
 // many cores. A step takes four octets of every row, in whatever columns they are: x is read in the same columns.
 // Tiles hold vectors of four columns, [8 vectors][rows], with the row index scrambled so that neither stores nor loads
 // meet in a memory bank. The next step's values are fetched into registers before the products of this one. Quarters of
-// the tile without a token are left out.
+// the tile without a token are left out. With LORA, y = x W^T + u B^T: the ranks of u and B come behind the columns.
 #ifdef SMALL
 #define EDGE 32u
 #define APART 8u
@@ -29,6 +29,9 @@ var<workgroup> x_tile: array<vec4<f32>, VECTORS>;
 var<workgroup> w_tile: array<vec4<f32>, VECTORS>;
 
 #import "include/matmul_tile.wgsl"
+#ifdef LORA
+#import "include/matmul_tile_lora.wgsl"
+#endif
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -68,11 +71,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var sums7 = vec4<f32>();
 #endif
     let octets = octets_of_row();
+#ifdef LORA
+    let vectors = octets * 2u + params.rank / 4u;
+    let end = (vectors + 1u) / 2u;
+#else
+    let end = octets;
+#endif
     var w_first = load8(first_row, octet);
     var w_second = load8(second_row, octet);
     var x_first = input(first_token, octet);
     var x_second = input(second_token, octet);
-    for (var start = 0u; start < octets; start += 4u) {
+    for (var start = 0u; start < end; start += 4u) {
         x_tile[slot] = x_first.low;
         x_tile[slot + EDGE / 2u] = x_second.low;
         x_tile[slot + EDGE] = x_first.high;
@@ -82,14 +91,27 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         w_tile[slot + EDGE] = w_first.high;
         w_tile[slot + EDGE + EDGE / 2u] = w_second.high;
         workgroupBarrier();
+        let next = start + 4u + octet;
         if start + 4u < octets {
-            let next = start + 4u + octet;
             w_first = load8(first_row, next);
             w_second = load8(second_row, next);
             x_first = input(first_token, next);
             x_second = input(second_token, next);
         }
+#ifdef LORA
+        else if start + 4u < end {
+            w_first = b_octet(first_row, next - octets);
+            w_second = b_octet(second_row, next - octets);
+            x_first = u_octet(first_token, next - octets);
+            x_second = u_octet(second_token, next - octets);
+        }
+#endif
         for (var k = 0u; k < 8u; k++) {
+#ifdef LORA
+            if start * 2u + k >= vectors {
+                break;
+            }
+#endif
             let wt = k * EDGE + (tx ^ (k & 6u));
             let xt = k * EDGE + (ty ^ (k & 6u));
             let w0 = w_tile[wt];

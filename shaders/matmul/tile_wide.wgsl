@@ -12,6 +12,9 @@ var<workgroup> x_tile: array<vec4<f32>, 512>;
 var<workgroup> w_tile: array<vec4<f32>, 256>;
 
 #import "include/matmul_tile.wgsl"
+#ifdef LORA
+#import "include/matmul_tile_lora.wgsl"
+#endif
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -46,10 +49,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var low7 = vec4<f32>();
     var high7 = vec4<f32>();
     let octets = octets_of_row();
+#ifdef LORA
+    let vectors = octets * 2u + params.rank / 4u;
+    let end = (vectors + 1u) / 2u;
+#else
+    let end = octets;
+#endif
     var w_own = load8(own_row, octet);
     var x_first = input(first_token, octet);
     var x_second = input(second_token, octet);
-    for (var start = 0u; start < octets; start += 2u) {
+    for (var start = 0u; start < end; start += 2u) {
         x_tile[x_slot] = x_first.low;
         x_tile[x_slot + 64u] = x_second.low;
         x_tile[x_slot + 128u] = x_first.high;
@@ -57,13 +66,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         w_tile[w_slot] = w_own.low;
         w_tile[w_slot + 64u] = w_own.high;
         workgroupBarrier();
+        let next = start + 2u + octet;
         if start + 2u < octets {
-            let next = start + 2u + octet;
             w_own = load8(own_row, next);
             x_first = input(first_token, next);
             x_second = input(second_token, next);
         }
+#ifdef LORA
+        else if start + 2u < end {
+            w_own = b_octet(own_row, next - octets);
+            x_first = u_octet(first_token, next - octets);
+            x_second = u_octet(second_token, next - octets);
+        }
+#endif
         for (var k = 0u; k < 4u; k++) {
+#ifdef LORA
+            if start * 2u + k >= vectors {
+                break;
+            }
+#endif
             let flip = (k & 2u) * 2u;
             let wt = k * 64u + (tx ^ flip);
             let xt = k * 128u + (ty ^ flip);

@@ -2,7 +2,7 @@
 //
 // 128 threads; thread (tx, ty) computes tokens ty + 8 i, i in 0..8, and the tx-th vector of the slab's octets. A step
 // decodes each weight of 32 rows x 8 octets once, two octets per thread. Quarters of the tile without a token are left
-// out.
+// out. With LORA, dx = dy W + du A: the ranks of du and A come behind the rows.
 #import "include/matmul.wgsl"
 #ifdef GROUPED
 #import "include/grouped_tile.wgsl"
@@ -17,6 +17,9 @@ var<workgroup> dy_tile: array<vec4<f32>, 512>;
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 
 #import "include/matmul_transposed.wgsl"
+#ifdef LORA
+#import "include/matmul_transposed_lora.wgsl"
+#endif
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -61,7 +64,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var d1 = gradients(owner1, rows.x + octet * 4u, rows);
     var d2 = gradients(owner2, rows.x + octet * 4u, rows);
     var d3 = gradients(owner3, rows.x + octet * 4u, rows);
-    for (var start = rows.x; start < rows.y; start += 32u) {
+#ifdef LORA
+    let ranks = ((rows.y + 31u) / 32u) * 32u;
+    let end = ranks + params.rank;
+#else
+    let end = rows.y;
+#endif
+    for (var start = rows.x; start < end; start += 32u) {
         w_tile[thread * 2u] = w_first.low;
         w_tile[thread * 2u + 1u] = w_first.high;
         w_tile[thread * 2u + 256u] = w_second.low;
@@ -80,7 +89,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             d2 = gradients(owner2, next + octet * 4u, rows);
             d3 = gradients(owner3, next + octet * 4u, rows);
         }
+#ifdef LORA
+        else if next < end {
+            w_first = a_octet(next - ranks + line, octet0 + octet);
+            w_second = a_octet(next - ranks + line + 16u, octet0 + octet);
+            d0 = du_vector(owner0, next - ranks + octet * 4u);
+            d1 = du_vector(owner1, next - ranks + octet * 4u);
+            d2 = du_vector(owner2, next - ranks + octet * 4u);
+            d3 = du_vector(owner3, next - ranks + octet * 4u);
+        }
+#endif
         for (var k = 0u; k < 8u; k++) {
+#ifdef LORA
+            if start + k * 4u >= end {
+                break;
+            }
+#endif
             let wt = k * 64u + tx;
             let w0 = w_tile[wt];
             let w1 = w_tile[wt + 16u];

@@ -14,6 +14,9 @@ var<workgroup> dy_tile: array<vec4<f32>, 512>;
 var<workgroup> w_tile: array<vec4<f32>, 256>;
 
 #import "include/matmul_transposed.wgsl"
+#ifdef LORA
+#import "include/matmul_transposed_lora.wgsl"
+#endif
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -54,7 +57,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var d1 = gradients(owner1, rows.x + quad, rows);
     var d2 = gradients(owner2, rows.x + quad, rows);
     var d3 = gradients(owner3, rows.x + quad, rows);
-    for (var start = rows.x; start < rows.y; start += 16u) {
+#ifdef LORA
+    let ranks = ((rows.y + 15u) / 16u) * 16u;
+    let end = ranks + params.rank;
+#else
+    let end = rows.y;
+#endif
+    for (var start = rows.x; start < end; start += 16u) {
         w_tile[thread * 2u] = w_own.low;
         w_tile[thread * 2u + 1u] = w_own.high;
         dy_tile[thread] = d0;
@@ -70,7 +79,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             d2 = gradients(owner2, next + quad, rows);
             d3 = gradients(owner3, next + quad, rows);
         }
+#ifdef LORA
+        else if next < end {
+            w_own = a_octet(next - ranks + line, octet);
+            d0 = du_vector(owner0, next - ranks + quad);
+            d1 = du_vector(owner1, next - ranks + quad);
+            d2 = du_vector(owner2, next - ranks + quad);
+            d3 = du_vector(owner3, next - ranks + quad);
+        }
+#endif
         for (var k = 0u; k < 4u; k++) {
+#ifdef LORA
+            if start + k * 4u >= end {
+                break;
+            }
+#endif
             let wt = k * 64u + tx;
             let w0 = w_tile[wt];
             let w1 = w_tile[wt + 16u];

@@ -37,7 +37,7 @@ fn block(format: Format, tokens: u32, entries: &[Entry]) -> Plan {
     let out = View { location: Location::Stored(OUT), offset: 0, words: narrow };
     let product = |inner, rows, accumulate| {
         let id = format.ggml_id();
-        let p = matmul::Params { tokens, inner, row0: 0, rows, stride: rows, accumulate, format: id, pad: 0 };
+        let p = matmul::Params { tokens, inner, row0: 0, rows, stride: rows, accumulate, format: id, rank: 0 };
         matmul::forward(p)
     };
     let looked_up = embed::Params {

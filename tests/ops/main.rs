@@ -16,6 +16,7 @@ mod importance;
 mod kv_cache;
 mod lion;
 mod matmul;
+mod matmul_low_rank;
 mod matmul_reduced;
 mod moe;
 mod moe_low_rank;

@@ -14,7 +14,7 @@ fn inners(format: Format) -> &'static [u32] {
 }
 
 fn whole(format: Format, tokens: u32, inner: u32, rows: u32) -> Params {
-    Params { tokens, inner, row0: 0, rows, stride: rows, accumulate: 0, format: format.ggml_id(), pad: 0 }
+    Params { tokens, inner, row0: 0, rows, stride: rows, accumulate: 0, format: format.ggml_id(), rank: 0 }
 }
 
 fn x(p: &Params, random: &mut Random) -> Operand {

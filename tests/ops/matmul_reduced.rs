@@ -5,7 +5,7 @@ use loam_shaders::{Call, Format, Need, Precision, Reduced, Step};
 use loam_tests::{Operand, Random, check_kernel, gpu, relative, skipped};
 
 fn whole(format: Format, tokens: u32, inner: u32, rows: u32) -> Params {
-    Params { tokens, inner, row0: 0, rows, stride: rows, accumulate: 0, format: format.ggml_id(), pad: 0 }
+    Params { tokens, inner, row0: 0, rows, stride: rows, accumulate: 0, format: format.ggml_id(), rank: 0 }
 }
 
 fn weight(p: &Params, random: &mut Random) -> Operand {

@@ -11,7 +11,7 @@ use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
 use crate::model::{Keys, ModelConfig, OUTPUT, forward};
 use crate::ops::cross_entropy::{LossInputs, loss};
-use crate::plan::{Checkpointing, Content, Plan, Pool, Recorder, StorageId};
+use crate::plan::{Checkpointing, Content, Plan, Pool, StorageId};
 
 /// Most rows of logits that exist at once, unless an option says otherwise.
 const LOSS_CHUNK: usize = 64;
@@ -70,7 +70,7 @@ impl LossBuffers {
     pub fn plan(&self, engine: &Engine, sites: &Sites, reverse: Option<Checkpointing>) -> Plan {
         let tokens = self.batch * self.context;
         let sites = &if reverse.is_some() { sites.in_rows(self.context) } else { sites.evaluating() };
-        let mut r = Recorder::with(reverse.unwrap_or_default());
+        let mut r = engine.recorder(reverse.unwrap_or_default());
         let io = self.inputs.of(tokens);
         let keys = Keys::Own { batch: self.batch };
         let hidden = forward(&mut r, &engine.config, &engine.weights, sites, &io, keys);

@@ -13,7 +13,7 @@ use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::model::{Cache, Keys, OUTPUT, forward, logits};
-use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
+use crate::plan::{Checkpointing, Content, Plan, Pool, StorageId, Tensor};
 
 /// Tokens per run, smallest first: a run is padded up to the next of these.
 const CHUNKS: [usize; 4] = [1, 8, 32, 128];
@@ -202,7 +202,7 @@ impl Session {
     /// The plan of a run of `tokens` tokens with `logit_rows` rows of logits.
     pub fn plan(&self, tokens: usize, logit_rows: usize) -> Plan {
         let Engine { config, weights, .. } = &self.engine;
-        let mut r = Recorder::new();
+        let mut r = self.engine.recorder(Checkpointing::None);
         let io = self.inputs.of(tokens);
         let hidden = forward(&mut r, config, weights, &self.sites, &io, Keys::Cached(&self.cache));
         let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);

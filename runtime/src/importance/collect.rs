@@ -10,7 +10,7 @@ use crate::engine::{Engine, InputBuffers};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
 use crate::model::{Keys, forward};
-use crate::plan::{Content, Location, Plan, Pool, Recorder, StorageId, Tensor};
+use crate::plan::{Checkpointing, Content, Location, Plan, Pool, StorageId, Tensor};
 use crate::tokenizer::Tokenizer;
 
 /// A base on a device that sums up the squares of what goes into the products of its blocks.
@@ -140,7 +140,7 @@ fn may_be_product(tensor: &TensorInfo) -> bool {
 
 /// The forward without a head.
 fn plan(engine: &Engine, sites: &Sites, inputs: &InputBuffers, context: usize) -> Plan {
-    let mut r = Recorder::new();
+    let mut r = engine.recorder(Checkpointing::None);
     forward(&mut r, &engine.config, &engine.weights, sites, &inputs.of(context), Keys::Own { batch: 1 });
     r.finish(format!("importance {context}"))
 }

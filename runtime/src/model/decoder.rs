@@ -3,7 +3,7 @@
 use super::{Activation, FeedForward, Layer, ModelConfig, Projections, TOKEN_EMBD, Weight, Weights};
 use crate::adapter::Sites;
 use crate::ops::attention::{Heads, attention};
-use crate::ops::dense::{LowRank, add_bias, low_rank};
+use crate::ops::dense::{LowRank, add_bias};
 use crate::ops::elementwise::{add, scale};
 use crate::ops::embed::{self, embed};
 use crate::ops::glu::glu;
@@ -108,10 +108,7 @@ pub fn logits(
     out: Tensor,
 ) {
     let x = rows::gather(r, "logits", list, 0, out.rows, hidden);
-    matmul::forward(r, x, head, out);
-    for update in updates {
-        low_rank(r, "logits", x, out, *update);
-    }
+    matmul::forward(r, x, (head, updates), out);
     if config.final_softcap > 0.0 {
         softcap(r, "logits", out, config.final_softcap);
     }
@@ -228,12 +225,9 @@ fn linear(r: &mut Recorder, c: &Context<'_>, x: Tensor, w: &Weight) -> Tensor {
     if let Some(watch) = c.sites.watched(&w.name) {
         importance::squares(r, &w.name, x, watch.sums);
     }
-    let y = matmul(r, x, w);
+    let y = matmul(r, x, w, c.sites.of(&w.name));
     if let Some((bias, one)) = w.bias {
         add_bias(r, &w.name, bias, one, y);
-    }
-    for site in c.sites.of(&w.name) {
-        low_rank(r, &w.name, x, y, *site);
     }
     y
 }

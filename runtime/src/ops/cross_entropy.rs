@@ -2,7 +2,7 @@
 
 use loam_shaders::cross_entropy::{self as kernels, Params};
 
-use super::dense::{self, LowRank};
+use super::dense::LowRank;
 use super::dropout::Dropout;
 use super::{elementwise, matmul, rows};
 use crate::model::Weight;
@@ -43,14 +43,12 @@ pub fn loss(
         r.only_above(offset as u32, |r| {
             let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
             let logits = r.temporary(count, head.rows);
-            matmul::forward(r, x, head, logits);
             // Masks go on from chunk to chunk, so that they do not depend on how many there are. What is gathered are rows with
             // a loss, not rows of the batch.
             let part = |dropout| Dropout { first_row: offset as u32, context: 0, ..dropout };
             let dropout = |l: &LowRank| l.dropout.map(part);
             let updates: Vec<LowRank> = updates.iter().map(|l| LowRank { dropout: dropout(l), ..*l }).collect();
-            let lowered: Vec<Tensor> =
-                updates.iter().map(|l| dense::low_rank_forward(r, "loss", x, logits, *l)).collect();
+            let lowered = matmul::forward(r, x, (head, &updates), logits);
             let params = Params {
                 rows: count as u32,
                 vocab: head.rows as u32,
@@ -62,11 +60,7 @@ pub fn loss(
             r.call("loss", kernels::forward(params), &[io.labels, logits.view(), io.losses]);
             if let Some(dhidden) = dhidden {
                 let dx = r.temporary(count, hidden.cols);
-                matmul::transposed(r, logits, head, dx, false);
-                for (l, u) in updates.iter().zip(lowered) {
-                    let du = dense::low_rank_backward(r, "loss", (x, u), logits, *l);
-                    dense::low_rank_input(r, "loss", du, *l, (dx, true));
-                }
+                matmul::backward(r, (x, &lowered), logits, (head, &updates), Some((dx, false)));
                 rows::scatter(r, "loss", io.rows, offset, dx, dhidden);
             }
         });

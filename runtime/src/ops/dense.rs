@@ -76,43 +76,25 @@ pub struct LowRank {
     pub dropout: Option<Dropout>,
 }
 
-/// y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3), in place. Backward: [`low_rank_backward`].
-pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank) {
-    let u = low_rank_forward(r, label, x, y, l);
-    if !r.needs_gradient(x) && l.gradients.is_none() {
-        return;
-    }
-    let label = label.to_owned();
-    r.backward(y, move |r, g| {
-        // Kept, not taken: the product that first wrote y comes later in the walk.
-        let Some(dy) = g.get(y) else { return };
-        let du = low_rank_backward(r, &label, (x, u), dy, l);
-        if r.needs_gradient(x) {
-            let (dx, add) = g.target(r, x);
-            low_rank_input(r, &label, du, l, (dx, add));
-        }
-    });
-}
-
-/// Records y += scale u Bᵀ with u = x Aᵀ and returns u. With dropout x stands for what is left of it here and in the other
-/// functions; it is made anew instead of kept.
-pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, l: LowRank) -> Tensor {
+/// Records u = scale x Aᵀ, the first half of y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3); the second is [`raise`] with
+/// nothing left of the scale. With dropout x stands for what is left of it here and in the other functions; it is made anew
+/// instead of kept.
+pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
     let u = r.temporary(x.rows, l.a.rows);
     let seen = seen_of(r, label, x, l);
-    product(r, label, (Operand::plain(seen), Operand::transposed(l.a)), x.cols, 1.0, u, false);
-    raise(r, label, u, y, l);
+    product(r, label, (Operand::plain(seen), Operand::transposed(l.a)), x.cols, l.scale, u, false);
     u
 }
 
-/// Records y += scale u Bᵀ.
-pub fn raise(r: &mut Recorder, label: &str, u: Tensor, y: Tensor, l: LowRank) {
-    product(r, label, (Operand::plain(u), Operand::transposed(l.b)), u.cols, l.scale, y, true);
+/// Records y += left u Bᵀ, where `left` is the factor that u lacks.
+pub fn raise(r: &mut Recorder, label: &str, (u, left): (Tensor, f32), y: Tensor, l: LowRank) {
+    product(r, label, (Operand::plain(u), Operand::transposed(l.b)), u.cols, left, y, true);
 }
 
-/// With u = x Aᵀ and the gradient `dy` of y: dA += duᵀ x and dB += scale dyᵀ u, if the update is trained. Returns
+/// With u of [`low_rank_forward`] and the gradient `dy` of y: dA += duᵀ x and dB += dyᵀ u, if the update is trained. Returns
 /// du = scale dy B; what is left is [`low_rank_input`].
 pub fn low_rank_backward(r: &mut Recorder, label: &str, (x, u): (Tensor, Tensor), dy: Tensor, l: LowRank) -> Tensor {
-    let du = lower(r, label, u, dy, l);
+    let du = lower(r, label, (u, 1.0), dy, l);
     if let Some((da, _)) = l.gradients {
         let seen = seen_of(r, label, x, l);
         product(r, label, (Operand::transposed(du), Operand::plain(seen)), x.rows, 1.0, da, true);
@@ -138,12 +120,12 @@ fn seen_of(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
     l.dropout.map_or(x, |dropout| dropout.of(r, label, x))
 }
 
-/// The half of [`low_rank_backward`] that knows nothing of x: dB += scale dyᵀ u, if it is trained, and du = scale dy B.
-pub fn lower(r: &mut Recorder, label: &str, u: Tensor, dy: Tensor, l: LowRank) -> Tensor {
+/// The half of [`low_rank_backward`] that knows nothing of x: dB += left dyᵀ u, if it is trained, and du = scale dy B.
+pub fn lower(r: &mut Recorder, label: &str, (u, left): (Tensor, f32), dy: Tensor, l: LowRank) -> Tensor {
     let du = r.temporary(u.rows, u.cols);
     product(r, label, (Operand::plain(dy), Operand::plain(l.b)), dy.cols, l.scale, du, false);
     if let Some((_, db)) = l.gradients {
-        product(r, label, (Operand::transposed(dy), Operand::plain(u)), u.rows, l.scale, db, true);
+        product(r, label, (Operand::transposed(dy), Operand::plain(u)), u.rows, left, db, true);
     }
     du
 }

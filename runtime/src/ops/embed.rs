@@ -30,13 +30,13 @@ pub fn embed(r: &mut Recorder, tokens: View, w: &Weight, scale: f32) -> Tensor {
 /// Backward, with u = A[tokens] and du = scale dx B: dB += scale dxᵀ u, and the rows of du are added to those of dA.
 pub fn low_rank(r: &mut Recorder, label: &str, tokens: View, x: Tensor, l: LowRank) {
     let u = rows::gather(r, label, tokens, 0, x.rows, l.a);
-    dense::raise(r, label, u, x, l);
+    dense::raise(r, label, (u, l.scale), x, l);
     if let Some((da, _)) = l.gradients {
         let label = label.to_owned();
         r.backward(x, move |r, g| {
             // Kept: there may be other updates.
             let Some(dx) = g.get(x) else { return };
-            let du = dense::lower(r, &label, u, dx, l);
+            let du = dense::lower(r, &label, (u, l.scale), dx, l);
             rows::add(r, &label, tokens, 0, du, da);
         });
     }

@@ -65,6 +65,8 @@ pub struct Recorder<'a> {
     needs_gradient: Vec<bool>,
     tape: Vec<GradFn<'a>>,
     checkpointing: Checkpointing,
+    /// Low-rank updates have nodes of their own.
+    apart: bool,
     /// Nodes recorded from now on run only when the step trains more rows than this.
     only_above: u32,
 }
@@ -78,6 +80,18 @@ impl<'a> Recorder<'a> {
     /// An empty recorder that keeps what `checkpointing` says.
     pub fn with(checkpointing: Checkpointing) -> Self {
         Self { checkpointing, ..Self::default() }
+    }
+
+    /// The same recorder; with `apart` low-rank updates get nodes of their own, also where there is a kernel that multiplies
+    /// with weight and update in one pass: those kernels know single precision only.
+    #[must_use]
+    pub fn updates_apart(self, apart: bool) -> Self {
+        Self { apart, ..self }
+    }
+
+    /// Whether low-rank updates may be part of the product that they are added to.
+    pub fn fuses_updates(&self) -> bool {
+        !self.apart
     }
 
     /// A new temporary of shape [rows, cols]. Its memory is assigned when the plan is finished.
