@@ -1,5 +1,7 @@
 //! Where a run stands, besides what is on the device.
 
+use std::borrow::Cow;
+
 use super::{History, Outcome, StepReport, Stopping, TrainOptions};
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
@@ -140,9 +142,9 @@ impl Progress {
     }
 
     /// What goes into a file as buffers, by name.
-    pub fn buffers(&self) -> Vec<(&str, Vec<u32>)> {
-        let best = self.stopping.buffer().map(|(name, words)| (name, words.to_vec()));
-        best.into_iter().chain(self.history.buffers()).collect()
+    pub fn buffers(&self) -> Vec<(&str, Cow<'_, [u32]>)> {
+        let best = self.stopping.buffer().map(|(name, words)| (name, Cow::Borrowed(words)));
+        best.into_iter().chain(self.history.buffers().into_iter().map(|(name, words)| (name, words.into()))).collect()
     }
 
     /// Takes [`Self::buffers`] out of the buffers of a checkpoint, where they are the last ones.

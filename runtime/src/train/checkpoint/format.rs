@@ -56,7 +56,7 @@ fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> Re
     let more = state.progress.buffers();
     let buffers = || {
         let stored = state.buffers.iter().map(|(name, words)| (name.as_str(), words.as_slice()));
-        stored.chain(more.iter().map(|(name, words)| (*name, words.as_slice())))
+        stored.chain(more.iter().map(|(name, words)| (*name, &**words)))
     };
     let declarations: Vec<_> = buffers().map(declare).collect();
     let mut writer = Writer::new(out, path, metadata, &declarations)?;
