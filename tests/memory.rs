@@ -23,6 +23,9 @@ fn run(trainer: &mut Trainer, batch: &[Batch], evaluates: bool) {
     }
     if evaluates {
         pollster::block_on(trainer.buffers()).expect("checkpoint");
+    } else {
+        // The last step's rows.
+        pollster::block_on(trainer.evaluate(batch)).expect("evaluation");
     }
     pollster::block_on(trainer.adapter()).expect("adapter");
 }

@@ -262,6 +262,28 @@ fn runs_that_end_worse_than_they_began_return_nothing_unless_forced() {
     assert!(matches!(usage, Err(Error::Argument(_))));
 }
 
+/// As where the adapter's values have made all logits alike. With zeros for A and B neither has a gradient.
+#[test]
+fn a_gradient_that_is_zero_everywhere_is_told_once() {
+    let base = base();
+    let mut zeros = started(&base);
+    for (_, pair) in &mut zeros.tensors {
+        pair.a.fill(0.0);
+        pair.b.fill(0.0);
+    }
+    let data = Dataset { examples: vec![example(0, 12, 1)], notes: Notes::default(), digest: "test".into() };
+    let mut told = Vec::new();
+    let mut on_event = |event: &Event| {
+        if let Event::Note { message } = event {
+            told.push(message.clone());
+        }
+    };
+    let options = TrainOptions { steps: Some(3), ..options(1, 12) };
+    let work = train::run(&base, back_ends().remove(0).1, Some(zeros), (&data, None), options, &mut on_event);
+    block_on(work).expect("no worse than before");
+    assert!(told.len() == 1 && told[0].contains("the gradient of step 1 is 0 everywhere"), "{told:?}");
+}
+
 /// Short micro-batches run on shorter plans, with the gradients that they have on the long one.
 #[test]
 fn grouped_batches_are_as_long_as_they_need_to_be_and_change_nothing() {

@@ -104,6 +104,19 @@ impl Base {
         self.heap + tokenizer + self.template.get().map_or(0, |template| template.heap)
     }
 
+    /// Stops the clock of the chat template at `clock` seconds since 1970: training renders all conversations, and those of
+    /// a run that is gone on with later, at one time.
+    ///
+    /// # Errors
+    /// As [`Self::template`].
+    pub fn at(mut self, clock: u64) -> Result<Self> {
+        self.template()?;
+        if let Some(template) = self.template.get_mut() {
+            template.value = template.value.take().map(|template| template.at(clock));
+        }
+        Ok(self)
+    }
+
     /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file once.
     pub fn digest(&self) -> &str {
         self.file.content_digest()

@@ -158,9 +158,11 @@ pub enum Error {
     /// NaN or infinity where a number is needed: logits, a loss, an adapter.
     #[error("{0} is not finite")]
     NonFinite(String),
-    /// A training made the held-out loss worse: what came out is not worth publishing.
-    #[error("the adapter is worse than none: held-out loss {before:.4} -> {after:.4} nats per token")]
+    /// A training made the loss worse: what came out is not worth publishing.
+    #[error("the adapter is worse than none: {what} {before:.4} -> {after:.4} nats per token")]
     Worse {
+        /// Which loss: the held-out one or, without held-out data, that of the last step's rows.
+        what: &'static str,
         /// Loss before the training.
         before: f64,
         /// Loss of the adapter that the run would have ended with.

@@ -20,6 +20,7 @@ pub mod gguf;
 pub mod host;
 pub mod importance;
 pub mod model;
+mod object;
 pub mod ops;
 pub mod plan;
 pub mod random;

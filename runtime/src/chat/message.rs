@@ -4,9 +4,10 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::object;
+
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "AnyMessage")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool` or `developer`.
     pub role: String,
@@ -24,6 +25,10 @@ pub struct Message {
     /// Which call a tool answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
+    /// An assistant's message that is seen and not trained on: `"weight": 0`, as OpenAI has it, or `"train": false`.
+    /// Templates do not see this.
+    #[serde(skip)]
+    pub untrained: bool,
 }
 
 /// A message as files have it: one with calls of tools may have no content.
@@ -35,17 +40,34 @@ struct AnyMessage {
     tool_calls: Option<Vec<Value>>,
     name: Option<String>,
     tool_call_id: Option<String>,
+    weight: Option<f64>,
+    train: Option<bool>,
+    training: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        object::read::<D, AnyMessage>(from, "a message")?.try_into().map_err(D::Error::custom)
+    }
 }
 
 /// A text, or a list of parts, of which only texts are known: together they are the content.
 struct Content(String);
 
 /// A part of a content.
+struct Part(AnyPart);
+
 #[derive(Deserialize)]
-struct Part {
+struct AnyPart {
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        object::read(from, "a content part").map(Part)
+    }
 }
 
 impl<'de> Deserialize<'de> for Content {
@@ -70,7 +92,7 @@ impl<'de> Visitor<'de> for TextOrParts {
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
         let mut content = String::new();
         let mut number = 0;
-        while let Some(Part { kind, text }) = parts.next_element()? {
+        while let Some(Part(AnyPart { kind, text })) = parts.next_element()? {
             number += 1;
             match (kind.as_str(), text) {
                 ("text", Some(text)) => content += &text,
@@ -87,16 +109,21 @@ impl<'de> Visitor<'de> for TextOrParts {
 }
 
 impl TryFrom<AnyMessage> for Message {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(any: AnyMessage) -> Result<Self, Self::Error> {
-        let AnyMessage { role, content, reasoning_content, tool_calls, name, tool_call_id } = any;
+        let AnyMessage { role, content, reasoning_content, tool_calls, name, tool_call_id, weight, train, training } =
+            any;
+        if let Some(weight) = weight.filter(|&weight| weight != 0.0 && weight != 1.0) {
+            return Err(format!("the weight of a message is {weight}: only 0 and 1 are known"));
+        }
+        let untrained = weight == Some(0.0) || train == Some(false) || training == Some(false);
         let mut tool_calls = tool_calls.unwrap_or_default();
         tool_calls.iter_mut().for_each(open_arguments);
         let missing = "missing field `content`, or it is null: only a message with tool_calls can go without";
         let none = (!tool_calls.is_empty()).then(String::new);
         let content = content.map(|Content(text)| text).or(none).ok_or(missing)?;
-        Ok(Message { role, content, reasoning_content, tool_calls, name, tool_call_id })
+        Ok(Message { role, content, reasoning_content, tool_calls, name, tool_call_id, untrained })
     }
 }
 

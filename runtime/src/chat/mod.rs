@@ -6,6 +6,8 @@
 mod jinja;
 mod message;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use sha2::{Digest, Sha256};
 
 use crate::gguf::Gguf;
@@ -14,6 +16,11 @@ use crate::{Error, Result};
 pub(crate) use jinja::{Beginnings, Rendered};
 use jinja::{Fault, Input, Outcome, Program};
 pub use message::Message;
+
+/// The system's time in seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Longest template source.
 const SOURCE_LIMIT: usize = 1 << 20;
@@ -74,6 +81,19 @@ impl ChatTemplate {
     pub fn for_tokenizer(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
         Self::from_source(source, text(tokenizer.bos()), text(tokenizer.eos()))
+    }
+
+    /// For this template it is always `clock` seconds since 1970: one that prints the time (`strftime_now`) then writes the
+    /// same whenever it is asked.
+    #[must_use]
+    pub fn at(mut self, clock: u64) -> Self {
+        self.program.clock = Some(clock);
+        self
+    }
+
+    /// The time that the template is told, if it is not the system's.
+    pub fn clock(&self) -> Option<u64> {
+        self.program.clock
     }
 
     /// The text of a conversation; with `add_generation_prompt` it ends where the assistant's answer begins.

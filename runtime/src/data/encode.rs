@@ -16,7 +16,7 @@ use crate::chat::{ChatTemplate, Message};
 use crate::tokenizer::Tokenizer;
 
 use super::record::{Conversation, Record};
-use super::turns::{Turn, Turns};
+use super::turns::{LEFT_OUT, Turn, Turns};
 use super::{DataOptions, Example, Notes, Objective};
 
 /// What is wrong with a conversation for a model that was not made for conversations.
@@ -125,8 +125,14 @@ impl Encoder<'_> {
     ) -> Result<(), String> {
         let Conversation { messages, tools } = conversation;
         if self.options.objective == Objective::Clm {
-            let tokens = template.encode_with_tools(self.tokenizer, messages, tools.as_ref(), false);
-            let tokens = tokens.map_err(|error| error.to_string())?;
+            let fail = |error: crate::Error| error.to_string();
+            let full = template.trace(messages, tools.as_ref(), false).map_err(fail)?;
+            let left_out = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();
+            if let Some(i) = (0..messages.len()).find(left_out) {
+                return Err(format!("message {}: {LEFT_OUT}", i + 1));
+            }
+            let tokens =
+                self.tokenizer.encode_rendered(&full.text, &full.contents(0..full.text.len())).map_err(fail)?;
             take(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 });
             return Ok(());
         }
@@ -150,7 +156,8 @@ impl Encoder<'_> {
             take(pending.example);
             Ok(())
         };
-        for (i, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
+        let trained = |message: &Message| message.role == "assistant" && !message.untrained;
+        for (i, _) in messages.iter().enumerate().filter(|(_, message)| trained(message)) {
             let named = |problem| format!("message {}: {problem}", i + 1);
             let turn = turns.turn(i).map_err(named)?;
             let before = &turns.ids()[..turn.before];

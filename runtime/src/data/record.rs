@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::chat::Message;
+use crate::object;
 
 /// Roles that a message can have.
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
@@ -52,7 +53,12 @@ struct Line {
 /// What is wrong with it, without file and line.
 pub(super) fn parse(line: &[u8]) -> Result<Record, String> {
     let text = std::str::from_utf8(line).map_err(|e| format!("byte {} is not UTF-8", e.valid_up_to() + 1))?;
-    let line: Line = serde_json::from_str(text).map_err(|e| {
+    let read = || {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let line = object::read::<_, Line>(&mut reader, "a line")?;
+        reader.end().map(|()| line)
+    };
+    let line = read().map_err(|e| {
         // Every line is one document to the reader: its own "line 1" would contradict the line in the message.
         let message = e.to_string().replace(" at line 1 column ", " at column ");
         format!("{}: {message}", if e.is_data() { "unexpected value" } else { "not valid JSON" })
@@ -110,6 +116,13 @@ mod tests {
         let call = Message { tool_calls: vec![serde_json::json!({"name": "f"})], ..Message::new("assistant", "") };
         let tools = Some(serde_json::json!([{"name": "f"}]));
         assert_eq!(calls, Ok(Record::Messages(Conversation { messages: vec![call], tools })));
+        for (key, untrained) in
+            [("weight\":0", true), ("weight\":1", false), ("train\":false", true), ("training\":true", false)]
+        {
+            let line = format!("{{\"messages\":[{{\"role\":\"assistant\",\"content\":\"b\",\"{key}}}]}}");
+            let messages = vec![Message { untrained, ..Message::new("assistant", "b") }];
+            assert_eq!(parse(line.as_bytes()), Ok(Record::Messages(Conversation { messages, tools: None })));
+        }
         let completion = parse(br#" {"prompt":"","completion":"b","text":null} "#);
         assert_eq!(completion, Ok(Record::Completion { prompt: String::new(), completion: "b".into() }));
         assert_eq!(parse(b"{\"text\":\"a\\u0000\"}"), Ok(Record::Text("a\0".into())));
@@ -118,10 +131,14 @@ mod tests {
     #[test]
     fn bad_lines_say_why() {
         let deep = format!("{{\"x\":{}", "[".repeat(100_000));
-        let cases: [(&[u8], &str); 21] = [
+        let cases: [(&[u8], &str); 25] = [
             (b"{\"text\":\"a\"", "not valid JSON"),
             (b"{\"text\":\"a\"} x", "not valid JSON"),
-            (b"[]", "unexpected value"),
+            (b"[]", "expected a line that is a JSON object"),
+            (b"[[1]]", "expected a line that is a JSON object"),
+            (b"[null,null,null,null,\"a\",null,null]", "expected a line that is a JSON object"),
+            (b"{\"messages\":[[\"user\",\"a\"]]}", "expected a message that is a JSON object"),
+            (b"{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0.5}]}", "only 0 and 1"),
             (b"1", "unexpected value"),
             (b"{}", "expected exactly one of"),
             (b"{\"text\":\"a\",\"prompt\":\"b\"}", "expected exactly one of"),
@@ -145,7 +162,7 @@ mod tests {
             let message = parse(line).unwrap_err();
             let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
             assert!(message.contains(expected), "{shown}: {message}");
-            assert!(!message.contains("line 1"), "{message}");
+            assert!(!message.contains("line 1") && !message.contains("struct "), "{message}");
         }
     }
 }

@@ -121,6 +121,27 @@ fn a_template_that_contradicts_its_generation_prompt_is_told() {
 }
 
 #[test]
+fn messages_without_weight_are_seen_and_not_trained() {
+    let turns = |first: &str, last: &str| {
+        let answer = |text: &str, more: &str| format!(r#"{{"role":"assistant","content":"{text}"{more}}}"#);
+        let asked = r#"{"role":"user","content":"U"}"#;
+        let (first, last) = (answer("A", first), answer("B", last));
+        format!(r#"{{"messages":[{asked},{first},{asked},{last}]}}"#)
+    };
+    let question = "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n";
+    for flag in [r#","weight":0"#, r#","train":false"#, r#","training":false"#] {
+        let data = sft(&turns(flag, "")).unwrap();
+        assert_eq!(marked(&data.examples[0]), format!("{question}A<|im_end|>\n{question}[B<|im_end|>]"), "{flag}");
+        let data = sft(&turns("", flag)).unwrap();
+        assert_eq!(marked(&data.examples[0]), format!("{question}[A<|im_end|>]"), "{flag}");
+        let none = sft(&turns(flag, flag)).unwrap_err().to_string();
+        assert!(none.contains("no assistant message to train on"), "{none}");
+    }
+    let data = sft(&turns(r#","weight":1,"train":true"#, "")).unwrap();
+    assert_eq!(marked(&data.examples[0]), format!("{question}[A<|im_end|>]\n{question}[B<|im_end|>]"));
+}
+
+#[test]
 fn all_or_nothing_is_an_error() {
     let options = DataOptions::new(Objective::Sft, 512);
     let line = r#"{"messages":[{"role":"assistant","content":"A"}]}"#;
@@ -128,6 +149,10 @@ fn all_or_nothing_is_an_error() {
     let all = load("{{ messages[0].content }}<|im_end|>").unwrap_err().to_string();
     assert!(all.contains("a.jsonl:1: the chat template writes nothing before the answer"), "{all}");
     let none = load("<|im_start|>{{ messages | length }}<|im_end|>").unwrap_err().to_string();
+    assert!(none.contains("a.jsonl:1: message 1: the chat template leaves it out"), "{none}");
+    let clm = DataOptions::new(Objective::Clm, 512);
+    let source = "<|im_start|>{{ messages | length }}<|im_end|>";
+    let none = load_with("a.jsonl", line.as_bytes(), Some(source), &clm).unwrap_err().to_string();
     assert!(none.contains("a.jsonl:1: message 1: the chat template leaves it out"), "{none}");
     let first = load("<|im_start|>{{ messages[0].role }}{{ messages[0].content }}<|im_end|>").unwrap();
     assert_eq!(marked(&first.examples[0]), "<|im_start|>assistant[A<|im_end|>]", "chat sends nothing before it");

@@ -10,6 +10,8 @@ use crate::tokenizer::{Cut, Tokenizer};
 
 use super::record::Conversation;
 
+/// What is wrong with a message that a template does not write.
+pub(super) const LEFT_OUT: &str = "the chat template leaves it out";
 /// With fewer answers nothing is gained by rendering all in one go.
 const FEW: usize = 3;
 
@@ -156,7 +158,7 @@ impl Turn {
     /// Message `i` and what comes before it; `render` renders the first messages.
     fn new(i: usize, render: impl Fn(usize, bool) -> Result<Rendered, String>) -> Result<Turn, String> {
         let full = render(i + 1, false)?;
-        let said = full.said(i).ok_or("the chat template leaves it out")?;
+        let said = full.said(i).ok_or(LEFT_OUT)?;
         let prompt = match render(i, true) {
             // Many templates look at the first message: without one there is nothing that chat could send.
             Err(_) if i == 0 => full.until(said.start),

@@ -82,6 +82,7 @@ impl Around {
                 found.progress.check(&task.options, steps).map_err(unusable)?;
                 (state, resumed) = (Some(found), Some(path));
             }
+            notes.extend(opened.differences.iter().cloned());
             (generations, every) = (Some(opened), request.every.max(1));
         }
         let scope = Scope {

@@ -132,7 +132,7 @@ pub async fn plan(
 ) -> Result<MemoryPlan> {
     let gauge = Gauge::start();
     let mut trainer = Trainer::new(base, Box::new(Rehearsal::new(info.clone())), adapter.cloned(), options.clone())?;
-    let memory = rehearse(&mut trainer, options, scope).await?;
+    let memory = rehearse(&mut trainer, adapter, options, scope).await?;
     let buffers = memory.on_host(info.kind);
     let host = HostMemory {
         program: PROGRAM_BYTES + THREAD_BYTES * available_parallelism().map_or(1, usize::from) as u64,
@@ -157,7 +157,12 @@ pub async fn plan(
 }
 
 /// All that a run does to memory, on as few data as there can be. Returns what is on the device while it trains.
-async fn rehearse(trainer: &mut Trainer, options: &TrainOptions, scope: Scope) -> Result<Memory> {
+async fn rehearse(
+    trainer: &mut Trainer,
+    start: Option<&AdapterFile>,
+    options: &TrainOptions,
+    scope: Scope,
+) -> Result<Memory> {
     let batch = [Batch::full(options.batch, options.context)?];
     if scope.evaluates {
         trainer.evaluate(&batch).await?;
@@ -180,7 +185,15 @@ async fn rehearse(trainer: &mut Trainer, options: &TrainOptions, scope: Scope) -
     if scope.evaluates && best.is_none() {
         best = Some(trainer.values().await?);
     }
+    // Without held-out data the last step's rows tell whether the run was of any use.
+    let judged = !scope.evaluates && !options.force;
+    if judged {
+        trainer.evaluate(&batch).await?;
+    }
     let adapter = trainer.adapter().await?;
+    if judged {
+        trainer.forget(start)?;
+    }
     black_box((adapter, best, copied));
     Ok(memory)
 }

@@ -82,10 +82,10 @@ async fn attempt(
     let batch = around.rescue.batch;
     let trainer = task.trainer(backend, batch)?;
     let progress = Progress { loss_chunk: trainer.loss_chunk(), ..Progress::new(batch) };
-    let mut run = Run { task, trainer, progress, around, ending: false };
+    let mut run = Run { task, trainer, progress, around, ending: false, flat: false };
     run.begin(on_event)?;
     run.train(on_event).await?;
-    run.finish().await
+    run.finish(on_event).await
 }
 
 /// An attempt that is under way.
@@ -96,6 +96,8 @@ struct Run<'a> {
     around: &'a mut Around,
     /// The time is over.
     ending: bool,
+    /// It was told that the gradient is zero.
+    flat: bool,
 }
 
 impl Run<'_> {
@@ -184,14 +186,31 @@ impl Run<'_> {
         self.progress.count(&report, self.trainer.updates());
         self.progress.outcome.seconds += seconds_since(began);
         self.around.last.0 = whole.elapsed();
+        if self.task.held_out.is_none() && !self.task.options.force {
+            // What is measured at the end takes no longer than a step: two times forward.
+            self.around.last.1 = self.around.last.0;
+        }
         if step > self.around.told.0 {
             self.around.told.0 = step;
             on_event(&Event::Step { step, report, seconds: self.progress.outcome.seconds });
+            self.tell_of_zeros(&report, on_event);
         }
         if self.gave_up() && !self.task.options.force {
             return Err(Error::NonFinite(format!("the gradient of {GIVE_UP} steps in a row, up to step {step},")));
         }
         Ok(true)
+    }
+
+    /// A gradient that is zero everywhere is no success: the adapter's values are so large that all logits are alike.
+    fn tell_of_zeros(&mut self, report: &StepReport, on_event: &mut dyn FnMut(&Event)) {
+        let step = self.progress.outcome.steps;
+        if report.grad_norm == 0.0 && !self.flat {
+            self.flat = true;
+            let message = format!(
+                "the gradient of step {step} is 0 everywhere: nothing is learned from here on; a lower lr may help"
+            );
+            on_event(&Event::Note { message });
+        }
     }
 
     /// Between two micro-batches: ends the run if somebody asks for that.
@@ -223,14 +242,15 @@ impl Run<'_> {
             }
         }
         let loss = sum / trained as f64;
-        let best = if step == 0 {
+        let mut best = false;
+        if step == 0 {
             self.progress.outcome.eval_loss_before = Some(mean(sum, trained)?);
-            false
         } else {
-            self.progress.stopping.take(step, loss)
-        };
-        if best {
-            self.progress.stopping.best = Some(Best { step, loss, values: self.trainer.values().await? });
+            let taken = self.progress.stopping.take(step, loss, self.progress.outcome.eval_loss_before);
+            if taken.lowest {
+                self.progress.stopping.best = Some(Best { step, loss, values: self.trainer.values().await? });
+            }
+            best = taken.better;
         }
         self.progress.evaluations = step + 1;
         self.progress.history.evaluated(step, loss);
@@ -294,20 +314,41 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(AdapterFile, Outcome)> {
+    /// The loss on the rows of the last step, where it is what tells whether the run was of any use. The rows are the
+    /// same before and after the training: batches differ in how hard they are.
+    async fn loss_on_last_rows(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<f64>> {
+        let last = self.progress.outcome.steps.checked_sub(1);
+        let judged = self.task.held_out.is_none() && !self.task.options.force;
+        let Some(last) = last.filter(|_| judged) else { return Ok(None) };
+        let batches = self.task.batches(self.progress.batch)?.step(last as usize)?;
+        let mut sum = 0.0;
+        for batch in &batches.micro {
+            self.look(on_event).await?;
+            sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
+        }
+        Ok(Some(sum / batches.trained as f64))
+    }
+
+    async fn finish(mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(AdapterFile, Outcome)> {
         self.settle()?;
-        let Progress { mut outcome, stopping, .. } = self.progress;
-        if outcome.skipped == outcome.steps && !self.task.options.force {
+        if self.progress.outcome.skipped == self.progress.outcome.steps && !self.task.options.force {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
+        stopping::check(&self.task.options, &self.progress)?;
+        let after = self.loss_on_last_rows(on_event).await?;
         // Before the peak is looked at: this may be it.
         let mut adapter = self.trainer.adapter().await?;
+        if let Some(after) = after {
+            self.trainer.forget(self.task.start.as_ref())?;
+            let before = self.loss_on_last_rows(on_event).await?;
+            before.map_or(Ok(()), |before| stopping::check_rows(before, after))?;
+        }
+        let mut outcome = self.progress.outcome;
         let backend = &self.trainer.engine().backend;
         outcome.planned_steps = self.around.steps;
         outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.memory().peak_bytes);
         outcome.times = backend.times().cloned();
         let Task { base, data, options, .. } = self.task;
-        stopping::check(options, &outcome, &stopping)?;
         adapter.metadata = describe(base, (options, &adapter), &data.digest, &outcome)?;
         Ok((adapter, outcome))
     }

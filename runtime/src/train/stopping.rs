@@ -1,6 +1,6 @@
 //! What held-out losses mean for a run: the best adapter so far, when to stop, and whether the end may be published.
 
-use super::{Outcome, TrainOptions};
+use super::{Progress, TrainOptions};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 
@@ -25,6 +25,19 @@ pub struct Best {
     pub values: Vec<u32>,
 }
 
+/// What a held-out loss after a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The lowest after a step so far: the caller then sets [`Stopping::best`].
+    pub lowest: bool,
+    /// Lower than all before it, that before the training too.
+    pub better: bool,
+}
+
+/// So much higher than before, in nats per trained token, the loss on the rows of the last step makes a run worse: rows
+/// that were just trained on do not become worse by accident, and numbers that differ by rounding are not told of.
+pub(super) const WORSE: f64 = 0.1;
+
 /// Name of [`Best::values`] among the buffers of a checkpoint.
 const VALUES: &str = "best";
 
@@ -40,13 +53,14 @@ pub struct Stopping {
 }
 
 impl Stopping {
-    /// Takes the held-out loss after `step` steps and says whether it is the lowest so far: the caller then sets
-    /// [`Self::best`]. One that is not finite never is.
-    pub fn take(&mut self, step: u64, loss: f64) -> bool {
+    /// Takes the held-out loss after `step` steps of a run that began with the loss `before`, and says what it is. One
+    /// that is not finite is never better than another.
+    pub fn take(&mut self, step: u64, loss: f64, before: Option<f64>) -> Taken {
         self.last = Some((step, loss));
-        let better = loss.is_finite() && self.best.as_ref().is_none_or(|best| loss < best.loss);
+        let lowest = loss.is_finite() && self.best.as_ref().is_none_or(|best| loss < best.loss);
+        let better = lowest && before.is_none_or(|before| loss < before);
         self.stale = if better { 0 } else { self.stale + 1 };
-        better
+        Taken { lowest, better }
     }
 
     /// Whether `patience` evaluations in a row were not better than the best before them; 0 is endless patience.
@@ -104,52 +118,90 @@ impl Stopping {
     }
 }
 
-/// Whether what came out of a run is worth publishing.
+/// Whether what came out of a run is worth publishing, as far as its steps and held-out losses tell.
 ///
 /// # Errors
 /// Unless the options force it: [`Error::NonFinite`] if the run ended with a loss or a gradient that is not finite,
 /// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training.
-pub(super) fn check(options: &TrainOptions, outcome: &Outcome, stopping: &Stopping) -> Result<()> {
+pub(super) fn check(options: &TrainOptions, progress: &Progress) -> Result<()> {
+    let Progress { outcome, stopping, not_finite, .. } = progress;
     if options.force {
         return Ok(());
     }
     if !outcome.loss_last.is_finite() {
         return Err(Error::NonFinite("the loss of the last step".into()));
     }
+    if *not_finite > 0 {
+        return Err(Error::NonFinite("the gradient of the last step".into()));
+    }
     if stopping.last.is_some_and(|(_, loss)| !loss.is_finite()) {
         return Err(Error::NonFinite("the last held-out loss".into()));
     }
     match (outcome.eval_loss_before, outcome.eval_loss_after) {
-        (Some(before), Some(after)) if after > before => Err(Error::Worse { before, after }),
+        (Some(before), Some(after)) if after > before => Err(Error::Worse { what: "held-out loss", before, after }),
         _ => Ok(()),
+    }
+}
+
+/// The same for a run without held-out data: `before` and `after` are the losses on the rows of its last step, without
+/// and with what it has learned.
+///
+/// # Errors
+/// [`Error::NonFinite`], or [`Error::Worse`] if the loss has clearly risen.
+pub(super) fn check_rows(before: f64, after: f64) -> Result<()> {
+    if !after.is_finite() {
+        return Err(Error::NonFinite("the loss after the last step".into()));
+    }
+    match after > before + WORSE {
+        true => Err(Error::Worse { what: "loss on the rows of the last step", before, after }),
+        false => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Outcome;
 
-    fn after(losses: &[f64]) -> (Vec<bool>, Stopping) {
+    fn after(before: Option<f64>, losses: &[f64]) -> (Vec<bool>, Stopping) {
         let mut stopping = Stopping::default();
         let better = losses.iter().enumerate().map(|(i, &loss)| {
-            let better = stopping.take(i as u64 + 1, loss);
-            if better {
+            let taken = stopping.take(i as u64 + 1, loss, before);
+            if taken.lowest {
                 stopping.best = Some(Best { step: i as u64 + 1, loss, values: vec![i as u32] });
             }
-            better
+            taken.better
         });
         (better.collect(), stopping)
     }
 
     #[test]
     fn the_lowest_loss_is_kept_and_patience_counts_from_it() {
-        let (better, stopping) = after(&[3.0, 2.0, 2.0, f64::NAN, 2.5]);
+        let (better, stopping) = after(None, &[3.0, 2.0, 2.0, f64::NAN, 2.5]);
         assert_eq!(better, [true, true, false, false, false]);
         assert_eq!(stopping.best, Some(Best { step: 2, loss: 2.0, values: vec![1] }));
         assert!(stopping.stops(3) && !stopping.stops(4) && !stopping.stops(0));
         assert_eq!(stopping.earlier(Keep::Best, 5).map(|best| best.step), Some(2));
         assert!(stopping.earlier(Keep::Last, 5).is_none() && stopping.earlier(Keep::Best, 2).is_none());
-        assert!(after(&[f64::NAN]).1.best.is_none());
+        assert!(after(None, &[f64::NAN]).1.best.is_none());
+    }
+
+    #[test]
+    fn what_is_worse_than_before_the_training_is_not_better() {
+        let (better, stopping) = after(Some(2.5), &[3.0, 2.8, 2.4, 2.45]);
+        assert_eq!(better, [false, false, true, false]);
+        assert_eq!(stopping.best.map(|best| best.step), Some(3));
+        let (better, stopping) = after(Some(2.5), &[3.0, 2.8]);
+        assert_eq!(better, [false, false]);
+        assert!(stopping.stops(2), "patience counts from the start");
+        assert_eq!(stopping.best.map(|best| best.step), Some(2), "the least bad one, for who forces it");
+    }
+
+    #[test]
+    fn rows_of_the_last_step_that_became_worse_are_told_of() {
+        assert!(check_rows(4.5, 4.5).is_ok() && check_rows(4.5, 4.55).is_ok() && check_rows(f64::NAN, 4.0).is_ok());
+        assert!(matches!(check_rows(4.5, 4.7), Err(Error::Worse { before: 4.5, after: 4.7, .. })));
+        assert!(matches!(check_rows(4.5, f64::NAN), Err(Error::NonFinite(_))));
     }
 
     #[test]
@@ -161,14 +213,23 @@ mod tests {
             eval_loss_after: after,
             ..Outcome::default()
         };
-        let check = |outcome: &Outcome| check(&options, outcome, &after(&[2.0]).1);
+        let progress = |outcome: &Outcome, losses: &[f64]| Progress {
+            outcome: outcome.clone(),
+            stopping: after(None, losses).1,
+            ..Progress::new(1)
+        };
+        let check = |outcome: &Outcome| check(&options, &progress(outcome, &[2.0]));
         assert!(check(&outcome(1.0, None, None)).is_ok() && check(&outcome(9.0, Some(2.0), Some(2.0))).is_ok());
         assert!(matches!(check(&outcome(f64::NAN, None, None)), Err(Error::NonFinite(_))));
         let worse = outcome(1.0, Some(2.0), Some(2.1));
         assert!(matches!(check(&worse), Err(Error::Worse { .. })));
         let forced = TrainOptions { force: true, ..TrainOptions::default() };
-        assert!(super::check(&forced, &worse, &Stopping::default()).is_ok());
-        let ended = after(&[2.0, f64::NAN]).1;
-        assert!(matches!(super::check(&options, &outcome(1.0, None, None), &ended), Err(Error::NonFinite(_))));
+        assert!(super::check(&forced, &progress(&worse, &[])).is_ok());
+        let fine = outcome(1.0, None, None);
+        let ended = progress(&fine, &[2.0, f64::NAN]);
+        assert!(matches!(super::check(&options, &ended), Err(Error::NonFinite(_))));
+        let ended = Progress { not_finite: 1, ..progress(&fine, &[2.0]) };
+        assert!(matches!(super::check(&options, &ended), Err(Error::NonFinite(what)) if what.contains("gradient")));
+        assert!(super::check(&forced, &ended).is_ok());
     }
 }

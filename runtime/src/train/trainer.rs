@@ -52,7 +52,8 @@ pub struct Trainer {
     /// The programs of micro-batches, one per length of their rows, the longest first.
     train: Vec<(LossBuffers, ProgramId)>,
     update: ProgramId,
-    evaluate: Option<ProgramId>,
+    /// The programs without gradients, by tokens of a batch.
+    evaluate: Vec<(usize, ProgramId)>,
     step: u64,
 }
 
@@ -109,7 +110,7 @@ impl Trainer {
             options,
             train,
             update,
-            evaluate: None,
+            evaluate: Vec::new(),
             step: 0,
         })
     }
@@ -246,7 +247,7 @@ impl Trainer {
     /// # Errors
     /// As [`Self::accumulate`].
     pub async fn evaluate(&mut self, batches: &[Batch]) -> Result<f64> {
-        let program = self.evaluation()?;
+        let program = self.evaluation_of(self.loss)?;
         Ok(self.loss.mean(&mut self.engine, program, batches).await?.0)
     }
 
@@ -255,17 +256,21 @@ impl Trainer {
     /// # Errors
     /// As [`Self::accumulate`].
     pub async fn evaluate_batch(&mut self, batch: &Batch, pace: &mut Pace) -> Result<f64> {
-        let program = self.evaluation()?;
-        self.run((self.loss, program), batch, Step::default(), pace).await
+        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
+        let shape = fits.map_or(self.loss, |(shape, _)| *shape);
+        let program = self.evaluation_of(shape)?;
+        self.run((shape, program), batch, Step::default(), pace).await
     }
 
-    /// The program without gradients, compiled at first use.
-    fn evaluation(&mut self) -> Result<ProgramId> {
-        if let Some(program) = self.evaluate {
-            return Ok(program);
+    /// The program without gradients for batches of a shape, compiled at first use.
+    fn evaluation_of(&mut self, shape: LossBuffers) -> Result<ProgramId> {
+        if let Some((_, program)) = self.evaluate.iter().find(|(tokens, _)| *tokens == shape.tokens()) {
+            return Ok(*program);
         }
-        let plan = self.loss.plan(&self.engine, &self.sites, None);
-        Ok(*self.evaluate.insert(self.engine.backend.compile(&plan)?))
+        let plan = shape.plan(&self.engine, &self.sites, None);
+        let program = self.engine.backend.compile(&plan)?;
+        self.evaluate.push((shape.tokens(), program));
+        Ok(program)
     }
 
     /// Length of [`Self::values`].
@@ -287,6 +292,18 @@ impl Trainer {
     /// Values of another trainer, or a device failure.
     pub fn set_values(&mut self, values: &[u32]) -> Result<()> {
         self.engine.backend.write(self.buffers.parameters, 0, values)
+    }
+
+    /// Makes the adapter one that has learned nothing: `start`, or a new one, which changes nothing as its B is zero.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn forget(&mut self, start: Option<&AdapterFile>) -> Result<()> {
+        let (at, words) = match start {
+            Some(start) => (0, self.arena.pack(start)),
+            None => (self.arena.b(), vec![0; (self.arena.words() - self.arena.b()) as usize]),
+        };
+        self.engine.backend.write(self.buffers.parameters, at, &words)
     }
 
     /// The adapter as it is now.

@@ -186,6 +186,9 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
         E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
         E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
+        E::NonFinite(what) if what.contains("last step") || what.contains("held-out") => {
+            "the training diverged and nothing was written; lower --lr, or write what there is with --force"
+        }
         E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
         E::Worse { .. } => "nothing was written; lower --lr or use more data, or write it all the same with --force",
         E::Limit { .. } => "use a smaller --batch or --context, or another device",

@@ -79,7 +79,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Whether two paths mean one file, by whatever links and detours, also one that is not there yet.
-fn same(a: &Path, b: &Path) -> bool {
+pub fn same(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b || linked(&a, &b),
         (Err(_), Err(_)) => {

@@ -33,7 +33,7 @@ fn both(base: &Path, flags: &str) -> (Value, Value) {
     let flags = flags
         .replace("HELD_OUT", &held_out.display().to_string())
         .replace("FOLDER", &folder.path().join("checkpoints").display().to_string());
-    let plan = run(&format!("plan {{}} --data {{}} {flags} --json"), &[base, &data]).good();
+    let plan = run(&format!("plan {{}} --data {{}} --force {flags} --json"), &[base, &data]).good();
     let train = format!("train {{}} --data {{}} -o {{}} --steps 2 --force {flags} --json");
     let train = run(&train, &[base, &data, &folder.path().join("a.gguf")]).good();
     (plan.result(), train.result())

@@ -99,6 +99,58 @@ fn what_is_worse_than_before_is_not_published_unless_forced() {
 }
 
 #[test]
+fn without_held_out_data_the_rows_of_the_last_step_tell() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let adapter = folder.path().join("a.gguf");
+    let line = |flags: &str| format!("train {{}} --data {{}} -o {{}} {SMALL} {flags}");
+    let paths = [base(), &demo_data("train.jsonl"), &adapter];
+    run(&line("--steps 6 --lr 5"), &paths).bad(1, &["worse than none", "rows of the last step", "--force"]);
+    run(&line("--steps 4 --lr 1e6"), &paths).bad(1, &["lower --lr"]);
+    run(&line("--steps 3 --lr 1e30 --force"), &paths).bad(1, &["the limit is 1000000000", "not even --force"]);
+    assert!(!adapter.exists());
+    let grouped = line("--steps 2 --lr 0.001 --group-by-length");
+    run(&grouped, &paths).good();
+    // Goes on from there: what it was is what it is compared with.
+    let further = folder.path().join("b.gguf");
+    let line = "train {} --data {} --init {} -o {} --device cpu --batch 2 --context 64";
+    let paths = [base(), &demo_data("train.jsonl"), &adapter, &further];
+    run(&format!("{line} --steps 1 --lr 0.001"), &paths).good();
+    run(&format!("{line} --steps 2 --lr 5 --force"), &paths).good();
+}
+
+/// A template that writes the time, and how it is now: a run has one time, that of its start.
+const SECONDS: &str = "{{ strftime_now('%H:%M:%S') }}{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}\
+    {% if add_generation_prompt %}<assistant>{% endif %}";
+
+#[test]
+fn a_run_goes_on_at_the_time_of_its_start_and_tells_what_has_changed() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let path = |name: &str| folder.path().join(name);
+    let (template, state, first, second) = (path("t.jinja"), path("state"), path("a.gguf"), path("b.gguf"));
+    fs::write(&template, SECONDS).expect("writes");
+    let flags = format!("{SMALL} --steps 3 --lr 0.001 --checkpoint-every 1 --resume");
+    let line = format!("train {{}} --data {{}} --chat-template {{}} --checkpoint-dir {{}} -o {{}} {flags}");
+    let data = demo_data("train.jsonl");
+    run(&line, &[base(), &data, &template, &state, &first]).good();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    // As if the run had been killed in its last step.
+    fs::remove_file(state.join("checkpoint-00000003.gguf")).expect("removed");
+    let kept = state.join("checkpoint-00000002.gguf");
+    let mut bytes = fs::read(&kept).expect("a checkpoint");
+    let key = b"loam.version";
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("the key") + key.len() + 12;
+    assert_eq!(&bytes[at..at + 2], b"0.", "a version");
+    bytes[at] = b'9';
+    loam::train::checkpoint::seal(&mut bytes);
+    fs::write(&kept, bytes).expect("writes");
+    let done = run(&line, &[base(), &data, &template, &state, &second]).good();
+    for words in ["going on after step 2/3", "the version of loam was \"9.", "may differ in its last bits"] {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
+    assert!(fs::read(first).expect("adapter") == fs::read(second).expect("adapter"), "the same bytes");
+}
+
+#[test]
 fn optimizers_differ_and_their_state_is_counted() {
     let folder = tempfile::tempdir().expect("temp dir");
     let adapter = folder.path().join("a.gguf");
@@ -134,6 +186,8 @@ fn flags_that_make_no_sense_together_are_usage_errors() {
     usage("--dropout 1", &["--dropout"]);
     usage("--neftune-noise-alpha=-1", &["--neftune-noise-alpha"]);
     usage("--patience 2", &["--eval-every"]);
+    let own = format!("--init {} --checkpoint-dir {}", adapter.display(), folder.path().join("state").display());
+    usage(&own, &["--init and -o are one file"]);
     usage("--patience 2 --eval-every 2", &["--eval-data"]);
     usage("--pack --group-by-length", &["--group-by-length"]);
     assert!(!adapter.exists());

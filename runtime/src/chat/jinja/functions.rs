@@ -1,8 +1,8 @@
 //! Functions that templates call: Jinja's, and what Transformers adds.
 
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::super::now;
 use super::arguments::Arguments;
 use super::dates::strftime;
 use super::display;
@@ -48,7 +48,7 @@ impl Renderer {
                     return Err(Fault::new(format!("strftime_now: a format of more than {FORMAT} bytes")));
                 }
                 untouched(&format)?;
-                let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+                let seconds = self.clock.unwrap_or_else(now);
                 Value::text(&strftime(format.as_str(), seconds), &self.meter)?
             }
         };

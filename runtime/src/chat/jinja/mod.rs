@@ -67,6 +67,8 @@ type Variables = Vec<(Arc<str>, Value)>;
 /// A compiled template.
 pub(super) struct Program {
     body: Vec<ast::Node>,
+    /// What time it is for the template, in seconds since 1970, if not what the system says.
+    pub(super) clock: Option<u64>,
 }
 
 /// What a template is given under a name.
@@ -143,7 +145,7 @@ impl Program {
     pub(super) fn new(source: &str) -> Outcome<Program> {
         let source =
             if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source.into() };
-        parser::parse(&source).map(|body| Program { body })
+        parser::parse(&source).map(|body| Program { body, clock: None })
     }
 
     /// Renders a text; `messages` and `bytes` say how many messages of which length are in `context`.
@@ -152,6 +154,7 @@ impl Program {
     /// What the template raises, cannot do, or does too much of.
     pub(super) fn render(&self, context: &[(&str, Input<'_>)], messages: usize, bytes: usize) -> Outcome<Rendered> {
         let mut renderer = Renderer::new(context, messages, bytes, None)?;
+        renderer.clock = self.clock;
         renderer.body(&self.body)?;
         let (text, pieces) = renderer.outputs.pop().ok_or_else(|| Fault::new("no output"))?.into_parts();
         Ok(Rendered { text, pieces })
@@ -170,6 +173,7 @@ impl Program {
     ) -> Outcome<Beginnings> {
         let horizon = Rc::new(Horizon::default());
         let mut renderer = Renderer::new(context, messages, bytes, Some(&horizon))?;
+        renderer.clock = self.clock;
         renderer.beginnings(&self.body, &horizon, wanted)
     }
 }
@@ -202,7 +206,8 @@ impl Renderer {
         let outputs = vec![Builder::new(&meter)?];
         let output_limit = bytes.saturating_mul(16).saturating_add(OUTPUT);
         let open = horizon.is_some();
-        Ok(Renderer { meter, root, locals: Vec::new(), outputs, output_limit, namespaces: Vec::new(), open })
+        let (locals, namespaces, clock) = (Vec::new(), Vec::new(), None);
+        Ok(Renderer { meter, root, locals, outputs, output_limit, namespaces, clock, open })
     }
 }
 

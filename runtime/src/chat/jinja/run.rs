@@ -59,6 +59,8 @@ pub(super) struct Renderer {
     pub(super) output_limit: usize,
     /// All of them: they may hold each other.
     pub(super) namespaces: Vec<Rc<Namespace>>,
+    /// What time it is, in seconds since 1970, if not what the system says.
+    pub(super) clock: Option<u64>,
     /// Whether a variable may hold turns.
     pub(super) open: bool,
 }

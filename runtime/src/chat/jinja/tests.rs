@@ -10,7 +10,8 @@ fn render(source: &str) -> Result<Rendered, Fault> {
         json!({"role": "assistant", "content": " <think>hm</think>So, x. ", "tool_calls": [{"name": "f", "arguments": {"k": "v"}}]}),
     ];
     let context = [("messages", Input::Messages(&messages)), ("tools", Input::None)];
-    Program::new(source)?.render(&context, 2, 100)
+    let program = Program { clock: Some(1_000_000_000), ..Program::new(source)? };
+    program.render(&context, 2, 100)
 }
 
 fn text(source: &str) -> String {
@@ -144,4 +145,9 @@ fn texts_know_their_message_whatever_is_done_to_them() {
     ] {
         assert_eq!(marked(source), expected, "{source}");
     }
+}
+
+#[test]
+fn the_clock_can_stand_still() {
+    assert_eq!(text("{{ strftime_now('%Y-%m-%d %H:%M:%S') }}"), "2001-09-09 01:46:40");
 }

@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::identity::CLOCK;
 use super::{Identity, State};
 use crate::error::{Error, Result};
 use crate::file::{AtomicFile, Sha256, read_pieces};
@@ -39,7 +40,6 @@ pub fn write(path: &Path, architecture: &str, identity: &Identity, state: &State
     metadata.set("general.architecture", architecture);
     metadata.set("general.name", format!("checkpoint after {} steps", state.progress.outcome.steps));
     metadata.set(VERSION, CURRENT);
-    metadata.set("loam.version", env!("CARGO_PKG_VERSION"));
     identity.fields().chain(state.progress.fields()).for_each(|(key, value)| metadata.set(key, value));
     let digest = fill(Sha256::new(), path, &metadata, state)?.hex();
     metadata.set(DIGEST, digest);
@@ -69,14 +69,24 @@ fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> Re
     writer.finish()
 }
 
-/// Reads a checkpoint of the run `identity`. Its digest is checked before anything in it is believed.
+/// Reads a checkpoint of the run `identity`, and what else is not as it was. Its digest is checked before anything in it
+/// is believed.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] for a damaged file or another one, [`Error::CheckpointMismatch`], [`Error::Io`].
-pub fn read(path: &Path, identity: &Identity) -> Result<State> {
+pub fn read(path: &Path, identity: &Identity) -> Result<(State, Vec<String>)> {
     let (file, state) = open(path)?;
     identity.check(&file.gguf)?;
-    Ok(state)
+    Ok((state, identity.differences(&file.gguf)))
+}
+
+/// The time that the chat template was told in the run of a checkpoint.
+///
+/// # Errors
+/// As [`open`].
+pub fn clock(path: &Path) -> Result<Option<u64>> {
+    check_digest(path)?;
+    GgufFile::open(path)?.gguf.opt_u64(CLOCK)
 }
 
 /// Reads a checkpoint of whatever run.

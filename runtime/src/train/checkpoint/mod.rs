@@ -46,6 +46,8 @@ pub struct Generations {
     newest: Option<u64>,
     /// Number of the next file.
     next: u64,
+    /// What is not as it was when the file that is gone on from was written, so that bits of the result may differ.
+    pub differences: Vec<String>,
     _lock: LockedFile,
 }
 
@@ -69,7 +71,8 @@ impl Generations {
         let numbers = numbers(&folder)?;
         let next = numbers.first().map_or(1, |newest| newest.saturating_add(1));
         let architecture = architecture.to_owned();
-        let mut generations = Self { folder, identity, architecture, newest: None, next, _lock: lock };
+        let (newest, differences) = (None, Vec::new());
+        let mut generations = Self { folder, identity, architecture, newest, next, differences, _lock: lock };
         let found = match request.resume {
             true => generations.newest_of(&numbers)?,
             false if numbers.is_empty() => (None, Vec::new()),
@@ -87,7 +90,8 @@ impl Generations {
         for (index, &number) in numbers.iter().enumerate() {
             let path = self.path(number);
             match format::read(&path, &self.identity) {
-                Ok(state) => {
+                Ok((state, differences)) => {
+                    self.differences = differences;
                     self.newest = Some(number);
                     // A process that was killed may not have come to it.
                     numbers.iter().skip(index + 2).try_for_each(|&old| file::remove(&self.path(old)))?;
@@ -129,8 +133,19 @@ impl Generations {
     }
 
     fn path(&self, number: u64) -> PathBuf {
-        self.folder.join(format!("checkpoint-{number:08}.gguf"))
+        file_of(&self.folder, number)
     }
+}
+
+fn file_of(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("checkpoint-{number:08}.gguf"))
+}
+
+/// When the run began that has left its checkpoints in `folder`, in seconds since 1970, as its chat template was told.
+/// `None` without a checkpoint that says it: what is wrong with the folder is told by [`Generations::open`].
+pub fn began(folder: &Path) -> Option<u64> {
+    let mut numbers = numbers(folder).ok()?.into_iter();
+    numbers.find_map(|number| format::clock(&file_of(folder, number)).ok()).flatten()
 }
 
 /// Numbers of the generations in `folder`, the newest first.

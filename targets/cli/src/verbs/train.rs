@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
 use loam::backend::Times;
+use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes, Objective};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
-use loam::train::{Event, Optimizer, Outcome, Schedule};
+use loam::train::{Event, Optimizer, Outcome, Schedule, checkpoint};
 use loam::{Base, LoraOptions, TrainOptions};
 use serde_json::json;
 
@@ -30,7 +31,8 @@ pub fn run(args: &TrainArgs) -> Result {
     check_files(args)?;
     let lora = lora(args)?;
     let objective = objective(args)?;
-    let base = model::base(&args.base)?;
+    // One time for all that is rendered, also when the run goes on on another day.
+    let base = model::base(&args.base)?.at(began(args))?;
     let options = TrainOptions { lora, ..options(args, &base)? };
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
     let loading = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective, options.context) };
@@ -84,6 +86,12 @@ pub fn run(args: &TrainArgs) -> Result {
     failed.map_or(Ok(()), Err)
 }
 
+/// When the run began: now, or when the one began that is gone on with. In seconds since 1970.
+fn began(args: &TrainArgs) -> u64 {
+    let folder = args.upkeep.checkpoint_dir.as_deref().filter(|_| args.upkeep.resume);
+    folder.and_then(checkpoint::began).unwrap_or_else(chat::now)
+}
+
 /// No output may be an input or the other output.
 fn check_files(args: &TrainArgs) -> Result {
     let BaseArgs { model, chat_template } = &args.base;
@@ -100,7 +108,16 @@ fn check_files(args: &TrainArgs) -> Result {
     let paths = |paths: &Option<PathBuf>| paths.iter().cloned().collect::<Vec<_>>();
     let others = [paths(&args.log), paths(&args.report)].concat();
     let init: Vec<&Path> = args.init.iter().map(PathBuf::as_path).collect();
-    files::check(&init, &others.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+    files::check(&init, &others.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    // A run that is asked to go on begins with what it began with: its own result must not have taken that place.
+    if let (Some(init), Some(_)) = (&args.init, &args.upkeep.checkpoint_dir)
+        && files::same(init, &args.output)
+    {
+        let message = "--init and -o are one file: with --checkpoint-dir the adapter to start from must stay; give -o \
+                       another name";
+        return Err(Failure::Usage(message.into()));
+    }
+    Ok(())
 }
 
 /// The adapter that the flags ask for. One that is gone on from has its own shape: nothing is asked for then.
@@ -137,7 +154,8 @@ pub fn objective(args: &TrainArgs) -> Result<Objective> {
 fn diverged(error: loam::Error) -> Failure {
     match error {
         loam::Error::Adapter { .. } => {
-            Failure::Failed { error: Box::new(error), hint: Some("the training diverged: lower --lr".into()) }
+            let hint = "the training diverged: lower --lr; not even --force writes what no reader of adapters takes";
+            Failure::Failed { error: Box::new(error), hint: Some(hint.into()) }
         }
         error => error.into(),
     }
