@@ -7,7 +7,7 @@
 
 use crate::backend::TARGET;
 
-/// Nodes per segment in the first run with a target of [`TARGET`], and fewer with a lower one.
+/// Nodes per segment in the first run with a target of [`TARGET`].
 const FIRST: u64 = 16;
 
 /// Nodes up to `end` (from the end of the previous segment) in one submission.
@@ -31,12 +31,19 @@ pub struct Segments {
 impl Segments {
     /// Short segments for `nodes` nodes, which are to take `target` microseconds at most.
     pub fn new(nodes: usize, target: u64) -> Self {
-        let first = (FIRST.saturating_mul(target) / TARGET.as_micros()).clamp(1, 1 << 30) as usize;
+        let most = TARGET.as_micros();
+        // With a lower target even the first run is to keep to it, as far as its kernels do.
+        let first = if target < most { 1 } else { (FIRST.saturating_mul(target) / most).min(1 << 30) as usize };
         let ends = (first..nodes).step_by(first).chain((nodes > 0).then_some(nodes));
         Self { list: ends.map(|end| Segment { end, micros: None }).collect(), version: 0, measured: false, target }
     }
 
-    /// Neighbours that together take at most this long are joined. Well under the target, so that joins are not undone.
+    /// What takes longer is halved: times vary, and those that are measured are to stay below the target.
+    fn aim(&self) -> u64 {
+        self.target - self.target / 4
+    }
+
+    /// Neighbours that together take at most this long are joined. Well under [`Self::aim`], so that joins are not undone.
     fn join(&self) -> u64 {
         self.target / 2
     }
@@ -80,7 +87,7 @@ impl Segments {
             let nodes = segment.end - start;
             let previous = list.last().and_then(|last| last.micros);
             match (previous, segment.micros) {
-                (_, Some(micros)) if micros > self.target && nodes > 1 => {
+                (_, Some(micros)) if micros > self.aim() && nodes > 1 => {
                     list.push(Segment { end: start + nodes / 2, micros: None });
                     list.push(Segment { end: segment.end, micros: None });
                 }
@@ -115,7 +122,7 @@ mod tests {
         assert_eq!(ends(&Segments::new(16, MICROS)), [16]);
         let segments = Segments::new(40, MICROS);
         assert_eq!(ends(&segments), [16, 32, 40]);
-        assert_eq!(ends(&Segments::new(9, MICROS / 8)), [2, 4, 6, 8, 9]);
+        assert_eq!(ends(&Segments::new(5, MICROS / 8)), [1, 2, 3, 4, 5]);
         assert_eq!(ends(&Segments::new(3, 1)), [1, 2, 3]);
         assert_eq!(segments.nodes(0), 0..16);
         assert_eq!(segments.nodes(2), 32..40);
@@ -142,6 +149,30 @@ mod tests {
         segments.adapt();
         assert_eq!(ends(&segments), [1]);
         assert_eq!(segments.version(), 0);
+    }
+
+    /// As far as a program can be cut.
+    #[test]
+    fn slow_nodes_are_submitted_one_by_one_and_the_others_stay_below_the_aim() {
+        let target = MICROS / 6;
+        // Every third node alone is slower than the target, then all of them are.
+        for slow in [3, 1] {
+            let cost = |node: usize| if node.is_multiple_of(slow) { target + 700 } else { 900 };
+            for mut segments in [Segments::new(64, target), Segments { target, ..Segments::new(64, MICROS) }] {
+                for _ in 0..10 {
+                    for index in 0..segments.len() {
+                        let micros = segments.nodes(index).map(cost).sum();
+                        segments.measure(segments.version(), index, micros, false);
+                    }
+                    segments.adapt();
+                }
+                for nodes in (0..segments.len()).map(|index| segments.nodes(index)) {
+                    let micros: u64 = nodes.clone().map(cost).sum();
+                    assert!(nodes.len() == 1 || micros <= target * 3 / 4, "{nodes:?} take {micros} of {target}");
+                }
+                assert!(slow > 1 || segments.len() == 64, "{:?}", ends(&segments));
+            }
+        }
     }
 
     #[test]

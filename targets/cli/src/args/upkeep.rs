@@ -26,7 +26,7 @@ pub struct UpkeepArgs {
     /// folder for it
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub deadline: Option<Duration>,
-    /// Keep submissions to the device below 8 ms, one at a time, so that the screen stays responsive
+    /// Aim at submissions to the device below 8 ms, one at a time, so that the screen stays responsive
     #[arg(long)]
     pub foreground: bool,
 }
