@@ -3,10 +3,12 @@
 
 use std::cell::Cell;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
+use loam::Error;
 use loam::file::disk::{self, Call, Verdict};
-use loam::train::{Control, Upkeep};
+use loam::train::{Control, Event, Upkeep};
 
 use crate::job::{Job, kept_in};
 
@@ -41,17 +43,31 @@ impl Fault {
     }
 }
 
-/// Runs `job` in `folder` with a fault at call `number`; whether there was such a call.
-fn run_with(job: &Job, folder: &std::path::Path, fault: Fault, number: u64) -> (bool, loam::Result<String>) {
+/// What call `number` was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hit {
+    /// There was none.
+    Nothing,
+    /// It read a checkpoint.
+    Reading,
+    Else,
+}
+
+/// Runs `job` in `folder` with a fault at call `number`, and says what that was.
+fn run_with(job: &Job, folder: &Path, fault: Fault, number: u64) -> (Hit, loam::Result<String>) {
     let control = Control::new();
-    let hit = Rc::new(Cell::new(false));
+    let hit = Rc::new(Cell::new(Hit::Nothing));
     let (noted, stop, mut count) = (Rc::clone(&hit), control.clone(), 0);
     let watched = disk::watch(move |call| {
         count += 1;
         if count < number {
             return Verdict::Go;
         }
-        noted.set(true);
+        if count == number {
+            let checkpoint = |path: &Path| path.to_string_lossy().contains("checkpoint-");
+            let reads = matches!(call, Call::Open(path) | Call::Read(path) if checkpoint(path));
+            noted.set(if reads { Hit::Reading } else { Hit::Else });
+        }
         if matches!(fault, Fault::Torn | Fault::Kill) {
             // Nothing of what it would still do can be seen; this saves the time.
             stop.cancel();
@@ -82,7 +98,7 @@ fn every_call(fault: Fault) {
                 assert!(new || left == b"the adapter of before", "{fault:?} at {number}: half an adapter");
             }
         }
-        if !hit {
+        if hit == Hit::Nothing {
             assert!(result.is_ok());
             break;
         }
@@ -95,6 +111,85 @@ fn every_call(fault: Fault) {
     }
     assert!(number > 30, "{number} calls");
     assert_eq!(failed > 0, fault != Fault::Short, "{failed} runs failed");
+}
+
+/// As [`every_call`] for a run that goes on from two generations: neither may be lost because it could not be read.
+fn every_call_of_a_resume(fault: Fault) {
+    let job = Job::new();
+    let begun = tempfile::tempdir().expect("temporary folder");
+    stop_after(&job, begun.path(), 2);
+    let names = names(begun.path());
+    assert_eq!(names, ["checkpoint-00000002.gguf", "checkpoint-00000003.gguf"]);
+    let (mut readings, mut number) = (0, 1);
+    loop {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        std::fs::create_dir(folder.path().join("state")).expect("made");
+        for name in &names {
+            let path = Path::new("state").join(name);
+            std::fs::copy(begun.path().join(&path), folder.path().join(&path)).expect("copied");
+        }
+        let out = folder.path().join("adapter.gguf");
+        let (hit, result) = run_with(&job, folder.path(), fault, number);
+        if hit == Hit::Reading {
+            readings += 1;
+            assert!(matches!(result, Err(Error::Io { .. })), "{fault:?} at {number}: {result:?}");
+            assert_eq!(
+                self::names(folder.path()),
+                names,
+                "{fault:?} at {number}: a file that could not be read is gone"
+            );
+        }
+        let newest = self::names(folder.path()).pop();
+        assert!(newest >= names.last().cloned(), "{fault:?} at {number}: {newest:?} is left");
+        let digest = job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ());
+        let digest = digest.unwrap_or_else(|error| panic!("{fault:?} at {number}: {}", error.chain()));
+        assert_eq!(digest, job.golden(), "{fault:?} at {number}");
+        if hit == Hit::Nothing {
+            assert!(result.is_ok());
+            break;
+        }
+        number += 1;
+    }
+    assert!(number > 20 && readings > 2, "{number} calls, {readings} of them read");
+}
+
+/// Trains until `steps` steps are done.
+fn stop_after(job: &Job, folder: &Path, steps: u64) {
+    let control = Control::new();
+    let stop = control.clone();
+    let mut on_event = move |event: &Event| {
+        if matches!(event, Event::Saved { step, .. } if *step == steps) {
+            stop.cancel();
+        }
+    };
+    let upkeep = Upkeep { control, ..kept_in(folder) };
+    let stopped = job.run(Job::cpu(), upkeep, &folder.join("adapter.gguf"), &mut on_event);
+    assert!(matches!(stopped, Err(Error::Stopped { .. })), "{stopped:?}");
+}
+
+/// Names of the checkpoints, the oldest first.
+fn names(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder.join("state")).expect("folder");
+    let mut names: Vec<String> =
+        names.map(|entry| entry.expect("entry").file_name().into_string().expect("a name")).collect();
+    names.retain(|name| name.ends_with(".gguf"));
+    names.sort();
+    names
+}
+
+#[test]
+fn an_input_output_error_once_of_a_run_that_goes_on() {
+    every_call_of_a_resume(Fault::Once(io::ErrorKind::Other));
+}
+
+#[test]
+fn an_input_output_error_for_good_of_a_run_that_goes_on() {
+    every_call_of_a_resume(Fault::ForGood(io::ErrorKind::Other));
+}
+
+#[test]
+fn a_kill_before_any_call_of_a_run_that_goes_on() {
+    every_call_of_a_resume(Fault::Kill);
 }
 
 #[test]

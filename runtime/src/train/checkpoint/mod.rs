@@ -58,7 +58,7 @@ impl Generations {
     /// Locks the folder and, if it is asked for, reads the newest checkpoint that is whole.
     ///
     /// # Errors
-    /// [`Error::Io`], also if another process uses the folder; [`Error::Checkpoint`] if there is a checkpoint and nobody
+    /// [`Error::Io`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if there is a checkpoint and nobody
     /// asked to go on from it, or if none is whole; [`Error::CheckpointMismatch`].
     pub fn open(request: &Checkpoints, architecture: &str, identity: Identity) -> Result<(Self, Found)> {
         let folder = request.folder.clone();
@@ -97,7 +97,8 @@ impl Generations {
                     numbers.iter().skip(index + 2).try_for_each(|&old| file::remove(&self.path(old)))?;
                     return Ok((Some((path, state)), problems));
                 }
-                Err(error @ Error::CheckpointMismatch { .. }) => return Err(error),
+                // A file that cannot be read now may be sound: it is neither passed over nor made room of.
+                Err(error @ (Error::CheckpointMismatch { .. } | Error::Io { .. })) => return Err(error),
                 Err(error) => problems.push(error.chain()),
             }
         }
