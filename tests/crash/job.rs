@@ -97,7 +97,8 @@ pub fn kept_in(folder: &Path) -> Upkeep {
     Upkeep { checkpoints: Some(checkpoints), ..Upkeep::default() }
 }
 
-fn dataset(count: u32, first: u32) -> Dataset {
+/// `count` examples of a few tokens, each set with another `first`.
+pub fn dataset(count: u32, first: u32) -> Dataset {
     let example = |i: u32| Example {
         tokens: (0..5 + i % 3).map(|t| (first + 7 * i + 13 * t) % 4096).collect(),
         trained: (0..5 + i % 3).map(|t| t > i % 2).collect(),

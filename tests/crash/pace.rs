@@ -1,18 +1,21 @@
 //! Slowly, with pauses, in time: the adapter is the same. Times are bounded from below only, or generously: the machine
 //! has other things to do.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration as Span, Instant};
 
 use embassy_time::Duration;
-use loam::AdapterFile;
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
+use loam::file::sha256_file;
 use loam::gguf::Value;
-use loam::train::{self, Condition, Control, Event, Upkeep};
+use loam::train::{self, Condition, Control, Event, Outcome, Upkeep, Why};
+use loam::{AdapterFile, Error, Result};
 use loam_tests::watched::Call;
 use loam_tests::{Watched, back_ends};
 
-use crate::job::{Job, STEPS, kept_in};
+use crate::job::{Job, STEPS, dataset, kept_in};
 
 /// A device whose programs take at least `work`, and that calls `at_run` with their number.
 fn slow(work: Span, mut at_run: impl FnMut(u32) + 'static) -> Box<dyn Backend> {
@@ -25,6 +28,25 @@ fn slow(work: Span, mut at_run: impl FnMut(u32) + 'static) -> Box<dyn Backend> {
         }
         Ok(())
     }))
+}
+
+/// Trains `job`; what was told besides.
+fn told(job: &Job, backend: Box<dyn Backend>, upkeep: Upkeep) -> (Result<(AdapterFile, Outcome)>, Vec<Event>) {
+    let mut events = Vec::new();
+    let mut on_event = |event: &Event| events.push(event.clone());
+    let data = (&job.data, Some(&job.held_out));
+    let work = train::run_with(&job.base, backend, None, data, job.options.clone(), upkeep, &mut on_event);
+    let result = pollster::block_on(work);
+    (result, events)
+}
+
+fn pauses(events: &[Event]) -> Vec<Event> {
+    let pauses = events.iter().filter(|event| matches!(event, Event::Paused { .. } | Event::Continued { .. }));
+    pauses.cloned().collect()
+}
+
+fn notes(events: &[Event], part: &str) -> usize {
+    events.iter().filter(|event| matches!(event, Event::Note { message } if message.contains(part))).count()
 }
 
 #[test]
@@ -70,7 +92,7 @@ fn a_paused_run_waits_until_it_may_go_on() {
     let (control, wait) = (Control::new(), Span::from_millis(300));
     let steer = control.clone();
     let backend = slow(Span::ZERO, move |run| {
-        if run == 6 {
+        if run == 3 {
             steer.pause();
             let later = steer.clone();
             std::thread::spawn(move || {
@@ -81,9 +103,21 @@ fn a_paused_run_waits_until_it_may_go_on() {
     });
     let begun = Instant::now();
     let upkeep = Upkeep { control, ..Upkeep::default() };
-    let digest = job.run(backend, upkeep, &folder.path().join("adapter.gguf"), &mut |_| ()).expect("trains");
+    let (result, events) = told(&job, backend, upkeep);
+    let (adapter, outcome) = result.expect("trains");
     assert!(begun.elapsed() > wait, "{:?}", begun.elapsed());
-    assert_eq!(digest, job.golden());
+    let out = folder.path().join("adapter.gguf");
+    adapter.write(&out).expect("written");
+    assert_eq!(sha256_file(&out).expect("readable"), job.golden());
+    let [Event::Paused { step, why: Why::Asked }, Event::Continued { why: Why::Asked, seconds, .. }] =
+        &pauses(&events)[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!(*step == 0 && *seconds > 0.2, "{events:?}");
+    assert!(outcome.paused_seconds > 0.2 && outcome.seconds > outcome.paused_seconds, "{outcome:?}");
+    let worked = outcome.seconds - outcome.paused_seconds;
+    assert_eq!(outcome.tokens_per_second(), outcome.tokens as f64 / worked);
 }
 
 /// A pause must not keep a run from ending.
@@ -92,20 +126,15 @@ fn a_paused_run_can_be_stopped() {
     let job = Job::new();
     let folder = tempfile::tempdir().expect("temporary folder");
     let control = Control::new();
-    let steer = control.clone();
-    let backend = slow(Span::ZERO, move |run| {
-        if run == 1 {
-            let later = steer.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(Span::from_millis(100));
-                later.cancel();
-            });
-        }
+    let later = control.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Span::from_millis(100));
+        later.cancel();
     });
     let upkeep = Upkeep { control, conditions: Some(Box::new(|| Condition::Pause)), ..kept_in(folder.path()) };
     let out = folder.path().join("adapter.gguf");
-    let stopped = job.run(backend, upkeep, &out, &mut |_| ());
-    assert!(matches!(stopped, Err(loam::Error::Stopped { step: 0, .. })), "{stopped:?}");
+    let stopped = job.run(Job::cpu(), upkeep, &out, &mut |_| ());
+    assert!(matches!(stopped, Err(Error::Stopped { step: 0, .. })), "{stopped:?}");
     assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ()).expect("goes on"), job.golden());
 }
 
@@ -113,7 +142,7 @@ fn a_paused_run_can_be_stopped() {
 fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
     let job = Job::new();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let deadline = Duration::from_millis(420);
+    let deadline = Duration::from_millis(1200);
     let upkeep = Upkeep { deadline: Some(deadline), ..kept_in(folder.path()) };
     let data = (&job.data, Some(&job.held_out));
     let mut told = Vec::new();
@@ -122,7 +151,7 @@ fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
             told.push(message.clone());
         }
     };
-    let backend = slow(Span::from_millis(40), |_| ());
+    let backend = slow(Span::from_millis(110), |_| ());
     let work = train::run_with(&job.base, backend, None, data, job.options.clone(), upkeep, &mut on_event);
     let (adapter, outcome) = pollster::block_on(work).expect("ends in time");
     assert!((1..STEPS).contains(&outcome.steps) && outcome.planned_steps == STEPS, "{outcome:?}");
@@ -134,6 +163,87 @@ fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
     adapter.write(&out).expect("written");
     AdapterFile::read(&out).expect("a whole adapter");
     assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ()).expect("goes on"), job.golden());
+}
+
+/// There is time for everything but one more such pause.
+#[test]
+fn a_pause_is_not_taken_for_the_length_of_a_step() {
+    let job = Job::new();
+    let control = Control::new();
+    let steer = control.clone();
+    let backend = slow(Span::ZERO, move |run| {
+        if run == 4 {
+            steer.pause();
+            let later = steer.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Span::from_millis(1500));
+                later.resume();
+            });
+        }
+    });
+    let upkeep = Upkeep { control, deadline: Some(Duration::from_millis(2900)), ..Upkeep::default() };
+    let (result, events) = told(&job, backend, upkeep);
+    let (_, outcome) = result.expect("trains");
+    assert_eq!(outcome.steps, STEPS, "{events:?}");
+}
+
+#[test]
+fn a_paused_run_ends_at_its_deadline() {
+    let job = Job::new();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let step = Rc::new(Cell::new(0));
+    let done = Rc::clone(&step);
+    let backend = slow(Span::from_millis(5), move |run| step.set(run));
+    // After the evaluation before, the two micro-batches of a step, and the evaluation after it.
+    let conditions = move || if done.get() > 7 { Condition::Pause } else { Condition::Run };
+    let deadline = Some(Duration::from_millis(2000));
+    let upkeep = Upkeep { deadline, conditions: Some(Box::new(conditions)), ..kept_in(folder.path()) };
+    let begun = Instant::now();
+    let (result, events) = told(&job, backend, upkeep);
+    let (_, outcome) = result.expect("ends in time");
+    assert!(begun.elapsed() < Span::from_secs(6), "{:?}", begun.elapsed());
+    assert!((1..STEPS).contains(&outcome.steps), "{outcome:?}");
+    let [Event::Paused { why: Why::Conditions, .. }, Event::Continued { why: Why::Deadline, .. }] = pauses(&events)[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!(events.iter().any(|event| matches!(event, Event::Saved { .. })), "{events:?}");
+    let out = folder.path().join("adapter.gguf");
+    assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ()).expect("goes on"), job.golden());
+}
+
+/// 30 batches of 40 ms, before and after.
+#[test]
+fn a_deadline_that_the_held_out_data_does_not_allow_is_told_of_at_once() {
+    let job = Job { held_out: dataset(60, 50), ..Job::new() };
+    let upkeep = Upkeep { deadline: Some(Duration::from_millis(1500)), ..Upkeep::default() };
+    let runs = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&runs);
+    let (result, _) = told(&job, slow(Span::from_millis(40), move |run| counted.set(run)), upkeep);
+    let error = result.expect_err("no time");
+    assert!(matches!(&error, Error::Argument(problem) if problem.contains("leaves no time for training")), "{error}");
+    assert!(runs.get() < 8, "told after {} of 60 batches", runs.get());
+}
+
+#[test]
+fn an_evaluation_that_would_run_over_is_left_out() {
+    let job = Job { held_out: dataset(60, 50), ..Job::new() };
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // A device that becomes slow after the evaluation before training.
+    let backend = slow(Span::ZERO, |run| std::thread::sleep(Span::from_millis(if run > 30 { 150 } else { 0 })));
+    let upkeep = Upkeep { deadline: Some(Duration::from_millis(1500)), ..kept_in(folder.path()) };
+    let begun = Instant::now();
+    let (result, events) = told(&job, backend, upkeep);
+    let (_, outcome) = result.expect("ends in time");
+    assert!(begun.elapsed() < Span::from_millis(3500), "{:?} instead of 4.8 s", begun.elapsed());
+    assert_eq!((outcome.steps, outcome.eval_loss_after), (1, None));
+    assert_eq!((notes(&events, "after step 1 is not measured"), notes(&events, "the time is over after 1")), (1, 1));
+    let golden = {
+        let out = folder.path().join("peace.gguf");
+        job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains")
+    };
+    let out = folder.path().join("adapter.gguf");
+    assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ()).expect("goes on"), golden);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use embassy_time::{Duration, Instant};
+use embassy_time::Duration;
 
 use super::budget::{fit, keep};
 use super::checkpoint::{Generations, State};
+use super::clock::Clock;
 use super::rescue::Rescue;
 use super::task::Task;
 use super::{Checkpoints, Control, Event, MemoryPlan, Pace, Scope, TrainOptions, Upkeep};
@@ -24,16 +25,13 @@ pub(super) struct Around {
     pub control: Control,
     pub pace: Pace,
     pub target: Duration,
-    pub begun: Instant,
-    pub deadline: Option<Duration>,
+    pub clock: Clock,
     pub rescue: Rescue,
     /// What is still to be told of the beginning; `None` once it is.
     pub news: Option<News>,
     /// Steps and evaluations that were told of: those that are repeated after a loss are not told of again.
     pub told: (u64, u64),
     pub peak_device_bytes: u64,
-    /// How long the last step and the last evaluation took.
-    pub last: (Duration, Duration),
 }
 
 /// What opening the folder of checkpoints brought.
@@ -65,7 +63,7 @@ pub async fn check(
 impl Around {
     /// Opens the folder of checkpoints, if there is one, and makes the choices that the options of `task` leave open.
     pub async fn open(task: &mut Task<'_>, backend: &dyn Backend, upkeep: Upkeep) -> Result<Self> {
-        let begun = Instant::now();
+        let clock = Clock::new(upkeep.deadline);
         let steps = task.steps()?;
         let (mut notes, mut resumed) = (Vec::new(), None);
         let (mut generations, mut state, mut every) = (None, None, 0);
@@ -114,19 +112,12 @@ impl Around {
             pace: Pace::new(upkeep.duty, upkeep.control.clone(), upkeep.conditions)?,
             control: upkeep.control,
             target: upkeep.target,
-            begun,
-            deadline: upkeep.deadline,
+            clock,
             rescue: Rescue::new(upkeep.reopen, backend, (&chosen, open), state),
             news: Some(News { notes, resumed, memory }),
             told: (0, 0),
             peak_device_bytes: 0,
-            last: (Duration::MIN, Duration::MIN),
         })
-    }
-
-    /// Whether `more` does not fit before the deadline, with the evaluation at the end.
-    pub fn out_of_time(&self, more: Duration) -> bool {
-        self.deadline.is_some_and(|deadline| self.begun.elapsed() + more + self.last.1 >= deadline)
     }
 
     /// Keeps what is on the host when the device is gone for good.

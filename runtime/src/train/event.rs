@@ -53,12 +53,53 @@ pub enum Event {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// The run waits, with everything in memory and the device idle.
+    Paused {
+        /// Steps done.
+        step: u64,
+        /// Who wants it.
+        why: Why,
+    },
+    /// The run does not wait any more.
+    Continued {
+        /// Steps done.
+        step: u64,
+        /// What has ended the pause.
+        why: Why,
+        /// Length of the pause.
+        seconds: f64,
+    },
     /// Something that a user should know, and that does not end the run: a checkpoint that is damaged or could not be
     /// written, a device that had to be opened again.
     Note {
         /// What.
         message: String,
     },
+}
+
+/// What begins or ends a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// [`Control`](super::Control): somebody asked for it.
+    Asked,
+    /// [`Conditions`](super::Conditions): battery, heat, whatever the application watches.
+    Conditions,
+    /// The deadline is near.
+    Deadline,
+    /// The run was stopped.
+    Stopped,
+}
+
+impl Why {
+    /// In one word, for events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::Asked => "asked",
+            Why::Conditions => "conditions",
+            Why::Deadline => "deadline",
+            Why::Stopped => "stopped",
+        }
+    }
 }
 
 /// The result of a run.
@@ -72,8 +113,10 @@ pub struct Outcome {
     pub tokens: u64,
     /// Tokens with a loss.
     pub trained_tokens: u64,
-    /// Seconds in training steps, evaluation not counted.
+    /// Seconds in training steps by the clock on the wall, evaluation not counted.
     pub seconds: f64,
+    /// How many of these passed in pauses and in the rests of a duty.
+    pub paused_seconds: f64,
     /// Loss of the first step.
     pub loss_first: f64,
     /// Loss of the last step.
@@ -109,8 +152,8 @@ impl Outcome {
         self.trained_tokens += report.trained_tokens as u64;
     }
 
-    /// Tokens (without padding) per second of training steps.
+    /// Tokens (without padding) per second of work in training steps: pauses and rests are not counted.
     pub fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.seconds.max(1e-9)
+        self.tokens as f64 / (self.seconds - self.paused_seconds).max(1e-9)
     }
 }

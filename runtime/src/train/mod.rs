@@ -4,6 +4,7 @@
 mod around;
 mod budget;
 pub mod checkpoint;
+mod clock;
 mod control;
 mod describe;
 mod event;
@@ -26,7 +27,7 @@ pub use around::check;
 pub use budget::fit;
 pub use checkpoint::Checkpoints;
 pub use control::Control;
-pub use event::{Event, Outcome};
+pub use event::{Event, Outcome, Why};
 pub use history::History;
 pub use optimizer::Optimizer;
 pub use options::TrainOptions;

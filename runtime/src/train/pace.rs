@@ -3,7 +3,7 @@
 
 use embassy_time::{Duration, Instant, Timer};
 
-use super::Control;
+use super::{Control, Event, Why};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 const LOOK: Duration = Duration::from_millis(20);
 /// Work that is done at a time between two rests: less would only add waits.
 const LEAST: Duration = Duration::from_millis(10);
+
+/// Longest rest in microseconds, a year: a clock cannot count what the smallest duty asks for.
+const LONGEST: f64 = 365.0 * 86_400e6;
 
 /// What a run may do at this moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,11 +46,20 @@ pub struct Pace {
     conditions: Option<Box<dyn Conditions>>,
     /// When the present stretch of work began.
     began: Option<Instant>,
+    /// How long all pauses and all rests were.
+    paused: Duration,
+    rested: Duration,
+    /// From then on nothing waits any more: the run has to end.
+    pub(super) until: Option<Instant>,
+    /// Steps done, for what is told.
+    pub(super) step: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { duty: 1.0, control: Control::new(), conditions: None, began: None }
+        let (paused, rested) = (Duration::MIN, Duration::MIN);
+        let control = Control::new();
+        Self { duty: 1.0, control, conditions: None, began: None, paused, rested, until: None, step: 0 }
     }
 }
 
@@ -58,32 +70,32 @@ impl Pace {
     /// [`Error::Argument`] for a duty that is not above 0 and at most 1.
     pub fn new(duty: f32, control: Control, conditions: Option<Box<dyn Conditions>>) -> Result<Self> {
         if duty > 0.0 && duty <= 1.0 {
-            return Ok(Self { duty, control, conditions, began: None });
+            return Ok(Self { duty, control, conditions, ..Self::default() });
         }
         Err(Error::Argument(format!("duty is {duty}, it must be above 0 and at most 1")))
+    }
+
+    /// How long all pauses were so far.
+    pub fn paused(&self) -> Duration {
+        self.paused
+    }
+
+    /// How long all pauses and all rests were so far.
+    pub fn waited(&self) -> Duration {
+        self.paused + self.rested
     }
 
     /// Called behind each submission: waits as long as it takes.
     ///
     /// # Errors
     /// A device failure.
-    pub async fn breathe(&mut self, backend: &mut dyn Backend) -> Result<()> {
+    pub async fn breathe(&mut self, backend: &mut dyn Backend, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
         let mut duty = self.duty;
-        let mut condition = self.condition();
-        if condition == Condition::Pause {
-            // What is submitted ends first: a paused run leaves the device alone.
-            backend.settle()?;
-            while condition == Condition::Pause && !self.control.is_cancelled() {
-                Timer::after(LOOK).await;
-                condition = self.condition();
-            }
-            self.began = None;
-        }
-        if let Condition::Slow(most) = condition {
+        if let Condition::Slow(most) = self.hold(backend, on_event).await? {
             // A wrong answer of the application slows the run down, and does not stop it.
             duty = duty.min(most.clamp(0.01, 1.0));
         }
-        if duty >= 1.0 {
+        if duty >= 1.0 || self.is_ending() {
             self.began = None;
             return Ok(());
         }
@@ -98,19 +110,57 @@ impl Pace {
         Ok(())
     }
 
-    /// Waits for `micros`, unless the run is to end.
-    async fn rest(&self, micros: f64) {
-        let end = Instant::now() + Duration::from_micros(micros as u64);
-        while Instant::now() < end && !self.control.is_cancelled() {
-            Timer::at(end.min(Instant::now() + LOOK)).await;
+    /// Waits while the run is paused, and tells of it. Returns the condition that holds then.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn hold(&mut self, backend: &mut dyn Backend, on_event: &mut dyn FnMut(&Event)) -> Result<Condition> {
+        let (mut condition, mut why) = self.condition();
+        if condition != Condition::Pause || self.is_ending() {
+            return Ok(condition);
         }
+        // What is submitted ends first: a paused run leaves the device alone.
+        backend.settle()?;
+        let began = Instant::now();
+        on_event(&Event::Paused { step: self.step, why });
+        while condition == Condition::Pause && !self.is_ending() {
+            Timer::after(LOOK).await;
+            let now = self.condition();
+            (condition, why) = (now.0, if now.0 == Condition::Pause { now.1 } else { why });
+        }
+        if self.control.is_cancelled() {
+            why = Why::Stopped;
+        } else if condition == Condition::Pause {
+            why = Why::Deadline;
+        }
+        let length = began.elapsed();
+        self.paused += length;
+        self.began = None;
+        on_event(&Event::Continued { step: self.step, why, seconds: length.as_micros() as f64 / 1e6 });
+        Ok(condition)
     }
 
-    fn condition(&mut self) -> Condition {
+    /// Waits for `micros`, unless the run is to end.
+    async fn rest(&mut self, micros: f64) {
+        let began = Instant::now();
+        let end = began + Duration::from_micros(micros.min(LONGEST) as u64);
+        while Instant::now() < end && !self.is_ending() {
+            Timer::at(end.min(Instant::now() + LOOK)).await;
+        }
+        self.rested += began.elapsed();
+    }
+
+    /// Whether the run is to end: then it does not wait any more.
+    fn is_ending(&self) -> bool {
+        self.control.is_cancelled() || self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// What holds now, and who says so.
+    fn condition(&mut self) -> (Condition, Why) {
         match &mut self.conditions {
-            _ if self.control.is_paused() => Condition::Pause,
-            Some(conditions) => conditions.now(),
-            None => Condition::Run,
+            _ if self.control.is_paused() => (Condition::Pause, Why::Asked),
+            Some(conditions) => (conditions.now(), Why::Conditions),
+            None => (Condition::Run, Why::Asked),
         }
     }
 }

@@ -128,12 +128,13 @@ impl Run<'_> {
 
     async fn train(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
         loop {
-            self.evaluate_if_due(on_event).await?;
+            let evaluated = self.evaluate_if_due(on_event).await?;
             let step = self.progress.outcome.steps;
             if self.ended() {
                 return Ok(());
             }
-            if self.around.out_of_time(self.around.last.0) || !self.step(on_event).await? {
+            let clock = &self.around.clock;
+            if !evaluated || !clock.allows(clock.step) || !self.step(on_event).await? {
                 return self.end(on_event).await;
             }
             let every = self.around.every;
@@ -157,26 +158,31 @@ impl Run<'_> {
         }
         on_event(&Event::Note { message: format!("the time is over after {step} of {steps} steps") });
         self.ending = true;
-        self.evaluate_if_due(on_event).await
+        self.evaluate_if_due(on_event).await.map(drop)
     }
 
     /// Does what is left of the present step. False: the time was over before its end.
     async fn step(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<bool> {
         let step = self.progress.outcome.steps + 1;
         let batches = self.task.batches(self.progress.batch)?.step(step as usize - 1)?;
-        let whole = Instant::now();
+        let whole = self.mark();
         while let Some(batch) = batches.micro.get(self.progress.micro) {
-            self.look(on_event).await?;
-            if self.around.out_of_time(Duration::MIN) {
-                return Ok(false);
+            let began = self.mark();
+            let looked = self.look(on_event).await;
+            let clock = &self.around.clock;
+            if looked.is_err() || !clock.allows(clock.batch) {
+                self.count(began);
+                return looked.map(|()| false);
             }
-            let began = Instant::now();
+            let work = self.mark();
             let place = (self.progress.micro, batches.trained);
-            self.progress.loss_sum += self.trainer.micro_batch(batch, place, &mut self.around.pace).await?;
+            let Around { pace, .. } = &mut *self.around;
+            self.progress.loss_sum += self.trainer.micro_batch(batch, place, pace, on_event).await?;
             self.progress.micro += 1;
-            self.progress.outcome.seconds += seconds_since(began);
+            self.around.clock.batch = self.worked(work);
+            self.count(began);
         }
-        let began = Instant::now();
+        let began = self.mark();
         let options = &self.task.options;
         let lr = options.lr * options.schedule.factor(step, options.warmup, self.around.steps);
         let grad_norm = self.trainer.update(lr).await?;
@@ -184,11 +190,11 @@ impl Run<'_> {
         let (trained_tokens, tokens) = (batches.trained, batches.tokens_used);
         let report = StepReport { loss, lr, grad_norm, trained_tokens, tokens };
         self.progress.count(&report, self.trainer.updates());
-        self.progress.outcome.seconds += seconds_since(began);
-        self.around.last.0 = whole.elapsed();
+        self.count(began);
+        self.around.clock.step = self.worked(whole);
         if self.task.held_out.is_none() && !self.task.options.force {
             // What is measured at the end takes no longer than a step: two times forward.
-            self.around.last.1 = self.around.last.0;
+            self.around.clock.evaluation = self.around.clock.step;
         }
         if step > self.around.told.0 {
             self.around.told.0 = step;
@@ -213,8 +219,11 @@ impl Run<'_> {
         }
     }
 
-    /// Between two micro-batches: ends the run if somebody asks for that.
+    /// Between two micro-batches: waits if the run is paused, and ends it if somebody asks for that.
     async fn look(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+        let Around { pace, clock, .. } = &mut *self.around;
+        (pace.step, pace.until) = (self.progress.outcome.steps, clock.latest());
+        self.trainer.hold(pace, on_event).await?;
         if !self.around.control.is_cancelled() {
             return Ok(());
         }
@@ -226,19 +235,30 @@ impl Run<'_> {
     }
 
     /// Measures the held-out loss where that is due and not done: before the first step, after the last one, and as
-    /// often in between as the options say.
-    async fn evaluate_if_due(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+    /// often in between as the options say. False: the time was over before its end.
+    async fn evaluate_if_due(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<bool> {
         let (step, every) = (self.progress.outcome.steps, self.task.options.eval_every);
         let due = step == 0 || self.ended() || (every > 0 && step.is_multiple_of(every));
-        let Some(data) = self.task.held_out.filter(|_| due && !self.progress.evaluated()) else { return Ok(()) };
-        let began = Instant::now();
+        let Some(data) = self.task.held_out.filter(|_| due && !self.progress.evaluated()) else { return Ok(true) };
+        let whole = self.mark();
         let batches = data.evaluation(self.progress.batch, self.task.options.context)?;
-        let (mut sum, mut trained) = (0.0, 0);
-        for step in batches.epoch(0) {
-            for batch in step?.micro.iter().filter(|batch| batch.trained > 0) {
+        let (mut sum, mut trained, mut shortest) = (0.0, 0, Duration::MAX);
+        let count = batches.steps_per_epoch();
+        for (done, batch) in batches.epoch(0).enumerate() {
+            for batch in batch?.micro.iter().filter(|batch| batch.trained > 0) {
                 self.look(on_event).await?;
-                sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
+                if !self.around.clock.allows_batch() {
+                    return Ok(self.leave_out(on_event));
+                }
+                let began = self.mark();
+                sum += self.trainer.evaluate_batch(batch, &mut self.around.pace, on_event).await?;
                 trained += batch.trained;
+                self.around.clock.batch = self.worked(began);
+                // The first batch takes longer than others: what it needs is made.
+                if step == 0 && done > 0 {
+                    shortest = shortest.min(self.around.clock.batch);
+                    self.check_deadline(shortest, (done + 1, count))?;
+                }
             }
         }
         let loss = sum / trained as f64;
@@ -254,14 +274,56 @@ impl Run<'_> {
         }
         self.progress.evaluations = step + 1;
         self.progress.history.evaluated(step, loss);
-        self.around.last.1 = began.elapsed();
+        self.around.clock.evaluation = self.worked(whole);
         if step + 1 > self.around.told.1 {
             self.around.told.1 = step + 1;
             let before = self.progress.outcome.eval_loss_before;
             let best = best && before.is_none_or(|before| loss <= before);
             on_event(&Event::Evaluated { step, loss, best });
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Tells that the held-out loss of the adapter in the end is not known.
+    fn leave_out(&self, on_event: &mut dyn FnMut(&Event)) -> bool {
+        if self.ended() {
+            let step = self.progress.outcome.steps;
+            let message = format!("the held-out loss after step {step} is not measured: the time is over");
+            on_event(&Event::Note { message });
+        }
+        false
+    }
+
+    /// Ends the run before its first step if the held-out data alone takes the time, with `done` of `count` batches
+    /// behind it that each took `batch` or longer: those that are left, and all of them once more in the end.
+    fn check_deadline(&self, batch: Duration, (done, count): (usize, usize)) -> Result<()> {
+        let micros = |batches: usize| Duration::from_micros(batch.as_micros().saturating_mul(batches as u64));
+        if self.around.clock.allows(micros(2 * count - done)) {
+            return Ok(());
+        }
+        let seconds = micros(count).as_micros() as f64 / 1e6;
+        Err(Error::Argument(format!(
+            "the deadline leaves no time for training: measuring the held-out data takes {seconds:.1} s, before and after: give \
+             more time, or less held-out data"
+        )))
+    }
+
+    /// Now, and how long the run has waited so far: without pauses, and with rests.
+    fn mark(&self) -> Mark {
+        Mark { at: Instant::now(), paused: self.around.pace.paused(), waited: self.around.pace.waited() }
+    }
+
+    /// The time since `mark` without pauses.
+    fn worked(&self, mark: Mark) -> Duration {
+        let paused = self.around.pace.paused() - mark.paused;
+        Duration::from_micros(mark.at.elapsed().as_micros().saturating_sub(paused.as_micros()))
+    }
+
+    /// Counts the time since `mark` as that of training steps.
+    fn count(&mut self, mark: Mark) {
+        let waited = self.around.pace.waited() - mark.waited;
+        self.progress.outcome.seconds += seconds(mark.at.elapsed());
+        self.progress.outcome.paused_seconds += seconds(waited);
     }
 
     /// Whether there are no more steps to do.
@@ -304,9 +366,11 @@ impl Run<'_> {
     fn settle(&mut self) -> Result<()> {
         let early = self.stopped_early() && self.progress.outcome.steps < self.around.steps;
         let Progress { outcome, stopping, .. } = &mut self.progress;
+        // A deadline may have left the last evaluation out.
+        let last = stopping.last.filter(|(step, _)| *step == outcome.steps).map(|(_, loss)| loss);
         outcome.stopped_early = early;
         outcome.best_step = stopping.best.as_ref().map(|best| best.step);
-        (outcome.adapter_step, outcome.eval_loss_after) = (outcome.steps, stopping.last.map(|(_, loss)| loss));
+        (outcome.adapter_step, outcome.eval_loss_after) = (outcome.steps, last);
         if let Some(best) = stopping.earlier(self.task.options.keep, outcome.steps) {
             self.trainer.set_values(&best.values)?;
             (outcome.adapter_step, outcome.eval_loss_after) = (best.step, Some(best.loss));
@@ -324,7 +388,7 @@ impl Run<'_> {
         let mut sum = 0.0;
         for batch in &batches.micro {
             self.look(on_event).await?;
-            sum += self.trainer.evaluate_batch(batch, &mut self.around.pace).await?;
+            sum += self.trainer.evaluate_batch(batch, &mut self.around.pace, on_event).await?;
         }
         Ok(Some(sum / batches.trained as f64))
     }
@@ -354,8 +418,17 @@ impl Run<'_> {
     }
 }
 
-fn seconds_since(began: Instant) -> f64 {
-    began.elapsed().as_micros() as f64 / 1e6
+/// A moment to measure from.
+#[derive(Clone, Copy)]
+struct Mark {
+    at: Instant,
+    /// How long all pauses, and all pauses and rests, were before it.
+    paused: Duration,
+    waited: Duration,
+}
+
+fn seconds(length: Duration) -> f64 {
+    length.as_micros() as f64 / 1e6
 }
 
 /// The mean of the losses `sum` of `trained` tokens.

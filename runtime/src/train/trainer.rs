@@ -3,7 +3,7 @@
 use loam_shaders::Step;
 
 use super::optimizer::{self, Arenas};
-use super::{Pace, TrainOptions};
+use super::{Event, Pace, TrainOptions};
 use crate::adapter::{AdapterFile, Arena, Sites, Trained};
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
@@ -147,13 +147,14 @@ impl Trainer {
         }
         let mut sum = 0.0;
         for (micro, batch) in batches.iter().enumerate() {
-            sum += self.micro_batch(batch, (micro, trained), &mut Pace::default()).await?;
+            sum += self.micro_batch(batch, (micro, trained), &mut Pace::default(), &mut |_| ()).await?;
         }
         Ok(sum / trained as f64)
     }
 
     /// Runs micro-batch number `micro` of a step with `trained` trained tokens in all, adds its gradients to those of
-    /// the ones before, and returns the sum of its losses in nats. Between submissions `pace` is asked.
+    /// the ones before, and returns the sum of its losses in nats. Between submissions `pace` is asked, and what it tells
+    /// goes to `on_event`.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
@@ -162,6 +163,7 @@ impl Trainer {
         batch: &Batch,
         (micro, trained): (usize, usize),
         pace: &mut Pace,
+        on_event: &mut dyn FnMut(&Event),
     ) -> Result<f64> {
         let step = Step {
             seed: (self.options.seed ^ self.options.seed >> 32) as u32,
@@ -174,7 +176,15 @@ impl Trainer {
         // Of an unknown shape: the longest one says what is wrong.
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
         let plan = *fits.unwrap_or(&self.train[0]);
-        self.run(plan, batch, step, pace).await
+        self.run(plan, batch, step, pace, on_event).await
+    }
+
+    /// Waits as long as `pace` has the run paused.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn hold(&mut self, pace: &mut Pace, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+        pace.hold(&mut *self.engine.backend, on_event).await.map(drop)
     }
 
     /// Runs a batch on a plan of its shape, and returns the sum of its losses in nats.
@@ -184,13 +194,14 @@ impl Trainer {
         batch: &Batch,
         step: Step,
         pace: &mut Pace,
+        on_event: &mut dyn FnMut(&Event),
     ) -> Result<f64> {
         let step = Step { trained: batch.trained as u32, ..step };
         shape.load(&mut self.engine, batch)?;
         let mut next = Some(0);
         while let Some(part) = next {
             next = self.engine.backend.run_part(program, &step, part)?;
-            pace.breathe(&mut *self.engine.backend).await?;
+            pace.breathe(&mut *self.engine.backend, on_event).await?;
         }
         shape.sum(&mut self.engine, batch).await
     }
@@ -251,15 +262,21 @@ impl Trainer {
         Ok(self.loss.mean(&mut self.engine, program, batches).await?.0)
     }
 
-    /// Sum of the losses of `batch` in nats, without touching the adapter. Between submissions `pace` is asked.
+    /// Sum of the losses of `batch` in nats, without touching the adapter. Between submissions `pace` is asked, and what
+    /// it tells goes to `on_event`.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub async fn evaluate_batch(&mut self, batch: &Batch, pace: &mut Pace) -> Result<f64> {
+    pub async fn evaluate_batch(
+        &mut self,
+        batch: &Batch,
+        pace: &mut Pace,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<f64> {
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
         let shape = fits.map_or(self.loss, |(shape, _)| *shape);
         let program = self.evaluation_of(shape)?;
-        self.run((shape, program), batch, Step::default(), pace).await
+        self.run((shape, program), batch, Step::default(), pace, on_event).await
     }
 
     /// The program without gradients for batches of a shape, compiled at first use.

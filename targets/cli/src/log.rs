@@ -1,4 +1,4 @@
-//! The file of `loam train --log`: a JSON object per step and evaluation.
+//! The file of `loam train --log`: a JSON object per step, evaluation, and begin and end of a pause.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -36,6 +36,10 @@ pub fn object(event: &Event) -> Value {
         Event::Saved { step, path } => {
             json!({"event": "checkpoint", "step": step, "checkpoint": path.to_string_lossy()})
         }
+        Event::Paused { step, why } => json!({"event": "paused", "step": step, "why": why.name()}),
+        Event::Continued { step, why, seconds } => {
+            json!({"event": "continued", "step": step, "why": why.name(), "seconds": seconds})
+        }
         Event::Note { message } => json!({"event": "note", "message": message}),
     }
 }
@@ -58,12 +62,12 @@ impl Log {
         Ok(Log { path: path.to_owned(), file: BufWriter::new(file), before, resume })
     }
 
-    /// Writes steps and evaluations.
+    /// Writes steps, evaluations and pauses.
     pub fn write(&mut self, event: &Event) -> Result {
         let done = match event {
             Event::Start { .. } if !self.resume => self.file.get_ref().set_len(0),
             Event::Resumed { step, evaluated, .. } => self.cut(|line| is_done(line, *step, *evaluated)),
-            Event::Evaluated { .. } | Event::Step { .. } => {
+            Event::Evaluated { .. } | Event::Step { .. } | Event::Paused { .. } | Event::Continued { .. } => {
                 // A run that starts anew after all.
                 let kept = if self.before.is_empty() { Ok(()) } else { self.cut(|_| false) };
                 kept.and_then(|()| writeln!(self.file, "{}", object(event))).and_then(|()| self.file.flush())

@@ -1,12 +1,11 @@
 //! What surrounds a training run: checkpoints, pace, and signals that stop or pause it.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use embassy_time::Duration;
 use loam::backend::TARGET;
-use loam::train::{Checkpoints, Condition, Control, Upkeep};
+use loam::train::{Checkpoints, Control, Upkeep};
 
 use crate::args::{DeviceArgs, UpkeepArgs};
 use crate::model;
@@ -25,8 +24,8 @@ enum UnderWay {
 /// The run that is under way, if there is one.
 static UNDER_WAY: Mutex<Option<UnderWay>> = Mutex::new(None);
 
-/// Whether a signal has paused the run.
-static PAUSED: AtomicBool = AtomicBool::new(false);
+/// What signals pause, from the start of the program on.
+static PAUSES: OnceLock<Control> = OnceLock::new();
 
 /// Longest submission in foreground mode: half a frame.
 const FOREGROUND: Duration = Duration::from_millis(8);
@@ -41,41 +40,47 @@ pub fn checkpoints(args: &UpkeepArgs) -> Option<Checkpoints> {
     Some(Checkpoints { folder, every, resume: args.resume })
 }
 
-/// What the flags ask for, with signals led to the run.
-pub fn of(args: &UpkeepArgs, device: &DeviceArgs) -> (Upkeep, Signals) {
-    let control = Control::new();
+/// What the flags ask for, with signals led to the run, after `spent` of the deadline's time.
+pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) -> (Upkeep, Signals) {
+    let control = PAUSES.get_or_init(Control::new).clone();
+    let spent = Duration::from_micros(spent.as_micros() as u64);
     let checkpoints = checkpoints(args);
     // A run without checkpoints ends at once: there is nothing to wait for.
     lead(Some(if checkpoints.is_some() { UnderWay::Kept(control.clone()) } else { UnderWay::Lost }));
-    pause_on_signals();
     let device = device.clone();
     let upkeep = Upkeep {
         checkpoints,
         control,
         duty: args.duty,
         target: if args.foreground { FOREGROUND } else { TARGET },
-        deadline: args.deadline,
-        conditions: Some(Box::new(|| if PAUSED.load(Ordering::SeqCst) { Condition::Pause } else { Condition::Run })),
+        deadline: args.deadline.map(|deadline| deadline.checked_sub(spent).unwrap_or(Duration::MIN)),
+        conditions: None,
         reopen: Some(Box::new(move || model::open(&device))),
     };
     (upkeep, Signals(()))
 }
 
-/// SIGUSR1 pauses a run with everything in memory, SIGUSR2 lets it go on.
+/// From now on SIGUSR1 pauses the run with everything in memory, also one that has yet to begin; SIGUSR2 lets it go on.
 #[cfg(unix)]
-fn pause_on_signals() {
+pub fn pause_on_signals() {
     extern "C" fn pause(signal: libc::c_int) {
-        PAUSED.store(signal == libc::SIGUSR1, Ordering::SeqCst);
+        match PAUSES.get() {
+            Some(control) if signal == libc::SIGUSR1 => control.pause(),
+            Some(control) => control.resume(),
+            None => {}
+        }
     }
+    PAUSES.get_or_init(Control::new);
     let handler = pause as extern "C" fn(libc::c_int) as libc::sighandler_t;
     for signal in [libc::SIGUSR1, libc::SIGUSR2] {
-        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
+        // SAFETY: the handler only reads and exchanges atomics, which is allowed in a signal handler: what they are in was
+        // made above.
         unsafe { libc::signal(signal, handler) };
     }
 }
 
 #[cfg(not(unix))]
-fn pause_on_signals() {}
+pub fn pause_on_signals() {}
 
 impl Drop for Signals {
     fn drop(&mut self) {

@@ -1,6 +1,7 @@
 //! `loam train`: an adapter from a base and data, with progress, a log and a report.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
@@ -8,7 +9,7 @@ use loam::backend::Times;
 use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes, Objective};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
-use loam::train::{Event, Optimizer, Outcome, Schedule, checkpoint};
+use loam::train::{Event, Optimizer, Outcome, Schedule, Why, checkpoint};
 use loam::{Base, LoraOptions, TrainOptions};
 use serde_json::json;
 
@@ -27,6 +28,8 @@ const EPOCHS: u64 = 3;
 /// Runs the verb.
 pub fn run(args: &TrainArgs) -> Result {
     memory::keep_tight();
+    upkeep::pause_on_signals();
+    let begun = Instant::now();
     let output = Output::new(args.json.json);
     check_files(args)?;
     let lora = lora(args)?;
@@ -65,7 +68,7 @@ pub fn run(args: &TrainArgs) -> Result {
         // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
         failed = failed.take().or(reported.err());
     };
-    let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device);
+    let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device, begun.elapsed());
     let data_sets = (&data, held_out.as_ref());
     memory::give_back();
     let work = loam::train::run_with(&base, backend, start, data_sets, options, upkeep, &mut on_event);
@@ -280,6 +283,10 @@ impl Progress {
                 self.bar.set_position(*step);
             }
             Event::Saved { .. } => {}
+            Event::Paused { .. } | Event::Continued { .. } => {
+                let (bar, output) = (&self.bar, self.output);
+                bar.suspend(|| output.note(pause(event)));
+            }
             Event::Note { message } => {
                 let (bar, output) = (&self.bar, self.output);
                 bar.suspend(|| output.note(format!("note: {}", escape(message))));
@@ -302,6 +309,19 @@ impl Progress {
     }
 }
 
+/// What is said of a pause.
+fn pause(event: &Event) -> String {
+    match event {
+        Event::Paused { why: Why::Asked, .. } => "paused; SIGUSR2 lets the run go on".into(),
+        Event::Paused { why, .. } => format!("paused: {}", why.name()),
+        Event::Continued { why: why @ (Why::Deadline | Why::Stopped), seconds, .. } => {
+            format!("not paused any more after {seconds:.1} s: {}", why.name())
+        }
+        Event::Continued { seconds, .. } => format!("going on after a pause of {seconds:.1} s"),
+        _ => String::new(),
+    }
+}
+
 /// How long submissions took, as JSON; `buckets` are [upper bound in ms, submissions] with no bound for the last.
 fn submit_ms(times: &Times) -> serde_json::Value {
     let buckets: Vec<_> = times.buckets().map(|(bound, count)| (bound.is_finite().then_some(bound), count)).collect();
@@ -316,7 +336,9 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
     let peak = memory::peak_host_bytes();
     output.line(format!("adapter        {}", escape(&adapter.to_string_lossy())))?;
     let planned = if o.steps < o.planned_steps { format!(" of {}", o.planned_steps) } else { String::new() };
-    output.line(format!("steps          {}{planned} in {:.1} s", o.steps, o.seconds))?;
+    let paused =
+        if o.paused_seconds > 0.05 { format!(", {:.1} s of it waiting", o.paused_seconds) } else { String::new() };
+    output.line(format!("steps          {}{planned} in {:.1} s{paused}", o.steps, o.seconds))?;
     output.line(format!(
         "tokens         {} ({} trained), {:.0} per second",
         o.tokens,
@@ -340,7 +362,7 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
     ))?;
     output.object(&json!({
         "event": "done", "steps": o.steps, "skipped": o.skipped, "tokens": o.tokens,
-        "trained_tokens": o.trained_tokens, "seconds": o.seconds, "tokens_per_second": o.tokens_per_second(),
+        "trained_tokens": o.trained_tokens, "seconds": o.seconds, "paused_seconds": o.paused_seconds, "tokens_per_second": o.tokens_per_second(),
         "loss_first": o.loss_first, "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before,
         "eval_loss_after": o.eval_loss_after, "best_step": o.best_step, "adapter_step": o.adapter_step,
         "stopped_early": o.stopped_early, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
