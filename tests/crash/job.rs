@@ -57,12 +57,17 @@ impl Job {
         out: &Path,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<String> {
-        let data = (&self.data, Some(&self.held_out));
+        let data = (&self.data, self.held_out());
         let work = train::run_with(&self.base, backend, None, data, self.options.clone(), upkeep, on_event);
         let (adapter, outcome) = pollster::block_on(work)?;
         assert_eq!(outcome.planned_steps, self.options.steps.unwrap_or(STEPS));
         adapter.write(out)?;
         sha256_file(out)
+    }
+
+    /// `None` where there are no examples: the rows of the last step then tell whether the run was of use.
+    fn held_out(&self) -> Option<&Dataset> {
+        Some(&self.held_out).filter(|data| !data.examples.is_empty())
     }
 
     /// Two steps, evaluated before and after.
@@ -86,7 +91,7 @@ impl Job {
 
     /// What a checkpoint of this run says it is of.
     pub fn identity(&self) -> Identity {
-        let data = (&self.data, Some(&self.held_out));
+        let data = (&self.data, self.held_out());
         Identity::new(&self.base, Self::cpu().info(), None, data, &self.options).expect("identity")
     }
 }

@@ -25,17 +25,15 @@ fn stopped_behind(job: &Job, folder: &std::path::Path, runs: u32) -> loam::Resul
     job.run(Box::new(backend), upkeep, &folder.join("adapter.gguf"), &mut |_| ())
 }
 
-#[test]
-fn a_run_stopped_anywhere_goes_on_to_the_same_adapter() {
-    let job = Job::new();
+/// Stops `job` behind every program, each time in a new folder, and lets it go on. Returns how many programs it has.
+fn stopped_anywhere(job: &Job, golden: &str) -> u32 {
     for runs in 0.. {
         let folder = tempfile::tempdir().expect("temporary folder");
-        match stopped_behind(&job, folder.path(), runs) {
+        match stopped_behind(job, folder.path(), runs) {
             // The last program is behind us: nothing was left to stop.
             Ok(digest) => {
-                assert_eq!(digest, job.golden());
-                assert!(runs > 20, "{runs} programs for {STEPS} steps with evaluations");
-                return;
+                assert_eq!(digest, golden);
+                return runs;
             }
             Err(Error::Stopped { step, steps: STEPS, checkpoint: Some(path) }) => {
                 assert!(step <= STEPS && path.is_file());
@@ -50,9 +48,28 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_adapter() {
             _ => {}
         };
         let digest = job.run(Job::cpu(), kept_in(folder.path()), &folder.path().join("adapter.gguf"), &mut on_event);
-        assert_eq!(digest.expect("goes on"), job.golden(), "stopped after {runs} programs");
+        assert_eq!(digest.expect("goes on"), golden, "stopped after {runs} programs");
         assert!(resumed.is_some());
     }
+    unreachable!("every run has an end")
+}
+
+#[test]
+fn a_run_stopped_anywhere_goes_on_to_the_same_adapter() {
+    let job = Job::new();
+    let programs = stopped_anywhere(&job, &job.golden());
+    assert!(programs > 20, "{programs} programs for {STEPS} steps with evaluations");
+}
+
+/// The end of such a run puts what it started from on the device for a moment.
+#[test]
+fn a_run_without_held_out_data_stopped_anywhere_goes_on_to_the_same_adapter() {
+    let mut job = Job::new();
+    job.held_out.examples.clear();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let golden = job.run(Job::cpu(), Upkeep::default(), &folder.path().join("adapter.gguf"), &mut |_| ());
+    let programs = stopped_anywhere(&job, &golden.expect("trains"));
+    assert!(programs > 10, "{programs} programs for {STEPS} steps");
 }
 
 /// As on a machine that is never left in peace for long.

@@ -379,15 +379,18 @@ impl Run<'_> {
     }
 
     /// The loss on the rows of the last step, where it is what tells whether the run was of any use. The rows are the
-    /// same before and after the training: batches differ in how hard they are.
-    async fn loss_on_last_rows(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<f64>> {
+    /// same before and after the training: batches differ in how hard they are. With what a run starts from on the
+    /// device it cannot be stopped: a checkpoint would hold that in place of what was learned.
+    async fn loss_on_last_rows(&mut self, trained: bool, on_event: &mut dyn FnMut(&Event)) -> Result<Option<f64>> {
         let last = self.progress.outcome.steps.checked_sub(1);
         let judged = self.task.held_out.is_none() && !self.task.options.force;
         let Some(last) = last.filter(|_| judged) else { return Ok(None) };
         let batches = self.task.batches(self.progress.batch)?.step(last as usize)?;
         let mut sum = 0.0;
         for batch in &batches.micro {
-            self.look(on_event).await?;
+            if trained {
+                self.look(on_event).await?;
+            }
             sum += self.trainer.evaluate_batch(batch, &mut self.around.pace, on_event).await?;
         }
         Ok(Some(sum / batches.trained as f64))
@@ -399,12 +402,12 @@ impl Run<'_> {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
         stopping::check(&self.task.options, &self.progress)?;
-        let after = self.loss_on_last_rows(on_event).await?;
+        let after = self.loss_on_last_rows(true, on_event).await?;
         // Before the peak is looked at: this may be it.
         let mut adapter = self.trainer.adapter().await?;
         if let Some(after) = after {
             self.trainer.forget(self.task.start.as_ref())?;
-            let before = self.loss_on_last_rows(on_event).await?;
+            let before = self.loss_on_last_rows(false, on_event).await?;
             before.map_or(Ok(()), |before| stopping::check_rows(before, after))?;
         }
         let mut outcome = self.progress.outcome;

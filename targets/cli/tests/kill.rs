@@ -86,7 +86,8 @@ fn killed_two_hundred_times_the_adapters_are_the_same() {
             kills += 1;
             within += u32::from(folder.path().join("state").join("checkpoint-00000001.gguf").exists());
         }
-        assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), *golden, "run {runs}: {flags}");
+        let found = fs::read(folder.path().join("adapter.gguf")).expect("an adapter");
+        assert!(found == *golden, "run {runs}: another adapter: {flags}");
         let names = support::listing(&folder.path().join("state"));
         assert_eq!(names.len(), 2, "{names:?}");
     }
@@ -104,7 +105,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
     for signal in ["-TERM", "-INT"] {
         let folder = tempfile::tempdir().expect("temp dir");
         let mut wait = 0.3;
-        let output = loop {
+        loop {
             let child = kept(folder.path(), MORE[0]);
             std::thread::sleep(long.mul_f64(wait));
             let told = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
@@ -112,7 +113,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
             let output = child.wait_with_output().expect("child");
             assert!(asked.elapsed() < Duration::from_secs(5), "{:?} until it ended", asked.elapsed());
             if output.status.success() {
-                break output;
+                break;
             }
             assert!(told.success());
             assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
@@ -123,9 +124,9 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
                 assert!(folder.path().join("state").read_dir().expect("folder").count() > 0);
             }
             wait += 0.1;
-        };
-        assert!(output.status.success());
-        assert_eq!(fs::read(folder.path().join("adapter.gguf")).expect("an adapter"), golden);
+        }
+        let found = fs::read(folder.path().join("adapter.gguf")).expect("an adapter");
+        assert!(found == golden, "{signal}: another adapter");
     }
     assert!(stopped > 0, "no signal came while a run was under way");
 }
