@@ -68,8 +68,8 @@ fn a_budget_is_kept_or_refused_with_one_that_works() {
     assert_eq!((asked.batch, asked.accumulate, all.checkpointing), (4, 1, Checkpointing::None));
     // A little less than everything, then as little as there can be.
     let with = |budget| TrainOptions { budget: Some(budget), ..open.clone() };
-    let (less, plan) = fitted(&base, &with(all.bytes() - 1)).expect("a little less");
-    assert!(plan.bytes() < all.bytes());
+    let (less, plan) = fitted(&base, &with(all.budget() - 1)).expect("a little less");
+    assert!(plan.budget() < all.budget());
     assert_eq!(less.batch * less.accumulate, 4, "the rows of a step stay the same");
     let needed = match fitted(&base, &with(1 << 20)) {
         Err(Error::OverBudget { budget, needed }) => {
@@ -80,7 +80,7 @@ fn a_budget_is_kept_or_refused_with_one_that_works() {
     };
     let (least, plan) = fitted(&base, &with(needed)).expect("the smallest budget");
     assert_eq!((least.batch, least.accumulate, plan.checkpointing), (1, 4, Checkpointing::Layers));
-    assert!(plan.bytes() == needed && needed * 3 < all.bytes(), "{plan:?}");
+    assert!(plan.budget() == needed && needed * 3 < all.budget(), "{plan:?}");
     // What is asked for is not changed.
     let fixed = TrainOptions { checkpointing: Some(Checkpointing::None), ..with(needed) };
     assert!(matches!(fitted(&base, &fixed), Err(Error::OverBudget { .. })));

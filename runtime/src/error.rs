@@ -159,8 +159,10 @@ pub enum Error {
     #[error("{0} is not finite")]
     NonFinite(String),
     /// A training made the loss worse: what came out is not worth publishing.
-    #[error("the adapter is worse than none: {what} {before:.4} -> {after:.4} nats per token")]
+    #[error("the adapter is worse than {than}: {what} {before:.4} -> {after:.4} nats per token")]
     Worse {
+        /// What it is compared with: none, or what the training started from.
+        than: &'static str,
         /// Which loss: the held-out one or, without held-out data, that of the last step's rows.
         what: &'static str,
         /// Loss before the training.

@@ -132,13 +132,13 @@ fn another_run_is_refused_by_name_and_a_forgotten_flag_loses_nothing() {
     refused(&other, "--optim");
     let mut other = Job::new();
     other.data.digest = "changed".into();
-    refused(&other, "data");
+    refused(&other, "data (--data)");
     let mut other = Job::new();
     other.data.examples[0].tokens[1] += 1;
-    refused(&other, "examples");
+    refused(&other, "examples (--data, --eval-split, --objective, --skip-bad)");
     let mut other = Job::new();
     other.held_out.examples.pop();
-    refused(&other, "held_out");
+    refused(&other, "held-out examples (--eval-data, --eval-split)");
     let mut upkeep = kept_in(folder.path());
     upkeep.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.resume = false);
     let error = job.run(Job::cpu(), upkeep, &out, &mut |_| ()).expect_err("a checkpoint is there");

@@ -98,8 +98,8 @@ impl Around {
             }
             None => fit(task.base, backend.info(), start, options, scope).await?,
         };
-        if let Some(budget) = options.budget.filter(|budget| memory.bytes() > *budget) {
-            let bytes = memory.bytes();
+        if let Some(budget) = options.budget.filter(|budget| memory.budget() > *budget) {
+            let bytes = memory.budget();
             notes
                 .push(format!("the run goes on as it began, with {bytes} bytes instead of the {budget} of the budget"));
         }

@@ -38,10 +38,10 @@ pub async fn fit(
     let mut needed = u64::MAX;
     for candidate in candidates(base.config().vocabulary, info.kind, options) {
         let memory = plan(base, info, adapter, &candidate, scope).await?;
-        if memory.bytes() <= budget {
+        if memory.budget() <= budget {
             return Ok((candidate, memory));
         }
-        needed = needed.min(memory.bytes());
+        needed = needed.min(memory.budget());
     }
     Err(Error::OverBudget { budget, needed })
 }
@@ -60,7 +60,7 @@ pub(super) async fn keep(
     scope: Scope,
 ) -> Result<(TrainOptions, MemoryPlan)> {
     let fits = |memory: &MemoryPlan| match options.budget {
-        Some(budget) => memory.bytes() <= budget,
+        Some(budget) => memory.budget() <= budget,
         None => has_room(info, memory),
     };
     let way = options.checkpointing.unwrap_or_default();

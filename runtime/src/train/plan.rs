@@ -79,11 +79,15 @@ impl HostMemory {
     }
 }
 
+/// Most bytes that a prediction of a small process was short of; of large ones it is 5 %.
+const MARGIN: u64 = 4 << 20;
+
 impl MemoryPlan {
-    /// What a budget bounds: the process, where what is on the device is in it; the buffers on a GPU with its own memory.
-    pub fn bytes(&self) -> u64 {
+    /// The smallest budget that the run keeps to. A budget bounds the process, where what is on the device is in it, with
+    /// room for what the prediction may be short of; the buffers, which are known, on a GPU with its own memory.
+    pub fn budget(&self) -> u64 {
         let host = self.peak_host_bytes.filter(|_| self.kind.shares_host());
-        self.peak_device_bytes.max(host.unwrap_or(0))
+        self.peak_device_bytes.max(host.map_or(0, |bytes| bytes + (bytes / 20).max(MARGIN)))
     }
 
     /// Bytes of the host's memory that the run allocates, besides what was there before.

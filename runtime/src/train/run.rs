@@ -378,17 +378,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The loss on the rows of the last step, where it is what tells whether the run was of any use. The rows are the
-    /// same before and after the training: batches differ in how hard they are. With what a run starts from on the
-    /// device it cannot be stopped: a checkpoint would hold that in place of what was learned.
-    async fn loss_on_last_rows(&mut self, trained: bool, on_event: &mut dyn FnMut(&Event)) -> Result<Option<f64>> {
+    /// The loss on the rows of the last step, where it tells whether the run was of any use: without held-out data, and
+    /// where the run started from an adapter, which may be worse than none. The rows are the same for all that is
+    /// compared: batches differ in how hard they are. With anything else than what was `learned` on the device the run
+    /// cannot be stopped: a checkpoint would hold that.
+    async fn loss_on_last_rows(&mut self, learned: bool, on_event: &mut dyn FnMut(&Event)) -> Result<Option<f64>> {
         let last = self.progress.outcome.steps.checked_sub(1);
-        let judged = self.task.held_out.is_none() && !self.task.options.force;
+        let Task { held_out, start, options, .. } = &self.task;
+        let judged = (held_out.is_none() || start.is_some()) && !options.force;
         let Some(last) = last.filter(|_| judged) else { return Ok(None) };
         let batches = self.task.batches(self.progress.batch)?.step(last as usize)?;
         let mut sum = 0.0;
         for batch in &batches.micro {
-            if trained {
+            if learned {
                 self.look(on_event).await?;
             }
             sum += self.trainer.evaluate_batch(batch, &mut self.around.pace, on_event).await?;
@@ -401,14 +403,17 @@ impl Run<'_> {
         if self.progress.outcome.skipped == self.progress.outcome.steps && !self.task.options.force {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
-        stopping::check(&self.task.options, &self.progress)?;
+        stopping::check(&self.task.options, &self.progress, self.task.start.is_some())?;
         let after = self.loss_on_last_rows(true, on_event).await?;
         // Before the peak is looked at: this may be it.
         let mut adapter = self.trainer.adapter().await?;
-        if let Some(after) = after {
-            self.trainer.forget(self.task.start.as_ref())?;
+        // The start is held-out data's to judge, where there is some.
+        let start = self.task.start.as_ref().filter(|_| self.task.held_out.is_none());
+        let references = start.map(Some).into_iter().chain([None]);
+        for (after, reference) in references.filter_map(|reference| Some((after?, reference))) {
+            self.trainer.forget(reference)?;
             let before = self.loss_on_last_rows(false, on_event).await?;
-            before.map_or(Ok(()), |before| stopping::check_rows(before, after))?;
+            before.map_or(Ok(()), |before| stopping::check_rows(before, after, reference.is_some()))?;
         }
         let mut outcome = self.progress.outcome;
         let backend = &self.trainer.engine().backend;

@@ -122,8 +122,8 @@ impl Stopping {
 ///
 /// # Errors
 /// Unless the options force it: [`Error::NonFinite`] if the run ended with a loss or a gradient that is not finite,
-/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training.
-pub(super) fn check(options: &TrainOptions, progress: &Progress) -> Result<()> {
+/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training, with what it `started` from.
+pub(super) fn check(options: &TrainOptions, progress: &Progress, started: bool) -> Result<()> {
     let Progress { outcome, stopping, not_finite, .. } = progress;
     if options.force {
         return Ok(());
@@ -138,22 +138,29 @@ pub(super) fn check(options: &TrainOptions, progress: &Progress) -> Result<()> {
         return Err(Error::NonFinite("the last held-out loss".into()));
     }
     match (outcome.eval_loss_before, outcome.eval_loss_after) {
-        (Some(before), Some(after)) if after > before => Err(Error::Worse { what: "held-out loss", before, after }),
+        (Some(before), Some(after)) if after > before => {
+            Err(Error::Worse { than: than(started), what: "held-out loss", before, after })
+        }
         _ => Ok(()),
     }
 }
 
-/// The same for a run without held-out data: `before` and `after` are the losses on the rows of its last step, without
-/// and with what it has learned.
+/// What a loss before a training is that of.
+fn than(started: bool) -> &'static str {
+    if started { "what it started from" } else { "none" }
+}
+
+/// The same by the losses on the rows of the last step, `before` with no adapter or with what the run `started` from, and
+/// `after` with what it has learned.
 ///
 /// # Errors
 /// [`Error::NonFinite`], or [`Error::Worse`] if the loss has clearly risen.
-pub(super) fn check_rows(before: f64, after: f64) -> Result<()> {
+pub(super) fn check_rows(before: f64, after: f64, started: bool) -> Result<()> {
     if !after.is_finite() {
         return Err(Error::NonFinite("the loss after the last step".into()));
     }
     match after > before + WORSE {
-        true => Err(Error::Worse { what: "loss on the rows of the last step", before, after }),
+        true => Err(Error::Worse { than: than(started), what: "loss on the rows of the last step", before, after }),
         false => Ok(()),
     }
 }
@@ -199,9 +206,13 @@ mod tests {
 
     #[test]
     fn rows_of_the_last_step_that_became_worse_are_told_of() {
-        assert!(check_rows(4.5, 4.5).is_ok() && check_rows(4.5, 4.55).is_ok() && check_rows(f64::NAN, 4.0).is_ok());
-        assert!(matches!(check_rows(4.5, 4.7), Err(Error::Worse { before: 4.5, after: 4.7, .. })));
-        assert!(matches!(check_rows(4.5, f64::NAN), Err(Error::NonFinite(_))));
+        assert!(
+            check_rows(4.5, 4.5, false).is_ok()
+                && check_rows(4.5, 4.55, false).is_ok()
+                && check_rows(f64::NAN, 4.0, false).is_ok()
+        );
+        assert!(matches!(check_rows(4.5, 4.7, false), Err(Error::Worse { before: 4.5, after: 4.7, .. })));
+        assert!(matches!(check_rows(4.5, f64::NAN, false), Err(Error::NonFinite(_))));
     }
 
     #[test]
@@ -218,18 +229,20 @@ mod tests {
             stopping: after(None, losses).1,
             ..Progress::new(1)
         };
-        let check = |outcome: &Outcome| check(&options, &progress(outcome, &[2.0]));
+        let check = |outcome: &Outcome| check(&options, &progress(outcome, &[2.0]), false);
         assert!(check(&outcome(1.0, None, None)).is_ok() && check(&outcome(9.0, Some(2.0), Some(2.0))).is_ok());
         assert!(matches!(check(&outcome(f64::NAN, None, None)), Err(Error::NonFinite(_))));
         let worse = outcome(1.0, Some(2.0), Some(2.1));
         assert!(matches!(check(&worse), Err(Error::Worse { .. })));
         let forced = TrainOptions { force: true, ..TrainOptions::default() };
-        assert!(super::check(&forced, &progress(&worse, &[])).is_ok());
+        assert!(super::check(&forced, &progress(&worse, &[]), false).is_ok());
         let fine = outcome(1.0, None, None);
         let ended = progress(&fine, &[2.0, f64::NAN]);
-        assert!(matches!(super::check(&options, &ended), Err(Error::NonFinite(_))));
+        assert!(matches!(super::check(&options, &ended, false), Err(Error::NonFinite(_))));
         let ended = Progress { not_finite: 1, ..progress(&fine, &[2.0]) };
-        assert!(matches!(super::check(&options, &ended), Err(Error::NonFinite(what)) if what.contains("gradient")));
-        assert!(super::check(&forced, &ended).is_ok());
+        assert!(
+            matches!(super::check(&options, &ended, false), Err(Error::NonFinite(what)) if what.contains("gradient"))
+        );
+        assert!(super::check(&forced, &ended, false).is_ok());
     }
 }

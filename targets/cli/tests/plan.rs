@@ -60,15 +60,19 @@ fn a_budget_chooses_or_refuses_before_the_start() {
     let with = |budget: u64| run(&format!("plan {{}} --context 256 --device cpu --budget {budget} --json"), &[base()]);
     for _ in 0..2 {
         let least = with(needed).good().result();
-        assert_eq!((number(&least, "peak_host_bytes"), number(&least, "micro_batch")), (needed as f64, 1.0), "{least}");
+        let host = number(&least, "peak_host_bytes") as u64;
+        assert_eq!((host + (host / 20).max(4 << 20), number(&least, "micro_batch")), (needed, 1.0), "{least}");
         assert_eq!(smallest(&with(needed - 1).bad(1, &[]).stderr), needed);
     }
-    let half = (number(&free, "peak_host_bytes") * 0.6) as u64;
-    let (plan, start, done) = both(&format!("--context 256 --device cpu --budget {half}"));
+    let tight = (number(&free, "peak_host_bytes") * 0.75) as u64;
+    let (plan, start, done) = both(&format!("--context 256 --device cpu --budget {tight}"));
     assert!(number(&plan, "micro_batch") < 4.0 || plan["checkpointing"] == true, "{plan}");
     assert_eq!(number(&plan, "micro_batch") * number(&plan, "accumulate"), 4.0);
     assert_eq!(plan["peak_device_bytes"], start["peak_device_bytes"]);
-    assert!(number(&done, "peak_device_bytes") <= half as f64, "{done}");
+    assert!(number(&done, "peak_device_bytes") <= tight as f64, "{done}");
+    if let Some(process) = done["peak_host_bytes"].as_f64() {
+        assert!(process <= tight as f64, "{done}");
+    }
 }
 
 /// A run that has begun goes on as it was, whatever its memory is then: with other micro-batches it would end in other bytes.

@@ -110,12 +110,21 @@ fn without_held_out_data_the_rows_of_the_last_step_tell() {
     assert!(!adapter.exists());
     let grouped = line("--steps 2 --lr 0.001 --group-by-length");
     run(&grouped, &paths).good();
-    // Goes on from there: what it was is what it is compared with.
+    // Goes on from there: it is compared with that, and with none, which may be better than what a run started from.
     let further = folder.path().join("b.gguf");
     let line = "train {} --data {} --init {} -o {} --device cpu --batch 2 --context 64";
     let paths = [base(), &demo_data("train.jsonl"), &adapter, &further];
     run(&format!("{line} --steps 1 --lr 0.001"), &paths).good();
-    run(&format!("{line} --steps 2 --lr 5 --force"), &paths).good();
+    run(&format!("{line} --steps 6 --lr 5"), &paths).bad(1, &["worse than what it started from", "--force"]);
+    let worse = folder.path().join("worse.gguf");
+    run(&format!("{line} --steps 6 --lr 5 --force"), &[paths[0], paths[1], paths[2], &worse]).good();
+    let held_out = demo_data("heldout.jsonl");
+    for flags in ["", "--eval-data {}"] {
+        let small = "--device cpu --batch 2 --context 64 --steps 1 --lr 0.00001";
+        let line = format!("train {{}} --init {{}} -o {{}} {small} --data {{}} {flags}");
+        let paths = [base(), &worse, &further, paths[1], &held_out];
+        run(&line, &paths[..4 + usize::from(!flags.is_empty())]).bad(1, &["worse than none", "--force"]);
+    }
 }
 
 /// A template that writes the time, and how it is now: a run has one time, that of its start.

@@ -47,7 +47,8 @@ impl Identity {
             ("base".to_owned(), base.digest().to_owned()),
             ("tokenizer".to_owned(), base.tokenizer()?.digest().to_owned()),
             ("chat_template".to_owned(), template),
-            ("device".to_owned(), format!("{} {}{}", device.backend, device.name, precision_of(device))),
+            ("--device".to_owned(), format!("{} {}", device.backend, device.name)),
+            ("--precision".to_owned(), precision_of(device).to_owned()),
             ("start".to_owned(), start.map_or_else(none, digest_of_adapter)),
             ("data".to_owned(), data.digest.clone()),
         ];
@@ -116,18 +117,25 @@ fn around(device: &DeviceInfo) -> Vec<(&'static str, &'static str, String)> {
     around
 }
 
-/// Behind the device's name: other precisions have other bits.
 fn precision_of(device: &DeviceInfo) -> &'static str {
     match device.precision {
-        Precision::F32 => "",
-        Precision::F16 => " (f16)",
-        Precision::Int8 => " (int8)",
+        Precision::F32 => "f32",
+        Precision::F16 => "f16",
+        Precision::Int8 => "int8",
     }
 }
 
 fn mismatch(path: &Path, name: &str, expected: String, found: String) -> Error {
-    // Flags are known by their dashes.
-    let what = name.replacen("option.--", "--", 1).replacen("option.", "option ", 1);
+    let what = match name {
+        "base" => "base (MODEL)".to_owned(),
+        "start" => "start (--init)".to_owned(),
+        "data" => "data (--data)".to_owned(),
+        "chat_template" => "chat template (--chat-template)".to_owned(),
+        "examples" => "examples (--data, --eval-split, --objective, --skip-bad)".to_owned(),
+        "held_out" => "held-out examples (--eval-data, --eval-split)".to_owned(),
+        // Flags are known by their dashes.
+        name => name.replacen("option.--", "--", 1).replacen("option.", "option ", 1),
+    };
     Error::CheckpointMismatch { path: path.into(), what, expected, found }
 }
 

@@ -54,6 +54,7 @@ pub fn run(args: &TrainArgs) -> Result {
     object["device"] = json!(device.name);
     object["context"] = json!(options.context);
     object["budget"] = json!(options.budget);
+    object["event"] = json!("done");
     output.object(&object)
 }
 
