@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use loam::SharedBytes;
 use loam::backend::{Backend, Precision, select};
-use loam::plan::storage::SharedBytes;
 use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
 use loam::random;
 use loam_shaders::{Call, Format, Step, attention, dense, matmul};

@@ -6,6 +6,7 @@ use loam::adapter::{Attach, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST
 use loam::data::{Dataset, Example, Notes};
 use loam::gguf::Value;
 use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random, train};
+use loam_files::Error as File;
 use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
 
 fn base(format: &str) -> Base {
@@ -46,7 +47,7 @@ fn an_adapter_of_another_quantisation_is_refused_with_both_digests() {
     let (q4, q8) = (base("q4_0"), base("q8_0"));
     let adapter = adapter(&q4, 1);
     let error = attach(&q8, &adapter);
-    let Error::BaseMismatch { expected, found, .. } = &error else { panic!("{error}") };
+    let Error::File(File::BaseMismatch { expected, found, .. }) = &error else { panic!("{error}") };
     assert_eq!((expected.as_str(), found.as_str()), (q4.digest(), q8.digest()));
     assert!(error.to_string().contains(q4.digest()) && error.to_string().contains(q8.digest()));
 }
@@ -56,18 +57,18 @@ fn an_adapter_of_another_tokenizer_or_architecture_is_refused() {
     let base = base("q4_0");
     let mut other = adapter(&base, 1);
     other.metadata.push((TOKENIZER_DIGEST.into(), Value::from("0000")));
-    assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "tokenizer digest", .. }));
+    assert!(matches!(attach(&base, &other), Error::File(File::BaseMismatch { what: "tokenizer digest", .. })));
     let mut other = adapter(&base, 1);
     other.metadata.push((TEMPLATE_DIGEST.into(), Value::from("0000")));
     let error = base.check_template(&other, Path::new("a.gguf")).expect_err("another template");
-    assert!(matches!(error, Error::BaseMismatch { what: "chat template digest", .. }));
+    assert!(matches!(error, Error::File(File::BaseMismatch { what: "chat template digest", .. })));
     assert!(base.check(&other, Path::new("a.gguf")).is_ok(), "token ids alone render nothing");
     let template = base.template().expect("template").expect("loam-micro has one").digest().to_owned();
     other.metadata.last_mut().expect("digest").1 = Value::from(template);
     assert!(base.check_template(&other, Path::new("a.gguf")).is_ok());
     let mut other = adapter(&base, 1);
     other.architecture = "gemma".into();
-    assert!(matches!(attach(&base, &other), Error::BaseMismatch { what: "architecture", .. }));
+    assert!(matches!(attach(&base, &other), Error::File(File::BaseMismatch { what: "architecture", .. })));
 }
 
 #[test]

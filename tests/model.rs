@@ -7,6 +7,7 @@ use loam::evaluate::Evaluator;
 use loam::gguf::{GgmlType, Metadata, Value};
 use loam::train::{self, Event};
 use loam::{Base, Error, Session, TrainOptions, Trainer};
+use loam_files::Error as File;
 use loam_tests::rewrite::{Tensor, rewrite};
 use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
 
@@ -50,7 +51,7 @@ fn hyper_parameters_out_of_range_are_refused_by_key() {
     for (key, values) in cases {
         for &value in values {
             let error = with_key(key, value);
-            let known = matches!(error, Error::Metadata { .. } | Error::Tensor { .. });
+            let known = matches!(error, Error::File(File::Metadata { .. } | File::Tensor { .. }));
             assert!(known, "{key} = {value}: {error:?}");
         }
     }

@@ -1,9 +1,9 @@
 //! The encoders against llama-quantize: sha256 of every 2-D tensor of loam-tiny that the conversion does not permute.
 
 use half::bf16;
+use loam::digest::sha256_hex;
 use loam_shaders::Format;
 use safetensors::SafeTensors;
-use sha2::{Digest, Sha256};
 
 /// Hugging Face name of a GGUF tensor; `None` for norms (1-D, kept in F32) and for q and k, whose rows are permuted.
 fn source_name(name: &str) -> Option<String> {
@@ -38,7 +38,7 @@ fn digest(format: Format, cols: usize, values: &[f32]) -> String {
     for (row, out) in values.chunks(cols).zip(blocks.chunks_mut(row_bytes)) {
         format.encode_row(row, out);
     }
-    Sha256::digest(&blocks).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex(&blocks)
 }
 
 #[test]

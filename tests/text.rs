@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loam::Error;
 use loam::chat::{ChatTemplate, Message};
 use loam::data::{BatchOptions, Batches, DataOptions, Objective, load};
 use loam::gguf::{Array, Gguf, GgufFile, Metadata, Strings, Value, Writer};
 use loam::tokenizer::{Tokenizer, Vocabulary};
 use loam_tests::shared;
+use loam_text::Error;
 
 /// llama.cpp's vocabularies with texts and the ids that it gives for them, special tokens not parsed.
 #[test]
@@ -68,7 +68,7 @@ fn loam_tiny() -> Vocabulary {
 }
 
 /// A vocabulary-only GGUF file in memory, read back.
-fn gguf_with(change: impl FnOnce(&mut Metadata)) -> loam::Result<Tokenizer> {
+fn gguf_with(change: impl FnOnce(&mut Metadata)) -> loam_text::Result<Tokenizer> {
     let strings = |list: &[&str]| {
         let mut out = Strings::default();
         list.iter().for_each(|s| out.push(s.as_bytes()));
@@ -121,7 +121,7 @@ fn hostile_vocabularies_in_files() {
     }
     for key in ["model", "pre", "tokens", "merges"] {
         let error = gguf_with(|m| drop(m.remove(&format!("tokenizer.ggml.{key}")))).unwrap_err();
-        assert!(matches!(error, Error::Metadata { .. }), "{key}: {error}");
+        assert!(matches!(error, Error::File(loam_files::Error::Metadata { .. })), "{key}: {error}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use loam::gguf::{Gguf, Writer};
 use loam::tokenizer::{Tokenizer, Vocabulary};
-use loam_convert::source::Source;
+use loam_convert::Source;
 use loam_tests::{asset, shared};
 use serde_json::{Value, json};
 

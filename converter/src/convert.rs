@@ -10,13 +10,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use loam::gguf::GgmlType;
+use loam_files::gguf::GgmlType;
 
-use crate::architecture::{self, ModelTensor, Origin};
+use crate::architecture::{self, ModelTensor, Origin, Source};
 use crate::quantize::Encoder;
 use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::{Choice, Recipe};
-use crate::source::{Checkpoint, Source};
+use crate::source::Checkpoint;
 use crate::{Error, Result, general, tokenizer};
 
 use output::Output;
@@ -151,7 +151,7 @@ fn is_gguf(path: &Path) -> Result<bool> {
         return Ok(false);
     }
     let mut magic = [0; 4];
-    let read = loam::file::open_regular(path)?.read(&mut magic).map_err(Error::io("read", path))?;
+    let read = loam_files::file::open_regular(path)?.read(&mut magic).map_err(Error::io("read", path))?;
     Ok(&magic[..read] == b"GGUF" || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")))
 }
 

@@ -119,9 +119,9 @@ pub enum Error {
     /// A request that cannot be carried out as asked.
     #[error("{0}")]
     Argument(String),
-    /// An error of the runtime's GGUF, file or adapter code.
+    /// A file cannot be read or written, or is no sound GGUF.
     #[error(transparent)]
-    Runtime(#[from] loam::Error),
+    File(#[from] loam_files::Error),
 }
 
 impl Error {

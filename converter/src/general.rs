@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
 use crate::Result;
 use crate::architecture::Model;
-use crate::source::{Json, Source};
+use crate::architecture::Source;
+use crate::source::Json;
 
 /// Keys in front of the architecture's: name, size label, license, sampling defaults.
 ///

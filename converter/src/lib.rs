@@ -1,8 +1,8 @@
 //! loam's converter: a Hugging Face model folder or a GGUF model becomes a quantised GGUF base, PEFT adapters go in and out.
 //!
 //! # Layout
-//! - [`source`]: the folder: config.json and mapped safetensors
-//! - [`architecture`], [`general`], [`tokenizer`]: what becomes of names, rows and settings
+//! - [`source`]: files of a model folder: JSON and mapped safetensors
+//! - [`architecture`], [`general`], [`tokenizer`]: config.json, and what becomes of names, rows and settings
 //! - [`quantize`]: the type and the bytes of each tensor
 //! - [`convert`]: plan, stream, go on after a kill, verify, put in place; [`verify`]: the independent second reader
 //! - `hub`: downloads from a model hub (feature `hub`)
@@ -21,8 +21,8 @@ pub mod source;
 pub mod tokenizer;
 pub mod verify;
 
+pub use architecture::Source;
 pub use convert::{Options, Plan, Progress, Summary, convert, plan};
 pub use error::{Error, Result};
 pub use peft::{from_peft, to_peft};
 pub use quantize::recipe::Recipe;
-pub use source::Source;

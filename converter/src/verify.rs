@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use gguf_rs::{ByteOrder, GGUFContainer, GGUFModel};
-use loam::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, Metadata, TensorInfo, Value};
+use loam_files::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, Metadata, TensorInfo, Value};
 
 use crate::{Error, Result};
 
@@ -106,7 +106,7 @@ fn compare_metadata(model: &GGUFModel, expected: &Metadata) -> std::result::Resu
 
 #[cfg(test)]
 mod tests {
-    use loam::gguf::{TensorDeclaration, Writer};
+    use loam_files::gguf::{TensorDeclaration, Writer};
 
     use super::*;
 

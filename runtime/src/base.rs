@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::adapter::AdapterFile;
 use crate::chat::ChatTemplate;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gguf::{Gguf, GgufFile};
 use crate::host::heap::Gauge;
 use crate::model::ModelConfig;
@@ -65,35 +65,35 @@ impl Base {
     /// The tokenizer, built at first use: token ids alone do not need it.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] or [`Error::Metadata`] if the file's tokenizer is missing, broken or of an unknown kind.
+    /// [`crate::Error::Text`] or [`crate::Error::File`] if the file's tokenizer is missing, broken or of an unknown kind.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(&tokenizer.value);
         }
-        let tokenizer = Counted::new(|| Tokenizer::from_gguf(&self.file.gguf))?;
+        let tokenizer = Counted::new(|| Ok(Tokenizer::from_gguf(&self.file.gguf)?))?;
         Ok(&self.tokenizer.get_or_init(|| tokenizer).value)
     }
 
     /// The chat template, if the file has one.
     ///
     /// # Errors
-    /// [`Error::Template`] if it does not parse.
+    /// [`crate::Error::Text`] if it does not parse.
     pub fn template(&self) -> Result<Option<&ChatTemplate>> {
         if let Some(template) = self.template.get() {
             return Ok(template.value.as_ref());
         }
         let tokenizer = self.tokenizer()?;
-        let template = Counted::new(|| ChatTemplate::from_gguf(&self.file.gguf, tokenizer))?;
+        let template = Counted::new(|| Ok(ChatTemplate::from_gguf(&self.file.gguf, tokenizer)?))?;
         Ok(self.template.get_or_init(|| template).value.as_ref())
     }
 
     /// Uses `source` instead of the file's own chat template.
     ///
     /// # Errors
-    /// [`Error::Template`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can print.
+    /// [`crate::Error::Text`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can print.
     pub fn with_template(mut self, source: &str) -> Result<Self> {
         let tokenizer = self.tokenizer()?;
-        let template = Counted::new(|| ChatTemplate::for_tokenizer(source, tokenizer).map(Some))?;
+        let template = Counted::new(|| Ok(Some(ChatTemplate::for_tokenizer(source, tokenizer)?)))?;
         self.template = OnceLock::from(template);
         Ok(self)
     }
@@ -126,7 +126,7 @@ impl Base {
     /// of base and tokenizer. [`Self::check_template`] is for those who render conversations.
     ///
     /// # Errors
-    /// [`Error::BaseMismatch`] naming what differs, or [`Error::Adapter`] for a tensor that does not fit.
+    /// [`crate::Error::File`] naming what differs, or a tensor that does not fit.
     pub fn check(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
         let same = |what, expected, found: &str| same(path, what, expected, found);
         same("architecture", Some(&adapter.architecture), self.config.architecture)?;
@@ -143,7 +143,7 @@ impl Base {
     /// Checks that conversations are rendered as in the training of `adapter`, where the adapter says how.
     ///
     /// # Errors
-    /// [`Error::BaseMismatch`], or an error of the template.
+    /// [`crate::Error::File`], or an error of the template.
     pub fn check_template(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
         let Some(expected) = adapter.text(crate::adapter::TEMPLATE_DIGEST) else { return Ok(()) };
         let found = self.template()?.map_or("none", |template| template.digest());
@@ -154,12 +154,13 @@ impl Base {
 /// An error that names both if `found` is not what the adapter in `path` expects.
 fn same(path: &Path, what: &'static str, expected: Option<&str>, found: &str) -> Result<()> {
     match expected {
-        Some(expected) if expected != found => Err(Error::BaseMismatch {
+        Some(expected) if expected != found => Err(loam_files::Error::BaseMismatch {
             path: path.into(),
             what,
             expected: crate::gguf::printable(expected.as_bytes()),
             found: found.to_owned(),
-        }),
+        }
+        .into()),
         _ => Ok(()),
     }
 }

@@ -9,25 +9,21 @@
 pub mod adapter;
 pub mod backend;
 pub mod base;
-pub mod chat;
 pub mod data;
 pub mod engine;
 pub mod error;
 pub mod evaluate;
-pub mod file;
 pub mod generate;
-pub mod gguf;
 pub mod host;
 pub mod importance;
 pub mod model;
-mod object;
 pub mod ops;
 pub mod plan;
 pub mod random;
-pub mod tokenizer;
 pub mod train;
-#[cfg(test)]
-mod work;
+
+pub use loam_files::{SharedBytes, digest, file, gguf};
+pub use loam_text::{chat, tokenizer};
 
 pub use adapter::{AdapterFile, LoraOptions, Targets};
 pub use base::Base;

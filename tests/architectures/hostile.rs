@@ -3,6 +3,7 @@
 use loam::backend::cpu::CpuBackend;
 use loam::gguf::{Metadata, Value};
 use loam::{Base, Error, LoraOptions, Session, TrainOptions, Trainer};
+use loam_files::Error as File;
 use loam_shaders::Format;
 use loam_tests::rewrite::{Tensor, rewrite};
 
@@ -21,7 +22,7 @@ fn refused(name: &str, change: impl Fn(&mut Metadata, &mut Vec<Tensor>)) -> Erro
 
 fn names(error: &Error, expected: &str) {
     let text = error.to_string();
-    assert!(matches!(error, Error::Metadata { .. } | Error::Tensor { .. }), "{error:?}");
+    assert!(matches!(error, Error::File(File::Metadata { .. } | File::Tensor { .. })), "{error:?}");
     assert!(text.contains(expected), "{text:?} does not name {expected}");
 }
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use loam::SharedBytes;
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
 use loam::backend::wgpu::Checks;
-use loam::plan::storage::SharedBytes;
 use loam::plan::{Content, Entry, Location, Plan, Pool, StorageId, View};
 use loam_shaders::{Format, embed, glu, matmul, rmsnorm};
 use loam_tests::Random;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use loam::SharedBytes;
 use loam::backend::Backend;
-use loam::plan::storage::SharedBytes;
 use loam::plan::{Content, Entry, Pool};
 use loam_shaders::Format;
 

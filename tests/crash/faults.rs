@@ -94,7 +94,7 @@ fn every_call(fault: Fault) {
                 failed += 1;
                 let left = std::fs::read(&out).expect("readable");
                 // The last call flushes the folder: the new adapter is in place then.
-                let new = loam::file::sha256_hex(&left) == job.golden();
+                let new = loam::digest::sha256_hex(&left) == job.golden();
                 assert!(new || left == b"the adapter of before", "{fault:?} at {number}: half an adapter");
             }
         }
@@ -132,7 +132,10 @@ fn every_call_of_a_resume(fault: Fault) {
         let (hit, result) = run_with(&job, folder.path(), fault, number);
         if hit == Hit::Reading {
             readings += 1;
-            assert!(matches!(result, Err(Error::Io { .. })), "{fault:?} at {number}: {result:?}");
+            assert!(
+                matches!(result, Err(Error::File(loam_files::Error::Io { .. }))),
+                "{fault:?} at {number}: {result:?}"
+            );
             assert_eq!(
                 self::names(folder.path()),
                 names,

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
 use loam::data::{Dataset, Example, Notes};
-use loam::file::sha256_file;
+use loam::digest::sha256_file;
 use loam::train::checkpoint::Identity;
 use loam::train::{self, Checkpoints, Event, Upkeep};
 use loam::{Base, LoraOptions, Result, Targets, TrainOptions};
@@ -62,7 +62,7 @@ impl Job {
         let (adapter, outcome) = pollster::block_on(work)?;
         assert_eq!(outcome.planned_steps, self.options.steps.unwrap_or(STEPS));
         adapter.write(out)?;
-        sha256_file(out)
+        Ok(sha256_file(out)?)
     }
 
     /// `None` where there are no examples: the rows of the last step then tell whether the run was of use.

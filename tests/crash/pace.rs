@@ -8,7 +8,7 @@ use std::time::{Duration as Span, Instant};
 use embassy_time::Duration;
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
-use loam::file::sha256_file;
+use loam::digest::sha256_file;
 use loam::gguf::Value;
 use loam::train::{self, Condition, Control, Event, Outcome, Upkeep, Why};
 use loam::{AdapterFile, Error, Result};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use loam::digest::sha256_hex;
 use loam::file::disk::{self, Call, Verdict};
-use loam::file::sha256_hex;
 use loam::train::Checkpoints;
 use loam::train::checkpoint::Generations;
 

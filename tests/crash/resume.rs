@@ -155,7 +155,9 @@ fn one_run_at_a_time_uses_a_folder() {
     let mut on_event = |event: &Event| {
         if let Event::Saved { .. } = event {
             match job.run(Job::cpu(), kept_in(folder.path()), &folder.path().join("other.gguf"), &mut |_| ()) {
-                Err(Error::Io { source, .. }) => assert_eq!(source.kind(), std::io::ErrorKind::ResourceBusy),
+                Err(Error::File(loam_files::Error::Io { source, .. })) => {
+                    assert_eq!(source.kind(), std::io::ErrorKind::ResourceBusy)
+                }
                 other => panic!("{other:?}"),
             }
             tried += 1;

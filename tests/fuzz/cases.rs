@@ -11,11 +11,11 @@
 //! | 24-27 | safetensors headers and indices | `converter/src/source/safetensors_tests.rs`, here |
 //! | 28, 29 | config.json, pickles | `convert`: `failures`, here |
 //! | 30 | values that cannot be stored | `convert`: `failures::values_that_cannot_be_stored`, here |
-//! | 31-33 | merges, byte tokens, ids | `runtime/src/tokenizer/tests.rs`, `converter/src/tokenizer/tests.rs`, here |
+//! | 31-33 | merges, byte tokens, ids | `runtime/text/src/tokenizer/tests.rs`, `converter/src/tokenizer/tests.rs`, here |
 //! | 34 | regular expressions of strangers | here |
-//! | 35, 36 | long runs, bad UTF-8, control tokens in text | `runtime/src/tokenizer/tests.rs`, here, command line `usage` |
-//! | 37 | templates without end or bounds: steps, memory, output, depth | `templates`: `hostile`, `runtime/src/chat/tests.rs` |
-//! | 38, 39 | templates that want files, or with errors | `runtime/src/chat/tests.rs`, `templates`: `engine` |
+//! | 35, 36 | long runs, bad UTF-8, control tokens in text | `runtime/text/src/tokenizer/tests.rs`, here, command line `usage` |
+//! | 37 | templates without end or bounds: steps, memory, output, depth | `templates`: `hostile`, `runtime/text/src/chat/tests.rs` |
+//! | 38, 39 | templates that want files, or with errors | `runtime/text/src/chat/tests.rs`, `templates`: `engine` |
 //!
 //! Cases 40-50 (data, adapters) are in `runtime/src/data/tests.rs`, `runtime/src/adapter/file_tests.rs`, `convert`: `adapters`;
 //! 53-63 (hub) in `hub`.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use loam::file::sha256_hex;
+use loam::digest::sha256_hex;
 use loam_tests::Random;
 use loam_tests::budget::measure;
 

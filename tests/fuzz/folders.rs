@@ -1,7 +1,8 @@
 //! Parsers of files that lie in a folder with others: models and PEFT adapters.
 
 use loam::gguf::GgufFile;
-use loam_convert::source::{Checkpoint, Config};
+use loam_convert::architecture::Config;
+use loam_convert::source::Checkpoint;
 use loam_convert::{Options, from_peft, plan};
 use loam_shaders::Format;
 

@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use loam::error::GgufProblem;
 use loam::gguf::Gguf;
-use loam::{Error, Result};
+use loam_files::GgufProblem;
+use loam_files::{Error, Result};
 use loam_tests::budget::measure;
 
 /// Parses under the budget of the hostile-input rules, tightened: a file of n bytes may cost 32 n + 64 KiB, at most

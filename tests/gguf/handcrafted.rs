@@ -1,6 +1,6 @@
 //! The handcrafted files of llama.cpp's `tests/test-gguf.cpp`, under its names: what it refuses, the reader refuses too.
 
-use loam::error::GgufProblem as Problem;
+use loam_files::GgufProblem as Problem;
 use loam_tests::Random;
 
 use crate::budget::{parse, problem};

@@ -1,8 +1,8 @@
 //! Headers and metadata that lie. Numbers are those of the hostile-input list: each gives a typed error that names the
 //! field and its offset, under the budget of [`crate::budget`].
 
-use loam::error::GgufProblem as Problem;
 use loam::gguf::{Array, MAX_ALIGNMENT, MAX_HEADER, MAX_KEY, MAX_STRING, Value};
+use loam_files::GgufProblem as Problem;
 
 use crate::budget::{parse, problem, refused};
 use crate::craft::{

@@ -1,7 +1,7 @@
 //! Tensor declarations and data that lie: cases 10 and 12 to 17 of the hostile-input list.
 
-use loam::error::GgufProblem as Problem;
 use loam::gguf::GgmlType;
+use loam_files::GgufProblem as Problem;
 
 use crate::budget::{parse, problem, refused};
 use crate::craft::{F32, aligned, alignment, file, header, pair, string, tensor, with_tensor};

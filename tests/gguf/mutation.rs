@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loam::error::GgufProblem as Problem;
 use loam::gguf::{Gguf, MAX_NAME};
+use loam_files::GgufProblem as Problem;
 use loam_tests::Random;
 use proptest::collection::vec;
 use proptest::prelude::*;

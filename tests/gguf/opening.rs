@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use loam::file;
 use loam::gguf::{GgmlType, GgufFile, Metadata, TensorDeclaration, Writer};
-use loam::{Error, file};
+use loam_files::Error;
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -14,7 +15,7 @@ fn folder() -> TempDir {
 }
 
 /// Writes a file with the tensors `(name, weights)` in F32 rows of 4.
-fn write(path: &Path, metadata: &Metadata, tensors: &[(&str, &[f32])]) -> loam::Result<()> {
+fn write(path: &Path, metadata: &Metadata, tensors: &[(&str, &[f32])]) -> loam_files::Result<()> {
     let declare = |(name, weights): &(&str, &[f32])| TensorDeclaration {
         name: name.to_string(),
         shape: vec![4, weights.len() as u64 / 4],
@@ -46,7 +47,7 @@ fn tensor_bytes_are_those_of_the_file() {
         let a = opened.gguf.tensor("a").expect("declared");
         assert_eq!((a.cols(), a.rows()), (4, 2));
         assert_eq!(opened.bytes(a).bytes(), bytemuck::cast_slice::<f32, u8>(&A));
-        assert_eq!(opened.tensor_digest(a), file::sha256_hex(bytemuck::cast_slice(&A)));
+        assert_eq!(opened.tensor_digest(a), loam::digest::sha256_hex(bytemuck::cast_slice(&A)));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use loam::Error;
 use loam::gguf::{Array, GgmlType, Gguf, Metadata, Strings, TensorDeclaration, Value, Writer, file_size};
+use loam_files::Error;
 use proptest::collection::{hash_set, vec};
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn declaration(name: &str, shape: &[u64], ty: GgmlType) -> TensorDeclaration {
     TensorDeclaration { name: name.into(), shape: shape.to_vec(), ty }
 }
 
-fn new_writer(metadata: &Metadata, tensors: &[TensorDeclaration]) -> loam::Result<Writer<Vec<u8>>> {
+fn new_writer(metadata: &Metadata, tensors: &[TensorDeclaration]) -> loam_files::Result<Writer<Vec<u8>>> {
     Writer::new(Vec::new(), Path::new("out.gguf"), metadata, tensors)
 }
 
@@ -175,7 +175,7 @@ fn metadata_that_no_reader_takes() {
 fn data_out_of_turn_too_long_or_missing() {
     let tensors = [declaration("a", &[4], GgmlType::F32), declaration("b", &[4], GgmlType::F32)];
     let start = || new_writer(&Metadata::new(), &tensors).expect("valid");
-    let message = |result: loam::Result<()>| result.expect_err("must be refused").to_string();
+    let message = |result: loam_files::Result<()>| result.expect_err("must be refused").to_string();
 
     let mut writer = start();
     assert_eq!(message(writer.write("b", &[0; 16])), "out.gguf: tensor b: comes while a has 0 of 16 bytes");
@@ -215,7 +215,7 @@ impl io::Write for SmallDisk {
 fn a_full_disk_is_an_error_at_every_byte() {
     let tensors = [declaration("a", &[5], GgmlType::F32), declaration("b", &[3], GgmlType::F16)];
     let size = file_size(Path::new("out.gguf"), &Metadata::new(), &tensors).expect("valid") as usize;
-    let attempt = |room: usize| -> loam::Result<()> {
+    let attempt = |room: usize| -> loam_files::Result<()> {
         let mut writer = Writer::new(SmallDisk(room), Path::new("out.gguf"), &Metadata::new(), &tensors)?;
         writer.write("a", &[1; 20])?;
         writer.write("b", &[2; 6])?;

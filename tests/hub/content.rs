@@ -289,10 +289,10 @@ fn folders_that_cannot_be_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("file");
     std::fs::write(&file, "x").expect("written");
-    assert!(matches!(pull(&server, &file), Err(Error::Runtime(loam::Error::Io { .. }))));
+    assert!(matches!(pull(&server, &file), Err(Error::File(loam_files::Error::Io { .. }))));
     // A folder where a file should go.
     std::fs::create_dir_all(folder.path().join(WEIGHTS).join("x")).expect("made");
-    assert!(matches!(pull(&server, folder.path()), Err(Error::Runtime(loam::Error::Io { .. }))));
+    assert!(matches!(pull(&server, folder.path()), Err(Error::File(loam_files::Error::Io { .. }))));
     if cfg!(target_os = "linux") {
         assert!(pull(&server, "/proc/loam".as_ref()).is_err());
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use loam::file::sha256_hex;
+use loam::digest::sha256_hex;
 use loam_convert::hub::{self, Event, HubProblem, Options, Pace, Pulled, Repo};
 use loam_convert::{Error, Result};
 use loam_tests::Random;

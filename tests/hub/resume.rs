@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use loam::file::sha256_hex;
+use loam::digest::sha256_hex;
 use loam_convert::Error;
 use loam_convert::hub::HubProblem;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use loam::Error;
 use loam::chat::{ChatTemplate, Message};
 use loam_tests::budget::measure;
+use loam_text::Error;
 
 /// Most bytes that compiling and rendering may add, besides 64 for each byte of the source.
 const BYTES: u64 = 64 << 20;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
 use super::family::{Bias, Head};
-use super::{Model, ModelTensor, Origin, Piece, experts, order};
-use crate::source::rope::RopeScaling;
-use crate::source::{Checkpoint, Config, Source};
+use super::rope::RopeScaling;
+use super::{Config, Model, ModelTensor, Origin, Piece, Source, experts, order};
+use crate::source::Checkpoint;
 use crate::{Error, Result};
 
 /// Tensors of a model so far, and what the checkpoint must hold for them: shapes in PyTorch's order by name. Checked from

@@ -1,9 +1,9 @@
 //! What a family of models is made of: plain data, shared by the converter and the adapters.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use crate::Result;
-use crate::source::Config;
 
 /// A dimension of a tensor, in terms of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Gemma 2: norms before and behind each part, soft caps, a window in every other layer.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use super::family::{Family, Head, Norm, PLAIN, Width};
 use super::rules;
 use crate::Result;
-use crate::source::Config;
 
 pub(super) const NORMS: [Norm; 4] = [
     ("input_layernorm", "attn_norm", Width::Hidden),

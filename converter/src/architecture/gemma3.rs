@@ -1,11 +1,11 @@
 //! Gemma 3: as Gemma 2 without soft caps, with norms on each head and another rope base in the layers with a window.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use super::family::{Family, Norm, PLAIN, Width};
 use super::{gemma2, rules};
 use crate::Result;
-use crate::source::Config;
 
 const NORMS: [Norm; 6] = [
     gemma2::NORMS[0],

@@ -1,10 +1,10 @@
 //! Granite 3: Llama with four multipliers.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use super::family::{Family, PLAIN};
 use crate::Result;
-use crate::source::Config;
 
 /// Field of config.json, key behind `granite.`.
 const SCALES: [(&str, &str); 4] = [

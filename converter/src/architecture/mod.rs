@@ -1,9 +1,11 @@
 //! Architecture tables: which GGUF tensors a model has, what they are made of, and the model's metadata. One table per
 //! family; [`describe`] is the same for all.
 
+pub mod config;
 mod describe;
 mod experts;
 pub mod family;
+mod folder;
 mod gemma2;
 mod gemma3;
 mod granite;
@@ -13,13 +15,16 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3moe;
+pub mod rope;
 mod rules;
 mod smollm3;
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+pub use config::Config;
 pub use describe::describe;
 pub use family::Family;
+pub use folder::Source;
 
 /// All families.
 pub static FAMILIES: [Family; 10] = [

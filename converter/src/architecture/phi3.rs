@@ -1,11 +1,11 @@
 //! Phi-3, Phi-3.5 and Phi-4-mini: fused projections, long-context factors.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use super::family::{ATTENTION_OUTPUT, Bias, Family, Linear, PLAIN, Width, linear};
 use super::rules;
 use crate::Result;
-use crate::source::Config;
 
 const FUSED_ATTENTION: [Linear; 1] =
     [linear("self_attn.qkv_proj", "attn_qkv", Width::Hidden, Width::QueriesKeysValues, Bias::Never)];

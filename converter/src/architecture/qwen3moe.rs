@@ -1,13 +1,13 @@
 //! Qwen3 with a mixture of experts in every block.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use super::family::{
     ATTENTION_OUTPUT, Bias, Family, Linear, PLAIN, PRE_AND_HEAD_NORMS, QUERIES_KEYS_VALUES, Width, linear,
 };
 use super::rules;
 use crate::Result;
-use crate::source::Config;
 
 const ROUTER: [Linear; 1] = [linear("mlp.gate", "ffn_gate_inp", Width::Hidden, Width::Experts, Bias::Never)];
 

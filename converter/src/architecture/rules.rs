@@ -1,9 +1,9 @@
 //! What several families refuse, because a stock llama.cpp would compute something else.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use crate::Result;
-use crate::source::Config;
 
 /// No biases but those that the family always has.
 pub(super) fn no_biases(config: &Config) -> Result<()> {

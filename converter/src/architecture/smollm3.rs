@@ -1,11 +1,11 @@
 //! SmolLM3: no rotation in every fourth layer.
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
+use super::Config;
 use super::family::{Family, PLAIN};
 use super::rules;
 use crate::Result;
-use crate::source::Config;
 
 pub(super) const FAMILY: Family = Family {
     architecture: "smollm3",

@@ -9,8 +9,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loam::file::{LockedFile, PartialFile, Sha256, open_regular};
-use loam::gguf::{TensorInfo, header};
+use loam_files::digest::Sha256;
+use loam_files::file::{LockedFile, PartialFile, open_regular};
+use loam_files::gguf::{TensorInfo, header};
 
 use super::shards::declarations;
 use super::{Plan, Shard};

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use loam::file::{FinishedFile, PartialFile, Sha256};
-use loam::gguf::{Writer, header};
+use loam_files::digest::Sha256;
+use loam_files::file::{FinishedFile, PartialFile};
+use loam_files::gguf::{Writer, header};
 
 use super::journal::Journal;
 use super::shards::declarations;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use loam::gguf::{GgmlType, Metadata};
+use loam_files::gguf::{GgmlType, Metadata};
 
 use super::Shard;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use loam::gguf::{Gguf, TensorInfo};
+use loam_files::gguf::{Gguf, TensorInfo};
 
 use super::{Job, Options, Plan, PlannedTensor, peak_memory, shards};
 use crate::architecture::{ModelTensor, Origin, Piece, order};

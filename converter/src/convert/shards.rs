@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use loam::gguf::{
+use loam_files::gguf::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Metadata, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, TensorDeclaration, Value,
     file_size, shard_path,
 };

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use loam::file::{io_error, open_regular, sha256_file};
+use loam_files::digest::{self, sha256_file};
+use loam_files::file::{io_error, open_regular};
 use sha1::Digest as _;
 
 use crate::Result;
@@ -60,7 +61,7 @@ fn git_blob(path: &Path) -> Result<String> {
             n => hash.update(&buffer[..n]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest::hex(&hash.finalize()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use loam::file::{io_error, read_bounded, sha256_hex, write_atomic};
+use loam_files::digest::sha256_hex;
+use loam_files::file::{io_error, read_bounded, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use loam::file::{io_error, put_in_place};
+use loam_files::file::{io_error, put_in_place};
 
 use super::client::{Answer, Client, Failure, hub};
 use super::digest::Digest;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use loam::gguf::{Gguf, GgufFile, TensorInfo};
-use loam::model::{OUTPUT, TOKEN_EMBD};
+use loam_files::gguf::{Gguf, GgufFile, TensorInfo};
+use loam_files::gguf::{OUTPUT, TOKEN_EMBD};
 
 use crate::source::View;
 use crate::{Error, Result};

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use loam::adapter::Pair;
-use loam::gguf::Gguf;
+use loam_files::adapter::Pair;
+use loam_files::gguf::Gguf;
 
 use crate::{Error, Result};
 

@@ -12,9 +12,9 @@ mod write;
 
 use std::path::Path;
 
-use loam::adapter::{AdapterFile, BASE_DIGEST};
-use loam::gguf::{Gguf, GgufFile};
-use loam::model::{OUTPUT, TOKEN_EMBD};
+use loam_files::adapter::{AdapterFile, BASE_DIGEST};
+use loam_files::gguf::{Gguf, GgufFile};
+use loam_files::gguf::{OUTPUT, TOKEN_EMBD};
 
 pub use config::PeftConfig;
 use experts::Sizes;
@@ -58,10 +58,10 @@ pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
 /// An adapter that says which base it was trained on is not exported with the names and row order of another.
 fn check_digest(adapter: &AdapterFile, path: &Path, base: &GgufFile) -> Result<()> {
     match adapter.text(BASE_DIGEST) {
-        Some(expected) if expected != base.content_digest() => Err(Error::Runtime(loam::Error::BaseMismatch {
+        Some(expected) if expected != base.content_digest() => Err(Error::File(loam_files::Error::BaseMismatch {
             path: path.into(),
             what: "content digest",
-            expected: loam::gguf::printable(expected.as_bytes()),
+            expected: loam_files::gguf::printable(expected.as_bytes()),
             found: base.content_digest().to_owned(),
         })),
         _ => Ok(()),
@@ -85,7 +85,7 @@ impl Layout {
     fn of(base: &Gguf) -> Result<Layout> {
         let architecture = base.str("general.architecture")?;
         let Some(family) = by_architecture(architecture) else {
-            let found = loam::gguf::printable(architecture.as_bytes());
+            let found = loam_files::gguf::printable(architecture.as_bytes());
             let known: Vec<&str> = FAMILIES.iter().map(|family| family.architecture).collect();
             let supported = known.join(", ");
             return Err(Error::Architecture { path: base.path().into(), found, supported });

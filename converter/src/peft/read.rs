@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use loam::adapter::{AdapterFile, Pair, is_lookup};
-use loam::gguf::{GgufFile, Value};
+use loam_files::adapter::{AdapterFile, Pair, is_lookup};
+use loam_files::gguf::{GgufFile, Value};
 
 use super::experts::{self, Halves, Place, Stacks};
 use super::{BASE_NAME, Layout, PREFIX, PeftConfig, copies, transposed};

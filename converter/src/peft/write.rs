@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use loam::adapter::{AdapterFile, Pair, is_lookup};
-use loam::file::{io_error, write_atomic};
+use loam_files::adapter::{AdapterFile, Pair, is_lookup};
+use loam_files::file::{io_error, write_atomic};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Map, Value, json};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use loam::Importance;
-use loam::gguf::{Metadata, printable};
+use loam_files::gguf::{Metadata, printable};
+use loam_files::importance::Importance;
 use loam_shaders::Format;
 
 use super::recipe::Choice;
@@ -23,7 +23,7 @@ impl Calibration {
     /// # Errors
     /// As [`Importance::read`].
     pub fn open(path: &Path) -> Result<Calibration> {
-        let digest = loam::file::sha256_file(path)?;
+        let digest = loam_files::digest::sha256_file(path)?;
         Ok(Calibration { importance: Importance::read(path)?, path: path.into(), digest })
     }
 

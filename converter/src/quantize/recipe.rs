@@ -4,7 +4,7 @@
 //! They look at names, shapes and a few numbers of the metadata only, so that they hold for every architecture and for
 //! models that come as GGUF already.
 
-use loam::gguf::{Array, Metadata, Value};
+use loam_files::gguf::{Array, Metadata, Value};
 use loam_shaders::Format;
 
 use crate::architecture::{by_architecture, order};

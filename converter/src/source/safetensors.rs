@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-use loam::gguf::{GgmlType, Gguf, GgufFile, shard_paths};
+use loam_files::gguf::{GgmlType, Gguf, GgufFile, shard_paths};
 use loam_shaders::Format;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -157,15 +157,15 @@ impl Checkpoint {
     pub fn identity(&self) -> Result<String> {
         let mut out = String::new();
         for (path, map) in &self.files {
-            out += &loam::file::identity(path)?;
-            out += &loam::file::sha256_hex(&map[..map.len().min(BEGINNING)]);
+            out += &loam_files::file::identity(path)?;
+            out += &loam_files::digest::sha256_hex(&map[..map.len().min(BEGINNING)]);
         }
         Ok(out)
     }
 
     /// Gives the pages that were read so far back to the system; views stay valid and read them again when used.
     pub fn release(&self) {
-        self.files.iter().for_each(|(_, map)| loam::file::release(map));
+        self.files.iter().for_each(|(_, map)| loam_files::file::release(map));
     }
 
     /// Whether there is a tensor `name`.

@@ -10,11 +10,12 @@ mod vocabulary;
 use std::collections::HashSet;
 use std::path::Path;
 
-use loam::gguf::{Metadata, Strings};
+use loam_files::gguf::{Metadata, Strings};
 use serde_json::Value;
 
+use crate::architecture::Source;
+use crate::source::Json;
 use crate::source::json::brief;
-use crate::source::{Json, Source};
 use crate::{Error, Result};
 use vocabulary::Vocabulary;
 
@@ -101,7 +102,7 @@ fn byte_level(json: &Json, model: &mut Json, size: u64, pre: Option<&str>, notes
 }
 
 fn check_override(name: &str) -> Result<&str> {
-    let known: Vec<&str> = loam::tokenizer::pre_tokenizers().collect();
+    let known: Vec<&str> = loam_text::tokenizer::pre_tokenizers().collect();
     if known.contains(&name) {
         return Ok(name);
     }

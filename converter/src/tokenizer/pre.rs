@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_name_is_known_to_the_runtime() {
-        let known: Vec<&str> = loam::tokenizer::pre_tokenizers().collect();
+        let known: Vec<&str> = loam_text::tokenizer::pre_tokenizers().collect();
         assert!(NAMES.iter().all(|(_, _, name)| known.contains(name)));
     }
 

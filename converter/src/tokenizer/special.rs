@@ -1,13 +1,14 @@
 //! Special tokens, what is added to a text, and chat templates: tokenizer_config.json, then config.json, as llama.cpp's
 //! converter reads them.
 
-use loam::gguf::{Metadata, Strings};
+use loam_files::gguf::{Metadata, Strings};
 use serde_json::Value;
 
 use super::text_file;
 use super::vocabulary::Vocabulary;
 use crate::Result;
-use crate::source::{Json, Source};
+use crate::architecture::Source;
+use crate::source::Json;
 
 /// Name in the JSON files, name in GGUF. "seperator" is how GGUF spells it.
 const TOKENS: [(&str, &str); 7] = [

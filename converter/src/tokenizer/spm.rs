@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 use serde_json::Value;
 
 use super::vocabulary::{Added, Vocabulary, added_kind, added_tokens};
 use super::{BYTE, NORMAL, Read, UNKNOWN, USER_DEFINED, merge_pair, protobuf, unigram};
+use crate::architecture::Source;
+use crate::source::Json;
 use crate::source::json::brief;
-use crate::source::{Json, Source};
 use crate::{Error, Result};
 
 /// What llama.cpp's converter gives to tokens that no merge makes.

@@ -41,7 +41,7 @@ fn folder(tokenizer: &Value, config: Value, model: Value) -> tempfile::TempDir {
 
 fn strings(tokenizer: &Tokenizer, key: &str) -> Vec<String> {
     match tokenizer.metadata.get(key) {
-        Some(loam::gguf::Value::Array(loam::gguf::Array::String(list))) => {
+        Some(loam_files::gguf::Value::Array(loam_files::gguf::Array::String(list))) => {
             list.iter().map(|s| String::from_utf8(s.to_vec()).unwrap()).collect()
         }
         other => panic!("{key}: {other:?}"),
@@ -54,7 +54,8 @@ fn tokens_types_merges_and_padding() {
     let tokens = ["<|end|>", "a", "b", "c", "ab", "abc", "<tool>", "[PAD7]"];
     assert_eq!(strings(&read, "tokenizer.ggml.tokens"), tokens);
     assert_eq!(strings(&read, "tokenizer.ggml.merges"), ["a b", "ab c"]);
-    let types: loam::gguf::Value = vec![CONTROL, NORMAL, NORMAL, NORMAL, NORMAL, NORMAL, USER_DEFINED, UNUSED].into();
+    let types: loam_files::gguf::Value =
+        vec![CONTROL, NORMAL, NORMAL, NORMAL, NORMAL, NORMAL, USER_DEFINED, UNUSED].into();
     assert_eq!(read.metadata.get("tokenizer.ggml.token_type"), Some(&types));
     assert_eq!(read.metadata.get("tokenizer.ggml.eos_token_id"), Some(&0u32.into()));
     assert_eq!(read.metadata.get("tokenizer.ggml.bos_token_id"), Some(&0u32.into()));
@@ -213,7 +214,7 @@ fn unigram_models_keep_their_scores_and_normalisation() {
     let value = |key: &str| read.metadata.get(&format!("tokenizer.ggml.{key}")).cloned();
     assert_eq!(value("model"), Some("t5".into()));
     assert_eq!((value("add_space_prefix"), value("remove_extra_whitespaces")), (Some(true.into()), Some(true.into())));
-    let bytes = loam::gguf::Value::Array(loam::gguf::Array::U8(vec![0, 1, 2]));
+    let bytes = loam_files::gguf::Value::Array(loam_files::gguf::Array::U8(vec![0, 1, 2]));
     assert_eq!(value("precompiled_charsmap"), Some(bytes));
     assert_eq!(strings(&read, "tokenizer.ggml.tokens")[..3], ["<pad>", "<unk>", "▁a"]);
     let mut broken = tokenizer.clone();

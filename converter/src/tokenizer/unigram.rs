@@ -1,6 +1,6 @@
 //! SentencePiece's unigram model -> `tokenizer.ggml.model` = `t5`: tokens with scores, and how text is normalised.
 
-use loam::gguf::{Array, Metadata, Value as Gguf};
+use loam_files::gguf::{Array, Metadata, Value as Gguf};
 use serde_json::Value;
 
 use super::spm::{add_tokens, metaspace, short};

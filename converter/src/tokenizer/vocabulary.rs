@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use loam::gguf::{Metadata, Strings};
+use loam_files::gguf::{Metadata, Strings};
 use serde_json::Value;
 
 use super::{CONTROL, NORMAL, UNUSED, USER_DEFINED};

@@ -3,24 +3,12 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use super::file::AdapterFile;
-use super::pair::{Pair, is_lookup};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::{ModelConfig, Target, Weights};
 use crate::random;
-
-/// Kinds of linear layers, as they stand between `blk.N.` and `.weight`.
-/// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too. The router
-/// of a mixture of experts is `ffn_gate_inp`.
-const LINEAR: [&str; 9] =
-    ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", ROUTER, "ffn_gate", "ffn_up", "ffn_down"];
-/// The router has a row per expert, few of them.
-const ROUTER: &str = "ffn_gate_inp";
-/// Experts, which take an update only where they are asked for by name: there are many of them.
-const EXPERTS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
-/// The same of weights outside of blocks: the embedding and the head.
-const OTHERS: [&str; 2] = ["token_embd", "output"];
+use loam_files::adapter::weights::{LINEAR, ROUTER, all_kinds, kind_of};
+use loam_files::adapter::{AdapterFile, Pair, is_lookup};
 
 /// Which weights get an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,28 +72,10 @@ impl FromStr for Targets {
     }
 }
 
-/// Whether loam applies updates of the weight called `name`.
-pub(super) fn takes_update(name: &str) -> bool {
-    kind_of(name).is_some()
-}
-
-fn all_kinds() -> impl Iterator<Item = &'static str> {
-    LINEAR.into_iter().chain(EXPERTS).chain(OTHERS)
-}
-
 /// The kinds of weights that occur in `names`.
 fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let found: HashSet<&str> = names.filter_map(kind_of).collect();
     all_kinds().filter(|kind| found.contains(kind)).map(str::to_owned).collect()
-}
-
-/// `attn_q` of `blk.0.attn_q.weight`, `output` of `output.weight`, nothing of a weight that takes no update.
-fn kind_of(name: &str) -> Option<&'static str> {
-    let name = name.strip_suffix(".weight")?;
-    match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-        Some((_, kind)) => LINEAR.into_iter().chain(EXPERTS).find(|known| *known == kind),
-        None => OTHERS.into_iter().find(|known| *known == name),
-    }
 }
 
 /// Options of a new LoRA, named as in PEFT.
@@ -189,7 +159,7 @@ mod tests {
         assert!(!Targets::AllLinear.contains("output.weight") && !Targets::AllLinear.contains("token_embd.weight"));
         let targets: Targets = "attn_q,output".parse().unwrap();
         assert!(targets.contains("output.weight") && !targets.contains("blk.0.attn_output.weight"));
-        assert!(!takes_update("output_norm.weight") && !takes_update("blk.0.output.weight"));
+        assert!(!targets.contains("output_norm.weight") && !targets.contains("blk.0.output.weight"));
         assert!("attn_q,embed".parse::<Targets>().is_err());
         assert!("".parse::<Targets>().is_err());
     }

@@ -1,27 +1,17 @@
-//! Low-rank adapters: their file, their place in device memory, and where they touch the model.
+//! Low-rank adapters: their place in device memory, and where they touch the model.
 
 mod arena;
-mod file;
 mod lora;
-mod pair;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 pub use arena::{Arena, Trained};
-pub use file::AdapterFile;
+pub use loam_files::adapter::{AdapterFile, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST, is_lookup};
 pub use lora::{LoraOptions, Targets};
-pub use pair::{Pair, is_lookup};
 
 use crate::ops::dense::LowRank;
 use crate::plan::{Tensor, View};
-
-/// Metadata key: content digest of the base that the adapter was trained on.
-pub const BASE_DIGEST: &str = "loam.base.digest";
-/// Metadata key: digest of that base's tokenizer.
-pub const TOKENIZER_DIGEST: &str = "loam.tokenizer.digest";
-/// Metadata key: digest of the chat template that rendered the data.
-pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 
 /// What is done where a linear layer, the embedding or the head is recorded besides its product, by the weight's GGUF tensor
 /// name. Several adapters may sit on one weight.

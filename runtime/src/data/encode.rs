@@ -11,9 +11,9 @@
 
 use std::ops::Range;
 
-use crate::Result;
 use crate::chat::{ChatTemplate, Message};
 use crate::tokenizer::Tokenizer;
+use loam_text::Result;
 
 use super::record::{Conversation, Record};
 use super::turns::{LEFT_OUT, Turn, Turns};
@@ -41,7 +41,7 @@ impl Encoder<'_> {
         notes: &mut Notes,
         take: &mut dyn FnMut(Example),
     ) -> Result<(), String> {
-        let fail = |error: crate::Error| error.to_string();
+        let fail = |error: loam_text::Error| error.to_string();
         match (self.options.objective, record, self.template) {
             (Objective::Clm, Record::Text(text), _) => self.document(text, true).map(take).map_err(fail),
             (Objective::Sft, Record::Text(_), _) => {
@@ -73,7 +73,7 @@ impl Encoder<'_> {
     /// # Errors
     /// What is wrong, without file and line.
     pub(super) fn question(&self, record: &Record) -> Result<(Vec<u32>, String), String> {
-        let fail = |error: crate::Error| error.to_string();
+        let fail = |error: loam_text::Error| error.to_string();
         match (record, self.template) {
             (Record::Text(_), _) => {
                 Err("has only text and no answer to compare with: messages, or prompt and completion are needed".into())
@@ -125,7 +125,7 @@ impl Encoder<'_> {
     ) -> Result<(), String> {
         let Conversation { messages, tools } = conversation;
         if self.options.objective == Objective::Clm {
-            let fail = |error: crate::Error| error.to_string();
+            let fail = |error: loam_text::Error| error.to_string();
             let full = template.trace(messages, tools.as_ref(), false).map_err(fail)?;
             let left_out = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();
             if let Some(i) = (0..messages.len()).find(left_out) {
@@ -178,7 +178,7 @@ impl Encoder<'_> {
 
     /// Tokens of a turn's prompt behind those that are `before` it, and of its answer up to its end-of-turn token.
     fn tokens(&self, before: &[u32], turn: &Turn, notes: &mut Notes) -> Result<(Vec<u32>, Vec<u32>), String> {
-        let fail = |error: crate::Error| error.to_string();
+        let fail = |error: loam_text::Error| error.to_string();
         let (prompt, full) = (&turn.prompt, &turn.full);
         let contents = prompt.contents(0..prompt.text.len());
         let prompt = match before {

@@ -7,8 +7,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
+use crate::digest::Sha256;
 use crate::file::{io_error, open_regular};
 use crate::{Error, Result};
 
@@ -31,7 +30,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] for a file that is no UTF-8 text by its first bytes.
+    /// [`Error::File`]; [`Error::Data`] for a file that is no UTF-8 text by its first bytes.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut reader = BufReader::with_capacity(1 << 16, open_regular(path)?);
         let start = reader.fill_buf().map_err(io_error("read", path))?;
@@ -47,7 +46,7 @@ impl Lines {
     /// The next line that is not blank, with its number from 1, without its end.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] for a line over the limit.
+    /// [`Error::File`]; [`Error::Data`] for a line over the limit.
     pub(super) fn next(&mut self) -> Result<Option<(usize, &[u8])>> {
         loop {
             self.buffer.clear();
@@ -71,7 +70,7 @@ impl Lines {
 
     /// SHA-256 (hex) of the file, after the last line.
     pub(super) fn digest(self) -> String {
-        hex(&self.hash.finalize())
+        self.hash.hex()
     }
 }
 
@@ -87,9 +86,4 @@ pub(super) fn check_start(path: &Path, start: &[u8]) -> Result<()> {
         _ => return Ok(()),
     };
     Err(bad(path, 0, format!("this is {what}")))
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

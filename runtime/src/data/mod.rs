@@ -17,9 +17,8 @@ pub use pairs::{Pair, Pairs, load_pairs};
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use crate::chat::ChatTemplate;
+use crate::digest::sha256_hex;
 use crate::file::read_bounded;
 use crate::host::heap::bytes_of;
 use crate::tokenizer::Tokenizer;
@@ -183,7 +182,7 @@ pub struct Dataset {
 /// Loads one data file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
+/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
 /// with line 0 for a file without any example or without any trained token; [`Error::Argument`] for a context below 2
 /// or a stride that is out of its range or not for this objective.
 pub fn load(
@@ -270,7 +269,7 @@ fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     }
     let bytes = read_bounded(path, TEXT_LIMIT)?;
     lines::check_start(path, &bytes)?;
-    let digest = lines::hex(&Sha256::digest(&bytes));
+    let digest = sha256_hex(&bytes);
     let content = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let text = std::str::from_utf8(content).map_err(|error| {
         let line = 1 + content[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
@@ -320,7 +319,7 @@ fn fit(mut example: Example, line: usize, options: &DataOptions, examples: &mut 
 impl Dataset {
     /// Adds the examples of another file.
     pub fn append(&mut self, other: Dataset) {
-        self.digest = lines::hex(&Sha256::digest(format!("{} {}", self.digest, other.digest)));
+        self.digest = sha256_hex(format!("{} {}", self.digest, other.digest).as_bytes());
         self.examples.extend(other.examples);
         self.notes.add(other.notes);
     }

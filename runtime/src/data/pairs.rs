@@ -59,7 +59,7 @@ impl Pairs {
 /// room for an answer in `context` tokens; `skip_bad` bad lines are left out.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain text
+/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain text
 /// and for a file without a usable line; [`Error::Argument`] for a context below 2.
 pub fn load_pairs(
     path: &Path,

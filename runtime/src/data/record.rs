@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::chat::Message;
-use crate::object;
+use loam_text::object;
 
 /// Roles that a message can have.
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];

@@ -332,7 +332,7 @@ fn bad_files_name_file_and_line() {
     assert!(load_with("a.txt", b" \n", None, &options).unwrap_err().to_string().contains("is empty"));
     assert!(load_with("a.csv", b"a", None, &options).unwrap_err().to_string().contains(".jsonl"));
     let missing = load(Path::new("no/such.jsonl"), &tokenizer(), None, &options);
-    assert!(matches!(missing, Err(Error::Io { .. })), "{missing:?}");
+    assert!(matches!(missing, Err(Error::File(loam_files::Error::Io { .. }))), "{missing:?}");
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Shared {
     }
 
     /// Encodes the common text up to byte `to`, a cut.
-    fn encode(&mut self, to: usize, tokenizer: &Tokenizer) -> crate::Result<()> {
+    fn encode(&mut self, to: usize, tokenizer: &Tokenizer) -> loam_text::Result<()> {
         let range = self.encoded..to;
         let (text, contents) = (&self.asked.text()[range.clone()], self.asked.contents(range));
         if self.ids.is_empty() {

@@ -5,7 +5,7 @@ use super::super::{DataOptions, Example, Notes, Objective};
 use super::*;
 use crate::random;
 use crate::tokenizer::{Model, Vocabulary};
-use crate::work;
+use loam_text::work;
 
 /// Numbers in a reproducible order.
 struct Random(u64, u64);

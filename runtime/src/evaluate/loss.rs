@@ -9,7 +9,8 @@ use crate::base::Base;
 use crate::data::Batch;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
-use crate::model::{Keys, ModelConfig, OUTPUT, forward};
+use crate::gguf::OUTPUT;
+use crate::model::{Keys, ModelConfig, forward};
 use crate::ops::cross_entropy::{LossInputs, loss};
 use crate::plan::{Checkpointing, Content, Plan, Pool, StorageId};
 

@@ -11,8 +11,9 @@ use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
+use crate::gguf::OUTPUT;
 use crate::host;
-use crate::model::{Cache, Keys, OUTPUT, forward, logits};
+use crate::model::{Cache, Keys, forward, logits};
 use crate::plan::{Checkpointing, Content, Plan, Pool, StorageId, Tensor};
 
 /// Tokens per run, smallest first: a run is padded up to the next of these.

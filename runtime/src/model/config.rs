@@ -82,13 +82,13 @@ impl ModelConfig {
     /// Reads and checks the metadata of a base.
     ///
     /// # Errors
-    /// [`crate::Error::Metadata`] naming the key that is missing or out of range.
+    /// [`crate::Error::File`] naming the key that is missing or out of range.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let key = "general.architecture";
         let name = gguf.str(key)?;
         let Some(arch) = arch::find(name) else {
             let name = crate::gguf::printable(name.as_bytes());
-            return Err(gguf.metadata_error(key, format!("{name} is not supported ({})", arch::names())));
+            return Err(gguf.metadata_error(key, format!("{name} is not supported ({})", arch::names())).into());
         };
         Self::read(&Fields { gguf, prefix: arch.name }, arch)
     }
@@ -103,7 +103,8 @@ impl ModelConfig {
         refuse_temperature(fields)?;
         // As llama.cpp has it: what a file cannot say follows from the number of layers.
         let score_width = if layers == arch.wide_score_layers { embedding / heads } else { head_dim };
-        let scale = |suffix: &str, default: f32| Ok(fields.positive_or_zero(suffix)?.unwrap_or(default));
+        let scale =
+            |suffix: &str, default: f32| -> Result<f32> { Ok(fields.positive_or_zero(suffix)?.unwrap_or(default)) };
         // A cap of 0 is none, also where the architecture has one.
         let cap = |suffix: &str, default: f32| match fields.gguf.opt_f32(&fields.key(suffix))? {
             None => Ok(default),
@@ -240,7 +241,7 @@ fn vocabulary(fields: &Fields<'_>, embedding: usize) -> Result<usize> {
         [width, rows] if width == embedding as u64 && rows <= u64::from(MAX_WIDTH) * 4 => rows as usize,
         _ => {
             let problem = format!("has shape {:?}, expected [{embedding}, vocabulary]", info.shape);
-            return Err(gguf.tensor_error("token_embd.weight", problem));
+            return Err(gguf.tensor_error("token_embd.weight", problem).into());
         }
     };
     if let Some(Value::Array(tokens)) = gguf.metadata().get("tokenizer.ggml.tokens")
@@ -248,7 +249,7 @@ fn vocabulary(fields: &Fields<'_>, embedding: usize) -> Result<usize> {
     {
         let tokens = tokens.len();
         let problem = format!("has {tokens} tokens, but token_embd.weight has {rows} rows");
-        return Err(gguf.metadata_error("tokenizer.ggml.tokens", problem));
+        return Err(gguf.metadata_error("tokenizer.ggml.tokens", problem).into());
     }
     Ok(rows)
 }

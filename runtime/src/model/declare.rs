@@ -12,14 +12,14 @@ use super::weights::{FeedForward, Layer, Projections, RopeFactors, Weight, Weigh
 use crate::backend::Limits;
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, TensorInfo};
-use crate::plan::storage::SharedBytes;
 use crate::plan::{Content, Entry, Pool, Storage, StorageId, Tensor};
+use loam_files::SharedBytes;
 
 impl Weights {
     /// Declares every weight of `file` in `storage`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] naming a tensor that is missing or has another shape or type than `config` says.
+    /// [`Error::File`] naming a tensor that is missing or has another shape or type than `config` says.
     pub fn declare(file: &GgufFile, config: &ModelConfig, limits: Limits, storage: &mut Storage) -> Result<Self> {
         let mut d = Declarer { file, limits, storage, used: HashSet::new(), one: None };
         let (width, vocab) = (config.embedding, config.vocabulary);
@@ -239,6 +239,6 @@ impl Declarer<'_> {
     }
 
     fn bad(&self, name: &str, problem: String) -> Error {
-        self.file.gguf.tensor_error(name, problem)
+        self.file.gguf.tensor_error(name, problem).into()
     }
 }

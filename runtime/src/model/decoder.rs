@@ -1,7 +1,8 @@
 //! *The* forward: one decoder for all architectures, recorded once per plan.
 
-use super::{Activation, FeedForward, Layer, ModelConfig, Projections, TOKEN_EMBD, Weight, Weights};
+use super::{Activation, FeedForward, Layer, ModelConfig, Projections, Weight, Weights};
 use crate::adapter::Sites;
+use crate::gguf::TOKEN_EMBD;
 use crate::ops::attention::{Heads, attention};
 use crate::ops::dense::{LowRank, add_bias};
 use crate::ops::elementwise::{add, scale};

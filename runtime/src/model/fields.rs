@@ -28,7 +28,7 @@ impl Fields<'_> {
     pub fn positive(&self, suffix: &str) -> Result<f32> {
         match self.opt_positive(suffix)? {
             Some(value) => Ok(value),
-            None => self.gguf.f32(&self.key(suffix)),
+            None => Ok(self.gguf.f32(&self.key(suffix))?),
         }
     }
 
@@ -51,6 +51,6 @@ impl Fields<'_> {
     }
 
     pub fn bad(&self, suffix: &str, problem: String) -> Error {
-        self.gguf.metadata_error(&self.key(suffix), problem)
+        self.gguf.metadata_error(&self.key(suffix), problem).into()
     }
 }

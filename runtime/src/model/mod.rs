@@ -16,6 +16,4 @@ pub use config::ModelConfig;
 pub use decoder::{Cache, Inputs, Keys, forward, logits};
 pub use moe::{Experts, ExpertsConfig};
 pub use rope::{RopeConfig, RopeScaling};
-pub use weights::{
-    FeedForward, Layer, OUTPUT, Projections, RopeFactors, TOKEN_EMBD, Target, Weight, WeightPart, Weights,
-};
+pub use weights::{FeedForward, Layer, Projections, RopeFactors, Target, Weight, WeightPart, Weights};

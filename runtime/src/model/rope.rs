@@ -118,7 +118,7 @@ impl RopeConfig {
 
 fn scaling(fields: &Fields<'_>) -> Result<RopeScaling> {
     let name = "rope.scaling.type";
-    let number = |suffix: &str, default: f32| Ok(fields.opt_positive(suffix)?.unwrap_or(default));
+    let number = |suffix: &str, default: f32| -> Result<f32> { Ok(fields.opt_positive(suffix)?.unwrap_or(default)) };
     match fields.gguf.opt_str(&fields.key(name))? {
         // The factors of llama3 are a tensor, and need no key.
         None | Some("none") => Ok(RopeScaling::None),

@@ -3,12 +3,8 @@
 use loam_shaders::Format;
 
 use super::moe::Experts;
+use crate::gguf::{OUTPUT, TOKEN_EMBD};
 use crate::plan::{Location, StorageId, Tensor, View};
-
-/// Name of the token embedding, whose rows are looked up.
-pub const TOKEN_EMBD: &str = "token_embd.weight";
-/// Name of the head. An update of that name is one on the head also where the head is the embedding.
-pub const OUTPUT: &str = "output.weight";
 
 /// Some rows of a weight in one stored buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

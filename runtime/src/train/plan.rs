@@ -117,7 +117,7 @@ impl Scope {
     /// A run that only trains on `data`, from `start` on, and has `held_out` in memory.
     pub fn of(data: &Dataset, held_out: Option<&Dataset>, start: Option<&AdapterFile>) -> Self {
         let held_out = held_out.map_or(0, Dataset::heap_bytes);
-        let data_bytes = data.heap_bytes() + held_out + start.map_or(0, AdapterFile::heap_bytes);
+        let data_bytes = data.heap_bytes() + held_out + start.map_or(0, heap_bytes);
         Self { examples: data.examples.len(), data_bytes, ..Self::default() }
     }
 }
@@ -227,4 +227,9 @@ fn batch_bytes(options: &TrainOptions, examples: usize) -> u64 {
     let most = options.batch.saturating_mul(options.accumulate);
     let rows = if examples == 0 { most } else { most.min(examples.next_multiple_of(options.batch)) };
     5 * bytes_of::<u32>(rows.saturating_mul(options.context))
+}
+
+/// What the values of an adapter keep on the heap.
+fn heap_bytes(adapter: &AdapterFile) -> u64 {
+    adapter.tensors.iter().map(|(_, pair)| bytes_of::<f32>(pair.a.len()) + bytes_of::<f32>(pair.b.len())).sum()
 }

@@ -161,7 +161,7 @@ impl Progress {
     /// Reads [`Self::fields`] back.
     ///
     /// # Errors
-    /// [`Error::Metadata`](crate::Error::Metadata) for a key that is missing or of another type.
+    /// [`Error::File`](crate::Error::File) for a key that is missing or of another type.
     pub fn read(gguf: &Gguf) -> Result<Self> {
         let key = |name: &str| format!("{PREFIX}{name}");
         let number = |name: &str| gguf.u64(&key(name));

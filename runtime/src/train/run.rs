@@ -343,7 +343,7 @@ impl Run<'_> {
     /// have room next time.
     async fn save(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
         match self.write(on_event).await {
-            Err(error @ Error::Io { .. }) => {
+            Err(error @ Error::File(loam_files::Error::Io { .. })) => {
                 let message = format!("no checkpoint was written, the run goes on without: {}", error.chain());
                 on_event(&Event::Note { message });
                 Ok(())

@@ -95,15 +95,28 @@ impl From<loam::Error> for Failure {
     fn from(error: loam::Error) -> Self {
         match error {
             loam::Error::Argument(message) => Failure::Usage(message),
+            loam::Error::File(error @ loam_files::Error::OldImportance { .. }) => Failure::Usage(error.to_string()),
             error => Failure::Failed { hint: runtime_hint(&error), error: Box::new(error) },
         }
+    }
+}
+
+impl From<loam_files::Error> for Failure {
+    fn from(error: loam_files::Error) -> Self {
+        loam::Error::from(error).into()
+    }
+}
+
+impl From<loam_text::Error> for Failure {
+    fn from(error: loam_text::Error) -> Self {
+        loam::Error::from(error).into()
     }
 }
 
 impl From<loam_convert::Error> for Failure {
     fn from(error: loam_convert::Error) -> Self {
         match error {
-            loam_convert::Error::Runtime(error) => error.into(),
+            loam_convert::Error::File(error) => error.into(),
             loam_convert::Error::Argument(message) => Failure::Usage(message),
             error => Failure::Failed { hint: converter_hint(&error), error: Box::new(error) },
         }
@@ -145,7 +158,35 @@ fn hub_hint(problem: &loam_convert::hub::HubProblem) -> Option<String> {
 /// What to do about an error of the runtime.
 fn runtime_hint(error: &loam::Error) -> Option<String> {
     use loam::Error as E;
-    use loam::error::GgufProblem as P;
+    let hint = match error {
+        E::File(error) => return file_hint(error),
+        E::Text(error) => return text_hint(error),
+        E::Data { line: 0, problem, .. } => return whole_file_hint(problem),
+        E::Data { problem, .. } => line_hint(problem),
+        E::CheckpointMismatch { .. } => "give what the run was started with, or another --checkpoint-dir to begin anew",
+        E::Checkpoint { problem, .. } if problem.contains("not asked") => {
+            "--resume goes on from it; another --checkpoint-dir begins anew"
+        }
+        E::Checkpoint { .. } => "`loam inspect FILE` shows what is left of it; another --checkpoint-dir begins anew",
+        E::Stopped { checkpoint: Some(_), .. } => "the same command with --resume goes on",
+        E::Stopped { .. } => "--checkpoint-dir DIR keeps what is done",
+        E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
+        E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
+        E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
+        E::NonFinite(what) if what.contains("last step") || what.contains("held-out") => {
+            "the training diverged and nothing was written; lower --lr, or write what there is with --force"
+        }
+        E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
+        E::Worse { .. } => "nothing was written; lower --lr or use more data, or write it all the same with --force",
+        E::Limit { .. } => "use a smaller --batch or --context, or another device",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about an error with a file.
+fn file_hint(error: &loam_files::Error) -> Option<String> {
+    use loam_files::{Error as E, GgufProblem as P};
     let hint = match error {
         E::Io { path, source, .. } if path.extension().is_some_and(|ending| ending == "part") => {
             return part_hint(source);
@@ -162,6 +203,23 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
         E::Tensor { problem, .. } if problem.contains("not known to this architecture") => {
             "the model has parts that loam does not compute; README names the families that it does"
         }
+        E::Metadata { .. } | E::Tensor { .. } => {
+            "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"
+        }
+        E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
+        E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
+        E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
+        E::Limit { .. } => "use a smaller --batch or --context, or another device",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about an error with text or tokens.
+fn text_hint(error: &loam_text::Error) -> Option<String> {
+    use loam_text::Error as E;
+    let hint = match error {
+        E::File(error) => return file_hint(error),
         E::Tokenizer(problem) if problem.contains("unknown pre-tokenizer") => {
             "the file is sound, but loam does not know how it splits text; `loam convert --pre NAME` names a way"
         }
@@ -169,28 +227,9 @@ fn runtime_hint(error: &loam::Error) -> Option<String> {
             "the file is sound, but loam cannot compute with its tokenizer; give a model with a BPE or SentencePiece one"
         }
         E::Template(_) => "--chat-template FILE uses another template instead of the one in the base",
-        E::Metadata { .. } | E::Tensor { .. } | E::Tokenizer(_) => {
+        E::Tokenizer(_) => {
             "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"
         }
-        E::Data { line: 0, problem, .. } => return whole_file_hint(problem),
-        E::Data { problem, .. } => line_hint(problem),
-        E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
-        E::CheckpointMismatch { .. } => "give what the run was started with, or another --checkpoint-dir to begin anew",
-        E::Checkpoint { problem, .. } if problem.contains("not asked") => {
-            "--resume goes on from it; another --checkpoint-dir begins anew"
-        }
-        E::Checkpoint { .. } => "`loam inspect FILE` shows what is left of it; another --checkpoint-dir begins anew",
-        E::Stopped { checkpoint: Some(_), .. } => "the same command with --resume goes on",
-        E::Stopped { .. } => "--checkpoint-dir DIR keeps what is done",
-        E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
-        E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
-        E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
-        E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
-        E::NonFinite(what) if what.contains("last step") || what.contains("held-out") => {
-            "the training diverged and nothing was written; lower --lr, or write what there is with --force"
-        }
-        E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
-        E::Worse { .. } => "nothing was written; lower --lr or use more data, or write it all the same with --force",
         E::Limit { .. } => "use a smaller --batch or --context, or another device",
         _ => return None,
     };
@@ -260,7 +299,7 @@ mod tests {
     #[test]
     fn the_chain_names_causes_once_and_ends_with_a_hint() {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let failure = Failure::from(loam::Error::Io { action: "open", path: "x.gguf".into(), source });
+        let failure = Failure::from(loam_files::Error::Io { action: "open", path: "x.gguf".into(), source });
         let (chain, hint) = failure.lines();
         assert_eq!(chain[0], "cannot open x.gguf");
         assert_eq!(chain.len(), 2);

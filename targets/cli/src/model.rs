@@ -19,10 +19,10 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
     let base = Base::open(&args.model)?;
     let Some(path) = &args.chat_template else { return Ok(base) };
     let source = loam::file::read_bounded(path, TEMPLATE_LIMIT)?;
-    let wrong = |problem: String| loam::Error::Template(format!("{}: {problem}", path.display()));
-    let source = String::from_utf8(source).map_err(|_| wrong("is not UTF-8".into()))?;
+    let wrong = |problem: String| loam_text::Error::Template(format!("{}: {problem}", path.display()));
+    let source = String::from_utf8(source).map_err(|_| loam::Error::from(wrong("is not UTF-8".into())))?;
     base.with_template(&source).map_err(|error| match error {
-        loam::Error::Template(problem) => wrong(problem).into(),
+        loam::Error::Text(loam_text::Error::Template(problem)) => loam::Error::from(wrong(problem)).into(),
         error => error.into(),
     })
 }

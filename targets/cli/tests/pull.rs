@@ -45,7 +45,7 @@ fn part(bytes: &[u8], start: Option<usize>) -> Reply {
 fn listing() -> Value {
     let sibling = |name: &str| {
         let bytes = std::fs::read(micro().join(name)).expect("a file of the model");
-        let digest = loam::file::sha256_hex(&bytes);
+        let digest = loam::digest::sha256_hex(&bytes);
         json!({"rfilename": name, "size": bytes.len(), "lfs": {"sha256": digest, "size": bytes.len()}})
     };
     let names =

@@ -8,8 +8,8 @@ use loam_shaders::{Access, Bind, HostFn, Step};
 
 use super::failure;
 use crate::error::Result;
-use crate::plan::storage::SharedBytes;
 use crate::plan::{Location, Node, Plan, Pool, View};
+use loam_files::SharedBytes;
 
 /// Most storage bindings that a kernel has (the WebGPU default limit).
 const MAX_BINDINGS: usize = 8;

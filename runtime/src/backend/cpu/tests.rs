@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loam_shaders::{Access, Bind, Binding, Call, Format, Kernel, Source, Step};
 
 use super::*;
-use crate::plan::storage::SharedBytes;
 use crate::plan::{Location, Node, View};
+use loam_files::SharedBytes;
 
 const SUM_BINDINGS: &[Binding] = &[
     Binding { name: "x", access: Access::Read },

@@ -16,8 +16,9 @@ use super::measure::Bench;
 use super::pipeline::Pipelines;
 use super::program::Program;
 use super::reduced;
+use crate::digest::Sha256;
 use crate::error::Result;
-use crate::file::{self, Sha256};
+use crate::file;
 use crate::plan::Plan;
 
 /// Time that one process may spend on measurements. What is left over runs as recorded and is measured another time.

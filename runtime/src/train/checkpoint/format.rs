@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::identity::CLOCK;
 use super::{Identity, State};
+use crate::digest::Sha256;
 use crate::error::{Error, Result};
-use crate::file::{AtomicFile, Sha256, read_pieces};
+use crate::file::{AtomicFile, read_pieces};
 use crate::gguf::{GgmlType, Gguf, GgufFile, Metadata, TensorDeclaration, Writer, printable};
 use crate::train::Progress;
 
@@ -32,7 +33,7 @@ const CHUNK: usize = 1 << 16;
 /// Writes `state` of the run `identity` to `path`, atomically.
 ///
 /// # Errors
-/// [`Error::Io`], or a state that no file can hold.
+/// [`Error::File`], or a state that no file can hold.
 pub fn write(path: &Path, architecture: &str, identity: &Identity, state: &State) -> Result<()> {
     let mut metadata = Metadata::new();
     metadata.set(DIGEST, "0".repeat(DIGITS));
@@ -43,11 +44,11 @@ pub fn write(path: &Path, architecture: &str, identity: &Identity, state: &State
     identity.fields().chain(state.progress.fields()).for_each(|(key, value)| metadata.set(key, value));
     let digest = fill(Sha256::new(), path, &metadata, state)?.hex();
     metadata.set(DIGEST, digest);
-    fill(AtomicFile::create(path)?, path, &metadata, state)?.commit()
+    Ok(fill(AtomicFile::create(path)?, path, &metadata, state)?.commit()?)
 }
 
 /// Writes the whole file to `out`.
-fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> Result<W> {
+fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> loam_files::Result<W> {
     let declare = |(name, words): (&str, &[u32])| TensorDeclaration {
         name: name.to_owned(),
         shape: vec![words.len() as u64],
@@ -73,7 +74,7 @@ fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> Re
 /// is believed.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for a damaged file or another one, [`Error::CheckpointMismatch`], [`Error::Io`].
+/// [`Error::Checkpoint`] for a damaged file or another one, [`Error::CheckpointMismatch`], [`Error::File`].
 pub fn read(path: &Path, identity: &Identity) -> Result<(State, Vec<String>)> {
     let (file, state) = open(path)?;
     identity.check(&file.gguf)?;
@@ -86,7 +87,7 @@ pub fn read(path: &Path, identity: &Identity) -> Result<(State, Vec<String>)> {
 /// As [`open`].
 pub fn clock(path: &Path) -> Result<Option<u64>> {
     check_digest(path)?;
-    GgufFile::open(path)?.gguf.opt_u64(CLOCK)
+    Ok(GgufFile::open(path)?.gguf.opt_u64(CLOCK)?)
 }
 
 /// Reads a checkpoint of whatever run.
@@ -101,7 +102,8 @@ pub fn open(path: &Path) -> Result<(GgufFile, State)> {
     let mut buffers = Vec::new();
     for tensor in file.gguf.tensors() {
         if tensor.ty != GgmlType::I32 {
-            return Err(file.gguf.tensor_error(&tensor.name, format!("has type {}, needs i32", tensor.ty.name())));
+            let problem = format!("has type {}, needs i32", tensor.ty.name());
+            return Err(file.gguf.tensor_error(&tensor.name, problem).into());
         }
         let bytes = file.bytes(tensor);
         let words = bytes.bytes().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
@@ -137,7 +139,7 @@ fn check_digest(path: &Path) -> Result<()> {
             digits.fill(b'0');
         }
         hash.update(bytes);
-        Ok(())
+        Ok::<(), Error>(())
     })?;
     match expected {
         Some(expected) if hash.hex().as_bytes() == expected => Ok(()),

@@ -7,8 +7,8 @@ use crate::backend::{DeviceInfo, Kind, Precision};
 use crate::base::Base;
 use crate::chat::ChatTemplate;
 use crate::data::{Dataset, Example};
+use crate::digest::Sha256;
 use crate::error::{Error, Result};
-use crate::file::Sha256;
 use crate::gguf::{Gguf, Value, printable};
 use crate::train::TrainOptions;
 

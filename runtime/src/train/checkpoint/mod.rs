@@ -58,12 +58,12 @@ impl Generations {
     /// Locks the folder and, if it is asked for, reads the newest checkpoint that is whole.
     ///
     /// # Errors
-    /// [`Error::Io`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if there is a checkpoint and nobody
+    /// [`Error::File`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if there is a checkpoint and nobody
     /// asked to go on from it, or if none is whole; [`Error::CheckpointMismatch`].
     pub fn open(request: &Checkpoints, architecture: &str, identity: Identity) -> Result<(Self, Found)> {
         let folder = request.folder.clone();
         match file::create_folder(&folder) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(loam_files::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
             made => made?,
         }
         let lock = LockedFile::open(&folder.join("checkpoint"), ".lock")?;
@@ -98,7 +98,9 @@ impl Generations {
                     return Ok((Some((path, state)), problems));
                 }
                 // A file that cannot be read now may be sound: it is neither passed over nor made room of.
-                Err(error @ (Error::CheckpointMismatch { .. } | Error::Io { .. })) => return Err(error),
+                Err(error @ (Error::CheckpointMismatch { .. } | Error::File(loam_files::Error::Io { .. }))) => {
+                    return Err(error);
+                }
                 Err(error) => problems.push(error.chain()),
             }
         }
@@ -114,7 +116,7 @@ impl Generations {
     /// Writes a generation, and then removes all but it and the whole one before it. Returns where it is.
     ///
     /// # Errors
-    /// [`Error::Io`]: the generations before stay as they were.
+    /// [`Error::File`]: the generations before stay as they were.
     pub fn save(&mut self, state: &State) -> Result<PathBuf> {
         let (number, path) = (self.next, self.path(self.next));
         format::write(&path, &self.architecture, &self.identity, state)?;
@@ -167,5 +169,5 @@ fn number_of(name: &str) -> Option<u64> {
 fn remove_leftovers(folder: &Path) -> Result<()> {
     let names = file::list(folder)?;
     let left = names.iter().filter(|name| file::is_temporary(name));
-    left.map(|name| folder.join(name)).try_for_each(|path| file::remove(&path))
+    left.map(|name| folder.join(name)).try_for_each(|path| Ok(file::remove(&path)?))
 }

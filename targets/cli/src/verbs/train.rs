@@ -154,9 +154,9 @@ pub fn objective(args: &TrainArgs) -> Result<Objective> {
 }
 
 /// A training that ends with values which no adapter may have was too fast.
-fn diverged(error: loam::Error) -> Failure {
+fn diverged(error: loam_files::Error) -> Failure {
     match error {
-        loam::Error::Adapter { .. } => {
+        loam_files::Error::Adapter { .. } => {
             let hint = "the training diverged: lower --lr; not even --force writes what no reader of adapters takes";
             Failure::Failed { error: Box::new(error), hint: Some(hint.into()) }
         }

@@ -42,7 +42,7 @@ use text::{Builder, Source, Text};
 use turns::{Horizon, Turns};
 use value::{Items, Map, Value};
 
-pub(crate) use beginnings::Beginnings;
+pub use beginnings::Beginnings;
 pub(super) use meter::{Fault, Outcome};
 pub(super) use text::Piece;
 
@@ -84,21 +84,22 @@ pub(super) enum Input<'i> {
 
 /// A rendered text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rendered {
-    pub(crate) text: String,
+pub struct Rendered {
+    /// The text.
+    pub text: String,
     /// What comes from messages, in order.
     pub(super) pieces: Vec<Piece>,
 }
 
 impl Rendered {
     /// The bytes of `range` that come from messages, counted from its start.
-    pub(crate) fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
+    pub fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
         clipped(&self.pieces, range).map(|piece| piece.start..piece.end).collect()
     }
 
     /// From the first to the last byte that message `message` says, in the last place where it is written: nothing of
     /// another message is between them.
-    pub(crate) fn said(&self, message: usize) -> Option<Range<usize>> {
+    pub fn said(&self, message: usize) -> Option<Range<usize>> {
         let of = |piece: &&Piece| piece.source.message.is_some_and(|found| found as usize == message);
         let mut said = self.pieces.iter().rev().skip_while(|p| !of(p)).take_while(of).filter(|piece| piece.source.said);
         let last = said.next()?;
@@ -106,13 +107,13 @@ impl Rendered {
     }
 
     /// Whether something in front of byte `before` comes from elsewhere than message `message`.
-    pub(crate) fn others(&self, message: usize, before: usize) -> bool {
+    pub fn others(&self, message: usize, before: usize) -> bool {
         let before = self.pieces.iter().take_while(|piece| piece.end <= before);
         before.last().is_some_and(|piece| piece.source.message.is_none_or(|found| found as usize != message))
     }
 
     /// The text before byte `end`.
-    pub(crate) fn until(&self, end: usize) -> Rendered {
+    pub fn until(&self, end: usize) -> Rendered {
         let mut pieces = self.pieces.clone();
         pieces.retain_mut(|piece| {
             piece.end = piece.end.min(end);
@@ -122,7 +123,7 @@ impl Rendered {
     }
 
     /// Where the last bytes that come from a message end, in front of byte `before`.
-    pub(crate) fn end_of_contents(&self, before: usize) -> usize {
+    pub fn end_of_contents(&self, before: usize) -> usize {
         self.pieces.iter().take_while(|piece| piece.end <= before).last().map_or(0, |piece| piece.end)
     }
 }

@@ -6,17 +6,27 @@
 //! embedding [D, V] `lora_a` is {rank, V} and `lora_b` {rank, D}. [`AdapterFile::read`] refuses what llama.cpp would ignore
 //! or misread.
 
+mod pair;
+pub mod weights;
+
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::lora;
-use super::pair::{MAX_VALUE, Pair};
 use crate::error::{Error, Result};
 use crate::file::AtomicFile;
-use crate::gguf::{GgmlType, Gguf, GgufFile, Metadata, TensorDeclaration, TensorInfo, Value, Writer, printable};
-use crate::host::heap::bytes_of;
-use crate::model::{OUTPUT, TOKEN_EMBD};
+use crate::gguf::{
+    GgmlType, Gguf, GgufFile, Metadata, OUTPUT, TOKEN_EMBD, TensorDeclaration, TensorInfo, Value, Writer, printable,
+};
 
+use pair::MAX_VALUE;
+pub use pair::{Pair, is_lookup};
+
+/// Metadata key: content digest of the base that the adapter was trained on.
+pub const BASE_DIGEST: &str = "loam.base.digest";
+/// Metadata key: digest of that base's tokenizer.
+pub const TOKENIZER_DIGEST: &str = "loam.tokenizer.digest";
+/// Metadata key: digest of the chat template that rendered the data.
+pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 /// Architecture of the base, e.g. "llama".
 const ARCHITECTURE: &str = "general.architecture";
 const TYPE: &str = "general.type";
@@ -41,12 +51,6 @@ pub struct AdapterFile {
 }
 
 impl AdapterFile {
-    /// What its values keep on the heap.
-    pub fn heap_bytes(&self) -> u64 {
-        let pair = |pair: &Pair| bytes_of::<f32>(pair.a.len()) + bytes_of::<f32>(pair.b.len());
-        self.tensors.iter().map(|(_, values)| pair(values)).sum()
-    }
-
     /// The rank of all updates, if they have the same.
     pub fn rank(&self) -> Option<usize> {
         let mut ranks = self.tensors.iter().map(|(_, pair)| pair.rank);
@@ -135,7 +139,7 @@ impl AdapterFile {
                 weight => weight,
             };
             let weight = weight.ok_or_else(|| bad("is not in the base".into()))?;
-            if !lora::takes_update(name) {
+            if weights::kind_of(name).is_none() {
                 // Norms, say: applying the rest without them would be another model.
                 return Err(bad("loam updates the embedding, the head and linear layers, and ignores nothing".into()));
             }
@@ -177,7 +181,7 @@ impl AdapterFile {
     }
 }
 
-pub(super) fn adapter_error(path: &Path, problem: String) -> Error {
+fn adapter_error(path: &Path, problem: String) -> Error {
     Error::Adapter { path: path.into(), problem }
 }
 
@@ -237,7 +241,7 @@ fn matched<'g>(
 }
 
 /// A tensor's values, decoded row by row.
-pub(super) fn decode(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
+fn decode(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
     let Some(format) = tensor.ty.format() else {
         let problem = format!("has type {}, which adapters cannot be read from", tensor.ty.name());
         return Err(file.gguf.tensor_error(&tensor.name, problem));
@@ -254,5 +258,4 @@ pub(super) fn decode(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;

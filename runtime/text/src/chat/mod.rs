@@ -8,13 +8,12 @@ mod message;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sha2::{Digest, Sha256};
-
-use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-pub(crate) use jinja::{Beginnings, Rendered};
+pub use jinja::{Beginnings, Rendered};
 use jinja::{Fault, Input, Outcome, Program};
+use loam_files::digest::sha256_hex;
+use loam_files::gguf::Gguf;
 pub use message::Message;
 
 /// The system's time in seconds since 1970.
@@ -61,7 +60,7 @@ impl ChatTemplate {
             return Err(Error::Template(format!("{} bytes long, the limit is {SOURCE_LIMIT}", source.len())));
         }
         let program = Program::new(source).map_err(|fault| template_error(&fault))?;
-        let digest = Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256_hex(source.as_bytes());
         Ok(ChatTemplate { program, bos: bos.to_owned(), eos: eos.to_owned(), digest })
     }
 
@@ -105,7 +104,10 @@ impl ChatTemplate {
     }
 
     /// [`ChatTemplate::render`] with descriptions of tools, and with what in the text comes from which message.
-    pub(crate) fn trace(
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn trace(
         &self,
         messages: &[Message],
         tools: Option<&serde_json::Value>,
@@ -118,7 +120,7 @@ impl ChatTemplate {
 
     /// [`ChatTemplate::trace`] of the first k messages for each k with `wanted[k]`, in one go where that is possible: if
     /// the template goes through its messages in order and looks at none that comes later.
-    pub(crate) fn beginnings(
+    pub fn beginnings(
         &self,
         messages: &[Message],
         tools: Option<&serde_json::Value>,

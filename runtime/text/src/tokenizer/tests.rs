@@ -9,7 +9,7 @@ use crate::Error;
 use bpe::PIECE_LIMIT;
 
 fn assets() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../targets/cli/assets/loam-tiny/tokenizer.json")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../targets/cli/assets/loam-tiny/tokenizer.json")
 }
 
 /// loam-tiny's vocabulary as its GGUF stores it.

@@ -42,6 +42,10 @@ pub const MAX_ALIGNMENT: u32 = 65_536;
 pub const DEFAULT_ALIGNMENT: u32 = 32;
 /// Most dimensions of a tensor.
 pub const MAX_DIMS: usize = 4;
+/// Name of the token embedding, whose rows are looked up.
+pub const TOKEN_EMBD: &str = "token_embd.weight";
+/// Name of the head. An update of that name is one on the head also where the head is the embedding.
+pub const OUTPUT: &str = "output.weight";
 /// The key that holds the alignment.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
 

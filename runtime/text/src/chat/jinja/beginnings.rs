@@ -19,7 +19,7 @@ use super::value::{Loop, Value};
 use super::{Rendered, Variables, clipped};
 
 /// The renderings of beginnings of a conversation. All start with the same text, and each leaves it somewhere.
-pub(crate) struct Beginnings {
+pub struct Beginnings {
     text: String,
     pieces: Vec<Piece>,
     /// By number of messages.
@@ -36,12 +36,12 @@ struct End {
 
 impl Beginnings {
     /// The common text.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Bytes of the common text that are the same, and from the same messages, as those of another rendering.
-    pub(crate) fn agrees(&self, other: &Beginnings) -> usize {
+    pub fn agrees(&self, other: &Beginnings) -> usize {
         let equal = self.text.bytes().zip(other.text.bytes()).take_while(|(a, b)| a == b).count();
         let same = self.pieces.iter().zip(&other.pieces).take_while(|(a, b)| a == b).count();
         let differs = self.pieces[same..].iter().take(1).chain(other.pieces[same..].iter().take(1));
@@ -49,12 +49,12 @@ impl Beginnings {
     }
 
     /// How much of the common text the first `count` messages start with; none if they are not among the renderings.
-    pub(crate) fn common(&self, count: usize) -> Option<usize> {
+    pub fn common(&self, count: usize) -> Option<usize> {
         self.ends.get(count)?.as_ref().map(|end| end.at)
     }
 
     /// The rendering of the first `count` messages from byte `from` on, which the common text must reach.
-    pub(crate) fn from(&self, count: usize, from: usize) -> Option<Rendered> {
+    pub fn from(&self, count: usize, from: usize) -> Option<Rendered> {
         let end = self.ends.get(count)?.as_ref().filter(|end| from <= end.at)?;
         let text = [&self.text[from..end.at], end.tail.as_str()].concat();
         let mut pieces: Vec<Piece> = clipped(&self.pieces, from..end.at).collect();
@@ -70,12 +70,12 @@ impl Beginnings {
     }
 
     /// The bytes of `range` of the common text that come from messages, counted from its start.
-    pub(crate) fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
+    pub fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
         clipped(&self.pieces, range).map(|piece| piece.start..piece.end).collect()
     }
 
     /// Where the last bytes of the common text that come from a message end, in front of byte `before`.
-    pub(crate) fn end_of_contents(&self, before: usize) -> Option<usize> {
+    pub fn end_of_contents(&self, before: usize) -> Option<usize> {
         let count = self.pieces.partition_point(|piece| piece.end <= before);
         self.pieces[..count].last().map(|piece| piece.end)
     }

@@ -1,9 +1,10 @@
 //! Rotary embedding settings of config.json. Whatever is not understood is refused by name: a key that gets lost changes
 //! the model.
 
-use super::json::{Json, brief};
+use super::Family;
 use crate::Result;
-use crate::architecture::Family;
+use crate::source::Json;
+use crate::source::json::brief;
 
 /// Largest context that is taken.
 const MAX_CONTEXT: u64 = 1 << 24;

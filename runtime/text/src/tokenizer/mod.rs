@@ -25,9 +25,9 @@ pub use vocabulary::{Model, TokenType, Vocabulary};
 use std::ops::Range;
 
 use crate::Result;
-use crate::gguf::Gguf;
 use bpe::Bpe;
-pub(crate) use special::Cut;
+use loam_files::gguf::Gguf;
+pub use special::Cut;
 use special::{Fragment, Special, Wanted};
 use split::Alphabet;
 use spm::Spm;
@@ -121,7 +121,7 @@ impl Tokenizer {
     /// The tokenizer that the metadata of a GGUF file describes.
     ///
     /// # Errors
-    /// [`crate::Error::Metadata`] for a missing key or one of another type, [`crate::Error::Tokenizer`] for an unknown
+    /// [`loam_files::Error::Metadata`] for a missing key or one of another type, [`crate::Error::Tokenizer`] for an unknown
     /// tokenizer model and for everything that [`Tokenizer::new`] refuses.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         Tokenizer::new(Vocabulary::from_gguf(gguf)?)
@@ -187,7 +187,7 @@ impl Tokenizer {
 
     /// Places where a rendered chat can be cut, so that [`Tokenizer::encode_rendered`] of what is in front and
     /// [`Tokenizer::encode_continuation`] of what follows give the ids of the whole.
-    pub(crate) fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
+    pub fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
         self.special.cuts(text, contents)
     }
 
@@ -199,7 +199,7 @@ impl Tokenizer {
 
     /// Appends the ids of a text.
     fn append(&self, input: Input, ids: &mut Vec<u32>) -> Result<()> {
-        #[cfg(test)]
+        #[cfg(feature = "work")]
         crate::work::count(input.text.len());
         let mut fresh = input.fresh;
         for fragment in self.special.partition(input.text, input.wanted) {

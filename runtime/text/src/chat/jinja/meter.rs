@@ -57,7 +57,7 @@ impl Meter {
 
     /// Takes `steps` steps.
     pub(super) fn step(&self, steps: usize) -> Outcome<()> {
-        #[cfg(test)]
+        #[cfg(feature = "work")]
         crate::work::count(steps);
         let left = self.fuel.get().checked_sub(steps as u64);
         let left = left.ok_or_else(|| Fault::new("out of fuel: it takes more steps than any chat needs"))?;

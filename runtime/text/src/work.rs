@@ -7,12 +7,12 @@ thread_local! {
 }
 
 /// Adds steps or bytes.
-pub(crate) fn count(amount: usize) {
+pub fn count(amount: usize) {
     DONE.set(DONE.get() + amount as u64);
 }
 
 /// What `run` does in this thread.
-pub(crate) fn of(run: impl FnOnce()) -> u64 {
+pub fn of(run: impl FnOnce()) -> u64 {
     let before = DONE.get();
     run();
     DONE.get() - before

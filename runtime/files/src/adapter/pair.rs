@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use super::file::{adapter_error, decode};
+use super::{adapter_error, decode};
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, GgufFile, TensorInfo, printable};
-use crate::model::TOKEN_EMBD;
+use crate::gguf::{Gguf, GgufFile, TOKEN_EMBD, TensorInfo, printable};
 
 /// Values beyond this are a broken file: the product of two of them still is far from the end of f32.
 pub(super) const MAX_VALUE: f32 = 1e9;

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use loam::gguf::Metadata;
+use loam_files::gguf::Metadata;
 
-use super::json::Json;
-use super::quantised;
+use super::family::Width;
 use super::rope::{self, RopeScaling, RopeSettings};
-use crate::architecture::family::Width;
-use crate::architecture::{FAMILIES, Family};
+use super::{FAMILIES, Family};
+use crate::source::{Json, quantised};
 use crate::{Error, Result};
 
 /// Largest width, vocabulary and context that are taken.

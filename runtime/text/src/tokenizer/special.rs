@@ -117,11 +117,11 @@ impl Special {
 
 /// A place where a text can be cut: the ids of both sides together are those of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cut {
+pub struct Cut {
     /// The byte, at which an added token begins.
-    pub(crate) at: usize,
+    pub at: usize,
     /// This much of the text must be as it is; what follows can be anything.
-    pub(crate) until: usize,
+    pub until: usize,
 }
 
 impl Special {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
+use loam_files::digest::Sha256;
 
 use super::roles::{self, FILL_IN_KEYS};
-use crate::gguf::{Array, Gguf, Value};
 use crate::{Error, Result};
+use loam_files::gguf::{Array, Gguf, Value};
 
 /// More tokens than any model has: the largest vocabularies are about one million.
 const TOKEN_LIMIT: usize = 1 << 24;
@@ -329,7 +329,7 @@ impl Vocabulary {
     pub(super) fn digest(&self, add_bos: bool, add_eos: bool, strips: bool) -> String {
         let mut hash = Sha256::new();
         let mut text = |part: &str| {
-            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         };
         text(self.model.name());
@@ -342,10 +342,10 @@ impl Vocabulary {
         if strips || self.model != Model::Bpe {
             text(&format!("{strips} {:?} {:?} {}", self.unknown, self.add_space_prefix, self.remove_extra_whitespaces));
         }
-        self.types.iter().for_each(|ty| hash.update(ty.to_le_bytes()));
-        self.scores.iter().for_each(|score| hash.update(score.to_le_bytes()));
+        self.types.iter().for_each(|ty| hash.update(&ty.to_le_bytes()));
+        self.scores.iter().for_each(|score| hash.update(&score.to_le_bytes()));
         hash.update(&self.charsmap);
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.hex()
     }
 }
 
@@ -356,6 +356,6 @@ fn charsmap(gguf: &Gguf) -> Result<Vec<u8>> {
         None => Ok(Vec::new()),
         Some(Value::Array(Array::U8(bytes))) => Ok(bytes.clone()),
         Some(Value::Array(Array::I8(bytes))) => Ok(bytes.iter().map(|&byte| byte as u8).collect()),
-        Some(_) => Err(gguf.metadata_error(key, "is no array of bytes")),
+        Some(_) => Err(gguf.metadata_error(key, "is no array of bytes").into()),
     }
 }

@@ -1,5 +1,4 @@
-//! Files: opened only if regular, read within limits, replaced atomically, also over several runs ([`PartialFile`]);
-//! SHA-256.
+//! Files: opened only if regular, read within limits, replaced atomically, also over several runs ([`PartialFile`]).
 
 pub mod disk;
 mod partial;
@@ -8,8 +7,6 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-
-use sha2::Digest;
 
 use crate::error::{Error, Result};
 
@@ -278,7 +275,11 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// [`Error::Io`], and what `take` returns.
-pub fn read_pieces(path: &Path, most: usize, mut take: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+pub fn read_pieces<E: From<Error>>(
+    path: &Path,
+    most: usize,
+    mut take: impl FnMut(&mut [u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let mut file = open_regular(path)?;
     let mut bytes = Vec::new();
     while disk::read(&mut file, path, most, &mut bytes).map_err(io_error("read", path))? > 0 {
@@ -294,70 +295,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
-}
-
-/// SHA-256 of bytes that come in pieces.
-#[derive(Debug, Clone, Default)]
-pub struct Sha256(sha2::Sha256);
-
-impl Sha256 {
-    /// Nothing hashed yet.
-    pub fn new() -> Sha256 {
-        Sha256::default()
-    }
-
-    /// Appends bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The digest of all bytes so far.
-    pub fn digest(self) -> [u8; 32] {
-        self.0.finalize().into()
-    }
-
-    /// The digest in lower-case hex.
-    pub fn hex(self) -> String {
-        hex(&self.digest())
-    }
-}
-
-impl Write for Sha256 {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// SHA-256 of `bytes`.
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    sha2::Sha256::digest(bytes).into()
-}
-
-/// SHA-256 of `bytes` in lower-case hex.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&sha256(bytes))
-}
-
-/// SHA-256 of a regular file's bytes in lower-case hex, read in pieces.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn sha256_file(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = open_regular(path)?;
-    io::copy(&mut file, &mut hash).map_err(io_error("read", path))?;
-    Ok(hash.hex())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl Importance {
     /// Reads and checks a file: complete pairs of matching shape, values that are finite and at least 0.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Gguf`] if it cannot be read, [`Error::Argument`] if it is of llama-imatrix's old format,
+    /// [`Error::Io`] or [`Error::Gguf`] if it cannot be read, [`Error::OldImportance`] if it is of llama-imatrix's old format,
     /// [`Error::Metadata`] if it is no importance matrix, [`Error::Tensor`] for a tensor that is unusable.
     pub fn read(path: &Path) -> Result<Importance> {
         refuse_legacy(path)?;
@@ -85,11 +85,7 @@ fn refuse_legacy(path: &Path) -> Result<()> {
     if !legacy {
         return Ok(());
     }
-    Err(Error::Argument(format!(
-        "{} is an importance matrix in llama-imatrix's old format (.dat); \
-         `llama-imatrix --in-file OLD.dat --output-format gguf -o NEW.gguf` makes one that loam reads",
-        path.display()
-    )))
+    Err(Error::OldImportance { path: path.to_owned() })
 }
 
 fn declare(name: &str, suffix: &str, inputs: u64, matrices: u64) -> TensorDeclaration {

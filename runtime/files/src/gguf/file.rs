@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 
 use super::{Gguf, TensorInfo, split};
+use crate::SharedBytes;
+use crate::digest::{self, Sha256};
 use crate::error::{Error, Result};
-use crate::file::{self, Sha256};
-use crate::plan::storage::SharedBytes;
+use crate::file;
 
 /// A GGUF file with its tensor data, or all files of a split model.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl GgufFile {
 
     /// SHA-256 of a tensor's data, in hex.
     pub fn tensor_digest(&self, tensor: &TensorInfo) -> String {
-        file::sha256_hex(self.bytes(tensor).bytes())
+        digest::sha256_hex(self.bytes(tensor).bytes())
     }
 
     /// SHA-256, in hex, of all tensors sorted by name: for each its name, type, shape and the digest of its data.
@@ -99,7 +100,7 @@ impl GgufFile {
     pub fn content_digest(&self) -> &str {
         self.digest.get_or_init(|| {
             let tensors: Vec<&TensorInfo> = self.gguf.tensors_by_name().collect();
-            let digests: Vec<[u8; 32]> = tensors.par_iter().map(|t| file::sha256(self.bytes(t).bytes())).collect();
+            let digests: Vec<[u8; 32]> = tensors.par_iter().map(|t| digest::sha256(self.bytes(t).bytes())).collect();
             let mut hash = Sha256::new();
             for (tensor, digest) in tensors.iter().zip(&digests) {
                 hash.update(&(tensor.name.len() as u64).to_le_bytes());
