@@ -1,42 +1,16 @@
-//! Training: options, the learning-rate schedule, one optimizer step, the loop around it, and what lets that loop stop
-//! anywhere and go on.
+//! Training: options, one optimizer step (`step`), the loop around it (`run`), what lets that loop stop anywhere and go on
+//! (`safety`), and how much memory it takes (`memory`).
 
-mod around;
-mod budget;
-pub mod checkpoint;
-mod clock;
-mod control;
-mod describe;
-mod event;
 mod flags;
-mod history;
-mod optimizer;
+mod memory;
 mod options;
-mod pace;
-mod plan;
-mod progress;
-mod rescue;
 mod run;
-mod schedule;
-mod stopping;
-mod task;
-mod trainer;
-mod upkeep;
+mod safety;
+mod step;
 
-pub use around::check;
-pub use budget::fit;
-pub use checkpoint::Checkpoints;
-pub use control::Control;
-pub use event::{Event, Outcome, Why};
-pub use history::History;
-pub use optimizer::Optimizer;
+pub use memory::{MemoryPlan, Scope, fit, plan};
 pub use options::TrainOptions;
-pub use pace::{Condition, Conditions, Pace};
-pub use plan::{MemoryPlan, Scope, plan};
-pub use progress::Progress;
-pub use rescue::Reopen;
-pub use run::{run, run_with};
-pub use schedule::Schedule;
-pub use stopping::{Best, Keep, Stopping};
-pub use trainer::{StepReport, Trainer};
-pub use upkeep::Upkeep;
+pub use run::{Best, Control, Event, History, Keep, Outcome, Progress, Stopping, Upkeep, Why, check, run, run_with};
+pub use safety::checkpoint::{self, Checkpoints};
+pub use safety::{Condition, Conditions, Pace, Reopen};
+pub use step::{Optimizer, Schedule, StepReport, Trainer};

@@ -2,8 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::TrainOptions;
-use super::plan::{MemoryPlan, Scope, plan};
+use super::prediction::{MemoryPlan, Scope, plan};
 use crate::adapter::{AdapterFile, LoraOptions};
 use crate::backend::{DeviceInfo, Kind, Rehearsal};
 use crate::base::Base;
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{FEWEST_ROWS, loss_chunk};
 use crate::host;
 use crate::plan::Checkpointing;
+use crate::train::TrainOptions;
 
 /// What is open in the options is chosen: the fastest choice that fits the budget; without one, checkpointing only where the
 /// memory that is free would not do. Returns the options with every choice made, and their memory. Batch times accumulate, and with
@@ -51,7 +51,7 @@ pub async fn fit(
 ///
 /// # Errors
 /// As [`super::plan`].
-pub(super) async fn keep(
+pub(in crate::train) async fn keep(
     base: &Base,
     info: &DeviceInfo,
     adapter: Option<&AdapterFile>,

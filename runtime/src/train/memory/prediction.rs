@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::thread::available_parallelism;
 
-use super::{TrainOptions, Trainer};
 use crate::adapter::AdapterFile;
 use crate::backend::select::drivers_are_loaded;
 use crate::backend::{DeviceInfo, Kind, Memory, Rehearsal};
@@ -13,6 +12,7 @@ use crate::data::{Batch, Dataset};
 use crate::error::Result;
 use crate::host::heap::{self, Gauge, bytes_of};
 use crate::plan::{Checkpointing, Pool};
+use crate::train::{TrainOptions, Trainer};
 
 /// The memory of a training run, and what was chosen for it.
 #[derive(Debug, Clone, PartialEq)]

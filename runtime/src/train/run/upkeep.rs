@@ -2,8 +2,9 @@
 
 use embassy_time::Duration;
 
-use super::{Checkpoints, Conditions, Control, Reopen};
+use super::Control;
 use crate::backend::TARGET;
+use crate::train::{Checkpoints, Conditions, Reopen};
 
 /// What surrounds a run: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that comes
 /// out, but for a deadline, which may end the run before its last step.

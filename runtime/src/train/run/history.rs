@@ -1,7 +1,8 @@
 //! What happened in a run, step by step, for reports. It goes into checkpoints, so that a run that was resumed tells as much
 //! as one that never ended; so it is bounded.
 
-use super::{Event, StepReport};
+use super::Event;
+use crate::train::StepReport;
 
 /// Most steps, and most evaluations, that are kept. A longer run keeps every second, every fourth, ..
 const MOST: usize = 4096;

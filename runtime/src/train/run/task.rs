@@ -1,12 +1,12 @@
 //! What a run is to do: base, data, options, and what it starts from.
 
-use super::checkpoint::Identity;
-use super::{TrainOptions, Trainer};
 use crate::adapter::AdapterFile;
 use crate::backend::Backend;
 use crate::base::Base;
 use crate::data::{Batches, Dataset};
 use crate::error::Result;
+use crate::train::checkpoint::Identity;
+use crate::train::{TrainOptions, Trainer};
 
 /// What is to be done.
 pub(super) struct Task<'a> {

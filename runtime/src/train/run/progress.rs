@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{History, Outcome, StepReport, Stopping, TrainOptions};
+use super::{History, Outcome, Stopping};
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
+use crate::train::{StepReport, TrainOptions};
 
 /// What the loop knows between two micro-batches. Saved whole in checkpoints: a run that goes on from one must not be
 /// told from a run that never ended.

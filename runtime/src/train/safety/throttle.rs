@@ -3,9 +3,9 @@
 
 use embassy_time::{Duration, Instant, Timer};
 
-use super::{Control, Event, Why};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::train::{Control, Event, Why};
 
 /// How often a paused run looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(20);
@@ -50,9 +50,9 @@ pub struct Pace {
     paused: Duration,
     rested: Duration,
     /// From then on nothing waits any more: the run has to end.
-    pub(super) until: Option<Instant>,
+    pub(in crate::train) until: Option<Instant>,
     /// Steps done, for what is told.
-    pub(super) step: u64,
+    pub(in crate::train) step: u64,
 }
 
 impl Default for Pace {

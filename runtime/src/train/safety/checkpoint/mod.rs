@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 pub use format::{DIGEST, KIND, open, seal};
 pub use identity::Identity;
 
-use super::Progress;
 use crate::error::{Error, Result};
 use crate::file::{self, LockedFile};
+use crate::train::Progress;
 
 /// All that a run needs to go on.
 #[derive(Debug, Clone, PartialEq)]

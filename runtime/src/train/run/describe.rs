@@ -5,7 +5,8 @@ use crate::base::Base;
 use crate::error::Result;
 use crate::gguf::Value;
 
-use super::{Outcome, TrainOptions};
+use super::Outcome;
+use crate::train::TrainOptions;
 
 /// The metadata of `adapter` trained on `base` with `options`, from data with digest `data`.
 ///

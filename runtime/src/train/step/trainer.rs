@@ -3,7 +3,6 @@
 use loam_shaders::Step;
 
 use super::optimizer::{self, Arenas};
-use super::{Event, Pace, TrainOptions};
 use crate::adapter::{AdapterFile, Arena, Sites, Trained};
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
@@ -12,6 +11,7 @@ use crate::engine::{Engine, list};
 use crate::error::{Error, Result};
 use crate::evaluate::LossBuffers;
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
+use crate::train::{Event, Pace, TrainOptions};
 
 /// What one optimizer step did.
 #[derive(Debug, Clone, Copy, PartialEq)]

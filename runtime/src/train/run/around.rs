@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use embassy_time::Duration;
 
-use super::budget::{fit, keep};
-use super::checkpoint::{Generations, State};
-use super::clock::Clock;
-use super::rescue::Rescue;
 use super::task::Task;
-use super::{Checkpoints, Control, Event, MemoryPlan, Pace, Scope, TrainOptions, Upkeep};
+use super::{Control, Event, Upkeep};
 use crate::adapter::AdapterFile;
 use crate::backend::Backend;
 use crate::base::Base;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::train::checkpoint::{Generations, State};
+use crate::train::memory::{fit, keep};
+use crate::train::safety::{Clock, Rescue};
+use crate::train::{Checkpoints, MemoryPlan, Pace, Scope, TrainOptions};
 
 /// What is around the attempts.
 pub(super) struct Around {
@@ -45,7 +45,7 @@ pub(super) struct News {
 /// Does everything that could refuse a run before its first step, and nothing else: for who has other work to do before it.
 ///
 /// # Errors
-/// As [`super::run_with`], up to the first step.
+/// As [`crate::train::run_with`], up to the first step.
 pub async fn check(
     base: &Base,
     backend: &dyn Backend,

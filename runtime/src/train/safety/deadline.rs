@@ -3,7 +3,7 @@
 use embassy_time::{Duration, Instant};
 
 /// The time of a run. Lengths are of work with the rests of its duty, without pauses: those do not come again.
-pub(super) struct Clock {
+pub(in crate::train) struct Clock {
     begun: Instant,
     deadline: Option<Duration>,
     /// Length of the last step.

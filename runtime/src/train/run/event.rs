@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{History, MemoryPlan, StepReport};
+use super::History;
 use crate::backend::Times;
+use crate::train::{MemoryPlan, StepReport};
 
 /// What happens while a run goes on, for progress displays and logs.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +83,7 @@ pub enum Event {
 pub enum Why {
     /// [`Control`](super::Control): somebody asked for it.
     Asked,
-    /// [`Conditions`](super::Conditions): battery, heat, whatever the application watches.
+    /// [`Conditions`](crate::train::Conditions): battery, heat, whatever the application watches.
     Conditions,
     /// The deadline is near.
     Deadline,

@@ -1,8 +1,9 @@
 //! What held-out losses mean for a run: the best adapter so far, when to stop, and whether the end may be published.
 
-use super::{Progress, TrainOptions};
+use super::Progress;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
+use crate::train::TrainOptions;
 
 /// Which adapter a run with held-out data ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +22,7 @@ pub struct Best {
     pub step: u64,
     /// Its held-out loss, in nats per trained token.
     pub loss: f64,
-    /// Its values, as [`super::Trainer::values`] returns them.
+    /// Its values, as [`crate::train::Trainer::values`] returns them.
     pub values: Vec<u32>,
 }
 

@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use embassy_time::{Duration, Instant};
 
 use super::around::{Around, News};
-use super::checkpoint::State;
 use super::describe::describe;
 use super::stopping::{self, Best};
 use super::task::Task;
-use super::{Event, Outcome, Progress, StepReport, TrainOptions, Trainer, Upkeep};
+use super::{Event, Outcome, Progress, Upkeep};
 use crate::adapter::AdapterFile;
 use crate::backend::Backend;
 use crate::base::Base;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::train::checkpoint::State;
+use crate::train::{StepReport, TrainOptions, Trainer};
 
 /// Steps with a gradient that is not finite after which a run ends: one can be an accident, these are not.
 const GIVE_UP: u32 = 5;

@@ -4,11 +4,11 @@
 
 use embassy_time::{Duration, Instant};
 
-use super::checkpoint::State;
-use super::{Event, Progress, TrainOptions, Trainer};
 use crate::backend::{Backend, Kind};
 use crate::error::{Error, Result};
 use crate::plan::Checkpointing;
+use crate::train::checkpoint::State;
+use crate::train::{Event, Progress, TrainOptions, Trainer};
 
 /// Opens the device of a run again.
 pub type Reopen = Box<dyn FnMut() -> Result<Box<dyn Backend>>>;
@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(600);
 const RATIO: u32 = 20;
 
 /// The way back.
-pub(super) struct Rescue {
+pub(in crate::train) struct Rescue {
     reopen: Option<Reopen>,
     /// Interface and name of the device: a run goes on where it was.
     device: (String, String),

@@ -1,0 +1,9 @@
+//! One optimizer step: micro-batches forward and backward, the update, the learning rate.
+
+mod optimizer;
+mod schedule;
+mod trainer;
+
+pub use optimizer::Optimizer;
+pub use schedule::Schedule;
+pub use trainer::{StepReport, Trainer};
