@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use loam::SharedBytes;
 use loam::backend::{Backend, Precision, select};
-use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
+use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View, When};
 use loam::random;
 use loam_shaders::{Call, Format, Step, attention, dense, matmul};
 
@@ -161,7 +161,7 @@ fn seconds(backend: &mut dyn Backend, call: &Call, operands: &[Operand]) -> f64 
     let views: Vec<View> = (0..).zip(operands).map(|(id, operand)| bind(backend, id, operand, &mut slots)).collect();
     let mut times = 1;
     loop {
-        let node = Node { call: call.clone(), operands: views.clone(), label: "bench".into(), only_above: 0 };
+        let node = Node { call: call.clone(), operands: views.clone(), label: "bench".into(), when: When::default() };
         let plan = Plan { name: "bench".into(), nodes: vec![node; times], slots: slots.clone() };
         let program = backend.compile(&plan).unwrap_or_else(|error| panic!("{error}"));
         let mut best = f64::MAX;

@@ -17,8 +17,6 @@ pub struct Step {
     pub step: u32,
     /// Rows of the step in front of this micro-batch: what is drawn for a row does not depend on where the step is divided.
     pub rows: u32,
-    /// Factor on the loss gradient: 1 / trained tokens of the whole accumulated batch.
-    pub loss_scale: f32,
     /// Learning rate of this step.
     pub lr: f32,
     /// 1 - beta1^step (Adam bias correction, Kingma & Ba 2015, section 3).
@@ -29,6 +27,8 @@ pub struct Step {
     pub clip: f32,
     /// Rows with a loss in this run: loss chunks behind them are skipped by the host.
     pub trained: u32,
+    /// Which phase of a plan that has phases runs, for the host; 0: all of them.
+    pub phase: u32,
     /// Keeps the size a multiple of 16 bytes.
     pub reserved: [u32; 2],
 }

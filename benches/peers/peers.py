@@ -25,6 +25,7 @@ VERSIONS = {
     "safetensors": "0.8.0",
     "torch": "2.15.0",
     "transformers": "5.23.0",
+    "trl": "1.16.0",
 }
 FOLDER = Path(os.environ.get("LOAM_PEERS") or Path(__file__).resolve().parents[2] / "target/peers")
 # Set for the script in the environment: what is missing there will not come by another try.

@@ -13,22 +13,26 @@ use crate::step::NONE;
 /// Elements that are summed in f32 before the sum goes on in f64.
 const RUN: usize = 1 << 12;
 
-/// Loss of every row, and its gradient in place. A label that is neither in the vocabulary nor [`NONE`] gives NaN.
-pub(super) fn forward(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+/// Log-probability of every label, and the gradient in place. A label that is neither in the vocabulary nor [`NONE`] gives NaN.
+pub(super) fn forward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
-    let [labels, logits, losses] = operands(bound);
+    let [labels, weights, logits, values] = operands(bound);
     let (rows, vocab, offset) = (p.rows as usize, p.vocab as usize, p.offset as usize);
     let labels = &labels.words()[offset..][..rows];
-    let losses = &mut losses.f32_mut()[offset..][..rows];
+    let weights = &weights.f32()[offset..][..rows];
+    let values = &mut values.f32_mut()[offset..][..rows];
     let logits = &mut logits.f32_mut()[..rows * vocab];
-    let gradient = (p.gradient != 0).then_some(step.loss_scale);
-    let tasks = logits.par_chunks_exact_mut(vocab.max(1)).zip(labels.par_iter().zip(losses));
-    tasks.with_max_len(1).for_each(|(row, (&label, loss))| *loss = row_loss(row, label, p.softcap, gradient));
+    let labels = labels.par_iter().zip(weights);
+    let tasks = logits.par_chunks_exact_mut(vocab.max(1)).zip(labels.zip(values));
+    tasks.with_max_len(1).for_each(|(row, ((&label, &weight), value))| {
+        *value = log_probability(row, label, p.softcap, (p.gradient != 0).then_some(weight));
+    });
 }
 
-fn row_loss(row: &mut [f32], label: u32, cap: f32, gradient: Option<f32>) -> f32 {
+/// The log-probability of `label`; with a `weight` the row becomes its gradient.
+fn log_probability(row: &mut [f32], label: u32, cap: f32, weight: Option<f32>) -> f32 {
     if label == NONE {
-        if gradient.is_some() {
+        if weight.is_some() {
             row.fill(0.0);
         }
         return 0.0;
@@ -39,17 +43,17 @@ fn row_loss(row: &mut [f32], label: u32, cap: f32, gradient: Option<f32>) -> f32
     let sum: f64 = row.chunks(RUN).map(|run| f64::from(total(run))).sum();
     let log_sum = f64::from(peak) + sum.ln();
     let logit = row.get(label as usize).map(|&logit| cap_one(logit, cap));
-    if let Some(scale) = gradient {
-        let factor = (f64::from(scale) / sum) as f32;
+    if let Some(weight) = weight {
+        let factor = (f64::from(weight) / sum) as f32;
         match cap {
             0.0 => soften(row, peak, factor),
             cap => capped_soften(row, peak, factor, cap),
         }
         if let (Some(x), Some(logit)) = (row.get_mut(label as usize), logit) {
-            *x -= scale * if cap == 0.0 { 1.0 } else { slope(logit, cap) };
+            *x -= weight * if cap == 0.0 { 1.0 } else { slope(logit, cap) };
         }
     }
-    logit.map_or(f32::NAN, |logit| (log_sum - f64::from(logit)) as f32)
+    logit.map_or(f32::NAN, |logit| (f64::from(logit) - log_sum) as f32)
 }
 
 fn cap_one(x: f32, cap: f32) -> f32 {
@@ -130,9 +134,9 @@ mod tests {
                 let labels: Vec<u32> = (0..rows + offset).map(label).collect();
                 let logits: Vec<u32> =
                     values((rows * vocab) as usize, 1).iter().map(|x| (x * 20.0).to_bits()).collect();
-                let operands = [words(&labels), words(&logits), check::random((rows + offset) as usize, 2)];
-                let step = Step { loss_scale: 0.125, ..Step::default() };
-                check(&step, &cross_entropy::forward(p), &operands);
+                let length = (rows + offset) as usize;
+                let operands = [words(&labels), check::random(length, 3), words(&logits), check::random(length, 2)];
+                check(&Step::default(), &cross_entropy::forward(p), &operands);
             }
         }
     }
@@ -141,7 +145,7 @@ mod tests {
     fn labels_outside_of_the_vocabulary_and_bad_logits_give_nan() {
         for (label, logit) in [(9, 0.0), (NONE - 1, 0.0), (1, f32::NAN), (1, f32::INFINITY)] {
             let mut row = [0.5, 1.0, logit];
-            assert!(row_loss(&mut row, label, 0.0, None).is_nan(), "{label} {logit}");
+            assert!(log_probability(&mut row, label, 0.0, None).is_nan(), "{label} {logit}");
         }
     }
 }

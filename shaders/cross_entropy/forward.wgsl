@@ -1,10 +1,9 @@
-// Cross-entropy per row of z, the soft-capped logits: losses[offset + i] = logsumexp(z) - z[label], 0 for label NONE.
-// With `gradient`, logits[i] becomes (softmax(z) - onehot(label)) * dz/dlogits[i] * step.loss_scale in place, 0 for
-// label NONE.
+// Log-probability of each row's label from z, the soft-capped logits: log_probabilities[offset + i] = z[label] -
+// logsumexp(z), 0 for label NONE. With `gradient`, logits[i] becomes (softmax(z) - onehot(label)) * dz/dlogits[i] *
+// weights[offset + i] in place, 0 for label NONE: a weight is minus dL/d(log-probability).
 // One workgroup per row. Every thread keeps (max, sum of exp(x - max)) of its columns in one pass; a binary tree
 // merges the pairs in a fixed order.
 #import "include/fold.wgsl"
-#import "include/step.wgsl"
 #import "include/softcap.wgsl"
 
 struct Params {
@@ -22,8 +21,9 @@ const NONE = 0xffffffffu;
 const LOWEST = -3.402823e38;
 
 @group(0) @binding(0) var<storage, read> labels: array<u32>;
-@group(0) @binding(1) var<storage, read_write> logits: array<f32>;
-@group(0) @binding(2) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(1) var<storage, read> weights: array<f32>;
+@group(0) @binding(2) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(3) var<storage, read_write> log_probabilities: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 var<workgroup> pairs: array<vec2<f32>, 256>;
@@ -61,24 +61,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let sum = pairs[0].y;
     let label = labels[params.offset + row];
     if (local == 0u) {
-        var loss = 0.0;
+        var value = 0.0;
         if (label != NONE) {
-            loss = log(sum) - (capped(logits[base + label], params.softcap) - peak);
+            value = capped(logits[base + label], params.softcap) - peak - log(sum);
         }
-        losses[params.offset + row] = loss;
+        log_probabilities[params.offset + row] = value;
     }
-    // The loss reads a logit that another thread may overwrite below.
+    // The log-probability reads a logit that another thread may overwrite below.
     storageBarrier();
     workgroupBarrier();
     if (params.gradient == 0u) {
         return;
     }
     let inverse = 1.0 / sum;
+    let weight = weights[params.offset + row];
     for (var i = local; i < params.vocab; i += 256u) {
         let value = capped(logits[base + i], params.softcap);
         let softmax = exp(value - peak) * inverse;
         let onehot = select(0.0, 1.0, i == label);
-        let gradient = (softmax - onehot) * capped_slope(value, params.softcap) * step.loss_scale;
+        let gradient = (softmax - onehot) * capped_slope(value, params.softcap) * weight;
         logits[base + i] = select(gradient, 0.0, label == NONE);
     }
 }

@@ -4,7 +4,6 @@ struct Step {
     seed: u32,
     step: u32,
     rows: u32,
-    loss_scale: f32,
     lr: f32,
     correction1: f32,
     correction2: f32,
@@ -12,6 +11,7 @@ struct Step {
     reserved0: u32,
     reserved1: u32,
     reserved2: u32,
+    reserved3: u32,
 }
 
 @group(1) @binding(1) var<uniform> step: Step;

@@ -2,7 +2,7 @@
 
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Precision, ProgramId};
-use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View};
+use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View, When};
 use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Twin};
 
 /// The GPU back end, or `None` after a line on standard error.
@@ -61,7 +61,7 @@ pub fn slot(index: u32, words: u64) -> View {
 }
 
 pub fn node(label: &str, call: Call, operands: &[View]) -> Node {
-    Node { call, operands: operands.to_vec(), label: label.into(), only_above: 0 }
+    Node { call, operands: operands.to_vec(), label: label.into(), when: When::default() }
 }
 
 pub fn plan(slots: &[u64], nodes: Vec<Node>) -> Plan {
@@ -91,7 +91,7 @@ macro_rules! wgsl {
     ($bindings:literal, $body:literal) => {
         concat!(
             "struct Params { len: u32, factor: f32 }\n",
-            "struct Step { a: vec4<u32>, loss_scale: f32, lr: f32, b: vec2<u32>, c: vec4<u32> }\n",
+            "struct Step { a: vec4<u32>, lr: f32, b: f32, c: vec2<u32>, d: vec4<u32> }\n",
             "@group(1) @binding(0) var<uniform> params: Params;\n",
             "@group(1) @binding(1) var<uniform> step: Step;\n",
             $bindings,

@@ -2,7 +2,7 @@
 
 use loam::backend::Backend;
 use loam::backend::wgpu::Checks;
-use loam::plan::{Node, Plan, Pool, View};
+use loam::plan::{Node, Plan, Pool, View, When};
 use loam_shaders::Step;
 
 use crate::fixture::{A, B, OUT, add, gpu, gpu_with, mix, node, plan, read, run, slot, stored, values, zeros};
@@ -92,7 +92,7 @@ fn two_plans_share_a_stored_buffer_and_views_are_ranges() {
 fn nodes_for_later_loss_chunks_sit_out() {
     let Some(mut gpu) = gpu() else { return };
     gpu.provide(OUT, &zeros(64)).unwrap();
-    let chunk = |only_above| Node { only_above, ..node("chunk", add(64, 1.0), &[stored(OUT, 64)]) };
+    let chunk = |above| Node { when: When { above, phase: None }, ..node("chunk", add(64, 1.0), &[stored(OUT, 64)]) };
     let program = gpu.compile(&plan(&[], vec![chunk(4), chunk(8), chunk(16)])).unwrap();
     for (trained, sum) in [(4, 0.0), (9, 2.0), (17, 5.0)] {
         gpu.run(program, &Step { trained, ..Step::default() }).unwrap();

@@ -17,25 +17,26 @@ fn avoid_certainty(labels: &mut [u32], logits: &[f32]) {
     }
 }
 
-fn step() -> Step {
-    Step { loss_scale: 0.125, ..Step::default() }
+/// Weights of both signs, one per row.
+fn weights(rows: u32) -> Vec<f32> {
+    (0..rows).map(|i| if i % 2 == 0 { 0.125 } else { -0.75 * i as f32 }).collect()
 }
 
-/// Runs a chunk at offset 2 and returns (logits or their gradient, losses of the chunk).
+/// Runs a chunk at offset 2 and returns (logits or their gradient, log-probabilities of the chunk).
 fn run(p: Params, labels: &[u32], logits: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let mut all_labels = vec![NONE; p.offset as usize];
-    all_labels.extend(labels);
-    let losses = Operand::unset((p.offset + p.rows) as usize + 1);
-    let operands = [Operand::u32(&all_labels), Operand::f32(logits), losses];
-    let mut written = check_kernel_at(&step(), &cross_entropy::forward(p), &operands);
-    let losses = written.remove(1);
     let (first, last) = (p.offset as usize, (p.offset + p.rows) as usize);
-    assert!(losses[..first].iter().chain(&losses[last..]).all(|loss| loss.is_nan()), "wrote losses of another chunk");
-    (written.remove(0), losses[first..last].to_vec())
+    let all_labels = [vec![NONE; first], labels.to_vec()].concat();
+    let all_weights = [vec![f32::NAN; first], weights(p.rows)].concat();
+    let values = Operand::unset(last + 1);
+    let operands = [Operand::u32(&all_labels), Operand::f32(&all_weights), Operand::f32(logits), values];
+    let mut written = check_kernel_at(&Step::default(), &cross_entropy::forward(p), &operands);
+    let values = written.remove(1);
+    assert!(values[..first].iter().chain(&values[last..]).all(|value| value.is_nan()), "wrote to another chunk");
+    (written.remove(0), values[first..last].to_vec())
 }
 
 #[test]
-fn losses_and_gradients() {
+fn log_probabilities_and_gradients() {
     let mut random = Random::new(160);
     for vocab in [1, 7, 259, 4096] {
         for rows in [1, 3, 17] {
@@ -54,13 +55,13 @@ fn losses_and_gradients() {
                 if factor > 1.0 {
                     avoid_certainty(&mut labels, &logits);
                 }
-                let (after, losses) = run(p, &labels, &logits);
+                let (after, values) = run(p, &labels, &logits);
                 if gradient == 0 {
                     assert_eq!(after, logits, "logits changed");
                 }
                 for (i, label) in labels.iter().enumerate().filter(|(_, label)| **label == NONE) {
                     let row = &after[i * vocab as usize..(i + 1) * vocab as usize];
-                    assert_eq!(losses[i], 0.0, "label {label}");
+                    assert_eq!(values[i], 0.0, "label {label}");
                     assert!(gradient == 0 || row.iter().all(|v| *v == 0.0), "gradient of a row without label");
                 }
             }
@@ -68,16 +69,16 @@ fn losses_and_gradients() {
     }
 }
 
-/// Two equal logits: the loss is ln 2 and the gradient is half either way.
+/// Two equal logits: the log-probability is -ln 2 and the gradient is half of the weight either way.
 #[test]
 fn by_hand() {
     let p = Params { rows: 1, vocab: 2, offset: 0, gradient: 1, ..Params::default() };
-    let (gradient, losses) = run(p, &[1], &[3.0, 3.0]);
-    assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6);
+    let (gradient, values) = run(p, &[1], &[3.0, 3.0]);
+    assert!((values[0] + std::f32::consts::LN_2).abs() < 1e-6);
     assert!((gradient[0] - 0.0625).abs() < 1e-7 && (gradient[1] + 0.0625).abs() < 1e-7, "{gradient:?}");
 }
 
-/// `loss_scale * sum of -ln softmax(capped logits)[label]`, in f64 and without tricks.
+/// `sum of weight * -ln softmax(capped logits)[label]`, in f64 and without tricks.
 fn formula(p: Params, labels: &[u32], logits: &[f32]) -> f64 {
     let cap = |v: f32| match f64::from(p.softcap) {
         0.0 => f64::from(v),
@@ -87,7 +88,8 @@ fn formula(p: Params, labels: &[u32], logits: &[f32]) -> f64 {
         let sum: f64 = row.iter().map(|v| cap(*v).exp()).sum();
         if *label == NONE { 0.0 } else { -(cap(row[*label as usize]).exp() / sum).ln() }
     };
-    logits.chunks(p.vocab as usize).zip(labels).map(loss).sum::<f64>() * f64::from(step().loss_scale)
+    let losses = logits.chunks(p.vocab as usize).zip(labels).map(loss);
+    losses.zip(weights(p.rows)).map(|(loss, weight)| loss * f64::from(weight)).sum()
 }
 
 #[test]
@@ -97,8 +99,9 @@ fn gradient() {
         let p = Params { rows: 4, vocab: 13, offset: 1, gradient: 1, softcap, ..Params::default() };
         let labels = labels(4, 13, &mut random);
         let logits: Vec<f32> = random.values(52).iter().map(|v| v * 3.0).collect();
-        let (gradient, losses) = run(p, &labels, &logits);
-        let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() * f64::from(step().loss_scale);
+        let (gradient, values) = run(p, &labels, &logits);
+        let sum: f64 =
+            values.iter().zip(weights(4)).map(|(value, weight)| -f64::from(*value) * f64::from(weight)).sum();
         assert!((sum - formula(p, &labels, &logits)).abs() < 1e-6, "{sum}");
         check_gradient("logits", &logits, &gradient, (1e-3, 1e-5), |logits| formula(p, &labels, logits));
     }

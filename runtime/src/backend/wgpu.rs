@@ -206,7 +206,7 @@ impl Backend for WgpuBackend {
         if part == 0 {
             self.gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         }
-        self.flights.run(&self.gpu, &mut self.programs, program.0, step.trained, part)
+        self.flights.run(&self.gpu, &mut self.programs, program.0, step, part)
     }
 
     fn set_target(&mut self, target: Duration) {

@@ -15,17 +15,19 @@ pub struct LossInputs {
     pub rows: View,
     /// Their labels, u32[T].
     pub labels: View,
-    /// Loss per entry of `rows` in nats, f32[T].
-    pub losses: View,
+    /// Their weights in the gradient, f32[T]: minus the derivative of the loss by each log-probability.
+    pub weights: View,
+    /// The log-probability of each label, f32[T], in nats.
+    pub log_probabilities: View,
     /// Rows per chunk.
     pub chunk: usize,
-    /// The loss is that of logits capped by [`super::softcap`] with this cap; 0: no cap.
+    /// The log-probabilities are those of logits capped by [`super::softcap`] with this cap; 0: no cap.
     pub softcap: f32,
 }
 
-/// Cross-entropy of `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns dL/dhidden scaled
-/// by `step.loss_scale`: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and Apple's fused
-/// losses), so the loss is both the end of the forward pass and the start of the reverse one. `updates` are those on the
+/// The log-probabilities of the labels by `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns
+/// dL/dhidden by the weights: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and Apple's
+/// fused losses), so the loss is both the end of the forward pass and the start of the reverse one. `updates` are those on the
 /// head; their gradients are summed up over the chunks.
 pub fn loss(
     r: &mut Recorder,
@@ -57,7 +59,7 @@ pub fn loss(
                 softcap: io.softcap,
                 ..bytemuck::Zeroable::zeroed()
             };
-            r.call("loss", kernels::forward(params), &[io.labels, logits.view(), io.losses]);
+            r.call("loss", kernels::forward(params), &[io.labels, io.weights, logits.view(), io.log_probabilities]);
             if let Some(dhidden) = dhidden {
                 let dx = r.temporary(count, hidden.cols);
                 matmul::backward(r, (x, &lowered), logits, (head, &updates), Some((dx, false)));

@@ -17,7 +17,7 @@ pub use record::{Checkpointing, GradFn, Recorder, Tensor};
 pub use reverse::Gradients;
 pub use storage::{Content, Entry, Pool, Storage, StorageId};
 
-use loam_shaders::Call;
+use loam_shaders::{Call, Step};
 
 /// Where a view's words live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,16 +48,35 @@ pub struct Node {
     pub operands: Vec<View>,
     /// What the node computes, for print-outs: `blk.3.attn_q`.
     pub label: String,
-    /// The node runs only when [`loam_shaders::Step::trained`] is larger; 0 means always. See [`Node::runs`].
-    pub only_above: u32,
+    /// When it runs.
+    pub when: When,
 }
 
-impl Node {
-    /// Whether the node takes part in a run with `trained` rows of loss. Back ends ask before each node, so that loss
-    /// chunks behind the last trained row cost nothing.
-    pub fn runs(&self, trained: u32) -> bool {
-        self.only_above == 0 || trained > self.only_above
+/// When a node runs. Back ends ask before each node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct When {
+    /// Only with more trained rows: loss chunks after the last trained row cost nothing. 0: with any number.
+    pub above: u32,
+    /// Only in this phase; `None`: in every run.
+    pub phase: Option<Phase>,
+}
+
+impl When {
+    /// Whether a node takes part in a run with `step`.
+    pub fn holds(self, step: &Step) -> bool {
+        let phase = |phase| step.phase == 0 || step.phase == phase as u32;
+        (self.above == 0 || step.trained > self.above) && self.phase.is_none_or(phase)
     }
+}
+
+/// The two phases of a plan whose end depends on what the host makes of its beginning. They run one after the other, and
+/// nothing else runs between them: what the first leaves in the slots is there for the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Forward, up to log-probabilities.
+    Measure = 1,
+    /// From the weights that the host made of them to the gradients.
+    Learn = 2,
 }
 
 /// A recorded, memory-planned list of nodes.
@@ -75,5 +94,10 @@ impl Plan {
     /// Bytes of all slots: the device memory that compiling this plan takes, besides stored buffers.
     pub fn slot_bytes(&self) -> u64 {
         self.slots.iter().map(|words| words * 4).sum()
+    }
+
+    /// The first node of the second phase, in a plan with phases.
+    pub fn turn(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.when.phase == Some(Phase::Learn))
     }
 }

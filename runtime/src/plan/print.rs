@@ -35,9 +35,10 @@ fn line(node: &Node, storage: &Storage) -> String {
         names.collect::<Vec<_>>().join(" ")
     };
     let [x, y, z] = node.call.grid;
-    let when = if node.only_above == 0 { String::new() } else { format!("  if rows > {}", node.only_above) };
+    let above = if node.when.above == 0 { String::new() } else { format!("  if rows > {}", node.when.above) };
+    let phase = node.when.phase.map_or_else(String::new, |phase| format!("  in {phase:?}").to_lowercase());
     format!(
-        "{:<28} {:<24} {} -> {}  grid {x},{y},{z}{when}",
+        "{:<28} {:<24} {} -> {}  grid {x},{y},{z}{above}{phase}",
         node.call.kernel.name(),
         node.label,
         side(Access::Read),

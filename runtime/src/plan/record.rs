@@ -4,7 +4,7 @@ use loam_shaders::{Access, Call};
 
 use super::reverse::Gradients;
 use super::storage::{Storage, StorageId};
-use super::{Location, Node, Plan, View, memory, prune};
+use super::{Location, Node, Phase, Plan, View, When, memory, prune};
 
 /// f32 values of shape [rows, cols], row-major, in a temporary or a stored buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,8 +67,8 @@ pub struct Recorder<'a> {
     checkpointing: Checkpointing,
     /// Low-rank updates have nodes of their own.
     apart: bool,
-    /// Nodes recorded from now on run only when the step trains more rows than this.
-    only_above: u32,
+    /// When nodes recorded from now on run.
+    when: When,
 }
 
 impl<'a> Recorder<'a> {
@@ -105,16 +105,20 @@ impl<'a> Recorder<'a> {
     /// Records a kernel call over `operands`, one per storage binding.
     pub fn call(&mut self, label: &str, call: Call, operands: &[View]) {
         debug_assert_eq!(operands.len(), call.kernel.source.bindings.len(), "bindings of {}", call.kernel.name());
-        let only_above = self.only_above;
-        self.nodes.push(Node { call, operands: operands.to_vec(), label: label.to_owned(), only_above });
+        self.nodes.push(Node { call, operands: operands.to_vec(), label: label.to_owned(), when: self.when });
     }
 
     /// Records what `f` records as nodes that run only when the step trains more than `rows` rows: the loss chunks
     /// behind the last trained row cost nothing.
     pub fn only_above(&mut self, rows: u32, f: impl FnOnce(&mut Self)) {
-        let before = std::mem::replace(&mut self.only_above, rows);
+        let before = std::mem::replace(&mut self.when.above, rows);
         f(self);
-        self.only_above = before;
+        self.when.above = before;
+    }
+
+    /// Nodes recorded from now on run in `phase` only.
+    pub fn begin(&mut self, phase: Phase) {
+        self.when.phase = Some(phase);
     }
 
     /// Whether a gradient must reach `x`. Stored tensors (weights, inputs) never need one through this path.

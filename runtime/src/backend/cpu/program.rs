@@ -8,7 +8,7 @@ use loam_shaders::{Access, Bind, HostFn, Step};
 
 use super::failure;
 use crate::error::Result;
-use crate::plan::{Location, Node, Plan, Pool, View};
+use crate::plan::{Location, Node, Plan, Pool, View, When};
 use loam_files::SharedBytes;
 
 /// Most storage bindings that a kernel has (the WebGPU default limit).
@@ -55,7 +55,7 @@ struct Work {
     run: HostFn,
     params: Vec<u8>,
     operands: Vec<Operand>,
-    only_above: u32,
+    when: When,
     /// Kernel and label, for errors.
     name: String,
 }
@@ -93,8 +93,7 @@ impl Program {
             work.check(stored)?;
         }
         let mut now = Instant::now();
-        let active =
-            works.iter().zip(first..).filter(|(work, _)| work.only_above == 0 || step.trained > work.only_above);
+        let active = works.iter().zip(first..).filter(|(work, _)| work.when.holds(step));
         for (number, (work, index)) in active.enumerate() {
             if number > 0 && end.is_some_and(|end| now + self.took[index] > end) {
                 return Ok(Some(index));
@@ -192,7 +191,7 @@ fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>], places: &[usize]) -
         }
     }
     let run = kernel.cpu.unwrap_or(kernel.reference);
-    Ok(Work { run, params: node.call.params.clone(), operands, only_above: node.only_above, name })
+    Ok(Work { run, params: node.call.params.clone(), operands, when: node.when, name })
 }
 
 /// Checks one view against its buffer.

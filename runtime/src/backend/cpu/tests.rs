@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loam_shaders::{Access, Bind, Binding, Call, Format, Kernel, Source, Step};
 
 use super::*;
-use crate::plan::{Location, Node, View};
+use crate::plan::{Location, Node, View, When};
 use loam_files::SharedBytes;
 
 const SUM_BINDINGS: &[Binding] = &[
@@ -42,8 +42,8 @@ fn entry(pool: Pool, content: Content, words: u64) -> Entry {
     Entry { name: "buffer".into(), pool, words, content }
 }
 
-fn node(views: [View; 3], only_above: u32) -> Node {
-    Node { call: call(), operands: views.to_vec(), label: "test".into(), only_above }
+fn node(views: [View; 3], above: u32) -> Node {
+    Node { call: call(), operands: views.to_vec(), label: "test".into(), when: When { above, phase: None } }
 }
 
 fn stored_view(id: u32, offset: u64, words: u64) -> View {

@@ -9,7 +9,7 @@ use super::pipeline::Pipelines;
 use super::segments::Segments;
 use crate::backend::overhead::{PARAMS_STRIDE, STEP_BYTES, params_bytes};
 use crate::error::{Error, Result};
-use crate::plan::{Location, Node, Plan};
+use crate::plan::{Location, Node, Plan, When};
 
 /// One node, ready to be encoded.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct Dispatch {
     pub params: u32,
     /// Workgroups.
     pub grid: [u32; 3],
-    /// See [`Node::only_above`].
-    pub only_above: u32,
+    /// See [`Node::when`].
+    pub when: When,
 }
 
 /// A plan compiled for one device.
@@ -64,7 +64,7 @@ impl Program {
             name: plan.name.clone(),
             dispatches: Vec::with_capacity(plan.nodes.len()),
             uniforms,
-            segments: Segments::new(plan.nodes.len(), target),
+            segments: Segments::new(plan.nodes.len(), target, plan.turn()),
             slots,
             places,
             params,
@@ -136,7 +136,7 @@ impl Program {
             operands,
             params: index as u32 * PARAMS_STRIDE as u32,
             grid: node.call.grid,
-            only_above: node.only_above,
+            when: node.when,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ::wgpu as api;
 use embassy_time::{Duration, Instant};
+use loam_shaders::Step;
 
 use super::device::Gpu;
 use super::program::Program;
@@ -56,7 +57,7 @@ impl Flights {
         gpu: &Gpu,
         programs: &mut [Option<Program>],
         id: u32,
-        trained: u32,
+        step: &Step,
         mut segment: usize,
     ) -> Result<Option<usize>> {
         if segment == 0
@@ -65,7 +66,7 @@ impl Flights {
             program.segments.adapt();
         }
         while let Some(program) = programs[id as usize].as_ref().filter(|program| segment < program.segments.len()) {
-            let commands = encode(gpu, program, segment, trained);
+            let commands = encode(gpu, program, segment, step);
             let (version, segments) = (program.segments.version(), program.segments.len());
             segment += 1;
             if let Some(commands) = commands {
@@ -127,9 +128,9 @@ impl Flights {
 }
 
 /// The commands of one segment, or none if all of its nodes sit this run out.
-fn encode(gpu: &Gpu, program: &Program, segment: usize, trained: u32) -> Option<api::CommandBuffer> {
+fn encode(gpu: &Gpu, program: &Program, segment: usize, step: &Step) -> Option<api::CommandBuffer> {
     let dispatches = &program.dispatches[program.segments.nodes(segment)];
-    let mut active = dispatches.iter().filter(|d| d.only_above == 0 || trained > d.only_above).peekable();
+    let mut active = dispatches.iter().filter(|d| d.when.holds(step)).peekable();
     active.peek()?;
     let label = Some(program.name.as_str());
     let mut encoder = gpu.device.create_command_encoder(&api::CommandEncoderDescriptor { label });

@@ -26,16 +26,23 @@ pub struct Segments {
     measured: bool,
     /// Longest time of one submission, in microseconds.
     target: u64,
+    /// A node that always begins a segment: the first of the second phase.
+    turn: Option<usize>,
 }
 
 impl Segments {
-    /// Short segments for `nodes` nodes, which are to take `target` microseconds at most.
-    pub fn new(nodes: usize, target: u64) -> Self {
+    /// Short segments for `nodes` nodes, which are to take `target` microseconds at most. Those from `turn` on run at
+    /// another time than those before it.
+    pub fn new(nodes: usize, target: u64, turn: Option<usize>) -> Self {
         let most = TARGET.as_micros();
         // With a lower target even the first run is to keep to it, as far as its kernels do.
         let first = if target < most { 1 } else { (FIRST.saturating_mul(target) / most).min(1 << 30) as usize };
-        let ends = (first..nodes).step_by(first).chain((nodes > 0).then_some(nodes));
-        Self { list: ends.map(|end| Segment { end, micros: None }).collect(), version: 0, measured: false, target }
+        let regular = (first..nodes).step_by(first).chain((nodes > 0).then_some(nodes));
+        let mut ends: Vec<usize> = regular.chain(turn.filter(|turn| (1..nodes).contains(turn))).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let list = ends.into_iter().map(|end| Segment { end, micros: None }).collect();
+        Self { list, version: 0, measured: false, target, turn }
     }
 
     /// What takes longer is halved: times vary, and those that are measured are to stay below the target.
@@ -91,7 +98,7 @@ impl Segments {
                     list.push(Segment { end: start + nodes / 2, micros: None });
                     list.push(Segment { end: segment.end, micros: None });
                 }
-                (Some(before), Some(micros)) if before + micros <= self.join() => {
+                (Some(before), Some(micros)) if before + micros <= self.join() && self.turn != Some(start) => {
                     list.pop();
                     list.push(Segment { end: segment.end, micros: Some(before + micros) });
                 }
@@ -118,19 +125,19 @@ mod tests {
 
     #[test]
     fn first_cuts_cover_all_nodes() {
-        assert_eq!(Segments::new(0, MICROS).len(), 0);
-        assert_eq!(ends(&Segments::new(16, MICROS)), [16]);
-        let segments = Segments::new(40, MICROS);
+        assert_eq!(Segments::new(0, MICROS, None).len(), 0);
+        assert_eq!(ends(&Segments::new(16, MICROS, None)), [16]);
+        let segments = Segments::new(40, MICROS, None);
         assert_eq!(ends(&segments), [16, 32, 40]);
-        assert_eq!(ends(&Segments::new(5, MICROS / 8)), [1, 2, 3, 4, 5]);
-        assert_eq!(ends(&Segments::new(3, 1)), [1, 2, 3]);
+        assert_eq!(ends(&Segments::new(5, MICROS / 8, None)), [1, 2, 3, 4, 5]);
+        assert_eq!(ends(&Segments::new(3, 1, None)), [1, 2, 3]);
         assert_eq!(segments.nodes(0), 0..16);
         assert_eq!(segments.nodes(2), 32..40);
     }
 
     #[test]
     fn long_segments_are_halved_and_short_ones_joined() {
-        let mut segments = Segments::new(64, MICROS);
+        let mut segments = Segments::new(64, MICROS, None);
         for (index, micros) in [80_000, 1_000, 2_000, 30_000].into_iter().enumerate() {
             segments.measure(0, index, micros, false);
         }
@@ -143,8 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn phases_share_no_segment() {
+        let mut segments = Segments::new(40, MICROS, Some(20));
+        assert_eq!(ends(&segments), [16, 20, 32, 40]);
+        (0..4).for_each(|index| segments.measure(0, index, 1_000, false));
+        segments.adapt();
+        assert_eq!(ends(&segments), [20, 40]);
+    }
+
+    #[test]
     fn a_single_long_node_stays_whole() {
-        let mut segments = Segments::new(1, MICROS);
+        let mut segments = Segments::new(1, MICROS, None);
         segments.measure(0, 0, 10 * MICROS, false);
         segments.adapt();
         assert_eq!(ends(&segments), [1]);
@@ -158,7 +174,9 @@ mod tests {
         // Every third node alone is slower than the target, then all of them are.
         for slow in [3, 1] {
             let cost = |node: usize| if node.is_multiple_of(slow) { target + 700 } else { 900 };
-            for mut segments in [Segments::new(64, target), Segments { target, ..Segments::new(64, MICROS) }] {
+            for mut segments in
+                [Segments::new(64, target, None), Segments { target, ..Segments::new(64, MICROS, None) }]
+            {
                 for _ in 0..10 {
                     for index in 0..segments.len() {
                         let micros = segments.nodes(index).map(cost).sum();
@@ -177,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_late_look_is_no_reason_to_cut() {
-        let mut segments = Segments::new(16, MICROS);
+        let mut segments = Segments::new(16, MICROS, None);
         segments.measure(0, 0, 10 * MICROS, true);
         segments.adapt();
         assert_eq!(ends(&segments), [16]);
@@ -187,7 +205,7 @@ mod tests {
     fn every_program_settles() {
         // Node i takes 1 + (i % 7) * 900 microseconds.
         let cost = |range: std::ops::Range<usize>| range.map(|i| 1 + (i as u64 % 7) * 900).sum::<u64>();
-        let mut segments = Segments::new(500, MICROS);
+        let mut segments = Segments::new(500, MICROS, None);
         for _ in 0..20 {
             for index in 0..segments.len() {
                 segments.measure(segments.version(), index, cost(segments.nodes(index)), false);

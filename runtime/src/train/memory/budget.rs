@@ -8,8 +8,8 @@ use crate::backend::{DeviceInfo, Kind, Rehearsal};
 use crate::base::Base;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{FEWEST_ROWS, loss_chunk};
 use crate::host;
+use crate::loss::{FEWEST_ROWS, loss_chunk};
 use crate::plan::Checkpointing;
 use crate::train::TrainOptions;
 

@@ -9,7 +9,7 @@ use crate::base::Base;
 use crate::data::Batch;
 use crate::engine::{Engine, list};
 use crate::error::{Error, Result};
-use crate::evaluate::LossBuffers;
+use crate::loss::{LossBuffers, Reverse};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
 use crate::train::{Event, Pace, TrainOptions};
 
@@ -89,7 +89,7 @@ impl Trainer {
         let loss = LossBuffers::new(&mut engine, options.batch, options.context, options.loss_chunk)?;
         let shapes: Vec<LossBuffers> =
             options.batches().contexts().into_iter().map(|context| loss.with_context(context)).collect();
-        let reverse = Some(options.checkpointing.unwrap_or_default());
+        let reverse = Some(reverse(&options));
         let plans: Vec<Plan> = shapes.iter().map(|shape| shape.plan(&engine, &sites, reverse)).collect();
         let update = update_plan(&engine, &buffers, &arena, &options);
         let all: Vec<&Plan> = plans.iter().chain([&update]).collect();
@@ -132,7 +132,7 @@ impl Trainer {
 
     /// The training plan, for print-outs and checks.
     pub fn plan(&self) -> Plan {
-        self.loss.plan(&self.engine, &self.sites, Some(self.options.checkpointing.unwrap_or_default()))
+        self.loss.plan(&self.engine, &self.sites, Some(reverse(&self.options)))
     }
 
     /// Runs micro-batches forward and backward and adds up their gradients, each trained token of all of them with
@@ -169,13 +169,13 @@ impl Trainer {
             seed: (self.options.seed ^ self.options.seed >> 32) as u32,
             step: self.step as u32 + 1,
             rows: (micro * self.options.batch) as u32,
-            loss_scale: 1.0 / trained as f32,
             ..Step::default()
         };
         self.make_noise(batch)?;
         // Of an unknown shape: the longest one says what is wrong.
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
         let plan = *fits.unwrap_or(&self.train[0]);
+        plan.0.weigh(&mut self.engine, &vec![1.0 / trained as f32; batch.trained])?;
         self.run(plan, batch, step, pace, on_event).await
     }
 
@@ -409,6 +409,10 @@ impl Buffers {
             optimizer: options.optimizer.declare(engine, words)?,
         })
     }
+}
+
+fn reverse(options: &TrainOptions) -> Reverse {
+    Reverse { checkpointing: options.checkpointing.unwrap_or_default(), measured: false }
 }
 
 /// Declares the magnitudes of the noise on the embeddings, if there is to be any.
