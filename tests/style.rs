@@ -1,41 +1,22 @@
 //! Rules of this repository that no other tool checks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use xtask::functions::functions;
+use xtask::lexer::layers;
+use xtask::sources::{Source, root};
 
 /// Most lines of a source file.
 const MAX_LINES: usize = 500;
-/// Most characters of a line of WGSL (rustfmt sees to Rust).
+/// Most columns of a line (rustfmt leaves comments and strings as they are).
 const MAX_WIDTH: usize = 120;
+/// Most lines of a function.
+const MAX_FUNCTION: usize = 80;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
-}
-
-/// All files below `folder` whose name ends in one of `endings`, build output left out.
-fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("can list").map(|entry| entry.expect("can list").path()).collect();
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.is_dir() && name != "target" && name != ".git" {
-            files(&path, endings, found);
-        } else if path.is_file() && endings.iter().any(|ending| name.ends_with(ending)) {
-            found.push(path);
-        }
-    }
-}
-
-fn sources(endings: &[&str]) -> Vec<(String, String)> {
-    let root = root();
-    let mut paths = Vec::new();
-    files(&root, endings, &mut paths);
-    assert!(!paths.is_empty(), "no {endings:?} below {}", root.display());
-    let named = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        (path.strip_prefix(&root).expect("below the root").display().to_string(), text)
-    };
-    paths.into_iter().map(named).collect()
+fn sources(endings: &[&str]) -> Vec<Source> {
+    let found = xtask::sources::sources(&root(), endings).expect("the repository can be read");
+    assert!(!found.is_empty(), "no {endings:?} below {}", root().display());
+    found
 }
 
 fn assert_none(problems: &[String]) {
@@ -44,7 +25,7 @@ fn assert_none(problems: &[String]) {
 
 #[test]
 fn files_are_short() {
-    let long = sources(&[".rs", ".wgsl"]).into_iter().filter_map(|(path, text)| {
+    let long = sources(&[".rs", ".wgsl"]).into_iter().filter_map(|Source { path, text }| {
         let lines = text.lines().count();
         (lines > MAX_LINES).then(|| format!("{path}: {lines} lines, at most {MAX_LINES}"))
     });
@@ -54,7 +35,7 @@ fn files_are_short() {
 #[test]
 fn wgsl_lines_are_short() {
     let mut problems = Vec::new();
-    for (path, text) in sources(&[".wgsl"]) {
+    for Source { path, text } in sources(&[".wgsl"]) {
         for (number, line) in text.lines().enumerate() {
             if line.chars().count() > MAX_WIDTH {
                 problems.push(format!("{path}:{}: longer than {MAX_WIDTH} characters", number + 1));
@@ -64,16 +45,31 @@ fn wgsl_lines_are_short() {
     assert_none(&problems);
 }
 
+/// Functions fit on a screen or two.
+#[test]
+fn functions_are_short() {
+    let mut problems = Vec::new();
+    for Source { path, text } in sources(&[".rs"]) {
+        for function in functions(&layers(&text).code) {
+            if let Some(lines) = function.lines.filter(|&lines| lines > MAX_FUNCTION) {
+                let (name, line) = (function.name, function.line);
+                problems.push(format!("{path}:{line}: fn {name} has {lines} lines, at most {MAX_FUNCTION}"));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
 #[test]
 fn rust_files_begin_with_a_description() {
-    let silent = sources(&[".rs"]).into_iter().filter(|(_, text)| !text.starts_with("//!"));
-    assert_none(&silent.map(|(path, _)| format!("{path}: does not begin with //!")).collect::<Vec<_>>());
+    let silent = sources(&[".rs"]).into_iter().filter(|source| !source.text.starts_with("//!"));
+    assert_none(&silent.map(|source| format!("{}: does not begin with //!", source.path)).collect::<Vec<_>>());
 }
 
 #[test]
 fn wgsl_files_begin_with_a_description() {
-    let silent = sources(&[".wgsl"]).into_iter().filter(|(_, text)| !text.starts_with("// "));
-    assert_none(&silent.map(|(path, _)| format!("{path}: does not begin with a comment")).collect::<Vec<_>>());
+    let silent = sources(&[".wgsl"]).into_iter().filter(|source| !source.text.starts_with("// "));
+    assert_none(&silent.map(|source| format!("{}: does not begin with a comment", source.path)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -104,7 +100,7 @@ fn nothing_is_left_for_later() {
         concat!("unimplemented", "!("),
     ];
     let mut problems = Vec::new();
-    for (path, text) in sources(&[".rs", ".wgsl", ".toml"]) {
+    for Source { path, text } in sources(&[".rs", ".wgsl", ".toml"]) {
         for (number, line) in text.lines().enumerate() {
             if words.iter().any(|word| line.contains(word)) {
                 problems.push(format!("{path}:{}: {}", number + 1, line.trim()));
@@ -122,6 +118,6 @@ fn no_file_is_a_bag_of_things() {
         let folder = Path::new(path).parent().and_then(|folder| folder.file_name()?.to_str()).unwrap_or_default();
         bags.contains(&stem) || bags.contains(&folder)
     };
-    let found = sources(&[".rs", ".wgsl"]).into_iter().map(|(path, _)| path).filter(|path| bag(path));
+    let found = sources(&[".rs", ".wgsl"]).into_iter().map(|source| source.path).filter(|path| bag(path));
     assert_none(&found.collect::<Vec<_>>());
 }

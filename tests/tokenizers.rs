@@ -90,6 +90,18 @@ fn same_ids(tokenizer: &Value, name: &str) {
     assert!(checked > 20_000, "{name}: {checked}");
 }
 
+/// The committed ids of Transformers for the committed models' tokenizer.
+#[test]
+fn committed_texts_have_the_ids_of_transformers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lines = read(&root.join("assets/golden/tokens.json"));
+    let ours = converted(&read(&asset("loam-micro").join("tokenizer.json")), "loam-micro");
+    for line in lines.as_array().unwrap() {
+        let text = line["text"].as_str().unwrap();
+        assert_eq!(json!(ours.encode(text, true, false).unwrap()), line["ids"], "{text:?}");
+    }
+}
+
 fn read(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }

@@ -191,7 +191,6 @@ fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: u
     let (per_quants, per_scales) = (format.quant_words(cols), format.scale_words(cols));
     let quants = &words[row * per_quants..][..per_quants];
     let scales = &words[rows * per_quants + row * per_scales..][..per_scales];
-    let half_of = |word: u32, k: usize| half::f16::from_bits((word >> (16 * k)) as u16).to_f32();
     match format {
         Format::F32 => f32::from_bits(quants[col]),
         Format::F16 => half_of(quants[col / 2], col % 2),
@@ -233,6 +232,19 @@ fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: u
             block[1] = nibble(quants, col) as u8;
             d * weight(format, &block, 0)
         }
+        Format::IQ4_NL => {
+            let mut block = [0; 18];
+            block[..2].copy_from_slice(&((scales[col / 64] >> (16 * (col / 32 % 2))) as u16).to_le_bytes());
+            block[2] = nibble(quants, col) as u8;
+            weight(format, &block, 0)
+        }
+        _ => packed_k_weight(format, quants, scales, col),
+    }
+}
+
+/// The weight at column `col` of a packed row in blocks of 256.
+fn packed_k_weight(format: Format, quants: &[u32], scales: &[u32], col: usize) -> f32 {
+    match format {
         Format::Q2_K => {
             let (quants, scales) = (&quants[16 * (col / 256)..], &scales[5 * (col / 256)..]);
             let mut block: Vec<u8> = scales[..4].iter().chain(&quants[..16]).flat_map(|w| w.to_le_bytes()).collect();
@@ -244,12 +256,6 @@ fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: u
             let words = quants[16..].iter().chain(&quants[..16]).chain(scales);
             let block: Vec<u8> = words.flat_map(|w| w.to_le_bytes()).collect();
             weight(format, &block, col % 256)
-        }
-        Format::IQ4_NL => {
-            let mut block = [0; 18];
-            block[..2].copy_from_slice(&((scales[col / 64] >> (16 * (col / 32 % 2))) as u16).to_le_bytes());
-            block[2] = nibble(quants, col) as u8;
-            weight(format, &block, 0)
         }
         Format::Q6_K => {
             let (slab, block, octet, k) =
@@ -278,7 +284,13 @@ fn packed_weight(format: Format, words: &[u32], rows: usize, cols: usize, row: u
             block[16 + 32 * (group % 4) + within % 32] = q << (4 * (within / 32));
             weight(format, &block, col % 256)
         }
+        _ => panic!("{format} has no blocks of 256 with scales of their own"),
     }
+}
+
+/// Half `k` of a word as a number.
+fn half_of(word: u32, k: usize) -> f32 {
+    half::f16::from_bits((word >> (16 * k)) as u16).to_f32()
 }
 
 #[test]

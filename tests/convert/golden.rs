@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use loam::gguf::GgufFile;
+use loam::file::sha256_hex;
+use loam::gguf::{GgufFile, TensorInfo};
 use loam_convert::{Options, Recipe, convert};
 use loam_shaders::Format;
 use loam_tests::shared;
@@ -84,6 +85,20 @@ fn compare(file: &GgufFile, expected: &Value, what: &str) {
         };
         assert!(ty.is_none_or(|ty| ty.eq_ignore_ascii_case(tensor.ty.name())), "{what}: type of {}", tensor.name);
         assert_eq!(Some(file.tensor_digest(tensor).as_str()), digest, "{what}: bytes of {}", tensor.name);
+    }
+}
+
+/// One digest per type: of the lines `TENSOR TYPE SHA256`, ordered by name.
+#[test]
+fn every_type_of_llama_quantize_has_its_bytes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/golden/quantized.json");
+    for (name, expected) in json(&path).as_object().unwrap() {
+        let recipe = Recipe::named(name).unwrap_or_else(|| panic!("no recipe {name}"));
+        let (file, _out) = converted(&tiny(), recipe);
+        let line = |t: &TensorInfo| format!("{} {} {}\n", t.name, t.ty.name().to_lowercase(), file.tensor_digest(t));
+        let mut lines: Vec<String> = file.gguf.tensors().iter().map(line).collect();
+        lines.sort();
+        assert_eq!(Some(sha256_hex(lines.concat().as_bytes()).as_str()), expected.as_str(), "{name}");
     }
 }
 
