@@ -60,7 +60,8 @@ fn checkpointing_does_not_change_the_bits() {
         }
         seen
     };
-    // Masks and noise are drawn again where a layer is computed again. Without a mask an update takes the way of the product.
+    // Masks and noise are drawn again where a layer is computed again. Without a mask an update takes the way of the
+    // product.
     for random in [(0.25, 5.0), (0.0, 0.0)] {
         let one = |(device, backend), checkpointing| (device, run(backend, checkpointing, random));
         let runs = |checkpointing| back_ends().into_iter().map(move |each| one(each, checkpointing));

@@ -95,8 +95,8 @@ fn widened(adapter: &AdapterFile) -> AdapterFile {
     wide
 }
 
-/// Updates of rank 3 are passes of their own, those of rank 4 part of the products of the base: the same loss and the same
-/// gradients, on the embedding and the tied head too, with dropout, and with layers that are computed twice.
+/// Updates of rank 3 are passes of their own, those of rank 4 part of the products of the base: the same loss and the
+/// same gradients, on the embedding and the tied head too, with dropout, and with layers that are computed twice.
 #[test]
 fn updates_in_the_same_pass_are_those_in_passes_of_their_own() {
     let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");

@@ -1,5 +1,5 @@
-//! The memory of a training is known before it starts: the plan of a run against what its back end has counted in the end, and
-//! budgets that are kept or refused.
+//! The memory of a training is known before it starts: the plan of a run against what its back end has counted in the
+//! end, and budgets that are kept or refused.
 
 use loam::backend::{DeviceInfo, Kind};
 use loam::data::Batch;

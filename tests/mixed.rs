@@ -22,7 +22,8 @@ struct Pair {
     _folder: tempfile::TempDir,
 }
 
-/// The type of weight `index`, which has rows of `cols`: all types in turn, those of 32 weights where others do not fit.
+/// The type of weight `index`, which has rows of `cols`: all types in turn, those of 32 weights where others do not
+/// fit.
 fn format(index: usize, cols: u64) -> Format {
     let fitting: Vec<Format> =
         Format::ALL.into_iter().filter(|format| cols.is_multiple_of(format.block_len() as u64)).collect();

@@ -107,7 +107,7 @@ fn training_has_no_buffer_of_tokens_squared_or_tokens_by_vocabulary() {
     assert!(full as f64 <= 2.2 * half as f64, "{full} bytes at {context} tokens, {half} at half of them");
 }
 
-/// What a layer leaves behind for the reverse pass is its input alone, so that the memory of twelve layers is that of one
+/// What a layer leaves for the reverse pass is its input alone, so that the memory of twelve layers is that of one
 /// and twelve inputs.
 #[test]
 fn checkpointed_layers_share_their_memory() {

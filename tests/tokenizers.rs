@@ -72,7 +72,7 @@ fn same_ids(tokenizer: &Value, name: &str) {
     let added: Vec<String> = added.map(|token| token["content"].as_str().unwrap().to_owned()).collect();
     let mut checked = 0;
     for text in texts(&added) {
-        // Behind a token that strips white space the crate strips this too; llama.cpp strips that of ASCII alone.
+        // After a token that strips white space the crate strips this too; llama.cpp strips that of ASCII alone.
         let text = if name == "Phi3" { text.replace('\u{a0}', "") } else { text };
         let expected = theirs.encode(text.as_str(), false).unwrap().get_ids().to_vec();
         assert_eq!(ours.encode(&text, true, false).unwrap(), expected, "{name}: {text:?}");

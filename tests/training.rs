@@ -67,8 +67,8 @@ fn packed_examples_have_the_gradients_of_rows_of_their_own() {
     assert!(error <= 1e-5, "gradients are {error:.1e} apart");
 }
 
-/// Along the gradient the loss changes as the gradient says, with the same masks and noise every time: they are those of
-/// the step's number. Dropped inputs and the path back to the layers before them are both in it.
+/// Along the gradient the loss changes as the gradient says, with the same masks and noise every time: they are those
+/// of the step's number. Dropped inputs and the path back to the layers before them are both in it.
 #[test]
 fn gradients_with_dropout_and_noise_match_finite_differences() {
     let base = base();

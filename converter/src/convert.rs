@@ -41,7 +41,7 @@ pub struct Options {
     pub allow_nonfinite: bool,
     /// Split the output into files of at most so many bytes.
     pub split_bytes: Option<u64>,
-    /// Begin anew even if an earlier run of the same conversion was killed and left something to go on with.
+    /// Start over even if an earlier run of the same conversion was killed and left something to continue with.
     pub restart: bool,
     /// How long work may take before it is made durable, so that a kill costs no more than that.
     pub sync_every: Duration,
@@ -90,12 +90,12 @@ struct Job {
     plan: Plan,
 }
 
-/// Converts the Hugging Face folder or the GGUF model `source` to the GGUF file `out`, or to shards named after it, which
-/// are replaced only when the new ones are complete and verified. `progress` is called before each band of a tensor and
-/// at the end.
+/// Converts the Hugging Face folder or the GGUF model `source` to the GGUF file `out`, or to shards named after it,
+/// which are replaced only when the new ones are complete and verified. `progress` is called before each band of a
+/// tensor and at the end.
 ///
 /// Holds a band of one tensor in memory at a time; the weights stay in the mapped files, whose pages are given back. If
-/// the process is killed, the next call with the same arguments goes on where it was.
+/// the process is killed, the next call with the same arguments continues where it was.
 ///
 /// # Errors
 /// Anything wrong with the source, its tokenizer or its weights; [`Error::Verify`]; errors of the output file.

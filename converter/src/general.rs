@@ -9,7 +9,7 @@ use crate::architecture::Model;
 use crate::architecture::Source;
 use crate::source::Json;
 
-/// Keys in front of the architecture's: name, size label, license, sampling defaults.
+/// Keys before the architecture's: name, size label, license, sampling defaults.
 ///
 /// # Errors
 /// generation_config.json is there and malformed.

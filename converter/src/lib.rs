@@ -1,10 +1,11 @@
-//! loam's converter: a Hugging Face model folder or a GGUF model becomes a quantised GGUF base, PEFT adapters go in and out.
+//! loam's converter: a Hugging Face model folder or a GGUF model becomes a quantised GGUF base, PEFT adapters go in and
+//! out.
 //!
 //! # Layout
 //! - [`source`]: files of a model folder: JSON and mapped safetensors
 //! - [`architecture`], [`general`], [`tokenizer`]: config.json, and what becomes of names, rows and settings
 //! - [`quantize`]: the type and the bytes of each tensor
-//! - [`convert`]: plan, stream, go on after a kill, verify, put in place; [`verify`]: the independent second reader
+//! - [`convert`]: plan, stream, continue after a kill, verify, put in place; [`verify`]: the independent second reader
 //! - `hub`: downloads from a model hub (feature `hub`)
 //! - [`peft`]: PEFT LoRA folders to GGUF adapters and back
 //! - [`error`]: the one error type

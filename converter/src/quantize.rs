@@ -1,7 +1,7 @@
 //! From the checkpoint's floats to blocks: which type each tensor gets, and the encoding of its rows.
 //!
-//! Encoding is [`loam_shaders::Format::encode_row`], whose bytes are those of llama-quantize. Rows are independent, so the
-//! bytes do not depend on the number of threads.
+//! Encoding is [`loam_shaders::Format::encode_row`], whose bytes are those of llama-quantize. Rows are independent, so
+//! the bytes do not depend on the number of threads.
 
 pub mod importance;
 pub mod recipe;

@@ -2,7 +2,8 @@
 //! with what was meant to be written, before it is put in place.
 //!
 //! gguf-rs 0.1.8 has known defects: its sizes of types whose block is not 256 weights are wrong, and it panics on ids
-//! that it does not know. So its sizes are not used, only types that it knows are written, and a panic of its is an error.
+//! that it does not know. So its sizes are not used, only types that it knows are written, and a panic of its is an
+//! error.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};

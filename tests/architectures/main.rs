@@ -1,5 +1,5 @@
-//! Logits and adapter gradients of every family against Transformers and PEFT, on tiny random models and both back ends:
-//! checkpoint -> loam convert -> base -> run and train. `make_golden.py` wrote the expected values.
+//! Logits and adapter gradients of every family against Transformers and PEFT, on tiny random models and both back
+//! ends: checkpoint -> loam convert -> base -> run and train. `make_golden.py` wrote the expected values.
 
 #![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
 

@@ -77,7 +77,7 @@ fn plans_sort_pairs_for_many_tokens_only() {
     assert!(!prefill.contains("moe_transposed_q4_0") && !prefill.contains("moe_vector_q4_0"), "{prefill:?}");
 }
 
-/// A stack of updates has as many matrices as the base has experts: more would be read behind the end elsewhere.
+/// A stack of updates has as many matrices as the base has experts: more would be read past the end elsewhere.
 #[test]
 fn updates_of_other_numbers_of_experts_are_refused() {
     let (_folder, base) = base(Format::F32);

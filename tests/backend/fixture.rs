@@ -164,7 +164,7 @@ pub fn mix(len: u32, factor: f32) -> Call {
     Call::new(&MIX, &Params { len, factor, pad: [0; 2] }, [len.div_ceil(64), 1, 1])
 }
 
-/// [`mix`] by a kernel whose twin is faster and wrong, as is what claims to be its counterpart in half precision.
+/// [`mix`] by a kernel whose variant is faster and wrong, as is what claims to be its counterpart in half precision.
 pub fn mix_with_a_wrong_twin(len: u32, factor: f32) -> Call {
     Call { kernel: &SLOW_MIX, ..mix(len, factor) }
 }

@@ -1,4 +1,4 @@
-//! Both back ends behind the one trait: buffers, plans, errors, and that they compute the same.
+//! Both back ends under the one trait: buffers, plans, errors, and that they compute the same.
 
 mod compare;
 mod faults;

@@ -113,7 +113,7 @@ fn discard_frees_the_slots() {
     // The programs share their slots; each has parameters of its own.
     let full = gpu.memory().current[&Pool::Activations];
     assert!((LEN * 4..2 * LEN * 4).contains(&full), "{full}");
-    // Right behind the run, while it may still be under way.
+    // Right after the run, while it may still be under way.
     for program in programs.iter().copied() {
         gpu.discard(program);
         gpu.discard(program);

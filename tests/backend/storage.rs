@@ -48,7 +48,8 @@ fn ranges_outside_are_refused() {
     assert!(error.contains("stored buffer 1 is not provided"), "{error}");
 }
 
-/// 700 columns are padded to 704; the F32 weight is larger than one upload chunk of 16 MiB, the Q4_0 one has two planes.
+/// 700 columns are padded to 704; the F32 weight is larger than one upload chunk of 16 MiB, the Q4_0 one has two
+/// planes.
 #[test]
 fn weights_go_up_packed_in_chunks() {
     let Some(mut gpu) = gpu() else { return };

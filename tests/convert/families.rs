@@ -1,5 +1,5 @@
-//! Every family: names, shapes, values and keys of the converted file against what Transformers and the gguf package say
-//! (`tests/architectures`).
+//! Every family: names, shapes, values and keys of the converted file against what Transformers and the gguf package
+//! say (`tests/architectures`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -221,8 +221,8 @@ fn own_keys(name: &str) -> Vec<(&'static str, Stored)> {
     }
 }
 
-/// Transformers 5 keeps the experts of a block in two parameters: [experts, 2 * width, hidden] with the gates first, and
-/// [experts, hidden, width].
+/// Transformers 5 keeps the experts of a block in two parameters: [experts, 2 * width, hidden] with the gates first,
+/// and [experts, hidden, width].
 #[test]
 fn fused_experts_give_the_same_file() {
     let model = Model::named("qwen3moe");

@@ -1,5 +1,5 @@
-//! A conversion holds a band of one tensor in memory, whatever the model's size, and gives the pages of its source back.
-//! Alone in its binary: the allocator below counts everything that the process allocates.
+//! A conversion holds a band of one tensor in memory, whatever the model's size, and gives the pages of its source
+//! back. Alone in its binary: the allocator below counts everything that the process allocates.
 
 #[path = "folder.rs"]
 #[allow(dead_code, reason = "shared with the other conversion tests, which use the rest of it")]

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::folder::{gguf_values, micro, to};
 
-/// Keys that name types: what llama-quantize replaces, behind all others.
+/// Keys that name types: what llama-quantize replaces, after all others.
 const TYPE_KEYS: [&str; 2] = ["general.quantization_version", "general.file_type"];
 
 /// The test model as GGUF in `format`, in a folder of its own.
@@ -129,7 +129,7 @@ fn what_is_no_model_or_cannot_be_decoded_is_refused() {
     let message = |out: &str| to(Format::Q4_0, &path, &dir.path().join(out)).unwrap_err().to_string();
     strange(&path, GgmlType::IQ2_XS, &[]);
     assert!(message("out.gguf").contains("blk.1.up.weight") && message("out.gguf").contains("iq2_xs"));
-    // It would be copied as it is, but nobody could check the copy.
+    // It would be copied as it is, but the copy could not be checked.
     strange_with(&path, ("blk.1.ffn_gate_inp.weight", GgmlType::NVFP4), &[]);
     assert!(message("out.gguf").contains("ffn_gate_inp") && message("out.gguf").contains("independent reader"));
     strange(&path, GgmlType::F16, &[("general.type", "adapter")]);

@@ -1,4 +1,4 @@
-//! A conversion that is killed goes on where it was, and ends with the bytes of one that was not.
+//! A conversion that is killed continues where it was, and ends with the bytes of one that was not.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

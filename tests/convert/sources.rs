@@ -133,7 +133,8 @@ fn llama3_rope_becomes_factors_and_linear_becomes_keys() {
     folder.configure("rope_scaling", llama3);
     let file = converted(&folder, Format::F32);
     let factors = gguf_values(&file, "rope_freqs.weight");
-    // Wavelengths of the pairs of a 16-wide head: 6.3, 32, 167, 862, 4443, 22911, ...; kept below 2048, divided above 8192.
+    // Wavelengths of the pairs of a 16-wide head: 6.3, 32, 167, 862, 4443, 22911, ...; kept below 2048, divided above
+    // 8192.
     assert_eq!((factors.len(), &factors[..4], &factors[5..]), (8, &[1.0; 4][..], &[32.0; 3][..]));
     // The one in between: t = (8192 / 4442.88 - 1) / 3, 1 / ((1 - t) / 32 + t).
     assert!((factors[4] - 3.29226).abs() < 1e-4, "{factors:?}");

@@ -16,7 +16,7 @@ fn generations(job: &Job, folder: &Path) -> [PathBuf; 2] {
     [3, 4].map(|number| folder.join(format!("state/checkpoint-{number:08}.gguf")))
 }
 
-/// The step that a run in `folder` would go on after, and what was wrong with newer checkpoints.
+/// The step that a run in `folder` would continue after, and what was wrong with newer checkpoints.
 fn found(job: &Job, folder: &Path) -> Result<(Option<u64>, Vec<String>)> {
     let request = Checkpoints { folder: folder.join("state"), every: 1, resume: true };
     let (_, (found, problems)) = Generations::open(&request, job.base.config().architecture, job.identity())?;
@@ -103,7 +103,7 @@ fn if_nothing_is_whole_that_is_an_error_and_nothing_is_lost() {
     assert_eq!(fs::read_dir(folder.path().join("state")).expect("folder").count(), 2);
 }
 
-/// Behind a right digest: a checkpoint that somebody made, not a disk.
+/// After a right digest: a checkpoint that somebody made, not a disk.
 #[test]
 fn sealed_nonsense_is_a_typed_error() {
     let job = Job::new();

@@ -1,4 +1,4 @@
-//! A device that is lost behind any call or submission, and one that has not enough memory.
+//! A device that is lost after any call or submission, and one that has not enough memory.
 
 use std::cell::Cell;
 use std::path::Path;

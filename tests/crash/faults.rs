@@ -12,12 +12,12 @@ use loam::train::{Control, Event, Upkeep};
 
 use crate::job::{Job, kept_in};
 
-/// What happens to the N-th call, and to those behind it.
+/// What happens to the N-th call, and to those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// It fails; the others do not.
     Once(io::ErrorKind),
-    /// It fails, and so does everything behind it.
+    /// It fails, and so does everything after it.
     ForGood(io::ErrorKind),
     /// Every write from it on takes a few bytes only.
     Short,
@@ -113,7 +113,7 @@ fn every_call(fault: Fault) {
     assert_eq!(failed > 0, fault != Fault::Short, "{failed} runs failed");
 }
 
-/// As [`every_call`] for a run that goes on from two generations: neither may be lost because it could not be read.
+/// As [`every_call`] for a run that continues from two generations: neither may be lost because it could not be read.
 fn every_call_of_a_resume(fault: Fault) {
     let job = Job::new();
     let begun = tempfile::tempdir().expect("temporary folder");

@@ -96,7 +96,7 @@ impl Job {
     }
 }
 
-/// With checkpoints in `folder` after every step, going on from what is there.
+/// With checkpoints in `folder` after every step, continuing from what is there.
 pub fn kept_in(folder: &Path) -> Upkeep {
     let checkpoints = Checkpoints { folder: folder.join("state"), every: 1, resume: true };
     Upkeep { checkpoints: Some(checkpoints), ..Upkeep::default() }

@@ -156,7 +156,7 @@ fn after(root: &Path, done: &[Done], kept: usize, unflushed: Bytes) -> Disk {
     Disk { files, folders }
 }
 
-/// The files that were given their names for good in `done`: renamed, and the folder flushed behind that.
+/// The files that were given their names for good in `done`: renamed, and the folder flushed after that.
 fn renamed(done: &[Done]) -> Vec<&Path> {
     let mut renamed = Vec::new();
     for (place, step) in done.iter().enumerate() {

@@ -10,7 +10,7 @@ use loam_tests::watched::Call;
 
 use crate::job::{Job, STEPS, kept_in};
 
-/// Runs `job` until `control` is told to stop it, behind `runs` programs.
+/// Runs `job` until `control` is told to stop it, after `runs` programs.
 fn stopped_behind(job: &Job, folder: &std::path::Path, runs: u32) -> loam::Result<String> {
     let control = Control::new();
     let (mut count, stop) = (0, control.clone());
@@ -25,12 +25,12 @@ fn stopped_behind(job: &Job, folder: &std::path::Path, runs: u32) -> loam::Resul
     job.run(Box::new(backend), upkeep, &folder.join("adapter.gguf"), &mut |_| ())
 }
 
-/// Stops `job` behind every program, each time in a new folder, and lets it go on. Returns how many programs it has.
+/// Stops `job` after every program, each time in a new folder, and continues it. Returns how many programs it has.
 fn stopped_anywhere(job: &Job, golden: &str) -> u32 {
     for runs in 0.. {
         let folder = tempfile::tempdir().expect("temporary folder");
         match stopped_behind(job, folder.path(), runs) {
-            // The last program is behind us: nothing was left to stop.
+            // The last program has run: nothing was left to stop.
             Ok(digest) => {
                 assert_eq!(digest, golden);
                 return runs;
@@ -79,7 +79,7 @@ fn a_run_stopped_again_and_again_ends_with_the_same_adapter() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut stops = 0;
     let digest = loop {
-        // Three programs at a time: an evaluation has two, and a stopped one begins anew.
+        // Three programs at a time: an evaluation has two, and a stopped one starts over.
         match stopped_behind(&job, folder.path(), 2) {
             Ok(digest) => break digest,
             Err(Error::Stopped { .. }) => stops += 1,

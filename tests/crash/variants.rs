@@ -74,7 +74,7 @@ impl Variant {
     }
 }
 
-/// A CPU whose budget is counted in buffers, which are the same every time; a control is told to stop behind so many
+/// A CPU whose budget is counted in buffers, which are the same every time; a control is told to stop after so many
 /// programs.
 fn cpu(stop: Option<(Control, u32)>) -> Box<dyn Backend> {
     let mut count = 0;
@@ -91,7 +91,7 @@ fn cpu(stop: Option<(Control, u32)>) -> Box<dyn Backend> {
     Box::new(backend)
 }
 
-/// Trains until behind `runs` programs, or to the end.
+/// Trains until `runs` programs have run, or to the end.
 fn train(job: &Job, folder: &Path, runs: Option<u32>) -> Result<String> {
     let control = Control::new();
     let backend = cpu(runs.map(|runs| (control.clone(), runs)));

@@ -1,5 +1,5 @@
-//! The hostile inputs 1 to 39 of the list that tests name by number, and where each is tested. Here are those that no other
-//! test program has.
+//! The hostile inputs 1 to 39 of the list that tests name by number, and where each is tested. Here are those that no
+//! other test program has.
 //!
 //! | case | what | test |
 //! |---|---|---|
@@ -17,8 +17,8 @@
 //! | 37 | templates without end or bounds: steps, memory, output, depth | `templates`: `hostile`, `runtime/text/src/chat/tests.rs` |
 //! | 38, 39 | templates that want files, or with errors | `runtime/text/src/chat/tests.rs`, `templates`: `engine` |
 //!
-//! Cases 40-50 (data, adapters) are in `runtime/src/data/tests.rs`, `runtime/src/adapter/file_tests.rs`, `convert`: `adapters`;
-//! 53-63 (hub) in `hub`.
+//! Cases 40-50 (data, adapters) are in `runtime/src/data/tests.rs`, `runtime/src/adapter/file_tests.rs`, `convert`:
+//! `adapters`; 53-63 (hub) in `hub`.
 
 use loam::gguf::{Array, Gguf, GgufFile, Value as Entry};
 use loam::tokenizer::Tokenizer;
@@ -230,7 +230,7 @@ fn case_32_byte_tokens() {
             types[260] = 6;
         });
     }
-    // Some bytes are missing, or nobody knows what they are.
+    // Some bytes are missing, or it is not known what they are.
     changed_tokens(|tokens, _| (0..200).for_each(|i| tokens[i] = format!("[{i}]").into_bytes()));
     changed_tokens(|_, types| types[..256].fill(6));
     changed_tokens(|_, types| types.fill(1));

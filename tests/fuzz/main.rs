@@ -1,6 +1,6 @@
-//! One target per parser of things that come from outside: changed inputs for `LOAM_FUZZ_SECONDS` (default 2) each. A panic,
-//! an abort, memory beyond the budget and more than two seconds are failures; the input is kept and its replay printed.
-//! `docs/fuzzing.md` tells what ran for how long.
+//! One target per parser of things that come from outside: changed inputs for `LOAM_FUZZ_SECONDS` (default 2) each. A
+//! panic, an abort, memory beyond the budget and more than two seconds are failures; the input is kept and its replay
+//! printed. `docs/fuzzing.md` tells what ran for how long.
 
 mod cases;
 mod engine;

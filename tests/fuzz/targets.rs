@@ -277,7 +277,7 @@ fn hub_answer() {
     fuzz(Target { name: "hub_answer", seeds: vec![json.into_bytes()], mutate: mutate::json, run: Box::new(run) });
 }
 
-/// Behind the digest, which a stranger can make as well as we can.
+/// Under the digest, which a stranger can make as well as we can.
 #[test]
 fn checkpoint_file() {
     let folder = Folder::base();

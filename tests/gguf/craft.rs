@@ -40,7 +40,7 @@ pub fn header(version: u32, tensors: u64, pairs: u64) -> Vec<u8> {
     [&b"GGUF"[..], &version.to_le_bytes(), &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat()
 }
 
-/// A version 3 file of these parts, with padding to 32 in front of `data`.
+/// A version 3 file of these parts, with padding to 32 before `data`.
 pub fn file(pairs: &[Vec<u8>], tensors: &[Vec<u8>], data: &[u8]) -> Vec<u8> {
     aligned(32, pairs, tensors, data)
 }

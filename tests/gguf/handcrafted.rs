@@ -1,4 +1,5 @@
-//! The handcrafted files of llama.cpp's `tests/test-gguf.cpp`, under its names: what it refuses, the reader refuses too.
+//! The handcrafted files of llama.cpp's `tests/test-gguf.cpp`, under its names: what it refuses, the reader refuses
+//! too.
 
 use loam_files::GgufProblem as Problem;
 use loam_tests::Random;

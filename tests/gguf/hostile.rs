@@ -150,7 +150,7 @@ fn case_9_array_counts() {
             assert!(matches!(problem, Problem::CountExceedsFile { claimed: c, .. } if c == claimed));
         }
     }
-    // An array whose strings end behind the file although their count is right.
+    // An array whose strings end past the file although their count is right.
     let items = [string("a"), 1000u64.to_le_bytes().to_vec()].concat();
     let bytes = with_pair(pair("k", ARRAY, array(STRING, 2, items)));
     assert!(matches!(problem(&bytes), Problem::CountExceedsFile { claimed: 1000, .. }));

@@ -64,7 +64,8 @@ fn case_13_sizes_that_wrap() {
 
 #[test]
 fn case_13_a_sum_of_sizes_that_wraps() {
-    // Four tensors of 2^62 bytes: each size fits, their sum does not. The first that passes the end of the file ends it.
+    // Four tensors of 2^62 bytes: each size fits, their sum does not. The first that passes the end of the file ends
+    // it.
     let size = 1u64 << 62;
     let tensors: Vec<_> = (0..4).map(|i| tensor(format!("t{i}"), &[size], 24, i * size)).collect();
     assert_eq!(problem(&file(&[], &tensors, &[0; 64])), Problem::Truncated);

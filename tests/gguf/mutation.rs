@@ -163,7 +163,7 @@ fn mutated_files() {
 
 #[test]
 fn some_mutations_survive() {
-    // The fuzzer must reach behind the refusals: a changed byte of data or of a number leaves a file valid.
+    // The fuzzer must reach past the refusals: a changed byte of data or of a number leaves a file valid.
     let mut random = Random::new(3);
     let base = random_file(3, 8, 5);
     let accepted = (0..2000).filter(|_| {

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 
 use crate::budget;
 
-/// A value as it stands in a file, behind its type.
+/// A value as it stands in a file, after its type.
 pub fn encoded(value: &Value) -> Vec<u8> {
     let mut metadata = Metadata::new();
     metadata.set("k", value.clone());
-    // A value starts behind header, key and type; no tensors: one padding at the end, which alignment 1 removes.
+    // A value starts after header, key and type; no tensors: one padding at the end, which alignment 1 removes.
     metadata.set("general.alignment", 1u32);
     let bytes = write(&metadata, &[], &[]);
     bytes[24 + 9 + 4..bytes.len() - (8 + 17 + 4 + 4)].to_vec()

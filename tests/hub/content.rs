@@ -207,7 +207,7 @@ fn slow_and_silent_servers_time_out() {
 
 #[test]
 fn no_connection_is_told() {
-    // The port was free a moment ago and nobody listens there now.
+    // The port was free a moment ago and no server listens there now.
     let gone = Server::start(|_, _| Reply::new(200, ""));
     let mut options = options(&gone);
     drop(gone);

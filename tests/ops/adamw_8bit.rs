@@ -74,8 +74,8 @@ fn six_steps_are_those_of_the_definition() {
     }
 }
 
-/// The way of the parameters differs from that of f32 moments by about a tenth of its length, though the gradients within
-/// a block differ by up to 2,000 times; tests/training.rs compares losses of a model.
+/// The way of the parameters differs from that of f32 moments by about a tenth of its length, though the gradients
+/// within a block differ by up to 2,000 times; tests/training.rs compares losses of a model.
 #[test]
 fn the_way_is_nearly_that_of_adamw_in_f32() {
     let (found, f32_weights, start) = (trained().0, numbers(&expected("adamw")), start());

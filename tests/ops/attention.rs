@@ -50,7 +50,7 @@ impl Case {
         if self.packed == 0 { 0 } else { cut(self.packed).saturating_sub(batch) }
     }
 
-    /// Random inputs. Keys behind the last query's position are NaN: a cache row that nothing was written to.
+    /// Random inputs. Keys after the last query's position are NaN: a cache row that nothing was written to.
     fn inputs(&self, random: &mut Random) -> Inputs {
         let scaled = |values: Vec<f32>| values.iter().map(|v| 2.0 * v).collect::<Vec<f32>>();
         let mut inputs = Inputs {
@@ -143,7 +143,7 @@ fn soft_caps() {
     }
 }
 
-/// A chunk of a prompt behind a filled cache that is longer than what was written.
+/// A chunk of a prompt after a filled cache that is longer than what was written.
 #[test]
 fn tiles_behind_a_cache() {
     let mut random = Random::new(182);
@@ -177,7 +177,7 @@ fn single_queries() {
     }
 }
 
-/// Queries whose conversation starts behind them, as padding has: zeros, no NaN, no gradient.
+/// Queries whose conversation starts after them, as padding has: zeros, no NaN, no gradient.
 #[test]
 fn a_query_that_sees_no_key() {
     let mut random = Random::new(184);

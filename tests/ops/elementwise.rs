@@ -24,7 +24,7 @@ fn all_of_them() {
     }
 }
 
-/// A copy keeps bits that are no numbers, such as ids; what lies behind `len` stays.
+/// A copy keeps bits that are no numbers, such as ids; what lies after `len` stays.
 #[test]
 fn copies_words_and_stops_at_len() {
     let words = Operand::u32(&[u32::MAX, 1, 0x7fc0_1234, 7]);

@@ -76,8 +76,8 @@ fn transposed() {
     }
 }
 
-/// Twins agree with the reference, and on the GPU they give the bits of the kernel that a plan records: choosing one by
-/// measurement changes no result.
+/// Variants agree with the reference, and on the GPU they give the bits of the kernel that a plan records: choosing one
+/// by measurement changes no result.
 #[test]
 fn twins_give_the_same_bits() {
     let mut random = Random::new(13);

@@ -107,7 +107,8 @@ fn parts_of_a_split_weight() {
     }
 }
 
-/// As of the plain products: which twin is chosen changes no result, for ranks that end within a step of some of them too.
+/// As of the plain products: which variant is chosen changes no result, for ranks that end within a step of some of
+/// them too.
 #[test]
 fn twins_give_the_same_bits() {
     let mut random = Random::new(43);

@@ -10,7 +10,7 @@ const TOLERANCE: f64 = 1e-5;
 const HALF_TOLERANCE: f64 = 1e-3;
 /// For kernels that multiply integers from -127 to 127.
 const INT8_TOLERANCE: f64 = 1e-2;
-/// Words behind every buffer that no kernel may write, nor let its results depend on.
+/// Words after every buffer that no kernel may write, nor let its results depend on.
 pub(crate) const GUARD: usize = 64;
 /// Content of the guard words: a NaN, so that a result that depends on it shows.
 pub(crate) const GUARD_WORD: u32 = 0x7fc0_dead;
@@ -78,7 +78,8 @@ pub fn check_kernel(call: &Call, operands: &[Operand]) -> Vec<Vec<f32>> {
 
 /// Runs `call` by its reference (weights packed, and as blocks), by its CPU function if it has one, and on the GPU if
 /// there is one that can. Every written binding must agree with the reference to a relative norm of 1e-5 (1e-3 in half
-/// precision, 1e-2 in 8-bit integers), and nothing behind it may be written. Returns what the reference wrote, in the order of the written bindings.
+/// precision, 1e-2 in 8-bit integers), and nothing after it may be written. Returns what the reference wrote, in the
+/// order of the written bindings.
 ///
 /// # Panics
 /// If a result differs.

@@ -106,7 +106,7 @@ impl Gpu {
     /// Runs one call and returns the written bindings.
     ///
     /// # Panics
-    /// If wgpu refuses it, or words behind a buffer were written.
+    /// If wgpu refuses it, or words after a buffer were written.
     pub fn run(&self, step: &Step, call: &Call, operands: &[Operand]) -> Vec<Vec<f32>> {
         let Pipeline { storage, uniforms, pipeline } = self.pipeline(call.kernel.source);
         let buffers: Vec<wgpu::Buffer> = operands.iter().map(|operand| self.upload(operand)).collect();

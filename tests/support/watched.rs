@@ -21,7 +21,7 @@ pub enum Call {
     Read,
 }
 
-/// A back end behind a watcher.
+/// A back end under a watcher.
 pub struct Watched<B, F> {
     /// What does the work.
     pub inner: B,

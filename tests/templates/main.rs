@@ -1,4 +1,5 @@
-//! Chat templates: the language compared with another engine, what is trained of their texts, and templates made to do harm.
+//! Chat templates: the language compared with another engine, what is trained of their texts, and templates made to do
+//! harm.
 
 mod engine;
 mod hostile;

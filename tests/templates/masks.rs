@@ -1,4 +1,5 @@
-//! Which tokens are trained, whatever the template: known from the rendering itself, checked against spans written by hand.
+//! Which tokens are trained, whatever the template: known from the rendering itself, checked against spans written by
+//! hand.
 
 use loam::chat::{ChatTemplate, Message};
 use loam::data::{DataOptions, Dataset, Example, Objective, load};
@@ -38,8 +39,8 @@ const CONTROL: [&str; 27] = [
     "<|endoftext|>",
 ];
 
-/// A token per printable ASCII character, space and line end, and those of [`CONTROL`]. With `<|return|>` and `<|call|>`,
-/// which only channels have, `<|end|>` ends no answer.
+/// A token per printable ASCII character, space and line end, and those of [`CONTROL`]. With `<|return|>` and
+/// `<|call|>`, which only channels have, `<|end|>` ends no answer.
 pub fn tokenizer(style: &str) -> Tokenizer {
     let mut tokens: Vec<String> = (33..=126u8).map(|b| char::from(b).to_string()).collect();
     tokens.extend(["Ċ", "Ġ"].map(String::from));
@@ -209,7 +210,7 @@ fn templates_that_rewrite_everything() {
     let messages = [("user", "U?"), ("assistant", " A one. "), ("user", "V?"), ("assistant", "B.two.")]
         .map(|(r, c)| Message::new(r, c));
     let cases: [(&str, &[&[&str]]); 7] = [
-        // How many messages there are stands in front.
+        // How many messages there are comes first.
         (
             "{{ messages | length }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
             &[&[" A one. <|end|>"], &["B.two.<|end|>"]],
@@ -220,7 +221,7 @@ fn templates_that_rewrite_everything() {
           {% endfor %}{{ ns.t | replace('?', '!') }}{{ '<|assistant|>' if add_generation_prompt }}",
             &[&["A one.<|end|>", "B.two.<|end|>"]],
         ),
-        // Parts of answers, written anew.
+        // Parts of answers, written again.
         (
             "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('.') | map('upper') | join(' / ') }}<|end|>{% endfor %}\
           {{ '<|assistant|>' if add_generation_prompt }}",
@@ -233,7 +234,7 @@ fn templates_that_rewrite_everything() {
           {{ '<|assistant|>' if add_generation_prompt }}",
             &[&[" a one. <|end|>"], &["b.two.<|end|>"]],
         ),
-        // The answer in JSON, with a key in front.
+        // The answer in JSON, with a key first.
         (
             "{% for m in messages %}<|{{ m.role }}|>{{ {'text': m.content} | tojson }}<|end|>{% endfor %}{{ '<|assistant|>' if add_generation_prompt }}",
             &[&["{\"text\": \" A one. \"}<|end|>", "{\"text\": \"B.two.\"}<|end|>"]],
@@ -243,7 +244,7 @@ fn templates_that_rewrite_everything() {
             "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{{ '<|start|>answer:' if add_generation_prompt }}",
             &[&[" A one. <|end|>", "B.two.<|end|>"]],
         ),
-        // Letter by letter, and the end of the text behind the end of the turn.
+        // Letter by letter, and the end of the text after the end of the turn.
         (
             "{% for m in messages %}<|{{ m.role }}|>{% for c in m.content %}{{ c }}{% endfor %}<|end|>{% endfor %}\
           {{ '<|assistant|>' if add_generation_prompt else '<|endoftext|>' }}",

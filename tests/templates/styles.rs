@@ -151,7 +151,7 @@ pub const PHI3: &str = r#"{% for message in messages %}{% if message['role'] == 
 '}}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>
 ' }}{% else %}{{ eos_token }}{% endif %}"#;
 
-/// Qwen 3: thoughts of earlier turns are dropped, those of the last one are written anew.
+/// Qwen 3: thoughts of earlier turns are dropped, those of the last one are written again.
 pub const QWEN3: &str = r#"{%- if messages[0].role == 'system' %}
     {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
 {%- endif %}
@@ -229,7 +229,7 @@ pub const QWEN3: &str = r#"{%- if messages[0].role == 'system' %}
     {%- endif %}
 {%- endif %}"#;
 
-/// Zephyr: text between tags, EOS behind each message.
+/// Zephyr: text between tags, EOS after each message.
 pub const ZEPHYR: &str = r#"{% for message in messages %}
 {% if message['role'] == 'user' %}
 {{ '<|user|>
@@ -247,7 +247,7 @@ pub const ZEPHYR: &str = r#"{% for message in messages %}
 {% endfor %}
 "#;
 
-/// Vicuna: words as marks, EOS behind answers.
+/// Vicuna: words as marks, EOS after answers.
 pub const VICUNA: &str = r#"{%- set ns = namespace(system='A chat between a curious user and an artificial intelligence assistant.') -%}
 {%- for message in messages if message.role == 'system' -%}{%- set ns.system = message.content -%}{%- endfor -%}
 {{ ns.system }}{% for message in messages if message.role != 'system' %}
@@ -269,7 +269,7 @@ pub const GRANITE: &str = r#"{%- macro turn(role, content) -%}
 {%- endfor %}
 {%- if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"#;
 
-/// Channels, as in gpt-oss: an answer behind a channel mark, another end at the end.
+/// Channels, as in gpt-oss: an answer after a channel mark, another end at the end.
 pub const CHANNELS: &str = r#"{%- macro header(role, channel) -%}
     {{- "<|start|>" + role + ("<|channel|>" + channel if channel else "") + "<|message|>" -}}
 {%- endmacro -%}

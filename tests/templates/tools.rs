@@ -1,5 +1,5 @@
-//! System messages, tools, calls and answers of tools, from a data file to trained tokens: through templates of several kinds,
-//! token for token as `chat` and `eval` send them.
+//! System messages, tools, calls and answers of tools, from a data file to trained tokens: through templates of several
+//! kinds, token for token as `chat` and `eval` send them.
 
 use loam::chat::{ChatTemplate, Message};
 use loam::data::{DataOptions, Objective, load, load_pairs};
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::masks::{tokenizer, trained};
 
-/// As Qwen 3 writes them: descriptions in the system message, calls and answers between tags, answers of tools in a user's turn.
+/// As Qwen 3 writes them: descriptions in the system message, calls and answers between tags, answers of tools in a
+/// user's turn.
 const QWEN: &str = r##"{%- if tools %}
     {{- '<|im_start|>system\n' }}
     {%- if messages[0].role == 'system' %}
@@ -128,7 +129,8 @@ fn tools() -> Value {
     json!([{"type": "function", "function": {"name": "weather", "description": "Says it.", "parameters": parameters}}])
 }
 
-/// A conversation in which a tool is called and answers; `arguments` are those of the call, `parts` makes contents lists.
+/// A conversation in which a tool is called and answers; `arguments` are those of the call, `parts` makes contents
+/// lists.
 fn messages(arguments: &Value, parts: bool) -> Value {
     let text = |text: &str| match parts {
         true => json!([{"type": "text", "text": &text[..1]}, {"type": "text", "text": &text[1..]}]),
@@ -197,9 +199,9 @@ fn calls_and_answers_are_trained_and_results_of_tools_are_not() {
         assert_eq!(trained(&tokenizer, example), expected);
         let text = tokenizer.decode(&example.tokens);
         let shown = ["Be brief.", "Weather in Bern?", "\"city\"", "blue <|im_end|>"];
-        // Hermes has only its own system message in front, and the other one as a message.
+        // Hermes has only its own system message first, and the other one as a message.
         assert!(shown.iter().all(|part| text.contains(part) || source == HERMES && *part == "\"city\""), "{text}");
-        // What chat and eval send in front of each answer is what stands in front of it here.
+        // What chat and eval send before each answer is what stands before it here.
         let messages: Vec<Message> = serde_json::from_value(messages(&open, false)).expect("messages");
         let mut untrained = 0;
         for (i, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {

@@ -10,8 +10,8 @@ use super::{Config, Model, ModelTensor, Origin, Piece, Source, experts, order};
 use crate::source::Checkpoint;
 use crate::{Error, Result};
 
-/// Tensors of a model so far, and what the checkpoint must hold for them: shapes in PyTorch's order by name. Checked from
-/// time to time, so that a configuration that claims much is refused at the first tensor that is not there.
+/// Tensors of a model so far, and what the checkpoint must hold for them: shapes in PyTorch's order by name. Checked
+/// from time to time, so that a configuration that claims much is refused at the first tensor that is not there.
 struct Tensors {
     list: Vec<ModelTensor>,
     needs: BTreeMap<String, Vec<u64>>,

@@ -1,10 +1,11 @@
-//! Experts: llama.cpp wants one 3-D tensor per projection. Transformers 4 wrote a matrix per expert, Transformers 5 writes
-//! 3-D tensors with gate and up fused. Either way a stack is rows of mapped tensors, taken one after the other.
+//! Experts: llama.cpp wants one 3-D tensor per projection. Transformers 4 wrote a matrix per expert, Transformers 5
+//! writes 3-D tensors with gate and up fused. Either way a stack is rows of mapped tensors, taken one after the other.
 
 use super::{Config, ModelTensor, Origin, Piece};
 use crate::source::Checkpoint;
 
-/// A projection: GGUF name, module of an expert, fused parameter, which part of how many of the fused rows of an expert.
+/// A projection: GGUF name, module of an expert, fused parameter, which part of how many of the fused rows of an
+/// expert.
 const STACKS: [(&str, &str, &str, u64, u64); 3] = [
     ("ffn_gate_exps", "gate_proj", "gate_up_proj", 0, 2),
     ("ffn_up_exps", "up_proj", "gate_up_proj", 1, 2),

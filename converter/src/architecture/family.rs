@@ -16,11 +16,11 @@ pub enum Width {
     Queries,
     /// All key heads, or all value heads.
     Keys,
-    /// Queries, keys and values behind each other.
+    /// Queries, keys and values one after the other.
     QueriesKeysValues,
     /// The feed-forward layer.
     Intermediate,
-    /// Gate and up projection behind each other.
+    /// Gate and up projection one after the other.
     GateUp,
     /// One value per expert.
     Experts,
@@ -42,9 +42,9 @@ pub enum Bias {
 /// A linear layer of every block: W [outer, inner].
 #[derive(Debug, Clone, Copy)]
 pub struct Linear {
-    /// Hugging Face name behind `model.layers.N.`.
+    /// Hugging Face name after `model.layers.N.`.
     pub hf: &'static str,
-    /// GGUF name behind `blk.N.`.
+    /// GGUF name after `blk.N.`.
     pub gguf: &'static str,
     /// Input features.
     pub inner: Width,
@@ -74,7 +74,8 @@ pub struct Family {
     pub experts: bool,
     /// Added to every norm: Gemma stores its norms less one.
     pub norm_plus: f32,
-    /// Rows of q and k are reordered ([`super::permuted_row`]): ggml rotates adjacent pairs of a head, Transformers halves.
+    /// Rows of q and k are reordered ([`super::permuted_row`]): ggml rotates adjacent pairs of a head, Transformers
+    /// halves.
     pub permuted: bool,
     /// The head is the embedding where config.json does not tell.
     pub tied: bool,
@@ -90,7 +91,8 @@ pub struct Family {
     pub seventy_billion: SeventyBillion,
     /// Values of fields that published configurations leave out.
     pub defaults: &'static [(&'static str, f64)],
-    /// Keys of [`Family::extras`], less the architecture, that loam follows as Transformers do and a stock llama.cpp does not.
+    /// Keys of [`Family::extras`], less the architecture, that loam follows as Transformers do and a stock llama.cpp
+    /// does not.
     pub unread: &'static [&'static str],
     /// The keys that only this family has, and a refusal of what it cannot express.
     pub extras: fn(&Config, &mut Metadata) -> Result<()>,

@@ -1,4 +1,4 @@
-//! Gemma 2: norms before and behind each part, soft caps, a window in every other layer.
+//! Gemma 2: norms before and after each part, soft caps, a window in every other layer.
 
 use loam_files::gguf::Metadata;
 

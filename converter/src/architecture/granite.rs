@@ -6,7 +6,7 @@ use super::Config;
 use super::family::{Family, PLAIN};
 use crate::Result;
 
-/// Field of config.json, key behind `granite.`.
+/// Field of config.json, key after `granite.`.
 const SCALES: [(&str, &str); 4] = [
     ("attention_multiplier", "attention.scale"),
     ("embedding_multiplier", "embedding_scale"),

@@ -57,7 +57,8 @@ pub fn permuted_row(row: u64, head_dim: u64) -> u64 {
 pub enum Origin {
     /// Rows of tensors of the checkpoint.
     Checkpoint {
-        /// Where the rows are, one piece after the other; all have the same number of rows. One piece, or one per expert.
+        /// Where the rows are, one piece after the other; all have the same number of rows. One piece, or one per
+        /// expert.
         pieces: Vec<Piece>,
         /// The rows of each of so many heads are reordered ([`permuted_row`]).
         permuted_heads: Option<u64>,
@@ -113,7 +114,8 @@ pub struct Model {
     pub notes: Vec<String>,
 }
 
-/// Key that sorts tensors as llama-quantize does: tensors outside of blocks first, by name; then by block number and name.
+/// Key that sorts tensors as llama-quantize does: tensors outside of blocks first, by name; then by block number and
+/// name.
 pub fn order(name: &str) -> (Option<u64>, &str) {
     let block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
     (block.and_then(|(number, _)| number.parse().ok()), name)

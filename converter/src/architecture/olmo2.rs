@@ -1,4 +1,4 @@
-//! OLMo 2: norms behind each part, and on all queries and keys at once.
+//! OLMo 2: norms after each part, and on all queries and keys at once.
 
 use super::family::{Family, Head, Norm, PLAIN, Width};
 use super::rules;

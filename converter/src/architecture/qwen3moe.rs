@@ -28,7 +28,8 @@ fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     let json = &config.text;
     rules::no_biases(config)?;
     rules::no_window(config)?;
-    // Transformers scale the weights of the chosen experts to a sum of one only where this is true; llama.cpp always does.
+    // Transformers scale the weights of the chosen experts to a sum of one only where this is true; llama.cpp always
+    // does.
     if json.flag("norm_topk_prob")? != Some(true) {
         out.set("qwen3moe.expert_weights_norm", false);
     }

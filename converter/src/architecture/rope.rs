@@ -1,5 +1,5 @@
-//! Rotary embedding settings of config.json. Whatever is not understood is refused by name: a key that gets lost changes
-//! the model.
+//! Rotary embedding settings of config.json. Whatever is not understood is refused by name: a key that gets lost
+//! changes the model.
 
 use super::Family;
 use crate::Result;
@@ -68,8 +68,8 @@ pub struct RopeSettings {
     pub original_context: Option<u64>,
 }
 
-/// `rope_theta` and `rope_scaling`, or both inside `rope_parameters` as newer Transformers write them, there for each kind
-/// of layer if they differ.
+/// `rope_theta` and `rope_scaling`, or both inside `rope_parameters` as newer Transformers write them, there for each
+/// kind of layer if they differ.
 pub(super) fn read(json: &Json, family: &Family, context: u64) -> Result<RopeSettings> {
     let parameters = json.object("rope_parameters")?;
     let nested = |key| parameters.as_ref().map_or(Ok(None), |p| p.object(key));

@@ -78,8 +78,8 @@ pub(super) fn window(config: &Config, period: u64, out: &mut Metadata) -> Result
     Ok(())
 }
 
-/// llama.cpp divides the queries by the square root of the head's width, or of hidden / heads in a model of `large` layers.
-/// Another divisor gets a key, which loam reads.
+/// llama.cpp divides the queries by the square root of the head's width, or of hidden / heads in a model of `large`
+/// layers. Another divisor gets a key, which loam reads.
 pub(super) fn attention_scalar(config: &Config, large: u64, out: &mut Metadata) -> Result<()> {
     let expected = if config.layers == large { config.hidden / config.heads } else { config.head_dim };
     if let Some(scalar) = config.text.positive("query_pre_attn_scalar")?

@@ -1,8 +1,8 @@
 //! The journal of a conversion: which tensors are complete and safe on the disk, so that the next run of the same
-//! conversion goes on behind them after a kill.
+//! conversion continues after them when it was killed.
 //!
-//! A line with the fingerprint of the conversion, then the SHA-256 of each tensor's bytes, one line a tensor in the order
-//! of the plan. A line is written only after the bytes are durable, and believed only after they were read again.
+//! A line with the fingerprint of the conversion, then the SHA-256 of each tensor's bytes, one line a tensor in the
+//! order of the plan. A line is written only after the bytes are durable, and believed only after they were read again.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -68,7 +68,7 @@ impl Journal {
         Ok(done)
     }
 
-    /// Forgets all tensors behind the first `done`.
+    /// Forgets all tensors after the first `done`.
     ///
     /// # Errors
     /// Errors of the file.
@@ -104,7 +104,7 @@ impl Journal {
     }
 }
 
-/// What makes two conversions the same: the program, the input, and every byte in front of the data of every shard,
+/// What makes two conversions the same: the program, the input, and every byte before the data of every shard,
 /// which name all tensors with types and sizes, and all keys.
 fn fingerprint(plan: &Plan, source: &str) -> Result<String> {
     let mut hash = Sha256::new();

@@ -24,7 +24,7 @@ pub(super) struct Output<'p> {
     pub source: String,
     /// How long work may take before it is made durable.
     pub sync_every: Duration,
-    /// Begin anew, whatever an earlier run has left.
+    /// Start over, whatever an earlier run has left.
     pub restart: bool,
 }
 
@@ -71,7 +71,7 @@ impl Output<'_> {
         Ok(done)
     }
 
-    /// Writes one file, of whose tensors those in front of `done` are there.
+    /// Writes one file, of whose tensors those before `done` are there.
     fn write_shard(
         &self,
         shard: &Shard,
@@ -127,13 +127,14 @@ impl Output<'_> {
     /// Removes what earlier runs have left, also of shards that this run did not come to.
     fn remove_parts(&self) {
         for part in self.plan.shards.iter().filter_map(|shard| PartialFile::part_of(&shard.path).ok()) {
-            // Mostly there is none; one that cannot be removed is told of when it is opened.
+            // Mostly there is none; one that cannot be removed is reported when it is opened.
             let _ = std::fs::remove_file(part);
         }
     }
 }
 
-/// Renames all files, the first shard last: without it nobody opens the others. If one cannot be renamed, none stays.
+/// Renames all files, the first shard last: without it no reader opens the others. If one cannot be renamed, none
+/// stays.
 fn put_in_place(shards: &[Shard], finished: Vec<FinishedFile>) -> Result<()> {
     if shards.len() > 1 {
         // An old first shard must not stand before new ones.

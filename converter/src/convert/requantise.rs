@@ -14,8 +14,8 @@ use crate::{Error, Result};
 /// The last ggml type id that the independent reader of every output knows (MXFP4): it panics on newer ones.
 const LAST_VERIFIED: u32 = 39;
 
-/// Opens the GGUF model `path` and decides what becomes of it, as llama-quantize does: all keys stay but those that name
-/// the types, and tensors are in its order.
+/// Opens the GGUF model `path` and decides what becomes of it, as llama-quantize does: all keys stay but those that
+/// name the types, and tensors are in its order.
 ///
 /// # Errors
 /// No model, types that cannot be decoded, and what `shards` refuses.
@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path, out: &Path, options: &Options, calibration: Opti
     let (gguf, weights) = Checkpoint::open_gguf(path)?;
     refuse_other_kinds(&gguf)?;
     let mut metadata = gguf.metadata().clone();
-    // Behind all others, where llama-quantize has them.
+    // After all others, where llama-quantize has them.
     for (key, value) in [("general.quantization_version", 2), ("general.file_type", options.recipe.file_type)] {
         metadata.remove(key);
         metadata.set(key, value);

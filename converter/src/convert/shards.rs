@@ -88,7 +88,7 @@ fn ranges(out: &Path, metadata: &Metadata, tensors: &[PlannedTensor], limit: u64
         Some(Value::U32(alignment)) => u64::from(*alignment),
         _ => u64::from(DEFAULT_ALIGNMENT),
     };
-    // With the declarations the header is padded anew, which takes less than the alignment more.
+    // With the declarations the header is padded again, which takes less than the alignment more.
     let head = |no: u16| file_size(out, &keys(metadata, no, 2, 0), &[]).map(|bytes| bytes + alignment);
     let (first, later) = (head(0)?, head(1)?);
     let (mut ranges, mut start, mut size) = (Vec::new(), 0, first);

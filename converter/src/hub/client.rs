@@ -47,7 +47,7 @@ pub struct Answer {
     body: Body,
 }
 
-/// What the hub's own headers tell of a file, before the request went on to another host.
+/// What the hub's own headers tell of a file, before the request was redirected to another host.
 #[derive(Debug, Default)]
 pub struct Linked {
     /// `X-Linked-Etag`, else `ETag`, if it is a digest.

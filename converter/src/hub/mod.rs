@@ -1,7 +1,7 @@
 //! Downloads from a model hub with the interface of huggingface.co: `loam pull`.
 //!
-//! A pull pins the commit first, takes only what a conversion needs, goes on where an earlier one ended, and puts a file
-//! in place only after its digest was checked. Nothing that the server says can lead out of the folder.
+//! A pull pins the commit first, takes only what a conversion needs, continues where an earlier one ended, and puts a
+//! file in place only after its digest was checked. Nothing that the server says can lead out of the folder.
 //!
 //! # Layout
 //! - [`repo`], [`names`]: how repositories are named; which files are taken, and which names are refused

@@ -170,7 +170,7 @@ fn what_there_is(names: &[String]) -> String {
 /// Whether `name` fits `pattern`, in which `*` stands for any characters and `?` for one; letters in any case.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
-    // Where to go on if the last star has to take one byte more.
+    // Where to continue if the last star has to take one byte more.
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {
         match pattern.get(p) {

@@ -13,7 +13,7 @@ pub struct Repo {
     pub name: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// A file name or pattern behind a colon.
+    /// A file name or pattern after a colon.
     pub file: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Repo {
     }
 }
 
-/// Letters, digits, `-`, `_` and `.`, but no dot in front or behind and none after another: such parts are safe in a
+/// Letters, digits, `-`, `_` and `.`, but no dot first or last and none after another: such parts are safe in a
 /// URL and as a folder's name.
 fn is_part(part: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

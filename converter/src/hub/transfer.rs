@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// As many new bytes show that a connection is of use, however often it broke before.
 const USEFUL: u64 = 1 << 20;
 
-/// Most bytes of a file whose size nobody tells.
+/// Most bytes of a file whose size is not known.
 const MAX_UNLISTED: u64 = 1 << 30;
 
 /// A file on its way.
@@ -239,7 +239,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// The position from which a 206 goes on; it must be the one asked for, of the same file.
+    /// The position from which a 206 continues; it must be the one asked for, of the same file.
     fn continued(&mut self, answer: &Answer, have: u64, begun: &Begun) -> Result<u64, Failure> {
         let (start, total) = answer.header("content-range").and_then(content_range).unzip();
         let total = total.flatten();
@@ -254,7 +254,7 @@ impl<'a> Transfer<'a> {
         Ok(have)
     }
 
-    /// 416: nothing behind what is there. True only if that is all; a server may also just be wrong.
+    /// 416: nothing after what is there. True only if that is all; a server may also just be wrong.
     fn beyond(&mut self, answer: &Answer, have: u64) -> Result<(), Failure> {
         let total = answer.header("content-range").and_then(|r| r.trim().strip_prefix("bytes */")?.parse::<u64>().ok());
         if have > 0 && self.bytes.or(total) == Some(have) {

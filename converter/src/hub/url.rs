@@ -14,7 +14,7 @@ impl Url {
     /// Parses an absolute address.
     ///
     /// # Errors
-    /// What is wrong with it, to be put behind "redirected" or before the address.
+    /// What is wrong with it, to be put after "redirected" or before the address.
     pub fn parse(text: &str) -> Result<Url, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "to something that is no address")?;
         match uri.scheme_str() {

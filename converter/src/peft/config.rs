@@ -1,5 +1,5 @@
 //! adapter_config.json. Every option is read, known to leave the computation as it is, or refused by name; options that
-//! nobody knows are refused unless they are off.
+//! are not known are refused unless they are off.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use crate::{Error, Result};
 
 /// Largest rank that is taken.
 const MAX_RANK: u64 = 1 << 16;
-/// Initialisations that leave the base's weights as they are; the others that PEFT has change them, so that the adapter is
-/// no update of the original base.
+/// Initialisations that leave the base's weights as they are; the others that PEFT has change them, so that the adapter
+/// is no update of the original base.
 const INITIALISATIONS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 /// Options that GGUF cannot express: refused unless null, false or empty.
 const REFUSED: [(&str, &str); 15] = [
@@ -189,7 +189,7 @@ fn parameters(json: &Json) -> Result<bool> {
     }
 }
 
-/// `alpha_pattern`: regular expressions that match whole module names or the end of them behind a dot, as in PEFT.
+/// `alpha_pattern`: regular expressions that match whole module names or the end of them after a dot, as in PEFT.
 fn patterns(json: &Json) -> Result<Vec<(Regex, f64)>> {
     let Some(map) = json.object("alpha_pattern")? else { return Ok(Vec::new()) };
     let mut out = Vec::new();

@@ -1,5 +1,6 @@
-//! Copies of the base's weights in a PEFT folder. PEFT saves the embedding and the head beside adapters on them, in case the
-//! vocabulary was resized. They hold nothing new if they are the base's own; if not, the adapter belongs to another base.
+//! Copies of the base's weights in a PEFT folder. PEFT saves the embedding and the head beside adapters on them, in
+//! case the vocabulary was resized. They hold nothing new if they are the base's own; if not, the adapter belongs to
+//! another base.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
-//! Updates on experts. GGUF has an A [rank, in] and a B [out, rank] per expert, one below the other, for the gate, up and
-//! down projection each. PEFT has, of a model as Transformers 5 has it, one A [experts * rank, in] and one
-//! B [out, rank * experts] for a whole parameter (`target_parameters`; `ParamWrapper` in peft/tuners/lora/layer.py), whose
-//! columns run over the experts first; gate and up are one parameter. Of a model as Transformers 4 had it, it has a module
-//! per expert and projection.
+//! Updates on experts. GGUF has an A [rank, in] and a B [out, rank] per expert, one below the other, for the gate, up
+//! and down projection each. PEFT has, of a model as Transformers 5 has it, one A [experts * rank, in] and one B [out,
+//! rank * experts] for a whole parameter (`target_parameters`; `ParamWrapper` in peft/tuners/lora/layer.py), whose
+//! columns run over the experts first; gate and up are one parameter. Of a model as Transformers 4 had it, it has a
+//! module per expert and projection.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,7 +92,8 @@ pub(super) struct Halves {
 /// Name of a parameter in Transformers, and the updates that its halves are, by GGUF name.
 pub(super) type Parameter = (&'static str, Vec<(&'static str, Pair)>);
 
-/// The updates on all experts of a layer that a parameter's `halves` are. Which parameter it is follows from their shapes.
+/// The updates on all experts of a layer that a parameter's `halves` are. Which parameter it is follows from their
+/// shapes.
 pub(super) fn split(halves: &Halves, sizes: Sizes) -> std::result::Result<Parameter, String> {
     let Halves { a: (a, [a_rows, inner]), b: (b, [rows, columns]) } = halves;
     let Sizes { count, hidden, intermediate } = sizes;
@@ -182,8 +183,8 @@ pub(super) fn join(pair: &Pair) -> Halves {
     Halves { a: (pair.a.clone(), [count * rank, inner]), b: (b, [rows, rank * count]) }
 }
 
-/// One update of the gate's rows and then the up projection's. With the same A it keeps the rank; otherwise A is both, and
-/// each B has zeros for the other's. The update is scaled by alpha / rank, so that a larger rank takes a larger B.
+/// One update of the gate's rows and then the up projection's. With the same A it keeps the rank; otherwise A is both,
+/// and each B has zeros for the other's. The update is scaled by alpha / rank, so that a larger rank takes a larger B.
 pub(super) fn fuse(gate: &Pair, up: &Pair) -> Pair {
     let (count, rows, inner) = (gate.matrices, [gate.rows(), up.rows()], gate.inner());
     if gate.rank == up.rank && gate.a == up.a {

@@ -30,8 +30,8 @@ const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 /// Modules outside of blocks, and their tensors.
 const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", TOKEN_EMBD), ("lm_head", OUTPUT)];
 
-/// Converts the PEFT folder `dir`, trained on the model that `base` was made from, to the GGUF adapter `out`.
-/// A and B are stored in F32; plain configurations keep their bits. The adapter is not bound to this base's digest: it was
+/// Converts the PEFT folder `dir`, trained on the model that `base` was made from, to the GGUF adapter `out`. A and B
+/// are stored in F32; plain configurations keep their bits. The adapter is not bound to this base's digest: it was
 /// trained on the weights before quantisation, and fits every base made from them.
 ///
 /// # Errors
@@ -44,7 +44,8 @@ pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile>
     Ok(adapter)
 }
 
-/// Converts the GGUF adapter `adapter`, trained on `base`, to the PEFT folder `out_dir`, which is made if it is not there.
+/// Converts the GGUF adapter `adapter`, trained on `base`, to the PEFT folder `out_dir`, which is made if it is not
+/// there.
 ///
 /// # Errors
 /// The adapter is broken, does not fit the base, or names another base's digest; errors of the files.

@@ -130,7 +130,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Folds into B what `alpha / rank` lacks of the scale of `module`. A factor of one up to rounding leaves B's bits alone.
+    /// Folds into B what `alpha / rank` lacks of the scale of `module`. A factor of one up to rounding leaves B's bits
+    /// alone.
     fn rescale(&self, pair: &mut Pair, module: &str) {
         let factor = self.config.scale(module, pair.rank) * pair.rank as f64 / f64::from(self.alpha);
         if (factor - 1.0).abs() > 1e-6 {
@@ -213,7 +214,7 @@ fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, Part)> {
 }
 
 /// The module as a causal language model names it: without what models with images, or adapters of a model without its
-/// head, have in front.
+/// head, have before it.
 fn plain(module: &str) -> String {
     if ["lm_head", "language_model.lm_head"].contains(&module) {
         return "lm_head".into();

@@ -132,8 +132,8 @@ fn weights(path: &Path, modules: &[Module]) -> Result<Vec<u8>> {
     serialize(views, Some(HashMap::from([("format".to_owned(), "pt".to_owned())]))).map_err(failed)
 }
 
-/// adapter_config.json. The rank that most modules have is `r`; the others are in `rank_pattern`. As alpha is the same for
-/// all, PEFT's alpha / rank is the adapter's scale of each module.
+/// adapter_config.json. The rank that most modules have is `r`; the others are in `rank_pattern`. As alpha is the same
+/// for all, PEFT's alpha / rank is the adapter's scale of each module.
 fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module]) -> Value {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for module in modules {

@@ -32,8 +32,8 @@ impl Calibration {
         &self.digest
     }
 
-    /// The importance of the inputs of `name`, [matrices, inputs]; `None` if the file has nothing on it. The embedding is
-    /// no product: what a file may say about it is ignored, as llama-quantize does.
+    /// The importance of the inputs of `name`, [matrices, inputs]; `None` if the file has nothing on it. The embedding
+    /// is no product: what a file may say about it is ignored, as llama-quantize does.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the entry has another shape than the tensor.

@@ -45,7 +45,8 @@ const fn recipe(name: &'static str, format: Format, file_type: u32, mix: Option<
 }
 
 impl Recipe {
-    /// All recipes. The plain names mean every weight in that type; `_mix` is what llama-quantize makes without `--pure`.
+    /// All recipes. The plain names mean every weight in that type; `_mix` is what llama-quantize makes without
+    /// `--pure`.
     pub const ALL: [Recipe; 25] = [
         recipe("f32", Format::F32, 0, None),
         recipe("f16", Format::F16, 1, None),
@@ -131,7 +132,8 @@ impl Recipe {
         }
     }
 
-    /// q, k and v in one product. Versions of llama-quantize from mid-2026 on treat it as `attn_v`; this is the older rule.
+    /// q, k and v in one product. Versions of llama-quantize from mid-2026 on treat it as `attn_v`; this is the older
+    /// rule.
     fn attention_qkv(&self, mix: Mix) -> Format {
         match mix {
             Mix::Q4_K_M => Format::Q5_K,

@@ -1,5 +1,5 @@
-//! Checkpoints that are quantised already, in ways that GGUF has no name for: told apart by config.json, by the names of
-//! their tensors, or by element types. They are refused by name: reading the pieces as weights would give nonsense.
+//! Checkpoints that are quantised already, in ways that GGUF has no name for: told apart by config.json, by the names
+//! of their tensors, or by element types. They are refused by name: reading the pieces as weights would give nonsense.
 
 use safetensors::Dtype;
 

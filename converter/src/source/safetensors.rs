@@ -1,5 +1,5 @@
-//! Weights: safetensors files, one, or several with an index; or GGUF files. The bytes stay in the memory map; nothing is
-//! copied here.
+//! Weights: safetensors files, one, or several with an index; or GGUF files. The bytes stay in the memory map; nothing
+//! is copied here.
 //!
 //! The `safetensors` crate checks the header (contiguous offsets, no overlap, no hole, no tail, shape times type equals
 //! range). On top come limits on header and entry count, and a refusal of duplicate names, which a JSON map hides.
@@ -90,7 +90,8 @@ impl Checkpoint {
     /// Opens the shards that `index` (`model.safetensors.index.json`) names.
     ///
     /// # Errors
-    /// The index is malformed, names a file outside its folder, or a shard that is missing or holds other tensors than the index says.
+    /// The index is malformed, names a file outside its folder, or a shard that is missing or holds other tensors than
+    /// the index says.
     pub fn open_sharded(index: &Path) -> Result<Checkpoint> {
         let map = weight_map(index)?;
         let dir = index.parent().unwrap_or(Path::new("."));

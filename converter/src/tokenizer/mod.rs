@@ -42,8 +42,8 @@ pub struct Tokenizer {
 /// only it has the scores. Otherwise they are taken from the order of the merges.
 ///
 /// # Errors
-/// There is no tokenizer, or it is malformed, of a kind that GGUF cannot express, contradicts itself, or has ids that the
-/// model lacks.
+/// There is no tokenizer, or it is malformed, of a kind that GGUF cannot express, contradicts itself, or has ids that
+/// the model lacks.
 pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
     let path = source.dir.join("tokenizer.json");
     let sentencepiece = source.dir.join("tokenizer.model");
@@ -76,7 +76,7 @@ pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
     Ok(Tokenizer { metadata: out, notes })
 }
 
-/// Tokens, their metadata, and whether BOS is put in front where no file says so (`None`: as llama.cpp does).
+/// Tokens, their metadata, and whether BOS is put first where no file says so (`None`: as llama.cpp does).
 type Read = (Vocabulary, Metadata, Option<bool>);
 
 /// Whether `model` of a tokenizer.json was made from a SentencePiece model.

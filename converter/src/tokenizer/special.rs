@@ -89,7 +89,7 @@ fn numbered(config: &Json, name: &str, vocabulary: &Vocabulary) -> Result<Option
     }
 }
 
-/// What a `TemplateProcessing` post-processor puts in front of and behind a single text, if these are special tokens.
+/// What a `TemplateProcessing` post-processor puts before and after a single text, if these are special tokens.
 fn template_ends(tokenizer: &Json) -> (Option<&str>, Option<&str>) {
     let Some(node) = tokenizer.get("post_processor") else { return (None, None) };
     let is_template = |v: &&Value| v.get("type").and_then(Value::as_str) == Some("TemplateProcessing");

@@ -188,7 +188,7 @@ fn scores(model: &Json, vocabulary: &Vocabulary) -> Result<Vec<f32>> {
     Ok(vocabulary.tokens.iter().enumerate().map(score).collect())
 }
 
-/// Whether a space goes in front of a text, if the tokenizer treats spaces as SentencePiece does.
+/// Whether a space is put before a text, if the tokenizer treats spaces as SentencePiece does.
 fn space_prefix(json: &Json) -> Result<bool> {
     let normalizer = json.get("normalizer").unwrap_or(&Value::Null);
     let pre = json.get("pre_tokenizer").unwrap_or(&Value::Null);
@@ -225,7 +225,7 @@ fn is_replace(part: &Value) -> bool {
         && part.get("content").and_then(Value::as_str) == Some("\u{2581}")
 }
 
-/// Whether a `Metaspace` pre-tokenizer that cuts nothing puts a space in front; `None` for anything else.
+/// Whether a `Metaspace` pre-tokenizer that cuts nothing puts a space first; `None` for anything else.
 pub(super) fn metaspace(pre: &Value) -> Option<bool> {
     if pre.get("type").and_then(Value::as_str) != Some("Metaspace") {
         return None;

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// What happens to spaces.
 pub(super) struct Spaces {
-    /// One goes in front of a text.
+    /// One is put before a text.
     pub(super) prefix: bool,
     /// Several become one, those at the ends none.
     pub(super) merged: bool,
@@ -71,7 +71,7 @@ fn normalizer(json: &Json) -> Result<(Vec<u8>, Spaces)> {
     Ok((charsmap, spaces))
 }
 
-/// Whether a space goes in front; notes in `spaces` if the parts between white space are taken one by one.
+/// Whether a space is put first; notes in `spaces` if the parts between white space are taken one by one.
 fn pre_tokenizer(json: &Json, spaces: &mut Spaces) -> Result<bool> {
     let node = json.get("pre_tokenizer").unwrap_or(&Value::Null);
     let list = node.get("pretokenizers").and_then(Value::as_array).map(Vec::as_slice);

@@ -69,8 +69,8 @@ pub fn identity(path: &Path) -> Result<String> {
     Ok(format!("{:?} {} {}\n", path.file_name(), found.len(), changed.map_or(0, |time| time.as_nanos())))
 }
 
-/// Gives the pages of a mapped file that are in memory back to the system: they count as memory of the process. They are
-/// read again when they are used again.
+/// Gives the pages of a mapped file that are in memory back to the system: they count as memory of the process. They
+/// are read again when they are used again.
 #[cfg(unix)]
 pub fn release(map: &memmap2::Mmap) {
     // SAFETY: the map is of a file and read-only, so that what leaves memory is still in the file, unchanged.
@@ -147,8 +147,8 @@ impl Drop for Live {
     }
 }
 
-/// Removes the temporary files of all unfinished [`AtomicFile`]s, and those [`PartialFile`]s that hold nothing to go on
-/// with: for programs that end on a signal, before they exit. Returns the files that were kept.
+/// Removes the temporary files of all unfinished [`AtomicFile`]s, and those [`PartialFile`]s that hold nothing to
+/// continue with: for programs that end on a signal, before they exit. Returns the files that were kept.
 pub fn remove_temporaries() -> Vec<PathBuf> {
     let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
     for (path, _) in live.iter().filter(|(_, keep)| !keep) {
@@ -221,8 +221,8 @@ impl Write for AtomicFile {
     }
 }
 
-/// Writes `path` atomically (see [`AtomicFile`]) with the bytes that `fill` writes; an error of `fill` leaves everything
-/// as it was. Map its write errors with [`io_error`].
+/// Writes `path` atomically (see [`AtomicFile`]) with the bytes that `fill` writes; an error of `fill` leaves
+/// everything as it was. Map its write errors with [`io_error`].
 ///
 /// # Errors
 /// What `fill` returns, and [`Error::Io`].

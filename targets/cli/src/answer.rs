@@ -23,7 +23,8 @@ pub struct Answer {
     pub seconds: f64,
 }
 
-/// Continues `prompt`, of which the session may have the first tokens cached; `show` gets the text as it becomes certain.
+/// Continues `prompt`, of which the session may have the first tokens cached; `show` gets the text as it becomes
+/// certain.
 pub fn answer(
     session: &mut Session,
     tokenizer: &Tokenizer,
@@ -127,7 +128,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Cuts `text` in front of the first stop text in it; says whether there was one.
+/// Cuts `text` before the first stop text in it; says whether there was one.
 fn cut(text: &mut String, stops: &[String]) -> bool {
     let found = stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min();
     if let Some(at) = found {

@@ -64,7 +64,8 @@ fn writable(path: &Path) -> Result {
     Err(Failure::new(message, "make the folder first"))
 }
 
-/// `path` with its other shards, or the files in it that are no .gguf. What cannot be listed is told of by whoever opens it.
+/// `path` with its other shards, or the files in it that are no .gguf. What cannot be listed is reported by whoever
+/// opens it.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
         return loam::gguf::shard_paths(path);

@@ -54,7 +54,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens a log. What is there stays until the run has started; one that goes on from a checkpoint keeps the lines
+    /// Opens a log. What is there stays until the run has started; one that continues from a checkpoint keeps the lines
     /// up to there.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let before = if resume && path.exists() { read_bounded(path, LIMIT)? } else { Vec::new() };
@@ -68,7 +68,7 @@ impl Log {
             Event::Start { .. } if !self.resume => self.file.get_ref().set_len(0),
             Event::Resumed { step, evaluated, .. } => self.cut(|line| is_done(line, *step, *evaluated)),
             Event::Evaluated { .. } | Event::Step { .. } | Event::Paused { .. } | Event::Continued { .. } => {
-                // A run that starts anew after all.
+                // A run that starts over after all.
                 let kept = if self.before.is_empty() { Ok(()) } else { self.cut(|_| false) };
                 kept.and_then(|()| writeln!(self.file, "{}", object(event))).and_then(|()| self.file.flush())
             }

@@ -51,8 +51,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing, unless the next
-/// run can go on with it. A training run that keeps checkpoints writes one first; a second signal does not wait for it.
+/// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing, unless the
+/// next run can continue with it. A training run that keeps checkpoints writes one first; a second signal does not wait
+/// for it.
 fn clean_up_on_signals() {
     // Where no handler can be set, signals end the program as they always do.
     let _ = ctrlc::set_handler(|| {
@@ -70,7 +71,8 @@ fn clean_up_on_signals() {
 fn runtime_folder() {
     const NAME: &str = "XDG_RUNTIME_DIR";
     if std::env::var_os(NAME).is_none() {
-        // SAFETY: called at the start of `main`, before anything could have started a thread that reads the environment.
+        // SAFETY: called at the start of `main`, before anything could have started a thread that reads the
+        // environment.
         unsafe { std::env::set_var(NAME, std::env::temp_dir()) };
     }
 }

@@ -4,7 +4,7 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const OWN_PAGES: libc::c_int = 1 << 20;
 
-/// From now on large allocations leave no holes behind: otherwise glibc keeps up to 32 MB of each for later ones.
+/// From now on large allocations leave no holes: otherwise glibc keeps up to 32 MB of each for later ones.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn keep_tight() {
     // SAFETY: sets a number of glibc's allocator, which takes any.

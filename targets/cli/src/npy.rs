@@ -11,7 +11,7 @@ pub fn write_f32(out: &mut dyn Write, values: &[f32], rows: usize, columns: usiz
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "shape and number of values differ"));
     }
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // Magic, version and length take 10 bytes; the data must start at a multiple of 64, behind a line end.
+    // Magic, version and length take 10 bytes; the data must start at a multiple of 64, after a line end.
     let padding = 63 - (10 + header.len()) % 64;
     header.extend(std::iter::repeat_n(' ', padding));
     header.push('\n');

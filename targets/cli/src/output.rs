@@ -52,7 +52,7 @@ impl Output {
     /// What a user should know about the input, on standard error, or as an event with `--json`.
     pub fn warn(self, text: &str) {
         self.note(format!("note: {}", escape(text)));
-        // If nobody listens any more, the result will tell.
+        // If standard error is closed, the result will tell.
         let _ = self.object(&json!({"event": "note", "message": text}));
     }
 

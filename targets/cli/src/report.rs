@@ -1,5 +1,5 @@
 //! The page that `loam train --report` writes: one HTML file that needs nothing else. Everything in it may come from
-//! files that nobody trusts, so all text is escaped.
+//! files that are not trusted, so all text is escaped.
 
 mod chart;
 mod facts;
@@ -35,7 +35,7 @@ pub struct Report {
 /// A prompt of the held-out data and what the model makes of it.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// The text in front of the answer.
+    /// The text before the answer.
     pub prompt: String,
     /// The answer of the data.
     pub reference: String,

@@ -60,7 +60,7 @@ pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) ->
     (upkeep, Signals(()))
 }
 
-/// From now on SIGUSR1 pauses the run with everything in memory, also one that has yet to begin; SIGUSR2 lets it go on.
+/// From now on SIGUSR1 pauses the run with everything in memory, also one that has yet to begin; SIGUSR2 continues it.
 #[cfg(unix)]
 pub fn pause_on_signals() {
     extern "C" fn pause(signal: libc::c_int) {
@@ -73,8 +73,8 @@ pub fn pause_on_signals() {
     PAUSES.get_or_init(Control::new);
     let handler = pause as extern "C" fn(libc::c_int) as libc::sighandler_t;
     for signal in [libc::SIGUSR1, libc::SIGUSR2] {
-        // SAFETY: the handler only reads and exchanges atomics, which is allowed in a signal handler: what they are in was
-        // made above.
+        // SAFETY: the handler only reads and exchanges atomics, which is allowed in a signal handler: what they are in
+        // was made above.
         unsafe { libc::signal(signal, handler) };
     }
 }

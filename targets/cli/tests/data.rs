@@ -93,7 +93,8 @@ fn bad_lines_and_templates_are_named() {
     assert!(hint(&broken, &silent).contains("a line is"));
 }
 
-/// A template with tools: inspect shows the ids and the mask that training loads, and in front of each answer what chat sends.
+/// A template with tools: inspect shows the ids and the mask that training loads, and before each answer what chat
+/// sends.
 #[test]
 fn tools_are_shown_as_they_are_trained_and_served() {
     use loam::chat::{ChatTemplate, Message};

@@ -225,7 +225,7 @@ fn a_question_that_is_too_long_does_not_end_a_chat() {
     assert_eq!(long.stdout, short.stdout);
     assert!(long.stderr.contains("too long") && long.stderr.contains("64"), "{}", long.stderr);
     assert!(!short.stderr.contains("too long"), "{}", short.stderr);
-    // The oldest questions are forgotten when the context is full, and the chat goes on.
+    // The oldest questions are forgotten when the context is full, and the chat continues.
     let many = chat(&"Who are you?\n".repeat(6));
     assert!(many.stderr.contains("forgotten"), "{}", many.stderr);
     assert!(many.stdout.lines().count() >= 6, "{}", many.stdout);

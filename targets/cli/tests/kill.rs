@@ -39,7 +39,7 @@ fn train(folder: &Path, flags: &str, more: &[&str]) -> Child {
         .expect("the binary starts")
 }
 
-/// Trains in `folder` with checkpoints after every step, going on from what is there.
+/// Trains in `folder` with checkpoints after every step, continuing from what is there.
 fn kept(folder: &Path, flags: &str) -> Child {
     let state = folder.join("state");
     train(folder, flags, &["--checkpoint-dir", &state.to_string_lossy(), "--checkpoint-every", "1", "--resume"])

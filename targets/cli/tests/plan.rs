@@ -75,7 +75,8 @@ fn a_budget_chooses_or_refuses_before_the_start() {
     }
 }
 
-/// A run that has begun goes on as it was, whatever its memory is then: with other micro-batches it would end in other bytes.
+/// A run that has begun continues as it was, whatever its memory is then: with other micro-batches it would end in
+/// other bytes.
 #[test]
 fn a_run_under_a_budget_goes_on_as_it_began() {
     let folder = tempfile::tempdir().expect("temp dir");
@@ -86,7 +87,8 @@ fn a_run_under_a_budget_goes_on_as_it_began() {
         run(&line, &[base(), &data, &folder.path().join(out), &checkpoints])
     };
     let needed = smallest(&train("--budget 1M", "", "a.gguf").stderr);
-    // Nothing depends on whether the run is begun with --resume: one that was killed before its first checkpoint begins the same.
+    // Nothing depends on whether the run is begun with --resume: one that was killed before its first checkpoint begins
+    // the same.
     assert_eq!(smallest(&train("--budget 1M", "--resume", "a.gguf").stderr), needed);
     let tight = format!("--budget {needed}");
     let begun = train(&tight, "", "a.gguf").good();

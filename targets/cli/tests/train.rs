@@ -63,10 +63,10 @@ fn the_report_of_a_resumed_run_is_that_of_the_whole() {
     run(&line, &paths).good();
     let whole = timeless(&page);
     assert!(whole.iter().filter(|line| line.starts_with("<polyline")).count() >= 4);
-    // As if the run had ended behind step 4.
+    // As if the run had ended after step 4.
     fs::remove_file(state.join("checkpoint-00000003.gguf")).expect("the checkpoint behind step 6");
     fs::remove_file(&page).expect("removed");
-    // What refuses a run is told of before the base is asked, and leaves no page.
+    // What refuses a run is reported before the base is asked, and leaves no page.
     run(&line, &paths).bad(1, &["not asked", "--resume goes on"]);
     run(&format!("{line} --resume --optim lion"), &paths).bad(1, &["its --optim is adamw, now it is lion"]);
     assert!(!page.exists());
@@ -110,7 +110,7 @@ fn without_held_out_data_the_rows_of_the_last_step_tell() {
     assert!(!adapter.exists());
     let grouped = line("--steps 2 --lr 0.001 --group-by-length");
     run(&grouped, &paths).good();
-    // Goes on from there: it is compared with that, and with none, which may be better than what a run started from.
+    // Continues from there: it is compared with that, and with none, which may be better than what a run started from.
     let further = folder.path().join("b.gguf");
     let line = "train {} --data {} --init {} -o {} --device cpu --batch 2 --context 64";
     let paths = [base(), &demo_data("train.jsonl"), &adapter, &further];

@@ -256,7 +256,7 @@ fn outputs_that_are_no_regular_files_are_refused_before_the_work() {
     let pipe = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
     assert!(made.success());
-    // An input that is not there would be told of if any work were done.
+    // An input that is not there would be reported if any work were done.
     let (missing, null) = (Path::new("missing"), Path::new("/dev/null"));
     for output in [&pipe, null] {
         run("train {} --data {} -o {}", &[missing, missing, output]).bad(1, &["no regular file"]);
@@ -346,12 +346,12 @@ fn patched(folder: &TempDir, find: &str, skip: usize, to: &[u8]) -> PathBuf {
 #[test]
 fn sound_files_that_loam_cannot_compute_with_are_not_called_damaged() {
     let folder = tempfile::tempdir().expect("temp dir");
-    // The type behind the name, the number of dimensions and one dimension: I32 has the size of F32.
+    // The type after the name, the number of dimensions and one dimension: I32 has the size of F32.
     let integers = patched(&folder, "output_norm.weight", 12, &26u32.to_le_bytes());
     let outcome = run("generate {} --prompt a --device cpu", &[&integers]);
     let outcome = outcome.bad(1, &["output_norm.weight", "cannot compute with", "hint: loam computes with f32"]);
     assert!(!outcome.stderr.contains("damaged"), "{}", outcome.stderr);
-    // The text behind the key, its type and its length.
+    // The text after the key, its type and its length.
     let other = patched(&folder, "tokenizer.ggml.model", 12, b"bert");
     let outcome = run("generate {} --prompt a --device cpu", &[&other]).bad(1, &["bert", "hint: the file is sound"]);
     assert!(!outcome.stderr.contains("damaged"), "{}", outcome.stderr);

@@ -1,4 +1,4 @@
-//! The system calls behind checkpoints and outputs that are replaced as a whole, one function each. A test can watch
+//! The system calls of checkpoints and outputs that are replaced as a whole, one function each. A test can watch
 //! them, make any of them fail, and so find out what a full disk, a broken one or a kill would leave.
 
 use std::cell::RefCell;
@@ -142,7 +142,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Reads up to `most` bytes behind what was read before; fewer only at the end.
+/// Reads up to `most` bytes after what was read before; fewer only at the end.
 pub(super) fn read(file: &mut File, path: &Path, most: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
     ask(&Call::Read(path))?;
     file.take(most as u64).read_to_end(bytes)

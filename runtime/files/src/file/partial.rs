@@ -1,5 +1,5 @@
 //! Files that take so long to write that a run of a program may end before they are complete: they grow under another
-//! name beside their place, and a later run can go on with what is there.
+//! name beside their place, and a later run can continue with what is there.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Live, check_regular, disk, folder_of, io_error, sync_folder, target_of};
 use crate::error::Result;
 
-/// `path` with `suffix` behind its name.
+/// `path` with `suffix` after its name.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -25,9 +25,9 @@ fn open_own(path: &Path) -> io::Result<File> {
     }
 }
 
-/// A file that is written as `<path>.loam-part` until [`FinishedFile::commit`] renames it. Dropped before, it is removed.
-/// A process that is killed leaves it, and the next [`PartialFile::open`] finds it. Two at once on the same path would
-/// spoil each other's work: hold a [`LockedFile`].
+/// A file that is written as `<path>.loam-part` until [`FinishedFile::commit`] renames it. Dropped before, it is
+/// removed. A process that is killed leaves it, and the next [`PartialFile::open`] finds it. Two at once on the same
+/// path would spoil each other's work: hold a [`LockedFile`].
 #[derive(Debug)]
 pub struct PartialFile {
     writer: BufWriter<File>,
@@ -55,7 +55,7 @@ impl PartialFile {
         Ok(with_suffix(&target_of(path)?.0, ".loam-part"))
     }
 
-    /// Opens or makes the part of `path` and keeps its first `length` bytes; writing goes on behind them.
+    /// Opens or makes the part of `path` and keeps its first `length` bytes; writing continues after them.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), also if `path` exists and is no regular file.

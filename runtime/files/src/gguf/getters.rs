@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::{Array, Gguf, Strings, Value, printable};
 use crate::error::Result;
 
-/// A required getter and its optional twin for one value type.
+/// A required getter and its optional counterpart for one value type.
 macro_rules! getters {
     ($($get:ident, $opt:ident, $out:ty, $expected:literal, $pattern:pat => $value:expr;)*) => {$(
         #[doc = concat!("The ", $expected, " at `key`.\n\n# Errors\n[`Error::Metadata`](crate::Error::Metadata) if the key is \
@@ -61,7 +61,8 @@ impl Gguf {
     /// The texts at `key`. For lists that may hold other bytes there is [`Gguf::byte_strings`].
     ///
     /// # Errors
-    /// [`Error::Metadata`](crate::Error::Metadata) if the key is missing, no array of strings, or an entry is not UTF-8.
+    /// [`Error::Metadata`](crate::Error::Metadata) if the key is missing, no array of strings, or an entry is not
+    /// UTF-8.
     pub fn strings(&self, key: &str) -> Result<Vec<&str>> {
         self.texts(key, self.byte_strings(key)?)
     }

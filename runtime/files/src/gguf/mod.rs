@@ -2,7 +2,7 @@
 //!
 //! [`Gguf::parse`] trusts nothing: every count is checked against the bytes that are left before anything is
 //! allocated, sizes are computed with checked arithmetic, and tensor data must be contiguous, without holes, in the
-//! order of the declarations, and end exactly (with its padding) where the file ends: bytes behind it are an error.
+//! order of the declarations, and end exactly (with its padding) where the file ends: bytes after it are an error.
 //! It is stricter than llama.cpp's reader, and [`Writer`] writes only what both accept.
 //! Metadata text comes from strangers: print it through [`printable`].
 
@@ -34,7 +34,7 @@ pub const MAX_NAME: u64 = 63;
 pub const MAX_KEYS: u64 = 65_536;
 /// Most tensors.
 pub const MAX_TENSORS: u64 = 65_536;
-/// Most bytes in front of the tensor data.
+/// Most bytes before the tensor data.
 pub const MAX_HEADER: u64 = 256 << 20;
 /// Largest `general.alignment`.
 pub const MAX_ALIGNMENT: u32 = 65_536;

@@ -148,7 +148,7 @@ fn sort_names(declared: &[Declared]) -> std::result::Result<Vec<u32>, (String, F
 }
 
 /// Checks that the data are where llama.cpp expects them: one tensor after the other in the order of declaration, each
-/// padded to the alignment, and nothing behind.
+/// padded to the alignment, and nothing after.
 fn place(
     cursor: &Cursor<'_>,
     declared: Vec<Declared>,

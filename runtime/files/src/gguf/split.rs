@@ -62,7 +62,7 @@ pub fn shard_paths(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Names of the shards behind `first`; none if the file is whole.
+/// Names of the shards after `first`; none if the file is whole.
 pub(super) fn others(first: &Gguf) -> Result<Vec<PathBuf>> {
     let count = match first.opt_u16(SPLIT_COUNT)? {
         None | Some(0 | 1) => return Ok(Vec::new()),

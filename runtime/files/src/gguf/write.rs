@@ -49,8 +49,8 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Goes on with a file whose header and first `done` tensors, with their padding, are in `out` already, which stands
-    /// behind them.
+    /// Continues a file whose header and first `done` tensors, with their padding, are in `out` already, positioned
+    /// after them.
     ///
     /// # Errors
     /// As [`Writer::new`].
@@ -136,7 +136,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Everything that [`Writer`] would write in front of the data, with its padding, and the tensors with their offsets.
+/// Everything that [`Writer`] would write before the data, with its padding, and the tensors with their offsets.
 ///
 /// # Errors
 /// As [`Writer::new`], without output.
@@ -154,7 +154,7 @@ pub fn file_size(path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]
     Ok(end.next_multiple_of(u64::from(alignment)))
 }
 
-/// Everything in front of the data, with padding; the placed tensors; the alignment.
+/// Everything before the data, with padding; the placed tensors; the alignment.
 fn encode(
     path: &Path,
     metadata: &Metadata,

@@ -127,8 +127,8 @@ impl TryFrom<AnyMessage> for Message {
     }
 }
 
-/// OpenAI's interface has the arguments of a call as JSON in a string. Templates are written for what is in it (`| tojson`), so
-/// servers open it, and so does this. What is no object stays as it is.
+/// OpenAI's interface has the arguments of a call as JSON in a string. Templates are written for what is in it (`|
+/// tojson`), so servers open it, and so does this. What is no object stays as it is.
 fn open_arguments(call: &mut Value) {
     let function = if call.get("function").is_some() { &mut call["function"] } else { call };
     let Some(Value::String(text)) = function.get("arguments") else { return };

@@ -1,7 +1,7 @@
 //! Chat templates: Jinja source from a model file, rendered as Transformers renders it, within bounds.
 //!
-//! A template is text from a stranger. It runs in an interpreter of its own ([`jinja`]), which knows no files, processes
-//! or host objects and counts steps, depth, output and every byte that its values hold.
+//! A template is text from a stranger. It runs in an interpreter of its own ([`jinja`]), which knows no files,
+//! processes or host objects and counts steps, depth, output and every byte that its values hold.
 
 mod jinja;
 mod message;
@@ -82,8 +82,8 @@ impl ChatTemplate {
         Self::from_source(source, text(tokenizer.bos()), text(tokenizer.eos()))
     }
 
-    /// For this template it is always `clock` seconds since 1970: one that prints the time (`strftime_now`) then writes the
-    /// same whenever it is asked.
+    /// For this template it is always `clock` seconds since 1970: one that prints the time (`strftime_now`) then writes
+    /// the same whenever it is asked.
     #[must_use]
     pub fn at(mut self, clock: u64) -> Self {
         self.program.clock = Some(clock);
@@ -118,8 +118,8 @@ impl ChatTemplate {
         })
     }
 
-    /// [`ChatTemplate::trace`] of the first k messages for each k with `wanted[k]`, in one go where that is possible: if
-    /// the template goes through its messages in order and looks at none that comes later.
+    /// [`ChatTemplate::trace`] of the first k messages for each k with `wanted[k]`, in one go where that is possible:
+    /// if the template goes through its messages in order and looks at none that comes later.
     pub fn beginnings(
         &self,
         messages: &[Message],
@@ -162,7 +162,7 @@ impl ChatTemplate {
 
     /// The tokens of a conversation, as a model is served them: rendered, control tokens of the template parsed, BOS in
     /// front if the model wants it and the template did not write it. A control token inside a message's content stays
-    /// text: nobody can end a turn by writing `<|im_end|>`.
+    /// text: no message can end a turn by writing `<|im_end|>`.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`] and [`Tokenizer::encode`].

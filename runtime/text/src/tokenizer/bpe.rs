@@ -1,8 +1,8 @@
 //! Byte-pair encoding (`tokenizer.ggml.model` = `gpt2`, `gemma4`): text is cut into pieces ([`split`]), and the
 //! `tokenizers` crate merges the characters of each piece.
 //!
-//! Mostly the characters stand for the bytes of the text ([`bytes`]). A few families merge the characters themselves, with
-//! U+2581 for spaces and tokens `<0x0A>` for the bytes of characters without a token.
+//! Mostly the characters stand for the bytes of the text ([`bytes`]). A few families merge the characters themselves,
+//! with U+2581 for spaces and tokens `<0x0A>` for the bytes of characters without a token.
 
 use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 use tokenizers::{Model as _, Token};

@@ -5,8 +5,8 @@ use super::vocabulary::{SPACE_CHAR, byte_of_token};
 use super::{TextStream, TokenType, Tokenizer, bytes};
 
 impl Tokenizer {
-    /// The bytes of `ids`. Control tokens give their name (`<|im_end|>`), an id that is no token gives U+FFFD. The space
-    /// that encoding puts in front of a text is left out.
+    /// The bytes of `ids`. Control tokens give their name (`<|im_end|>`), an id that is no token gives U+FFFD. The
+    /// space that encoding puts before a text is left out.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(ids.len() * 4);
         let mut fresh = true;
@@ -27,7 +27,7 @@ impl Tokenizer {
         TextStream::new(self, before.last().is_none_or(|&last| self.is_added(last)))
     }
 
-    /// Appends the bytes of one token; `fresh`: it begins a text or follows an added token, so that a space in front of
+    /// Appends the bytes of one token; `fresh`: it begins a text or follows an added token, so that a space before
     /// it is not part of the text if encoding puts one there.
     pub(super) fn append_bytes(&self, id: u32, fresh: bool, out: &mut Vec<u8>) {
         let Some(token) = self.vocabulary.tokens.get(id as usize) else {
@@ -47,7 +47,8 @@ impl Tokenizer {
                 for c in token.chars() {
                     match bytes::byte_of(c) {
                         Some(byte) => out.push(byte),
-                        // Not of the byte-level alphabet: an added token that the file calls normal. It stands for itself.
+                        // Not of the byte-level alphabet: an added token that the file calls normal. It stands for
+                        // itself.
                         None => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
                     }
                 }

@@ -1,9 +1,9 @@
 //! The tokenizer of a model, from the metadata of its GGUF file.
 //!
-//! Text is cut at added tokens ([`special`]); what is between them goes to the encoder that `tokenizer.ggml.model` names:
-//! byte-pair merges ([`bpe`]), SentencePiece's merges by score ([`spm`]) or its unigram model ([`unigram`]).
-//! Text from a user can never become a control token: those are looked for only where the caller says that the text
-//! is structure (`special`), and [`Tokenizer::encode_rendered`] keeps message contents apart even there.
+//! Text is cut at added tokens ([`special`]); what is between them goes to the encoder that `tokenizer.ggml.model`
+//! names: byte-pair merges ([`bpe`]), SentencePiece's merges by score ([`spm`]) or its unigram model ([`unigram`]).
+//! Text from a user can never become a control token: those are looked for only where the caller says that the text is
+//! structure (`special`), and [`Tokenizer::encode_rendered`] keeps message contents apart even there.
 
 mod bpe;
 mod bytes;
@@ -131,11 +131,11 @@ impl Tokenizer {
     ///
     /// - `special`: control tokens in the text become their ids. Never set it for text from a user; without it
     ///   `<|im_end|>` is ten ordinary characters. User-defined tokens are found in both cases.
-    /// - `bos`: put BOS in front and EOS at the end, each if the model asks for it (`add_bos_token`, `add_eos_token`).
+    /// - `bos`: put BOS before it and EOS at the end, each if the model asks for it (`add_bos_token`, `add_eos_token`).
     ///
     /// # Errors
-    /// [`crate::Error::Tokenizer`] when the vocabulary has no token for a byte of the text; [`crate::Error::Limit`] for a
-    /// run of more than 16 MiB of characters of one kind.
+    /// [`crate::Error::Tokenizer`] when the vocabulary has no token for a byte of the text; [`crate::Error::Limit`] for
+    /// a run of more than 16 MiB of characters of one kind.
     pub fn encode(&self, text: &str, special: bool, bos: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if bos && self.add_bos {
@@ -149,8 +149,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The ids of plain text that goes on after the tokens `before`: without BOS, and without the space that
-    /// SentencePiece puts in front of a text, unless it follows an added token.
+    /// The ids of plain text that follows the tokens `before`: without BOS, and without the space that
+    /// SentencePiece puts before a text, unless it follows an added token.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -160,8 +160,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The ids of a rendered chat (`special` parsing), with BOS in front if the model asks for it and the template has
-    /// not written it already. `contents` are the ranges of bytes that come from messages, in order: whatever they spell,
+    /// The ids of a rendered chat (`special` parsing), with BOS first if the model asks for it and the template has not
+    /// written it already. `contents` are the ranges of bytes that come from messages, in order: whatever they spell,
     /// alone or with what is around them, is text.
     ///
     /// # Errors
@@ -185,13 +185,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Places where a rendered chat can be cut, so that [`Tokenizer::encode_rendered`] of what is in front and
+    /// Places where a rendered chat can be cut, so that [`Tokenizer::encode_rendered`] of what is before and
     /// [`Tokenizer::encode_continuation`] of what follows give the ids of the whole.
     pub fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
         self.special.cuts(text, contents)
     }
 
-    /// `text` as it goes on after `before`.
+    /// `text` as it continues after `before`.
     fn input_after<'a>(&self, before: &[u32], text: &'a str, wanted: Wanted<'a>) -> Input<'a> {
         let Some(&last) = before.last() else { return Input { text, wanted, fresh: true } };
         Input { text, wanted, fresh: self.is_added(last) }
@@ -254,7 +254,7 @@ impl Tokenizer {
         self.eos
     }
 
-    /// Whether the model wants BOS in front of a text.
+    /// Whether the model wants BOS before a text.
     pub fn adds_bos(&self) -> bool {
         self.add_bos
     }

@@ -102,7 +102,7 @@ pub(super) fn settle(vocabulary: &Vocabulary, ids: &HashMap<String, u32>, types:
         }
     };
     let has = |name: &str| ids.contains_key(name);
-    // In these two formats an answer goes on after it.
+    // In these two formats an answer continues after it.
     if (has("<|call|>") || has("<|calls|>")) && (has("<|return|>") || has("<|flush|>")) {
         exempt("<|end|>", TokenType::Control);
     }

@@ -17,7 +17,7 @@ pub(super) struct Entry {
     pub(super) text: String,
     /// Structure, looked for only where the caller says that the text has some.
     pub(super) control: bool,
-    /// White space in front of it belongs to it.
+    /// White space before it belongs to it.
     pub(super) lstrip: bool,
     /// White space after it belongs to it.
     pub(super) rstrip: bool,
@@ -125,8 +125,8 @@ pub struct Cut {
 }
 
 impl Special {
-    /// Places where `text` can be cut, in order: an added token begins there, and nothing that could be one reaches into it
-    /// from either side. None if that takes too long to find out.
+    /// Places where `text` can be cut, in order: an added token begins there, and nothing that could be one reaches
+    /// into it from either side. None if that takes too long to find out.
     pub(super) fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
         let mut found: Vec<(usize, usize, usize)> = Vec::new();
         for matcher in [&self.control, &self.user_defined] {

@@ -1,6 +1,6 @@
-//! SentencePiece's byte-pair encoding (`tokenizer.ggml.model` = `llama`): characters are joined pair by pair, always the
-//! pair whose token has the highest score, the first of equals. Spaces are U+2581; a character without a token becomes
-//! the tokens of its bytes.
+//! SentencePiece's byte-pair encoding (`tokenizer.ggml.model` = `llama`): characters are joined pair by pair, always
+//! the pair whose token has the highest score, the first of equals. Spaces are U+2581; a character without a token
+//! becomes the tokens of its bytes.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ pub(super) struct Spm {
     /// Token of each byte.
     bytes: [Option<u32>; 256],
     unknown: Option<u32>,
-    /// Characters that some token has right in front of U+2581: elsewhere text can be cut there without a difference.
+    /// Characters that some token has right before U+2581: elsewhere text can be cut there without a difference.
     before_space: HashSet<char>,
 }
 
@@ -79,7 +79,7 @@ impl Spm {
         Spm { tokens, longest, bytes: checked.byte_tokens(), unknown, before_space }
     }
 
-    /// Appends the ids of text that holds no added token, with a space in front if `prefix`.
+    /// Appends the ids of text that holds no added token, with a space first if `prefix`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for a byte without a token, [`Error::Limit`] for a run of text that is too long.

@@ -1,4 +1,5 @@
-//! SentencePiece vocabularies, good, hostile and long. Equality with the `tokenizers` crate is in `tests/tokenizers.rs`.
+//! SentencePiece vocabularies, good, hostile and long. Equality with the `tokenizers` crate is in
+//! `tests/tokenizers.rs`.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! SentencePiece's unigram model (`tokenizer.ggml.model` = `t5`): of all ways to cut a text into tokens the one with the
-//! highest sum of scores (Viterbi).
+//! SentencePiece's unigram model (`tokenizer.ggml.model` = `t5`): of all ways to cut a text into tokens the one with
+//! the highest sum of scores (Viterbi).
 
 use super::charsmap::Charsmap;
 use super::trie::{ROOT, Trie};
@@ -61,7 +61,7 @@ impl Unigram {
         Ok(Unigram { tokens, user_defined, scores, unknown, unknown_score, charsmap, merge_spaces })
     }
 
-    /// Appends the ids of text that holds no added token, with a space in front if `prefix`.
+    /// Appends the ids of text that holds no added token, with a space first if `prefix`.
     ///
     /// # Errors
     /// [`Error::Limit`] for a text that is too long, [`Error::Tokenizer`] for a broken map of characters.
@@ -112,7 +112,7 @@ impl Unigram {
         best
     }
 
-    /// Replaces characters by the map and spaces by U+2581, with one in front of the first word (of each, where spaces are
+    /// Replaces characters by the map and spaces by U+2581, with one before the first word (of each, where spaces are
     /// merged).
     fn normalise(&self, text: &str, prefix: bool) -> Result<Vec<u8>> {
         let bytes = text.as_bytes();

@@ -108,7 +108,7 @@ pub struct Vocabulary {
     pub add_bos: Option<bool>,
     /// `add_eos_token`; absent: no, but yes for [`Model::Unigram`].
     pub add_eos: Option<bool>,
-    /// `add_space_prefix`: a space goes in front of a text; absent: yes for [`Model::Spm`] only.
+    /// `add_space_prefix`: a space is put before a text; absent: yes for [`Model::Spm`] only.
     pub add_space_prefix: Option<bool>,
     /// `remove_extra_whitespaces` of [`Model::Unigram`].
     pub remove_extra_whitespaces: bool,
@@ -324,8 +324,8 @@ impl Vocabulary {
         Ok(merges)
     }
 
-    /// SHA-256 over all that decides the ids of a text: pre-tokenizer, tokens, types, merges, scores, BOS and EOS policy,
-    /// white space.
+    /// SHA-256 over all that decides the ids of a text: pre-tokenizer, tokens, types, merges, scores, BOS and EOS
+    /// policy, white space.
     pub(super) fn digest(&self, add_bos: bool, add_eos: bool, strips: bool) -> String {
         let mut hash = Sha256::new();
         let mut text = |part: &str| {

@@ -11,7 +11,7 @@ use super::{Report, Sample, facts, samples};
 use crate::args::TrainArgs;
 use crate::failure::Result;
 
-/// The page of `--report` while the run goes on.
+/// The page of `--report` during the run.
 pub struct Page<'a> {
     path: &'a Path,
     report: Report,

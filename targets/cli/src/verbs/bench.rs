@@ -14,7 +14,7 @@ use crate::memory;
 use crate::model::{self, Adapters};
 use crate::output::{Output, bytes, escape};
 
-/// A measurement goes on for at least this long and this many runs.
+/// A measurement lasts for at least this long and this many runs.
 const SECONDS: f64 = 2.0;
 const RUNS: u32 = 3;
 
@@ -89,7 +89,7 @@ async fn prefill(session: &mut Session, prompt: &[u32]) -> Result<f64> {
     Ok(speed.per_second())
 }
 
-/// How fast `count` tokens come one by one behind `prompt`, which is in the cache.
+/// How fast `count` tokens come one by one after `prompt`, which is in the cache.
 async fn decode(session: &mut Session, prompt: &[u32], count: usize) -> Result<f64> {
     session.feed(&prompt[..1]).await?;
     let mut speed = Speed::default();

@@ -48,7 +48,7 @@ impl<'a> Chat<'a> {
     fn new(base: &'a Base, args: &'a ChatArgs) -> Result<Self> {
         let context = model::context_or(base, args.context, CONTEXT)?;
         let history: Vec<Message> = args.system.iter().map(|text| Message::new("system", text)).collect();
-        // A template that is missing or does not work is told of now, not after the first question.
+        // A template that is missing or does not work is reported now, not after the first question.
         let first: Vec<Message> = history.iter().cloned().chain([Message::new("user", "Hello")]).collect();
         fits(&model::prompt(base, &first)?, context)?;
         let adapters = Adapters::load(&args.adapter)?;
@@ -57,8 +57,8 @@ impl<'a> Chat<'a> {
         Ok(Chat { base, args, session, system: history.len(), history, cached: Vec::new() })
     }
 
-    /// Adds a question to the history, streams the answer, and adds that too. A question that cannot be asked is told of
-    /// and dropped, and the conversation goes on.
+    /// Adds a question to the history, streams the answer, and adds that too. A question that cannot be asked is
+    /// reported and dropped, and the conversation continues.
     fn say(&mut self, text: &str, output: Output) -> Result {
         self.history.push(Message::new("user", text));
         let (prompt, forgotten) = match self.prompt() {
@@ -86,7 +86,8 @@ impl<'a> Chat<'a> {
         output.line("")
     }
 
-    /// The tokens of the conversation, and how many of its oldest messages had to be left out to leave room for an answer.
+    /// The tokens of the conversation, and how many of its oldest messages had to be left out to leave room for an
+    /// answer.
     fn prompt(&self) -> Result<(Vec<u32>, usize)> {
         let context = self.session.context();
         let room = (self.args.sampling.max_tokens as usize).min(context / 2);
@@ -113,7 +114,7 @@ fn read_line() -> Result<Option<String>> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         let mut stderr = std::io::stderr().lock();
-        // The prompt sign is a courtesy: if it cannot be shown, the conversation goes on without it.
+        // The prompt sign is a courtesy: if it cannot be shown, the conversation continues without it.
         let _ = write!(stderr, "> ").and_then(|()| stderr.flush());
     }
     let mut line = Vec::new();

@@ -51,7 +51,7 @@ pub fn convert(source: &Path, out: &Path, options: &Options, output: Output) -> 
                 "event": "progress", "tensor": progress.index, "tensors": progress.tensors, "bytes": progress.bytes,
                 "total_bytes": progress.total_bytes,
             });
-            // The conversion goes on; that nobody listens any more is told at the end.
+            // The conversion continues; that standard error is closed is reported at the end.
             failed = failed.take().or(output.object(&event).err());
         }
     };

@@ -29,7 +29,7 @@ pub fn run(args: &EvalArgs) -> Result {
     let stride = args.stride.map(|stride| stride as usize);
     let options = DataOptions { objective, context, skip_bad: args.skip_bad, stride };
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;
-    // Before any work on the device: lines that cannot be answered are told of now.
+    // Before any work on the device: lines that cannot be answered are reported now.
     let pairs = if args.metric.iter().any(|m| m.compares()) { Some(pairs(args, &base, &data, output)?) } else { None };
     let mut report = Report { output, fields: Map::new(), peak: 0, device: String::new() };
     if args.metric.iter().any(|m| !m.compares()) {
@@ -85,7 +85,7 @@ fn compare(args: &EvalArgs, base: &Base, adapters: &Adapters, pairs: &Pairs, rep
     let bar = output.bar(count as u64, "answer");
     let mut progress = |done: usize| {
         bar.set_position(done as u64);
-        // About ten lines for a run whose progress bar nobody sees.
+        // About ten lines for a run whose progress bar is not shown.
         if bar.is_hidden() && (done.is_multiple_of(count.div_ceil(10)) || done == count) {
             output.note(format!("answer {done}/{count}"));
         }

@@ -88,7 +88,7 @@ fn fetch(repo: &Repo, path: &Path, options: &Options, output: Output) -> Result<
                 output.object(&object(&event))
             }
         };
-        // The pull goes on; that nobody listens any more is told at the end.
+        // The pull continues; that standard error is closed is reported at the end.
         failed = failed.take().or(shown.err());
     };
     let pulled = hub::pull(repo, path, options, &mut show);

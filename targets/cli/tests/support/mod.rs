@@ -1,4 +1,4 @@
-//! Runs the binary and looks at what it leaves behind.
+//! Runs the binary and looks at what it leaves.
 #![allow(dead_code, reason = "every test program uses its own part of this module")]
 
 use std::io::Write;
@@ -103,7 +103,7 @@ pub fn device_names() -> Vec<&'static str> {
     if gpu {
         return vec!["cpu", "gpu:0"];
     }
-    // Not `eprintln!`, which the test runner hides when a test passes. If it cannot be shown, the test goes on.
+    // Not `eprintln!`, which the test runner hides when a test passes. If it cannot be shown, the test continues.
     let _ = writeln!(std::io::stderr(), "skipped: there is no GPU, or this build has none; only the CPU is tested");
     vec!["cpu"]
 }

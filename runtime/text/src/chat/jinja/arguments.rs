@@ -109,7 +109,7 @@ impl Arguments {
         self.optional(name).map_or(default, |value| value.is_true())
     }
 
-    /// What is left of the positional arguments.
+    /// The positional arguments that were not taken yet.
     pub(super) fn rest(&mut self) -> Vec<Value> {
         let rest = self.positional.split_off(self.next.min(self.positional.len()));
         self.next = self.positional.len();

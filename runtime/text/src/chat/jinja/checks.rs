@@ -1,4 +1,4 @@
-//! Tests: what stands behind `is`.
+//! Tests: what follows `is`.
 
 use super::arguments::Arguments;
 use super::ast::Comparison;

@@ -188,7 +188,7 @@ impl Parser<'_> {
         Ok(entries)
     }
 
-    /// Attributes, items and calls behind a value.
+    /// Attributes, items and calls after a value.
     fn postfix(&mut self, mut value: Expr) -> Outcome<Expr> {
         loop {
             let kind = if self.take(".")? {

@@ -94,8 +94,8 @@ impl Renderer {
     }
 }
 
-/// Refuses a text with parts that a message said, where they would lose what tells them from the template's own: a control
-/// token in them would become one.
+/// Refuses a text with parts that a message said, where they would lose what tells them from the template's own: a
+/// control token in them would become one.
 pub(super) fn untouched(text: &Text) -> Outcome<()> {
     if text.pieces().is_empty() {
         return Ok(());

@@ -111,7 +111,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// What is left of text in front of the tag that is next.
+    /// The text up to the next tag, after what was read.
     fn before<'t>(&self, text: &'t str, line_start: bool) -> &'t str {
         let (kind, sign) = (self.rest.as_bytes().get(1), self.rest.as_bytes().get(2));
         match (kind, sign) {
@@ -133,7 +133,7 @@ impl<'s> Lexer<'s> {
         if inside == Inside::Print { Token::Print } else { Token::Block }
     }
 
-    /// Skips a tag's end `length` bytes long: a sign and the tag. A block takes the line break behind it.
+    /// Skips a tag's end `length` bytes long: a sign and the tag. A block takes the line break after it.
     fn close(&mut self, length: usize, block: bool) {
         let sign = self.rest.as_bytes()[0];
         self.skip(length);
@@ -271,7 +271,7 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// Length of `{% name %}` at the start of `source` and the byte in front of its `%}`.
+/// Length of `{% name %}` at the start of `source` and the byte before its `%}`.
 fn tag(source: &str, name: &str) -> Option<(usize, u8)> {
     let body = source[2..].trim_start_matches(['-', '+']).trim_start();
     let after = body.strip_prefix(name)?.trim_start();

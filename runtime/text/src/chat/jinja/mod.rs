@@ -1,8 +1,9 @@
 //! Jinja for chat templates: its syntax and what templates use of its library, within bounds.
 //!
-//! A template is a stranger's program, so what it may use is counted where it is used: steps, nesting, the bytes that all
-//! its values hold at once (before they are allocated), and what it writes. And its strings know which of their bytes
-//! came from which message, whatever was done with them ([`text`]): so the rendered text tells what an assistant wrote.
+//! A template is a stranger's program, so what it may use is counted where it is used: steps, nesting, the bytes that
+//! all its values hold at once (before they are allocated), and what it writes. And its strings know which of their
+//! bytes came from which message, whatever was done with them ([`text`]): so the rendered text tells what an assistant
+//! wrote.
 //!
 //! [`lexer`], [`parser`] and [`expressions`] make the tree ([`ast`]) once; [`run`] and [`evaluate`] walk it for each
 //! rendering. White space, scopes, operators and output are Jinja2's with `trim_blocks` and `lstrip_blocks`, as in
@@ -106,7 +107,7 @@ impl Rendered {
         Some(said.last().unwrap_or(last).start..last.end)
     }
 
-    /// Whether something in front of byte `before` comes from elsewhere than message `message`.
+    /// Whether something before byte `before` comes from elsewhere than message `message`.
     pub fn others(&self, message: usize, before: usize) -> bool {
         let before = self.pieces.iter().take_while(|piece| piece.end <= before);
         before.last().is_some_and(|piece| piece.source.message.is_none_or(|found| found as usize != message))
@@ -122,7 +123,7 @@ impl Rendered {
         Rendered { text: self.text[..end].to_owned(), pieces }
     }
 
-    /// Where the last bytes that come from a message end, in front of byte `before`.
+    /// Where the last bytes that come from a message end, before byte `before`.
     pub fn end_of_contents(&self, before: usize) -> usize {
         self.pieces.iter().take_while(|piece| piece.end <= before).last().map_or(0, |piece| piece.end)
     }
@@ -161,7 +162,7 @@ impl Program {
         Ok(Rendered { text, pieces })
     }
 
-    /// Renders beginnings of the conversation in `context`: the first k messages where `wanted[k]` says so. Those that
+    /// Renders prefixes of the conversation in `context`: the first k messages where `wanted[k]` says so. Those that
     /// something ties to more messages than they have are left out.
     ///
     /// # Errors

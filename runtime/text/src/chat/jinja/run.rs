@@ -12,7 +12,7 @@ use super::text::{Builder, Text};
 use super::turns::ahead;
 use super::value::{self, Items, List, Loop, Namespace, Value};
 
-/// Where to go on.
+/// Where to continue.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Flow {
     Next,

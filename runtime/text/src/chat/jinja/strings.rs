@@ -143,7 +143,7 @@ pub(super) fn join(values: &[Value], separator: &Text, meter: &Rc<Meter>) -> Out
     Ok(out.finish())
 }
 
-/// Each line behind `prefix`, except the first and blank ones unless asked for.
+/// Each line after `prefix`, except the first and blank ones unless asked for.
 pub(super) fn indent(text: &Text, prefix: &Text, first: bool, blank: bool) -> Outcome<Text> {
     let mut out = Builder::new(text.meter())?;
     for (i, line) in text.as_str().split('\n').enumerate() {

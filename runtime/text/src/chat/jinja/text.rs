@@ -22,7 +22,7 @@ pub(in crate::chat) struct Source {
 pub(in crate::chat) struct Piece {
     /// First byte.
     pub(in crate::chat) start: usize,
-    /// Byte behind the last one.
+    /// Byte after the last one.
     pub(in crate::chat) end: usize,
     /// From where.
     pub(in crate::chat) source: Source,

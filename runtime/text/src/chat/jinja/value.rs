@@ -13,7 +13,7 @@ use super::turns::Turns;
 /// Deepest list in a list.
 const DEPTH: u16 = 64;
 
-/// A value. Copies share what is behind it; all but namespaces never change.
+/// A value. Copies share what it holds; all but namespaces never change.
 #[derive(Clone, Default)]
 pub(super) enum Value {
     #[default]
@@ -211,7 +211,7 @@ impl Namespace {
         let mut held = self.held.borrow_mut();
         let mut entries = self.entries.borrow_mut();
         held.meter().step(1 + entries.len() / 8)?;
-        // What was there is dropped behind the borrows.
+        // What was there is dropped after the borrows.
         let _before = match entries.iter_mut().find(|(found, _)| *found == name) {
             Some((_, slot)) => std::mem::replace(slot, value),
             None => {

@@ -3,8 +3,8 @@
 //!
 //! llama.cpp applies most patterns to a text whose characters stand for their general category, and the others to one
 //! without white space beyond ASCII. What they match in effect is written here: `\p{Lu}` and its like are all letters,
-//! `\d` and `[a-z]` are ASCII, white space is in no range of characters. Look-ahead inside a class became a difference of
-//! classes; look-ahead at the end became a [`Tail`].
+//! `\d` and `[a-z]` are ASCII, white space is in no range of characters. Look-ahead inside a class became a difference
+//! of classes; look-ahead at the end became a [`Tail`].
 
 /// What follows the alternatives of a pattern: how a run of white space is cut that they do not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(in crate::tokenizer) struct PreTokenizer {
     pub(super) stages: &'static [Stage],
     /// A piece that is a token is taken as it is, without merges.
     pub(in crate::tokenizer) ignore_merges: bool,
-    /// Whether BOS is put in front when the file does not say.
+    /// Whether BOS is put first when the file does not say.
     pub(in crate::tokenizer) add_bos: bool,
     /// What is merged.
     pub(in crate::tokenizer) alphabet: Alphabet,
@@ -78,7 +78,7 @@ const fn whole(names: &'static [&'static str], stages: &'static [Stage]) -> PreT
     PreTokenizer { ignore_merges: true, ..plain(names, stages) }
 }
 
-/// With tokens that skip the merges, and BOS in front.
+/// With tokens that skip the merges, and BOS first.
 const fn whole_with_bos(names: &'static [&'static str], stages: &'static [Stage]) -> PreTokenizer {
     PreTokenizer { add_bos: true, ..whole(names, stages) }
 }
@@ -88,7 +88,7 @@ macro_rules! contraction {
         r"'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
     };
 }
-/// Words as Llama 3 and Qwen take them: with one character of another kind in front.
+/// Words as Llama 3 and Qwen take them: with one character of another kind before.
 macro_rules! word {
     () => {
         r"[^\r\n\p{L}\p{N}]?\p{L}+"
