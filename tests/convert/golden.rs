@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use loam::file::sha256_hex;
+use loam::digest::sha256_hex;
 use loam::gguf::{GgufFile, TensorInfo};
 use loam_convert::{Options, Recipe, convert};
 use loam_shaders::Format;

@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    fn of(pre: Value, ignore_merges: bool) -> Result<&'static str> {
+    fn named(pre: Value, ignore_merges: bool) -> Result<&'static str> {
         let file = Json::from_value(Path::new("tokenizer.json"), "", json!({ "pre_tokenizer": pre }));
         name(&file, ignore_merges)
     }
@@ -143,16 +143,16 @@ mod tests {
     #[test]
     fn published_tokenizers_are_recognised() {
         let digits = json!({"type": "Digits", "individual_digits": true});
-        assert_eq!(of(bytes(true), false).unwrap(), "gpt-2");
-        assert_eq!(of(sequence(&[digits, bytes(true)]), false).unwrap(), "smollm");
-        assert_eq!(of(sequence(&[split(LLAMA3), bytes(false)]), true).unwrap(), "llama-bpe");
-        assert_eq!(of(sequence(&[split(LLAMA3), bytes(false)]), false).unwrap(), "smaug-bpe");
-        assert_eq!(of(sequence(&[split(QWEN2), bytes(false)]), false).unwrap(), "qwen2");
-        assert_eq!(of(sequence(&[split(TEKKEN), bytes(false)]), true).unwrap(), "tekken");
+        assert_eq!(named(bytes(true), false).unwrap(), "gpt-2");
+        assert_eq!(named(sequence(&[digits, bytes(true)]), false).unwrap(), "smollm");
+        assert_eq!(named(sequence(&[split(LLAMA3), bytes(false)]), true).unwrap(), "llama-bpe");
+        assert_eq!(named(sequence(&[split(LLAMA3), bytes(false)]), false).unwrap(), "smaug-bpe");
+        assert_eq!(named(sequence(&[split(QWEN2), bytes(false)]), false).unwrap(), "qwen2");
+        assert_eq!(named(sequence(&[split(TEKKEN), bytes(false)]), true).unwrap(), "tekken");
         let deepseek = [split(DIGITS_3), split(CJK_KANA), split(DEEPSEEK3), bytes(false)];
-        assert_eq!(of(sequence(&deepseek), false).unwrap(), "deepseek-v3");
+        assert_eq!(named(sequence(&deepseek), false).unwrap(), "deepseek-v3");
         for ignore_merges in [false, true] {
-            assert_eq!(of(sequence(&[split(GPT4O), bytes(false)]), ignore_merges).unwrap(), "gpt-4o");
+            assert_eq!(named(sequence(&[split(GPT4O), bytes(false)]), ignore_merges).unwrap(), "gpt-4o");
         }
     }
 
@@ -174,9 +174,9 @@ mod tests {
             json!({"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Removed", "invert": false}),
         ];
         for case in cases {
-            let message = of(case.clone(), false).unwrap_err().to_string();
+            let message = named(case.clone(), false).unwrap_err().to_string();
             assert!(message.contains("--pre") && message.contains("tokenizer.json"), "{case}: {message}");
         }
-        assert!(of(bytes(true), true).is_err(), "ignore_merges changes the tokens");
+        assert!(named(bytes(true), true).is_err(), "ignore_merges changes the tokens");
     }
 }

@@ -171,11 +171,16 @@ pub(super) mod tests {
         [&[number << 3 | 2, value.len() as u8][..], value].concat()
     }
 
+    /// A piece of a vocabulary.
+    pub(crate) fn piece(text: &str, score: f32, kind: i32) -> Piece {
+        Piece { text: text.into(), score, kind }
+    }
+
     /// The wire form of a model of type BPE with these pieces.
-    pub(crate) fn model(pieces: &[(&str, f32, u8)], dummy_prefix: bool) -> Vec<u8> {
+    pub(crate) fn model(pieces: &[Piece], dummy_prefix: bool) -> Vec<u8> {
         let mut out = Vec::new();
-        for (text, score, kind) in pieces {
-            let fields = [&bytes(1, text.as_bytes())[..], &[0x15], &score.to_le_bytes(), &[0x18, *kind]].concat();
+        for Piece { text, score, kind } in pieces {
+            let fields = [&bytes(1, text.as_bytes())[..], &[0x15], &score.to_le_bytes(), &[0x18, *kind as u8]].concat();
             out.extend(bytes(1, &fields));
         }
         out.extend(bytes(2, &[0x18, 2]));
@@ -185,14 +190,14 @@ pub(super) mod tests {
 
     #[test]
     fn pieces_and_flags_are_read() {
-        let read = parse(&model(&[("<unk>", 0.0, 2), ("▁a", -1.5, 1)], false)).unwrap();
-        assert_eq!(read.pieces[1], Piece { text: "▁a".into(), score: -1.5, kind: 1 });
+        let read = parse(&model(&[piece("<unk>", 0.0, 2), piece("▁a", -1.5, 1)], false)).unwrap();
+        assert_eq!(read.pieces[1], piece("▁a", -1.5, 1));
         assert_eq!((read.kind, read.add_dummy_prefix, read.remove_extra_whitespaces), (2, false, false));
     }
 
     #[test]
     fn broken_files_are_errors() {
-        let good = model(&[("<unk>", 0.0, 2), ("▁a", -1.5, 1)], true);
+        let good = model(&[piece("<unk>", 0.0, 2), piece("▁a", -1.5, 1)], true);
         for length in 0..good.len() {
             // Cut between two fields it is a shorter file; anywhere else an error. Never a panic.
             let _ = parse(&good[..length]);
@@ -217,6 +222,6 @@ pub(super) mod tests {
             let error = parse(file).unwrap_err();
             assert!(error.contains(expected), "{file:?}: {error}");
         }
-        assert!(parse(&model(&[("a", f32::NAN, 1)], true)).unwrap_err().contains("no number"));
+        assert!(parse(&model(&[piece("a", f32::NAN, 1)], true)).unwrap_err().contains("no number"));
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::protobuf::tests::{model, piece};
 use super::*;
 
 fn good() -> Value {
@@ -178,9 +179,15 @@ fn byte_fallback_that_is_not_sentencepiece_is_refused() {
 #[test]
 fn a_sentencepiece_model_wins() {
     let dir = folder(&sentencepiece(), json!({}), json!({}));
-    let pieces =
-        [("<unk>", 0.0, 2), ("<0x0A>", 0.0, 6), ("a", -9.0, 1), ("b", -9.5, 1), ("▁", -8.0, 1), ("ab", -0.25, 1)];
-    std::fs::write(dir.path().join("tokenizer.model"), protobuf::tests::model(&pieces, false)).unwrap();
+    let pieces = [
+        piece("<unk>", 0.0, 2),
+        piece("<0x0A>", 0.0, 6),
+        piece("a", -9.0, 1),
+        piece("b", -9.5, 1),
+        piece("▁", -8.0, 1),
+        piece("ab", -0.25, 1),
+    ];
+    std::fs::write(dir.path().join("tokenizer.model"), model(&pieces, false)).unwrap();
     let source = Source::open(dir.path()).unwrap();
     let read = super::read(&source, None).unwrap();
     let scores: Vec<f32> = vec![0.0, 0.0, -9.0, -9.5, -8.0, -0.25, -1000.0, -1000.0];

@@ -1,5 +1,5 @@
-//! The README's library program: trains an adapter on a base and saves it.
-//! `cargo run --release -p loam --example adapt -- base.gguf data.jsonl adapter.gguf`
+//! Trains an adapter on a base and saves it: the program of `docs/library.md`.
+//! `cargo run --release -p loam-examples --bin train -- base.gguf data.jsonl adapter.gguf`
 #![allow(clippy::print_stdout, reason = "a program, not a library")]
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use loam::{Base, TrainOptions, backend, train};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [base, data, output] = &paths[..] else { return Err("usage: adapt BASE DATA OUTPUT".into()) };
+    let [base, data, output] = &paths[..] else { return Err("usage: train BASE DATA OUTPUT".into()) };
 
     let base = Base::open(base)?;
     let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
