@@ -172,6 +172,7 @@ impl InputBuffers {
             starts: list(self.starts, tokens),
             rope: self.rope.of(positions),
             local_rope: self.local_rope.of(positions),
+            noise: None,
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::backend::ProgramId;
 use crate::data::Batch;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
-use crate::gguf::OUTPUT;
-use crate::model::{Keys, ModelConfig, forward};
-use crate::ops::cross_entropy::{LossInputs, loss};
+use crate::model::{Inputs, Keys, ModelConfig, Pass, forward, loss_logits};
+use crate::ops::cross_entropy::{Head, LossInputs, loss};
+use crate::ops::noise::Noise;
 use crate::plan::{Checkpointing, Content, Phase, Plan, Pool, StorageId};
 
 /// Most rows of logits that exist at once, unless an option says otherwise.
@@ -46,6 +46,8 @@ pub struct LossBuffers {
     labels: StorageId,
     weights: StorageId,
     log_probabilities: StorageId,
+    /// Magnitudes of the noise on the embeddings in training, f32[tokens].
+    noise: Option<StorageId>,
     batch: usize,
     context: usize,
     chunk: usize,
@@ -62,7 +64,7 @@ impl LossBuffers {
         let mut list = |name| engine.add(name, Pool::Inputs, tokens as u64, Content::Zeros);
         let (labels, weights, log_probabilities) = (list("labels")?, list("weights")?, list("log_probabilities")?);
         let chunk = chunk.unwrap_or_else(|| loss_chunk(engine.config.vocabulary, tokens)).clamp(1, tokens.max(1));
-        Ok(Self { inputs, labels, weights, log_probabilities, batch, context, chunk })
+        Ok(Self { inputs, labels, weights, log_probabilities, noise: None, batch, context, chunk })
     }
 
     /// The same buffers for rows of `context` tokens, at most as many as they were made for.
@@ -70,6 +72,12 @@ impl LossBuffers {
     pub fn with_context(self, context: usize) -> Self {
         let chunk = self.chunk.min(self.batch * context);
         Self { context, chunk, ..self }
+    }
+
+    /// The same with noise on the embeddings in training, of the magnitudes in `noise` f32[tokens].
+    #[must_use]
+    pub fn with_noise(self, noise: Option<StorageId>) -> Self {
+        Self { noise, ..self }
     }
 
     /// Tokens of a batch.
@@ -87,9 +95,12 @@ impl LossBuffers {
         if measured {
             r.begin(Phase::Measure);
         }
-        let inputs = self.inputs.of(tokens);
-        let keys = Keys::Own { batch: self.batch };
-        let hidden = forward(&mut r, &engine.config, &engine.weights, sites, &inputs, keys);
+        let on = |id| Noise { magnitudes: list(id, tokens), context: self.context as u32 };
+        let noise = self.noise.filter(|_| reverse.is_some()).map(on);
+        let inputs = Inputs { noise, ..self.inputs.of(tokens) };
+        let Engine { config, weights, .. } = engine;
+        let pass = Pass { config, weights, sites, watches: None, inputs, keys: Keys::Own { batch: self.batch } };
+        let hidden = forward(&mut r, pass);
         let io = LossInputs {
             rows: list(self.inputs.rows, tokens),
             labels: list(self.labels, tokens),
@@ -98,7 +109,7 @@ impl LossBuffers {
             chunk: self.chunk,
             softcap: engine.config.final_softcap,
         };
-        let head = (&engine.weights.output, sites.of(OUTPUT));
+        let head: Head<'_, '_> = &|r, x, first| loss_logits(r, &pass, x, first);
         if measured {
             loss(&mut r, hidden, head, io, false);
             r.begin(Phase::Learn);

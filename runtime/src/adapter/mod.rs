@@ -11,24 +11,13 @@ pub use loam_files::adapter::{AdapterFile, BASE_DIGEST, Pair, TEMPLATE_DIGEST, T
 pub use lora::{LoraOptions, Targets};
 
 use crate::ops::dense::LowRank;
-use crate::plan::{Tensor, View};
+use crate::ops::dropout::Dropout;
 
-/// What is done where a linear layer, the embedding or the head is recorded besides its product, by the weight's GGUF tensor
-/// name. Several adapters may sit on one weight.
+/// What adapters do where a linear layer, the embedding or the head is recorded, by the weight's GGUF tensor name. Several
+/// adapters may sit on one weight.
 #[derive(Debug, Clone, Default)]
 pub struct Sites {
     updates: HashMap<String, Vec<LowRank>>,
-    watched: HashMap<String, Watch>,
-    noise: Option<(View, u32)>,
-}
-
-/// Where the squares of a weight's inputs are summed up.
-#[derive(Debug, Clone, Copy)]
-pub struct Watch {
-    /// The sums, [matrices, inputs].
-    pub sums: Tensor,
-    /// Of a stack of experts: how many inputs each has seen, u32[1, matrices]. A single matrix sees all.
-    pub counts: Option<Tensor>,
 }
 
 impl Sites {
@@ -37,25 +26,11 @@ impl Sites {
         self.updates.get(weight).map_or(&[], Vec::as_slice)
     }
 
-    /// Where the squares of the inputs of `weight` are summed up, if they are.
-    pub fn watched(&self, weight: &str) -> Option<Watch> {
-        self.watched.get(weight).copied()
-    }
-
-    /// Sums up the squares of the inputs of `weight`.
-    pub fn watch(&mut self, weight: &str, watch: Watch) {
-        self.watched.insert(weight.to_owned(), watch);
-    }
-
-    /// The magnitudes of the noise on each token's embedding, f32[tokens], if there is any, and how many tokens are a row of
-    /// the batch.
-    pub fn noise(&self) -> Option<(View, u32)> {
-        self.noise
-    }
-
-    /// Adds noise of these magnitudes to the embeddings.
-    pub fn add_noise(&mut self, magnitudes: View) {
-        self.noise = Some((magnitudes, 0));
+    /// The updates on `weight` for rows with a loss, `first` of which were before: not rows of the batch. Masks continue
+    /// from one list to the next, so that they do not depend on how many there are.
+    pub fn of_listed(&self, weight: &str, first: usize) -> Vec<LowRank> {
+        let listed = |dropout| Dropout { first_row: first as u32, context: 0, ..dropout };
+        self.of(weight).iter().map(|update| LowRank { dropout: update.dropout.map(listed), ..*update }).collect()
     }
 
     /// The same for rows of `context` tokens: what is drawn for a row depends on its number in the step.
@@ -64,14 +39,13 @@ impl Sites {
         let mut sites = self.clone();
         let dropouts = sites.updates.values_mut().flatten().filter_map(|update| update.dropout.as_mut());
         dropouts.for_each(|dropout| dropout.context = context as u32);
-        sites.noise = sites.noise.map(|(magnitudes, _)| (magnitudes, context as u32));
         sites
     }
 
-    /// The same without what only training does: dropout and noise.
+    /// The same without what only training does: dropout.
     #[must_use]
     pub fn evaluating(&self) -> Self {
-        let mut sites = Self { noise: None, ..self.clone() };
+        let mut sites = self.clone();
         sites.updates.values_mut().flatten().for_each(|update| update.dropout = None);
         sites
     }

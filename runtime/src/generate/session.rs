@@ -11,9 +11,8 @@ use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::engine::{Engine, InputBuffers, list};
 use crate::error::{Error, Result};
-use crate::gguf::OUTPUT;
 use crate::host;
-use crate::model::{Cache, Keys, forward, logits};
+use crate::model::{Cache, Keys, Pass, forward, logits};
 use crate::plan::{Checkpointing, Content, Plan, Pool, StorageId, Tensor};
 
 /// Tokens per run, smallest first: a run is padded up to the next of these.
@@ -203,12 +202,12 @@ impl Session {
     /// The plan of a run of `tokens` tokens with `logit_rows` rows of logits.
     pub fn plan(&self, tokens: usize, logit_rows: usize) -> Plan {
         let Engine { config, weights, .. } = &self.engine;
+        let (inputs, keys) = (self.inputs.of(tokens), Keys::Cached(&self.cache));
+        let pass = Pass { config, weights, sites: &self.sites, watches: None, inputs, keys };
         let mut r = self.engine.recorder(Checkpointing::None);
-        let io = self.inputs.of(tokens);
-        let hidden = forward(&mut r, config, weights, &self.sites, &io, Keys::Cached(&self.cache));
+        let hidden = forward(&mut r, pass);
         let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);
-        let head = (&weights.output, self.sites.of(OUTPUT));
-        logits(&mut r, config, hidden, list(self.inputs.rows, logit_rows), head, out);
+        logits(&mut r, &pass, hidden, list(self.inputs.rows, logit_rows), out);
         r.finish(if tokens == 1 { "decode".to_owned() } else { format!("prefill {tokens}") })
     }
 

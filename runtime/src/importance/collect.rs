@@ -3,13 +3,13 @@
 use loam_shaders::Step;
 
 use super::{Entry, Importance};
-use crate::adapter::{Sites, Watch};
+use crate::adapter::Sites;
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::engine::{Engine, InputBuffers};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
-use crate::model::{Keys, forward};
+use crate::model::{Keys, Pass, Watch, Watches, forward};
 use crate::plan::{Checkpointing, Content, Location, Plan, Pool, StorageId, Tensor};
 use crate::tokenizer::Tokenizer;
 
@@ -44,11 +44,11 @@ impl Collector {
     pub fn new(base: &Base, backend: Box<dyn Backend>, context: usize) -> Result<Collector> {
         let mut engine = Engine::new(base, backend)?;
         let inputs = InputBuffers::new(&mut engine, context, context, context)?;
-        let (mut sites, mut watched) = (Sites::default(), Vec::new());
+        let (mut watches, mut watched) = (Watches::default(), Vec::new());
         for tensor in base.file().gguf.tensors().iter().filter(|t| may_be_product(t)) {
-            watched.push(watch(&mut engine, &mut sites, tensor)?);
+            watched.push(watch(&mut engine, &mut watches, tensor)?);
         }
-        let plan = plan(&engine, &sites, &inputs, context);
+        let plan = plan(&engine, &watches, &inputs, context);
         // Other matrices are no linear layers.
         watched.retain(|w| {
             plan.nodes.iter().any(|node| node.operands.iter().any(|o| o.location == Location::Stored(w.sums)))
@@ -120,7 +120,7 @@ impl Watched {
 }
 
 /// Makes room for the statistics of a matrix, or of each matrix of a stack of experts.
-fn watch(engine: &mut Engine, sites: &mut Sites, tensor: &TensorInfo) -> Result<Watched> {
+fn watch(engine: &mut Engine, watches: &mut Watches, tensor: &TensorInfo) -> Result<Watched> {
     let (name, cols) = (&tensor.name, tensor.cols() as usize);
     let matrices = tensor.shape.get(2).map(|experts| *experts as usize);
     let rows = matrices.unwrap_or(1);
@@ -128,7 +128,7 @@ fn watch(engine: &mut Engine, sites: &mut Sites, tensor: &TensorInfo) -> Result<
     let add = |rows| engine.add(&format!("{name} counts"), Pool::Inputs, rows as u64, Content::Zeros);
     let seen = matrices.map(add).transpose()?;
     let counts = seen.map(|seen| Tensor::stored(seen, 0, 1, rows));
-    sites.watch(name, Watch { sums: Tensor::stored(sums, 0, rows, cols), counts });
+    watches.add(name, Watch { sums: Tensor::stored(sums, 0, rows, cols), counts });
     Ok(Watched { name: name.clone(), sums, totals: vec![0.0; rows * cols], seen, counts: vec![0; rows] })
 }
 
@@ -139,9 +139,12 @@ fn may_be_product(tensor: &TensorInfo) -> bool {
 }
 
 /// The forward without a head.
-fn plan(engine: &Engine, sites: &Sites, inputs: &InputBuffers, context: usize) -> Plan {
+fn plan(engine: &Engine, watches: &Watches, inputs: &InputBuffers, context: usize) -> Plan {
+    let sites = Sites::default();
     let mut r = engine.recorder(Checkpointing::None);
-    forward(&mut r, &engine.config, &engine.weights, sites, &inputs.of(context), Keys::Own { batch: 1 });
+    let Engine { config, weights, .. } = engine;
+    let (inputs, keys) = (inputs.of(context), Keys::Own { batch: 1 });
+    forward(&mut r, Pass { config, weights, sites: &sites, watches: Some(watches), inputs, keys });
     r.finish(format!("importance {context}"))
 }
 

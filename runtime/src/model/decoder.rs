@@ -1,16 +1,13 @@
 //! *The* forward: one decoder for all architectures, recorded once per plan.
 
-use super::{Activation, FeedForward, Layer, ModelConfig, Projections, Weight, Weights};
+use super::linear::{self, embedding, linear};
+use super::{Activation, FeedForward, Layer, ModelConfig, Projections, Watches, Weights};
 use crate::adapter::Sites;
-use crate::gguf::TOKEN_EMBD;
+use crate::gguf::OUTPUT;
 use crate::ops::attention::{Heads, attention};
-use crate::ops::dense::{LowRank, add_bias};
 use crate::ops::elementwise::{add, scale};
-use crate::ops::embed::{self, embed};
 use crate::ops::glu::glu;
-use crate::ops::importance;
-use crate::ops::matmul::{self, matmul};
-use crate::ops::noise;
+use crate::ops::noise::Noise;
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::rope::{Rope, rope};
 use crate::ops::softcap::softcap;
@@ -47,15 +44,25 @@ pub struct Inputs {
     pub rope: Rope,
     /// The same for windowed layers.
     pub local_rope: Rope,
+    /// Noise on each token's embedding.
+    pub noise: Option<Noise>,
 }
 
-/// What every layer needs.
+/// What a run of the model is recorded with.
 #[derive(Clone, Copy)]
-struct Context<'a> {
-    config: &'a ModelConfig,
-    sites: &'a Sites,
-    io: Inputs,
-    keys: Keys<'a>,
+pub struct Pass<'a> {
+    /// Hyper-parameters.
+    pub config: &'a ModelConfig,
+    /// Weights.
+    pub weights: &'a Weights,
+    /// What adapters do.
+    pub sites: &'a Sites,
+    /// The layers whose inputs are summed up.
+    pub watches: Option<&'a Watches>,
+    /// What the run is fed with.
+    pub inputs: Inputs,
+    /// Which keys a query sees.
+    pub keys: Keys<'a>,
 }
 
 /// A layer and its place.
@@ -71,66 +78,46 @@ impl Block<'_> {
     }
 }
 
-/// Records the decoder: tokens -> hidden state after the last norm [T, D]. T is the length of `io.tokens`.
-pub fn forward<'a>(
-    r: &mut Recorder<'a>,
-    config: &'a ModelConfig,
-    weights: &'a Weights,
-    sites: &'a Sites,
-    io: &Inputs,
-    keys: Keys<'a>,
-) -> Tensor {
-    let c = Context { config, sites, io: *io, keys };
-    let mut x = embedding(r, &c, &weights.token_embd); // [T, D]
+/// Records the decoder: tokens -> hidden state after the last norm [T, D]. T is the length of `pass.inputs.tokens`.
+pub fn forward<'a>(r: &mut Recorder<'a>, pass: Pass<'a>) -> Tensor {
+    let Pass { config, weights, .. } = pass;
+    let mut x = embedding(r, &pass); // [T, D]
     for (index, w) in weights.layers.iter().enumerate() {
         let b = Block { w, index };
-        x = r.layer(x, move |r, x| layer(r, &c, &b, x));
+        x = r.layer(x, move |r, x| layer(r, &pass, &b, x));
     }
     let hidden = rmsnorm(r, "output_norm.weight", x, weights.output_norm, config.rms_eps);
-    // Scaled here instead of behind the head: the logits then come out of it as they are, for the loss as for samplers.
+    // Scaled here, not after the head: the logits then come out of it as they are, for the loss as for samplers.
     scale(r, "logit_scale", hidden, config.logit_scale)
 }
 
 /// One layer: the residual stream [T, D] before it to that after it.
-fn layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
+fn layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
     let a = attention_layer(r, c, b, x); // [T, D]
     let x = add(r, &b.label("attn_residual"), x, a);
     let f = feed_forward(r, c, b, x); // [T, D]
     add(r, &b.label("ffn_residual"), x, f)
 }
 
-/// Logits of the listed rows of a hidden state, written to `out` [list, V], by the head and the updates on it.
-pub fn logits(
-    r: &mut Recorder,
-    config: &ModelConfig,
-    hidden: Tensor,
-    list: View,
-    (head, updates): (&Weight, &[LowRank]),
-    out: Tensor,
-) {
+/// Logits of the listed rows of a hidden state, written to `out` [list, V].
+pub fn logits(r: &mut Recorder, pass: &Pass<'_>, hidden: Tensor, list: View, out: Tensor) {
     let x = rows::gather(r, "logits", list, 0, out.rows, hidden);
-    matmul::forward(r, x, (head, updates), out);
-    if config.final_softcap > 0.0 {
-        softcap(r, "logits", out, config.final_softcap);
+    linear::head(r, pass.sites.of(OUTPUT), x, &pass.weights.output, out);
+    if pass.config.final_softcap > 0.0 {
+        softcap(r, "logits", out, pass.config.final_softcap);
     }
 }
 
-/// The tokens' rows of the embedding plus every adapter's update on them, times the model's factor, as in Transformers
-/// and PEFT. A head that is the embedding too has updates of its own.
-fn embedding(r: &mut Recorder, c: &Context<'_>, w: &Weight) -> Tensor {
-    let scale = c.config.embedding_scale;
-    let x = embed(r, c.io.tokens, w, scale);
-    if let Some(noise) = c.sites.noise() {
-        noise::add(r, "embedding_noise", noise, x);
-    }
-    for site in c.sites.of(TOKEN_EMBD) {
-        embed::low_rank(r, &w.name, c.io.tokens, x, LowRank { scale: scale * site.scale, ..*site });
-    }
-    x
+/// Logits [n, V] of rows `x` [n, D] with a loss, which caps them itself; `first` such rows were before them.
+pub fn loss_logits(r: &mut Recorder, pass: &Pass<'_>, x: Tensor, first: usize) -> Tensor {
+    let head = &pass.weights.output;
+    let logits = r.temporary(x.rows, head.rows);
+    linear::head(r, &pass.sites.of_listed(OUTPUT, first), x, head, logits);
+    logits
 }
 
 /// What attention adds to the residual stream `x`.
-fn attention_layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
+fn attention_layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
     let h = norm(r, c, b, "attn_norm", b.w.attn_norm, x); // [T, D]
     let (q, k, v) = projections(r, c, b, h); // [T, Hq * Dh], [T, Hk * Dh] twice
     let head_norms = b.w.head_norms.unzip();
@@ -138,7 +125,7 @@ fn attention_layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) 
     let k = norm(r, c, b, "attn_k_norm", head_norms.1, k);
     if c.config.rotates(b.index) {
         let windowed = c.config.window_of(b.index) > 0;
-        let table = if windowed { c.io.local_rope } else { c.io.rope };
+        let table = if windowed { c.inputs.local_rope } else { c.inputs.rope };
         rope(r, &b.label("rope_q"), q, c.config.heads, table);
         rope(r, &b.label("rope_k"), k, c.config.kv_heads, table);
     }
@@ -149,7 +136,7 @@ fn attention_layer(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) 
 }
 
 /// What the feed-forward layer adds to the residual stream `x`.
-fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
+fn feed_forward(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
     let h = norm(r, c, b, "ffn_norm", b.w.ffn_norm, x);
     let activation = match c.config.activation {
         Activation::Silu => 0,
@@ -170,7 +157,7 @@ fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> 
         }
         FeedForward::Experts(experts) => {
             let logits = linear(r, c, h, &experts.router); // [T, E]
-            experts.record(r, c.sites, &|suffix| b.label(suffix), (h, logits), &glu)
+            experts.record(r, c, &|suffix| b.label(suffix), (h, logits), &glu)
         }
     }; // [T, D]
     let y = norm(r, c, b, "post_ffw_norm", b.w.post_ffw_norm, y);
@@ -178,7 +165,7 @@ fn feed_forward(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, x: Tensor) -> 
 }
 
 /// Queries, keys and values of the normed input `h`.
-fn projections(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, h: Tensor) -> (Tensor, Tensor, Tensor) {
+fn projections(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, h: Tensor) -> (Tensor, Tensor, Tensor) {
     match &b.w.attn_qkv {
         Projections::Separate { q, k, v } => (linear(r, c, h, q), linear(r, c, h, k), linear(r, c, h, v)),
         Projections::Fused(qkv) => {
@@ -191,14 +178,14 @@ fn projections(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, h: Tensor) -> (
 }
 
 /// The norm of `x`, where the model has it, over rows as wide as its weight.
-fn norm(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, name: &str, weight: Option<Tensor>, x: Tensor) -> Tensor {
+fn norm(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, name: &str, weight: Option<Tensor>, x: Tensor) -> Tensor {
     match weight {
         Some(weight) => rmsnorm(r, &b.label(name), x, weight, c.config.rms_eps),
         None => x,
     }
 }
 
-fn attend(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, (q, k, v): (Tensor, Tensor, Tensor)) -> Tensor {
+fn attend(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, (q, k, v): (Tensor, Tensor, Tensor)) -> Tensor {
     let label = b.label("attention");
     let shape = |batch: usize| Heads {
         batch,
@@ -210,25 +197,12 @@ fn attend(r: &mut Recorder, c: &Context<'_>, b: &Block<'_>, (q, k, v): (Tensor, 
         softcap: c.config.attention_softcap,
     };
     match c.keys {
-        Keys::Own { batch } => attention(r, &label, (q, k, v), c.io.starts, shape(batch)),
+        Keys::Own { batch } => attention(r, &label, (q, k, v), c.inputs.starts, shape(batch)),
         Keys::Cached(cache) => {
             let (keys, values) = cache.layers[b.index];
             kv_cache::append(r, &label, k, keys);
             kv_cache::append(r, &label, v, values);
-            attention(r, &label, (q, keys, values), c.io.starts, shape(1))
+            attention(r, &label, (q, keys, values), c.inputs.starts, shape(1))
         }
     }
-}
-
-/// y = x Wᵀ plus the bias, if there is one, plus every adapter's update on it. Besides here low-rank adapters touch the
-/// model in [`embedding`] and at the head ([`logits`] and the loss) only.
-fn linear(r: &mut Recorder, c: &Context<'_>, x: Tensor, w: &Weight) -> Tensor {
-    if let Some(watch) = c.sites.watched(&w.name) {
-        importance::squares(r, &w.name, x, watch.sums);
-    }
-    let y = matmul(r, x, w, c.sites.of(&w.name));
-    if let Some((bias, one)) = w.bias {
-        add_bias(r, &w.name, bias, one, y);
-    }
-    y
 }

@@ -7,13 +7,16 @@ mod config;
 mod declare;
 mod decoder;
 mod fields;
+mod linear;
 mod moe;
 mod rope;
+mod watch;
 mod weights;
 
 pub use arch::{Activation, HeadNorms, Windowed};
 pub use config::ModelConfig;
-pub use decoder::{Cache, Inputs, Keys, forward, logits};
+pub use decoder::{Cache, Inputs, Keys, Pass, forward, logits, loss_logits};
 pub use moe::{Experts, ExpertsConfig};
 pub use rope::{RopeConfig, RopeScaling};
+pub use watch::{Watch, Watches};
 pub use weights::{FeedForward, Layer, Projections, RopeFactors, Target, Weight, WeightPart, Weights};

@@ -1,11 +1,11 @@
 //! Feed-forward layers made of experts: hyper-parameters, weights, and the layer itself.
 
+use super::decoder::Pass;
 use super::fields::Fields;
+use super::linear::{self, sorts};
 use super::weights::Weight;
-use crate::adapter::Sites;
 use crate::error::Result;
-use crate::ops::importance;
-use crate::ops::moe::{self, Routing};
+use crate::ops::moe;
 use crate::plan::{Recorder, Tensor};
 
 /// Most experts of a layer (llama.cpp: 512).
@@ -58,34 +58,19 @@ impl Experts {
     pub(super) fn record(
         &self,
         r: &mut Recorder,
-        sites: &Sites,
+        pass: &Pass<'_>,
         label: &dyn Fn(&str) -> String,
         (h, logits): (Tensor, Tensor),
         glu: &dyn Fn(&mut Recorder, Tensor, Tensor) -> Tensor,
     ) -> Tensor {
         let mut routing = moe::route(r, &label("ffn_route"), logits, self.used, self.normalised);
-        let weights = [&self.gate, &self.up, &self.down];
-        let trained = |w: &Weight| sites.of(&w.name).iter().any(|update| update.gradients.is_some());
-        if weights.iter().any(|w| sites.watched(&w.name).is_some() || trained(w)) {
+        if [&self.gate, &self.up, &self.down].into_iter().any(|w| sorts(pass, w)) {
             routing.sort(r, &label("ffn_route"));
         }
-        let gate = product(r, sites, h, &self.gate, &routing); // [T * used, F]
-        let up = product(r, sites, h, &self.up, &routing); // [T * used, F]
+        let gate = linear::experts(r, pass, h, &self.gate, &routing); // [T * used, F]
+        let up = linear::experts(r, pass, h, &self.up, &routing); // [T * used, F]
         let g = glu(r, gate, up);
-        let y = product(r, sites, g, &self.down, &routing); // [T * used, D]
+        let y = linear::experts(r, pass, g, &self.down, &routing); // [T * used, D]
         moe::combine(r, &label("ffn_combine"), y, &routing)
     }
-}
-
-/// [`moe::experts`] and every adapter's update on it, with the inputs of a watched weight summed up.
-fn product(r: &mut Recorder, sites: &Sites, x: Tensor, w: &Weight, routing: &Routing) -> Tensor {
-    if let Some(watch) = sites.watched(&w.name) {
-        let counts = watch.counts.expect("experts are watched with counts");
-        importance::grouped(r, &w.name, x, routing, watch.sums, counts);
-    }
-    let y = moe::experts(r, x, w, routing);
-    for site in sites.of(&w.name) {
-        moe::low_rank(r, &w.name, x, y, routing, *site);
-    }
-    y
 }

@@ -2,10 +2,7 @@
 
 use loam_shaders::cross_entropy::{self as kernels, Params};
 
-use super::dense::LowRank;
-use super::dropout::Dropout;
-use super::{elementwise, matmul, rows};
-use crate::model::Weight;
+use super::{elementwise, rows};
 use crate::plan::{Recorder, Tensor, View};
 
 /// Where the loss reads and writes.
@@ -25,14 +22,17 @@ pub struct LossInputs {
     pub softcap: f32,
 }
 
+/// Logits [n, V] of rows [n, D]; the number says how many rows with a loss were before them.
+pub type Head<'h, 'a> = &'h dyn Fn(&mut Recorder<'a>, Tensor, usize) -> Tensor;
+
 /// The log-probabilities of the labels by `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns
 /// dL/dhidden by the weights: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and Apple's
-/// fused losses), so the loss is both the end of the forward pass and the start of the reverse one. `updates` are those on the
-/// head; their gradients are summed up over the chunks.
-pub fn loss(
-    r: &mut Recorder,
+/// fused losses), so the loss is both the end of the forward pass and the start of the reverse one. Gradients of what is
+/// trained in the head are summed up over the chunks.
+pub fn loss<'a>(
+    r: &mut Recorder<'a>,
     hidden: Tensor,
-    (head, updates): (&Weight, &[LowRank]),
+    head: Head<'_, 'a>,
     io: LossInputs,
     gradient: bool,
 ) -> Option<Tensor> {
@@ -44,16 +44,11 @@ pub fn loss(
         let count = io.chunk.min(hidden.rows - offset);
         r.only_above(offset as u32, |r| {
             let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
-            let logits = r.temporary(count, head.rows);
-            // Masks go on from chunk to chunk, so that they do not depend on how many there are. What is gathered are rows with
-            // a loss, not rows of the batch.
-            let part = |dropout| Dropout { first_row: offset as u32, context: 0, ..dropout };
-            let dropout = |l: &LowRank| l.dropout.map(part);
-            let updates: Vec<LowRank> = updates.iter().map(|l| LowRank { dropout: dropout(l), ..*l }).collect();
-            let lowered = matmul::forward(r, x, (head, &updates), logits);
+            let chunk = r.taped(x, |r, x| head(r, x, offset));
+            let logits = chunk.output;
             let params = Params {
                 rows: count as u32,
-                vocab: head.rows as u32,
+                vocab: logits.cols as u32,
                 offset: offset as u32,
                 gradient: gradient.into(),
                 softcap: io.softcap,
@@ -61,8 +56,8 @@ pub fn loss(
             };
             r.call("loss", kernels::forward(params), &[io.labels, io.weights, logits.view(), io.log_probabilities]);
             if let Some(dhidden) = dhidden {
-                let dx = r.temporary(count, hidden.cols);
-                matmul::backward(r, (x, &lowered), logits, (head, &updates), Some((dx, false)));
+                // The kernel has put the gradient of the logits in their place.
+                let dx = r.back(chunk, logits);
                 rows::scatter(r, "loss", io.rows, offset, dx, dhidden);
             }
         });

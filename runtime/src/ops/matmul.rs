@@ -6,13 +6,12 @@ use super::dense::{self, LowRank};
 use crate::model::{Weight, WeightPart};
 use crate::plan::{Recorder, Tensor};
 
-/// y = x Wᵀ plus `updates`: [T, w.cols] -> [T, w.rows]. Backward: dx = dy W through the quantised weight plus what comes
+/// y = x Wᵀ plus `updates`: [T, w.cols] -> y [T, w.rows]. Backward: dx = dy W through the quantised weight plus what comes
 /// through the updates, and the gradients of those; never a dW.
 ///
 /// # Panics
 /// If `x` does not have `w.cols` columns.
-pub fn matmul(r: &mut Recorder, x: Tensor, w: &Weight, updates: &[LowRank]) -> Tensor {
-    let y = r.temporary(x.rows, w.rows);
+pub fn matmul(r: &mut Recorder, x: Tensor, w: &Weight, updates: &[LowRank], y: Tensor) {
     let lowered = forward(r, x, (w, updates), y);
     if r.needs_gradient(x) || updates.iter().any(|l| l.gradients.is_some()) {
         let (w, updates) = (w.clone(), updates.to_vec());
@@ -22,12 +21,11 @@ pub fn matmul(r: &mut Recorder, x: Tensor, w: &Weight, updates: &[LowRank]) -> T
             backward(r, (x, &lowered), dy, (&w, &updates), dx);
         });
     }
-    y
 }
 
 /// Records y = x Wᵀ plus `updates`, the first of them in the same pass where there is a kernel for it. Returns what each
 /// update makes of x: [`dense::low_rank_forward`].
-pub fn forward(r: &mut Recorder, x: Tensor, (w, updates): (&Weight, &[LowRank]), y: Tensor) -> Vec<Tensor> {
+fn forward(r: &mut Recorder, x: Tensor, (w, updates): (&Weight, &[LowRank]), y: Tensor) -> Vec<Tensor> {
     assert_eq!(x.cols, w.cols, "{}: input width", w.name);
     let lowered: Vec<Tensor> = updates.iter().map(|l| dense::low_rank_forward(r, &w.name, x, *l)).collect();
     let many = r.fuses_updates() && x.rows > VECTOR_TOKENS as usize;
@@ -51,7 +49,7 @@ pub fn forward(r: &mut Recorder, x: Tensor, (w, updates): (&Weight, &[LowRank]),
 
 /// With what [`forward`] returned for x and the gradient `dy` of y: the gradients of the updates, and dx (+)= dy W plus
 /// what comes through the updates if `dx` says where, again the first of them in the same pass.
-pub fn backward(
+fn backward(
     r: &mut Recorder,
     (x, lowered): (Tensor, &[Tensor]),
     dy: Tensor,

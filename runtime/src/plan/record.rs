@@ -136,11 +136,7 @@ impl<'a> Recorder<'a> {
 
     /// [`Self::backward`] of an op with several outputs.
     pub fn backward_of(&mut self, outputs: &[Tensor], f: impl FnOnce(&mut Self, &mut Gradients) + 'a) {
-        for y in outputs {
-            if let Location::Slot(i) = y.location {
-                self.needs_gradient[i as usize] = true;
-            }
-        }
+        outputs.iter().for_each(|y| self.require_gradient(*y));
         self.tape.push(Box::new(f));
     }
 
@@ -162,9 +158,16 @@ impl<'a> Recorder<'a> {
         y
     }
 
-    /// The tape, for the reverse walk.
-    pub(super) fn take_tape(&mut self) -> Vec<GradFn<'a>> {
-        std::mem::take(&mut self.tape)
+    /// Replaces the tape; returns what was on it.
+    pub(super) fn replace_tape(&mut self, tape: Vec<GradFn<'a>>) -> Vec<GradFn<'a>> {
+        std::mem::replace(&mut self.tape, tape)
+    }
+
+    /// Says that a gradient must reach `x`.
+    pub(super) fn require_gradient(&mut self, x: Tensor) {
+        if let Location::Slot(i) = x.location {
+            self.needs_gradient[i as usize] = true;
+        }
     }
 
     /// Leaves out what nobody reads, assigns memory and returns the plan.

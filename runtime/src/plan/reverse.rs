@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Location;
-use super::record::{Recorder, Tensor};
+use super::record::{GradFn, Recorder, Tensor};
 use crate::ops::elementwise;
 
 /// The gradients known so far, by the tensor they belong to.
@@ -63,7 +63,38 @@ impl Gradients {
     }
 }
 
-impl Recorder<'_> {
+/// A part of a plan with a tape of its own: [`Recorder::taped`].
+pub struct Taped<'a> {
+    /// What it is a function of.
+    pub input: Tensor,
+    /// What it results in.
+    pub output: Tensor,
+    tape: Vec<GradFn<'a>>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Records `f` of `x` with a tape of its own, so that its gradient can be recorded before what comes later.
+    pub fn taped(&mut self, x: Tensor, f: impl FnOnce(&mut Self, Tensor) -> Tensor) -> Taped<'a> {
+        let before = self.replace_tape(Vec::new());
+        self.require_gradient(x);
+        let output = f(self, x);
+        let tape = self.replace_tape(before);
+        Taped { input: x, output, tape }
+    }
+
+    /// Records the gradient nodes of `part`, whose output has this gradient. Returns the gradient of its input.
+    ///
+    /// # Panics
+    /// If the output does not depend on the input.
+    pub fn back(&mut self, part: Taped<'a>, gradient: Tensor) -> Tensor {
+        let mut gradients = Gradients::default();
+        gradients.give(self, part.output, gradient);
+        for backward in part.tape.into_iter().rev() {
+            backward(self, &mut gradients);
+        }
+        gradients.take(part.input).expect("a gradient of the input")
+    }
+
     /// Records all gradient nodes, starting from `gradient` as the gradient of `output`.
     pub fn reverse(&mut self, output: Tensor, gradient: Tensor) {
         let mut gradients = Gradients::default();
@@ -74,7 +105,7 @@ impl Recorder<'_> {
     /// Walks what is on the tape now. A layer that is recorded again on the way leaves a tape of its own, which is
     /// walked before the rest.
     pub(super) fn walk(&mut self, gradients: &mut Gradients) {
-        for backward in self.take_tape().into_iter().rev() {
+        for backward in self.replace_tape(Vec::new()).into_iter().rev() {
             backward(self, gradients);
         }
     }

@@ -7,7 +7,7 @@ use crate::adapter::{AdapterFile, Arena, Sites, Trained};
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
 use crate::data::Batch;
-use crate::engine::{Engine, list};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::loss::{LossBuffers, Reverse};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
@@ -85,8 +85,8 @@ impl Trainer {
         let mut sites = Sites::default();
         let trained = Trained { gradients: buffers.gradients, dropout: options.dropout };
         arena.attach(&mut sites, buffers.parameters, Some(trained), 1.0, adapter.alpha);
-        let noise = noise(&mut engine, &options, &mut sites)?;
-        let loss = LossBuffers::new(&mut engine, options.batch, options.context, options.loss_chunk)?;
+        let noise = noise(&mut engine, &options)?;
+        let loss = LossBuffers::new(&mut engine, options.batch, options.context, options.loss_chunk)?.with_noise(noise);
         let shapes: Vec<LossBuffers> =
             options.batches().contexts().into_iter().map(|context| loss.with_context(context)).collect();
         let reverse = Some(reverse(&options));
@@ -416,14 +416,12 @@ fn reverse(options: &TrainOptions) -> Reverse {
 }
 
 /// Declares the magnitudes of the noise on the embeddings, if there is to be any.
-fn noise(engine: &mut Engine, options: &TrainOptions, sites: &mut Sites) -> Result<Option<StorageId>> {
+fn noise(engine: &mut Engine, options: &TrainOptions) -> Result<Option<StorageId>> {
     if options.neftune_noise_alpha == 0.0 {
         return Ok(None);
     }
     let tokens = options.batch.saturating_mul(options.context);
-    let id = engine.add("embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros)?;
-    sites.add_noise(list(id, tokens));
-    Ok(Some(id))
+    engine.add("embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros).map(Some)
 }
 
 fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {
