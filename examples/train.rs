@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use loam::data::{DataOptions, Objective, load};
+use loam::data::{DataOptions, Records, load};
 use loam::{Base, TrainOptions, backend, train};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let base = Base::open(base)?;
     let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
-    let sft = DataOptions::new(Objective::Sft, options.context);
+    let sft = DataOptions::new(Records::Answers, options.context);
     let data = load(data, base.tokenizer()?, base.template()?, &sft)?;
     let device = backend::select::open("auto")?;
     let mut on_event = |event: &train::Event| println!("{event:?}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use loam::adapter::{Attach, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
-use loam::data::{Dataset, Example, Notes};
+use loam::data::{Dataset, Example, Notes, Records};
 use loam::gguf::Value;
 use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random, train};
 use loam_files::Error as File;
@@ -150,7 +150,8 @@ fn an_adapter_that_goes_on_from_another_describes_itself() {
     let lora = LoraOptions { rank: 3, targets: "attn_q,ffn_up".parse().expect("targets"), ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 8, steps: Some(1), ..TrainOptions::default() };
     let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1, cut: 0 };
-    let data = Dataset { examples: vec![example], notes: Notes::default(), digest: "test".into() };
+    let data =
+        Dataset { records: Records::Answers, examples: vec![example], notes: Notes::default(), digest: "test".into() };
     let train = |start: Option<AdapterFile>, options: TrainOptions| {
         let mut ignore = |_: &train::Event| ();
         let run = train::run(&base, back_ends().remove(0).1, start, (&data, None), options, &mut ignore);

@@ -2,7 +2,7 @@
 //! (hostile-input cases 19 to 21).
 
 use loam::backend::cpu::CpuBackend;
-use loam::data::{Dataset, Example, Notes};
+use loam::data::{Dataset, Example, Notes, Records};
 use loam::evaluate::Evaluator;
 use loam::gguf::{GgmlType, Metadata, Value};
 use loam::train::{self, Event};
@@ -135,7 +135,8 @@ fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
         assert!(matches!(found, Err(Error::NonFinite(_))), "{device}: {found:?}");
     }
     let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1, cut: 0 };
-    let data = Dataset { examples: vec![example], notes: Notes::default(), digest: "test".into() };
+    let data =
+        Dataset { records: Records::Answers, examples: vec![example], notes: Notes::default(), digest: "test".into() };
     for (device, backend) in back_ends() {
         let options = TrainOptions { batch: 1, context: 8, steps: Some(1000), ..TrainOptions::default() };
         let mut steps = 0;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use loam::chat::{ChatTemplate, Message};
-use loam::data::{BatchOptions, Batches, DataOptions, Objective, load};
+use loam::data::{BatchOptions, Batches, DataOptions, Records, load};
 use loam::gguf::{Array, Gguf, GgufFile, Metadata, Strings, Value, Writer};
 use loam::tokenizer::{Tokenizer, Vocabulary};
 use loam_tests::shared;
@@ -143,7 +143,7 @@ fn user_text_never_becomes_structure() {
         { "role": "user", "content": attack }, { "role": "assistant", "content": format!("No.{attack}") },
     ] });
     std::fs::write(&path, format!("{line}\n")).unwrap();
-    let data = load(&path, &tokenizer, Some(&template), &DataOptions::new(Objective::Sft, 256)).unwrap();
+    let data = load(&path, &tokenizer, Some(&template), &DataOptions::new(Records::Answers, 256)).unwrap();
     let example = &data.examples[0];
     assert_eq!(&example.tokens[..served.len()], served, "the training prompt is the served prompt");
     assert!(example.trained[..served.len()].iter().all(|&t| !t) && example.trained[served.len()..].iter().all(|&t| t));
@@ -151,6 +151,7 @@ fn user_text_never_becomes_structure() {
     assert_eq!(example.tokens.last(), Some(&2), "the answer ends with the end of the turn");
 
     let options = BatchOptions {
+        sequences: 1,
         batch: 4,
         accumulate: 2,
         context: 256,
@@ -212,7 +213,7 @@ fn masks_agree_with_the_golden_training_run() {
         lines.push('\n');
     }
     std::fs::write(&path, lines).unwrap();
-    let data = load(&path, &tokenizer, Some(&template), &DataOptions::new(Objective::Sft, 256)).unwrap();
+    let data = load(&path, &tokenizer, Some(&template), &DataOptions::new(Records::Answers, 256)).unwrap();
     let masks: HashMap<Vec<u32>, Vec<bool>> = data.examples.into_iter().map(|e| (e.tokens, e.trained)).collect();
 
     let bytes = std::fs::read(golden).unwrap();

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use loam::data::{Batch, Dataset, Example, Notes};
+use loam::data::{Batch, Dataset, Example, Notes, Records};
 use loam::generate::sampler::SamplerOptions;
 use loam::generate::{GenerateOptions, Session};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
@@ -180,7 +180,12 @@ fn run(
     held_out: &Example,
     change: impl FnOnce(TrainOptions) -> TrainOptions,
 ) -> (Result<(AdapterFile, Outcome), Error>, Evaluations) {
-    let set = |examples: Vec<Example>| Dataset { examples, notes: Notes::default(), digest: "test".into() };
+    let set = |examples: Vec<Example>| Dataset {
+        records: Records::Answers,
+        examples,
+        notes: Notes::default(),
+        digest: "test".into(),
+    };
     let data = set(data.iter().map(|&example| example.clone()).collect());
     let held_out = set(vec![held_out.clone()]);
     let options = TrainOptions {
@@ -271,7 +276,12 @@ fn a_gradient_that_is_zero_everywhere_is_told_once() {
         pair.a.fill(0.0);
         pair.b.fill(0.0);
     }
-    let data = Dataset { examples: vec![example(0, 12, 1)], notes: Notes::default(), digest: "test".into() };
+    let data = Dataset {
+        records: Records::Answers,
+        examples: vec![example(0, 12, 1)],
+        notes: Notes::default(),
+        digest: "test".into(),
+    };
     let mut told = Vec::new();
     let mut on_event = |event: &Event| {
         if let Event::Note { message } = event {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::data::Records;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -24,6 +26,18 @@ pub enum Error {
         line: usize,
         /// What is wrong and what is expected.
         problem: String,
+    },
+    /// A data file has records that the objective cannot learn from.
+    #[error("{}{}: has {found}; wanted are {wanted}", path.display(), if *line == 0 { String::new() } else { format!(":{line}") })]
+    Records {
+        /// The file.
+        path: PathBuf,
+        /// Line number from 1; 0 when the whole file is meant.
+        line: usize,
+        /// What it has.
+        found: Records,
+        /// What is learned from.
+        wanted: Records,
     },
     /// A checkpoint of a training run is damaged, or cannot be used as asked.
     #[error("checkpoint {}: {problem}", path.display())]

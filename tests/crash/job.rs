@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
-use loam::data::{Dataset, Example, Notes};
+use loam::data::{Dataset, Example, Notes, Records};
 use loam::digest::sha256_file;
 use loam::train::checkpoint::Identity;
 use loam::train::{self, Checkpoints, Event, Upkeep};
@@ -110,5 +110,10 @@ pub fn dataset(count: u32, first: u32) -> Dataset {
         line: i as usize + 1,
         cut: 0,
     };
-    Dataset { examples: (0..count).map(example).collect(), notes: Notes::default(), digest: format!("{count} {first}") }
+    Dataset {
+        records: Records::Answers,
+        examples: (0..count).map(example).collect(),
+        notes: Notes::default(),
+        digest: format!("{count} {first}"),
+    }
 }

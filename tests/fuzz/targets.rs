@@ -5,7 +5,7 @@ use std::path::Path;
 use loam::adapter::AdapterFile;
 use loam::backend::Limits;
 use loam::chat::{ChatTemplate, Message};
-use loam::data::{DataOptions, Dataset, Notes, Objective, load};
+use loam::data::{DataOptions, Dataset, Notes, Records, load};
 use loam::gguf::{
     Gguf, GgufFile, Metadata, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, TensorDeclaration, Writer, shard_path,
 };
@@ -235,7 +235,7 @@ fn data_lines() {
     let run = move |input: &[u8]| {
         folder.put("input.jsonl", input);
         let (tokenizer, template) = (base.tokenizer().expect("sound"), base.template().expect("sound"));
-        let mut options = DataOptions::new(Objective::Sft, 32);
+        let mut options = DataOptions::new(Records::Answers, 32);
         options.skip_bad = 2;
         load(&folder.at("input.jsonl"), tokenizer, template, &options).is_ok()
     };
@@ -283,7 +283,8 @@ fn checkpoint_file() {
     let folder = Folder::base();
     let base = Base::open(folder.at("base.gguf")).expect("sound");
     let options = TrainOptions::default();
-    let data = Dataset { examples: Vec::new(), notes: Notes::default(), digest: "none".into() };
+    let data =
+        Dataset { records: Records::Answers, examples: Vec::new(), notes: Notes::default(), digest: "none".into() };
     let device = loam::backend::cpu::info();
     let identity = Identity::new(&base, &device, None, (&data, None), &options).expect("sound");
     let request = Checkpoints { folder: folder.at("state"), every: 1, resume: false };

@@ -86,7 +86,9 @@ pub fn full_batch(rows: &[Vec<u32>]) -> Batch {
     let (trained, tokens) = (list.len(), rows.concat());
     let positions = (0..tokens.len()).map(|i| (i % context) as u32).collect();
     let (starts, tokens_used) = (vec![0; tokens.len()], tokens.len());
-    Batch { tokens, positions, starts, rows: list, labels, trained, tokens_used }
+    let sequences = (0..rows.len()).map(|b| b * (context - 1)..(b + 1) * (context - 1)).collect();
+    let examples = (0..rows.len()).collect();
+    Batch { tokens, positions, starts, rows: list, labels, sequences, examples, trained, tokens_used }
 }
 
 /// `count` rows of `context` token ids below `vocabulary`, the same every time.

@@ -2,7 +2,7 @@
 //! hand.
 
 use loam::chat::{ChatTemplate, Message};
-use loam::data::{DataOptions, Dataset, Example, Objective, load};
+use loam::data::{DataOptions, Dataset, Example, Records, load};
 use loam::tokenizer::{Tokenizer, Vocabulary};
 use loam_tests::Random;
 
@@ -66,7 +66,7 @@ fn loaded(tokenizer: &Tokenizer, template: &ChatTemplate, messages: &[Message]) 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.jsonl");
     std::fs::write(&path, serde_json::json!({ "messages": messages }).to_string()).expect("written");
-    load(&path, tokenizer, Some(template), &DataOptions::new(Objective::Sft, 1 << 20))
+    load(&path, tokenizer, Some(template), &DataOptions::new(Records::Answers, 1 << 20))
 }
 
 /// The trained runs of an example as text.

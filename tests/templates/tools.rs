@@ -2,7 +2,7 @@
 //! kinds, token for token as `chat` and `eval` send them.
 
 use loam::chat::{ChatTemplate, Message};
-use loam::data::{DataOptions, Objective, load, load_pairs};
+use loam::data::{DataOptions, Records, load, load_pairs};
 use serde_json::{Value, json};
 
 use crate::masks::{tokenizer, trained};
@@ -181,7 +181,7 @@ const EXPECTED: [(&str, &str, [&str; 3]); 3] = [
 
 #[test]
 fn calls_and_answers_are_trained_and_results_of_tools_are_not() {
-    let (folder, options) = (tempfile::tempdir().expect("a folder"), DataOptions::new(Objective::Sft, 4096));
+    let (folder, options) = (tempfile::tempdir().expect("a folder"), DataOptions::new(Records::Answers, 4096));
     let path = folder.path().join("d.jsonl");
     // The arguments as Transformers has them, and as OpenAI's interface does.
     let (open, closed) = (json!({"days": 2, "city": "Bern"}), json!("{\"days\":2,\"city\":\"Bern\"}"));
@@ -240,7 +240,8 @@ fn parts_that_are_no_text_are_named_with_their_line() {
         let good = json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "b"}]}, answer]});
         let bad = json!({"messages": [{"role": "user", "content": content}, answer]});
         std::fs::write(&path, format!("{good}\n{bad}\n")).expect("written");
-        let error = load(&path, &tokenizer, Some(&template), &DataOptions::new(Objective::Sft, 512)).expect_err("bad");
+        let error =
+            load(&path, &tokenizer, Some(&template), &DataOptions::new(Records::Answers, 512)).expect_err("bad");
         let shown = error.to_string();
         assert!(matches!(error, loam::Error::Data { line: 2, .. }) && shown.contains(expected), "{expected}: {shown}");
     }

@@ -4,6 +4,8 @@
 //! is dropped: the last step of an epoch is smaller when the rows do not divide evenly. The number of trained tokens
 //! of a step is exact, so every token weighs the same within a step whatever the micro-batches look like.
 
+use std::ops::Range;
+
 use super::order::grouped;
 use super::{Example, permutation};
 use crate::{Error, Result};
@@ -11,13 +13,16 @@ use crate::{Error, Result};
 /// How batches are formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchOptions {
-    /// Rows of a micro-batch.
+    /// Sequences of a record, see [`super::Records::sequences`]: that many examples in turn share a micro-batch, each in
+    /// a row of its own if they are several.
+    pub sequences: usize,
+    /// Records of a micro-batch; packed, rows of it.
     pub batch: usize,
     /// Micro-batches per optimizer step.
     pub accumulate: usize,
     /// Tokens per row.
     pub context: usize,
-    /// Several examples share a row, each seeing only itself.
+    /// Several examples share a row, each seeing only itself; only for records of one sequence.
     pub pack: bool,
     /// Another order in each epoch; otherwise file order.
     pub shuffle: bool,
@@ -36,6 +41,11 @@ impl BatchOptions {
         contexts.dedup();
         contexts
     }
+
+    /// Rows of a micro-batch.
+    fn rows(&self) -> usize {
+        self.batch.saturating_mul(self.sequences)
+    }
 }
 
 /// One micro-batch: `batch` rows of `context` tokens, flattened row by row. Unused places hold token 0 and see only
@@ -52,6 +62,10 @@ pub struct Batch {
     pub rows: Vec<u32>,
     /// That next token, one per entry of `rows`.
     pub labels: Vec<u32>,
+    /// Which labels, as entries of `rows`, belong to each example.
+    pub sequences: Vec<Range<usize>>,
+    /// The number of each of these examples in the list that the batch was made of.
+    pub examples: Vec<usize>,
     /// Number of trained tokens: the length of `rows`.
     pub trained: usize,
     /// Number of places that hold a token of an example.
@@ -76,6 +90,8 @@ impl Batch {
             starts: (0..places).map(|place| (place % context) as u32).collect(),
             rows: Vec::new(),
             labels: Vec::new(),
+            sequences: Vec::new(),
+            examples: Vec::new(),
             trained: 0,
             tokens_used: 0,
         };
@@ -94,7 +110,8 @@ impl Batch {
         Ok(out)
     }
 
-    /// A batch without padding in which every place holds token 0 and is trained: the most that a batch can be.
+    /// A batch without padding in which every place holds token 0 and is trained, and every row is an example: the most
+    /// that a batch can be.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -103,6 +120,8 @@ impl Batch {
         let places = full.tokens.len();
         full.rows = (0..places as u32).collect();
         full.labels = vec![0; places];
+        full.sequences = (0..batch).map(|row| row * context..(row + 1) * context).collect();
+        full.examples = (0..batch).collect();
         (full.trained, full.tokens_used) = (places, places);
         Ok(full)
     }
@@ -116,7 +135,7 @@ impl Batch {
 
     /// Writes an example at `start` within the row whose first place is `base`.
     fn place(&mut self, example: &Example, base: usize, start: usize) {
-        let length = example.tokens.len();
+        let (length, labels) = (example.tokens.len(), self.rows.len());
         let first = base + start;
         self.tokens[first..first + length].copy_from_slice(&example.tokens);
         self.starts[first..first + length].fill(start as u32);
@@ -127,6 +146,8 @@ impl Batch {
                 self.labels.push(example.tokens[t + 1]);
             }
         }
+        self.sequences.push(labels..self.rows.len());
+        self.examples.push(self.examples.len());
         self.tokens_used += length;
     }
 }
@@ -149,18 +170,25 @@ pub struct OptimizerStep {
 pub struct Batches<'a> {
     examples: &'a [Example],
     options: BatchOptions,
-    /// Rows as indices of examples. With packing they are formed once, so that all epochs have equally many steps.
-    rows: Vec<Vec<usize>>,
+    /// What stays together, as indices of examples: those of a record, or of a packed row. With packing these are formed
+    /// once, so that all epochs have equally many steps.
+    units: Vec<Vec<usize>>,
 }
 
 impl<'a> Batches<'a> {
     /// Prepares the rows.
     ///
     /// # Errors
-    /// [`Error::Argument`] for zero rows, micro-batches or examples, an example longer than the context, or no trained
-    /// token at all.
+    /// [`Error::Argument`] for zero rows, micro-batches or examples, an example longer than the context, no trained token
+    /// at all, or records of several sequences that are packed or not whole.
     pub fn new(examples: &'a [Example], options: BatchOptions) -> Result<Self> {
-        let BatchOptions { batch, accumulate, context, pack, .. } = options;
+        let BatchOptions { sequences, batch, accumulate, context, pack, .. } = options;
+        if sequences == 0 || !examples.len().is_multiple_of(sequences) || (pack && sequences > 1) {
+            let count = examples.len();
+            return Err(Error::Argument(format!(
+                "{count} examples are no records of {sequences} sequences (pack: {pack})"
+            )));
+        }
         if batch == 0 || accumulate == 0 || context < 2 {
             let given = format!("batch {batch}, accumulate {accumulate}, context {context}");
             return Err(Error::Argument(format!("{given}: each must be at least 1, the context 2")));
@@ -171,19 +199,23 @@ impl<'a> Batches<'a> {
         if examples.iter().all(|example| example.trained_tokens() == 0) {
             return Err(Error::Argument("no example has a trained token".into()));
         }
-        let useful = (0..examples.len()).filter(|&i| examples[i].trained_tokens() > 0);
-        let rows = if pack { pack_rows(examples, useful, context) } else { useful.map(|i| vec![i]).collect() };
-        Ok(Batches { examples, options, rows })
+        let useful = |unit: &Range<usize>| unit.clone().all(|i| examples[i].trained_tokens() > 0);
+        let records = (0..examples.len()).step_by(sequences).map(|i| i..i + sequences).filter(useful);
+        let units = match pack {
+            true => pack_rows(examples, records.flatten(), context),
+            false => records.map(Iterator::collect).collect(),
+        };
+        Ok(Batches { examples, options, units })
     }
 
     /// Optimizer steps of one pass over all examples.
     pub fn steps_per_epoch(&self) -> usize {
-        self.rows.len().div_ceil(self.options.batch.saturating_mul(self.options.accumulate))
+        self.units.len().div_ceil(self.options.batch.saturating_mul(self.options.accumulate))
     }
 
     /// Rows of one epoch: the number of examples, fewer with packing.
     pub fn rows(&self) -> usize {
-        self.rows.len()
+        self.units.len() * self.options.sequences
     }
 
     /// The micro-batches of optimizer step `step`, counted from 0 over all epochs.
@@ -209,37 +241,49 @@ impl<'a> Batches<'a> {
     fn order(&self, epoch: usize) -> Vec<usize> {
         let BatchOptions { batch, accumulate, shuffle, seed, group_by_length, .. } = self.options;
         let order = match shuffle {
-            true => permutation(self.rows.len(), seed, epoch as u64),
-            false => (0..self.rows.len()).collect(),
+            true => permutation(self.units.len(), seed, epoch as u64),
+            false => (0..self.units.len()).collect(),
         };
         if !group_by_length {
             return order;
         }
         let shuffle = shuffle.then_some((seed, epoch as u64));
-        grouped(order, |row| self.length(row), batch.saturating_mul(accumulate), shuffle)
+        grouped(order, |unit| self.length(unit), batch.saturating_mul(accumulate), shuffle)
     }
 
-    /// Tokens of a row.
-    fn length(&self, row: usize) -> usize {
-        self.rows[row].iter().map(|&i| self.examples[i].tokens.len()).sum()
+    /// The rows of a unit.
+    fn rows_of(&self, unit: usize) -> impl Iterator<Item = &[usize]> {
+        // A record's examples have a row each, those of a packed row one for all.
+        let each = if self.options.pack { self.units[unit].len() } else { 1 };
+        self.units[unit].chunks(each)
+    }
+
+    /// Tokens of the longest row of a unit.
+    fn length(&self, unit: usize) -> usize {
+        let tokens = |row: &[usize]| row.iter().map(|&i| self.examples[i].tokens.len()).sum();
+        self.rows_of(unit).map(tokens).max().unwrap_or(0)
     }
 
     fn build(&self, epoch: usize, index: usize, order: &[usize]) -> Result<OptimizerStep> {
         let per_step = self.options.batch.saturating_mul(self.options.accumulate);
         let first = index.saturating_mul(per_step).min(order.len());
         let chosen = &order[first..first.saturating_add(per_step).min(order.len())];
-        let row = |&row: &usize| self.rows[row].iter().map(|&i| &self.examples[i]).collect::<Vec<_>>();
-        let contexts = self.options.contexts();
-        let micro = chosen.chunks(self.options.batch).map(|rows| {
-            let longest = rows.iter().map(|&row| self.length(row)).max().unwrap_or(0);
-            let context = contexts.iter().rev().find(|&&context| context >= longest).copied();
-            let rows: Vec<_> = rows.iter().map(row).collect();
-            Batch::new(&rows, self.options.batch, context.unwrap_or(self.options.context))
-        });
-        let micro: Vec<Batch> = micro.collect::<Result<_>>()?;
+        let micro: Vec<Batch> =
+            chosen.chunks(self.options.batch).map(|units| self.micro(units)).collect::<Result<_>>()?;
         let trained = micro.iter().map(|batch| batch.trained).sum();
         let tokens_used = micro.iter().map(|batch| batch.tokens_used).sum();
         Ok(OptimizerStep { epoch, micro, trained, tokens_used })
+    }
+
+    /// The micro-batch of `units`.
+    fn micro(&self, units: &[usize]) -> Result<Batch> {
+        let longest = units.iter().map(|&unit| self.length(unit)).max().unwrap_or(0);
+        let context = self.options.contexts().into_iter().rev().find(|&context| context >= longest);
+        let rows = units.iter().flat_map(|&unit| self.rows_of(unit));
+        let rows: Vec<Vec<&Example>> = rows.map(|row| row.iter().map(|&i| &self.examples[i]).collect()).collect();
+        let batch = Batch::new(&rows, self.options.rows(), context.unwrap_or(self.options.context))?;
+        let examples = units.iter().flat_map(|&unit| self.units[unit].iter().copied()).collect();
+        Ok(Batch { examples, ..batch })
     }
 }
 
@@ -287,7 +331,16 @@ mod tests {
     }
 
     fn options(batch: usize, accumulate: usize, context: usize) -> BatchOptions {
-        BatchOptions { batch, accumulate, context, pack: false, shuffle: true, seed: 3, group_by_length: false }
+        BatchOptions {
+            sequences: 1,
+            batch,
+            accumulate,
+            context,
+            pack: false,
+            shuffle: true,
+            seed: 3,
+            group_by_length: false,
+        }
     }
 
     #[test]
@@ -300,6 +353,7 @@ mod tests {
         assert_eq!(batch.lengths(), [3, 3, 3, 2, 2, 1, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(batch.rows, [1, 3, 8]);
         assert_eq!(batch.labels, [7, 9, 4], "the label of a place is the next token of the same example");
+        assert_eq!((batch.sequences.clone(), batch.examples.clone()), (vec![0..1, 1..2, 2..3], vec![0, 1, 2]));
         assert_eq!((batch.trained, batch.tokens_used), (3, 9));
         assert!(Batch::new(&[vec![&a, &c]], 1, 6).is_err());
         assert!(Batch::new(&[vec![&a], vec![&b]], 1, 6).is_err());

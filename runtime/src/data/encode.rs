@@ -17,7 +17,7 @@ use loam_text::Result;
 
 use super::record::{Conversation, Record};
 use super::turns::{LEFT_OUT, Turn, Turns};
-use super::{DataOptions, Example, Notes, Objective};
+use super::{DataOptions, Example, Notes, Records};
 
 /// What is wrong with a conversation for a model that was not made for conversations.
 const NO_TEMPLATE: &str = "has messages, but the model has no chat template: give one, or use prompt and completion";
@@ -42,21 +42,16 @@ impl Encoder<'_> {
         take: &mut dyn FnMut(Example),
     ) -> Result<(), String> {
         let fail = |error: loam_text::Error| error.to_string();
-        match (self.options.objective, record, self.template) {
-            (Objective::Clm, Record::Text(text), _) => self.document(text, true).map(take).map_err(fail),
-            (Objective::Sft, Record::Text(_), _) => {
-                Err("has only text, but the objective sft trains on answers: use --objective clm, or messages".into())
-            }
-            (_, Record::Messages(conversation), Some(template)) => {
-                self.conversation(conversation, template, notes, take)
-            }
-            (_, Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
-            (_, Record::Completion { prompt, completion }, Some(template)) => {
+        match (record, self.template) {
+            (Record::Text(text), _) => self.document(text, true).map(take).map_err(fail),
+            (Record::Messages(conversation), Some(template)) => self.conversation(conversation, template, notes, take),
+            (Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
+            (Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = vec![Message::new("user", prompt), Message::new("assistant", completion)];
                 self.conversation(&Conversation { messages, tools: None }, template, notes, take)
             }
-            (objective, Record::Completion { prompt, completion }, None) => {
-                self.completion(objective, prompt, completion).map(take).map_err(fail)
+            (Record::Completion { prompt, completion }, None) => {
+                self.completion(prompt, completion).map(take).map_err(fail)
             }
         }
     }
@@ -107,9 +102,9 @@ impl Encoder<'_> {
     }
 
     /// Prompt and answer for a model without a chat template: the texts as they are, then EOS.
-    fn completion(&self, objective: Objective, prompt: &str, completion: &str) -> Result<Example> {
+    fn completion(&self, prompt: &str, completion: &str) -> Result<Example> {
         let mut tokens = self.plain_prompt(prompt)?;
-        let mut trained = vec![objective == Objective::Clm; tokens.len()];
+        let mut trained = vec![self.options.records == Records::Texts; tokens.len()];
         tokens.extend(self.tokenizer.encode_after(&tokens, completion)?);
         tokens.extend(self.tokenizer.eos());
         trained.resize(tokens.len(), true);
@@ -124,7 +119,7 @@ impl Encoder<'_> {
         take: &mut dyn FnMut(Example),
     ) -> Result<(), String> {
         let Conversation { messages, tools } = conversation;
-        if self.options.objective == Objective::Clm {
+        if self.options.records == Records::Texts {
             let fail = |error: loam_text::Error| error.to_string();
             let full = template.trace(messages, tools.as_ref(), false).map_err(fail)?;
             let left_out = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();

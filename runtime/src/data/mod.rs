@@ -15,6 +15,7 @@ pub use batch::{Batch, BatchOptions, Batches, OptimizerStep};
 pub use order::permutation;
 pub use pairs::{Pair, Pairs, load_pairs};
 
+use std::fmt;
 use std::path::Path;
 
 use crate::chat::ChatTemplate;
@@ -32,25 +33,34 @@ const TEXT_LIMIT: u64 = 1 << 28;
 /// Examples of skipped lines kept for the report.
 const SHOWN: usize = 10;
 
-/// What is learned from.
+/// The records that are learned from, and which of their tokens are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Objective {
-    /// Supervised fine-tuning: loss on the assistant's tokens only, in every turn.
+pub enum Records {
+    /// Prompts or conversations with answers: the assistant's tokens only, in every turn.
     #[default]
-    Sft,
-    /// Causal language modelling: loss on every token of plain text.
-    Clm,
+    Answers,
+    /// Texts: every token. Conversations are texts too.
+    Texts,
 }
 
-impl std::str::FromStr for Objective {
-    type Err = Error;
+impl Records {
+    /// Sequences that a record becomes. They are neighbours in a data set and share a micro-batch.
+    pub fn sequences(self) -> usize {
+        1
+    }
 
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "sft" => Ok(Objective::Sft),
-            "clm" => Ok(Objective::Clm),
-            _ => Err(Error::Argument(format!("unknown objective {name:?}; known: sft, clm"))),
-        }
+    /// Whether `found` can be learned from.
+    pub fn takes(self, found: Records) -> bool {
+        self == found || (self, found) == (Records::Texts, Records::Answers)
+    }
+}
+
+impl fmt::Display for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Records::Answers => "answers (messages, or prompt and completion)",
+            Records::Texts => "texts",
+        })
     }
 }
 
@@ -58,12 +68,12 @@ impl std::str::FromStr for Objective {
 #[derive(Debug, Clone)]
 pub struct DataOptions {
     /// What is learned from.
-    pub objective: Objective,
+    pub records: Records,
     /// Longest example in tokens, at least 2.
     pub context: usize,
     /// How many bad lines per file are skipped instead of ending the load.
     pub skip_bad: usize,
-    /// For [`Objective::Clm`]: a window of `context` tokens starts every `stride` tokens, from 1 to `context - 1`, and
+    /// For [`Records::Texts`]: a window of `context` tokens starts every `stride` tokens, from 1 to `context - 1`, and
     /// trains what no window before it had. So each token behind the first window sees at least `context - stride`
     /// tokens; all windows are held in memory. `None` is `context - 1`: windows share one token.
     pub stride: Option<usize>,
@@ -71,8 +81,8 @@ pub struct DataOptions {
 
 impl DataOptions {
     /// Options without skipped lines and with windows that share one token.
-    pub fn new(objective: Objective, context: usize) -> Self {
-        DataOptions { objective, context, skip_bad: 0, stride: None }
+    pub fn new(records: Records, context: usize) -> Self {
+        DataOptions { records, context, skip_bad: 0, stride: None }
     }
 
     fn check(&self) -> Result<()> {
@@ -80,8 +90,8 @@ impl DataOptions {
             return Err(Error::Argument(format!("a context of {} tokens is too short to train on", self.context)));
         }
         let Some(stride) = self.stride else { return Ok(()) };
-        if self.objective != Objective::Clm {
-            let problem = "a stride is for windows over plain text: it needs the objective clm, not sft";
+        if self.records != Records::Texts {
+            let problem = "a stride is for windows over plain text: it needs the objective clm";
             return Err(Error::Argument(problem.into()));
         }
         if stride == 0 || stride >= self.context {
@@ -171,6 +181,8 @@ impl Notes {
 /// Examples with their provenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
+    /// What records they are of: so many examples in turn are one.
+    pub records: Records,
     /// In file order.
     pub examples: Vec<Example>,
     /// What happened while loading.
@@ -184,7 +196,7 @@ pub struct Dataset {
 /// # Errors
 /// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
 /// with line 0 for a file without any example or without any trained token; [`Error::Argument`] for a context below 2
-/// or a stride that is out of its range or not for this objective.
+/// or a stride that is out of its range or not for these records; [`Error::Records`].
 pub fn load(
     path: &Path,
     tokenizer: &Tokenizer,
@@ -218,7 +230,8 @@ fn extension(path: &Path) -> String {
 
 fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     let (mut examples, mut notes) = (Vec::new(), Notes::default());
-    let digest = each_record(path, encoder.options.skip_bad, &mut notes, |line, record, notes| {
+    let DataOptions { records, skip_bad, .. } = *encoder.options;
+    let digest = each_record(path, Some(records), skip_bad, &mut notes, |line, record, notes| {
         // A record with a problem leaves no trace.
         let (before, mut seen, mut fitted, mut count) = (examples.len(), Notes::default(), Notes::default(), 0);
         let result = encoder.encode(record, &mut seen, &mut |example| {
@@ -234,25 +247,37 @@ fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
         notes.add(fitted);
         Ok(())
     })?;
-    Ok(Dataset { examples, notes, digest })
+    Ok(Dataset { records: encoder.options.records, examples, notes, digest })
 }
 
 /// Reads a .jsonl file, hands each record with its line to `take`, and returns the digest of the file. A line that is no
-/// record, or that `take` has a problem with, is bad; `skip_bad` bad lines are only noted.
+/// record or none that is `wanted`, or that `take` has a problem with, is bad; `skip_bad` bad lines are only noted.
 fn each_record(
     path: &Path,
+    wanted: Option<Records>,
     skip_bad: usize,
     notes: &mut Notes,
     mut take: impl FnMut(usize, &Record, &mut Notes) -> Result<(), String>,
 ) -> Result<String> {
     let mut lines = Lines::open(path)?;
     while let Some((line, bytes)) = lines.next()? {
-        match record::parse(bytes).and_then(|record| take(line, &record, notes)) {
+        let record = record::parse(bytes);
+        let other =
+            wanted.zip(record.as_ref().ok().map(Record::records)).filter(|(wanted, found)| !wanted.takes(*found));
+        let taken = match other {
+            Some((wanted, found)) => Err(format!("has {found}, not {wanted}")),
+            None => record.and_then(|record| take(line, &record, notes)),
+        };
+        match taken {
             Ok(()) => notes.records += 1,
             Err(problem) => {
                 notes.skipped += 1;
                 if notes.skipped > skip_bad {
-                    return Err(bad(path, line, problem));
+                    let path = path.to_owned();
+                    return Err(match other {
+                        Some((wanted, found)) => Error::Records { path, line, found, wanted },
+                        None => bad(&path, line, problem),
+                    });
                 }
                 if notes.problems.len() < SHOWN {
                     notes.problems.push((line, problem));
@@ -264,8 +289,9 @@ fn each_record(
 }
 
 fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
-    if encoder.options.objective == Objective::Sft {
-        return Err(bad(path, 0, "is plain text, but the objective sft trains on answers: use --objective clm"));
+    let wanted = encoder.options.records;
+    if !wanted.takes(Records::Texts) {
+        return Err(Error::Records { path: path.to_owned(), line: 0, found: Records::Texts, wanted });
     }
     let bytes = read_bounded(path, TEXT_LIMIT)?;
     lines::check_start(path, &bytes)?;
@@ -281,7 +307,7 @@ fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
         // The end of a file is no end of a text: no EOS.
         fit(encoder.document(text, false)?, 1, encoder.options, &mut examples, &mut notes);
     }
-    Ok(Dataset { examples, notes, digest })
+    Ok(Dataset { records: encoder.options.records, examples, notes, digest })
 }
 
 /// Makes an example fit the context and adds it. Plain text is cut into windows that overlap, so that every token but
@@ -289,7 +315,7 @@ fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
 fn fit(mut example: Example, line: usize, options: &DataOptions, examples: &mut Vec<Example>, notes: &mut Notes) {
     example.line = line;
     let length = example.tokens.len();
-    if options.objective == Objective::Clm {
+    if options.records == Records::Texts {
         let stride = options.stride.unwrap_or(options.context - 1);
         // `seen`: how many tokens the windows so far hold.
         let (mut start, mut seen) = (0, 0);
@@ -334,7 +360,8 @@ impl Dataset {
         self.examples.iter().map(Example::trained_tokens).sum()
     }
 
-    /// All examples in file order, packed into micro-batches of `batch` rows of `context` tokens, for evaluation.
+    /// All examples in file order in micro-batches of `batch` records of `context` tokens, packed if they are of one
+    /// sequence, for evaluation.
     ///
     /// # Errors
     /// As [`Batches::new`].
@@ -348,8 +375,17 @@ impl Dataset {
     /// # Errors
     /// As [`Batches::new`].
     pub fn evaluation(&self, batch: usize, context: usize) -> Result<Batches<'_>> {
-        let options =
-            BatchOptions { batch, accumulate: 1, context, pack: true, shuffle: false, seed: 0, group_by_length: false };
+        let sequences = self.records.sequences();
+        let options = BatchOptions {
+            sequences,
+            batch,
+            accumulate: 1,
+            context,
+            pack: sequences == 1,
+            shuffle: false,
+            seed: 0,
+            group_by_length: false,
+        };
         Batches::new(&self.examples, options)
     }
 
@@ -374,11 +410,12 @@ impl Dataset {
         }
         let mut group = Vec::with_capacity(self.examples.len());
         let one_line = self.examples.iter().all(|e| e.line == self.examples[0].line);
+        let sequences = self.records.sequences();
         for (i, example) in self.examples.iter().enumerate() {
-            let next = group
-                .last()
-                .map_or(0, |&last| last + usize::from(one_line || example.line != self.examples[i - 1].line));
-            group.push(next);
+            let begins = i % sequences == 0;
+            let next =
+                |&last: &usize| last + usize::from(begins && (one_line || example.line != self.examples[i - 1].line));
+            group.push(group.last().map_or(0, next));
         }
         let groups = group.last().map_or(0, |last| last + 1);
         if groups < 2 {
@@ -391,8 +428,8 @@ impl Dataset {
         for (example, group) in self.examples.into_iter().zip(group) {
             if chosen[group] { eval.push(example) } else { train.push(example) }
         }
-        let eval = Dataset { examples: eval, notes: Notes::default(), digest: self.digest.clone() };
-        Ok((Dataset { examples: train, notes: self.notes, digest: self.digest }, eval))
+        let eval = Dataset { examples: eval, notes: Notes::default(), digest: self.digest.clone(), ..self };
+        Ok((Dataset { examples: train, notes: self.notes, digest: self.digest, ..self }, eval))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::encode::Encoder;
 use super::lines::bad;
-use super::{DataOptions, Example, Notes, Objective, each_record, extension};
+use super::{DataOptions, Example, Notes, Records, each_record, extension};
 use crate::chat::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -75,10 +75,10 @@ pub fn load_pairs(
         let problem = "has no answers to compare with: messages, or prompt and completion, in a .jsonl file are needed";
         return Err(bad(path, 0, problem));
     }
-    let options = DataOptions::new(Objective::Sft, context);
+    let options = DataOptions::new(Records::Answers, context);
     let encoder = Encoder { tokenizer, template, options: &options };
     let (mut pairs, mut notes) = (Vec::new(), Notes::default());
-    each_record(path, skip_bad, &mut notes, |line, record, _| {
+    each_record(path, None, skip_bad, &mut notes, |line, record, _| {
         let (prompt, reference) = encoder.question(record)?;
         if prompt.is_empty() {
             return Err("the prompt has no tokens: there is nothing to answer".into());

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::Records;
 use crate::chat::Message;
 use loam_text::object;
 
@@ -26,6 +27,16 @@ pub(super) enum Record {
     },
     /// Plain text.
     Text(String),
+}
+
+impl Record {
+    /// What it is a record of.
+    pub(super) fn records(&self) -> Records {
+        match self {
+            Record::Messages(_) | Record::Completion { .. } => Records::Answers,
+            Record::Text(_) => Records::Texts,
+        }
+    }
 }
 
 /// Messages and what they may call.

@@ -40,7 +40,7 @@ fn load_with(name: &str, content: &[u8], source: Option<&str>, options: &DataOpt
 }
 
 fn sft(content: &str) -> Result<Dataset> {
-    load_with("a.jsonl", content.as_bytes(), Some(CHATML), &DataOptions::new(Objective::Sft, 512))
+    load_with("a.jsonl", content.as_bytes(), Some(CHATML), &DataOptions::new(Records::Answers, 512))
 }
 
 /// The trained tokens of an example as text, each run in brackets.
@@ -96,7 +96,7 @@ fn prompts_are_what_chat_sends() {
 
 #[test]
 fn a_template_that_rewrites_history_gives_one_example_per_turn() {
-    let options = DataOptions::new(Objective::Sft, 512);
+    let options = DataOptions::new(Records::Answers, 512);
     let data = load_with("a.jsonl", TURNS.as_bytes(), Some(FORGETFUL), &options).unwrap();
     assert_eq!((data.examples.len(), data.notes.divided), (2, 1));
     assert!(marked(&data.examples[0]).ends_with("assistant\n[A!B<|im_end|>]"));
@@ -108,7 +108,7 @@ fn a_template_that_rewrites_history_gives_one_example_per_turn() {
 #[test]
 fn a_template_that_contradicts_its_generation_prompt_is_told() {
     let source = CHATML.replace("{{ '<|im_start|>assistant\\n' }}", "<|im_start|>helper\n");
-    let options = DataOptions::new(Objective::Sft, 512);
+    let options = DataOptions::new(Records::Answers, 512);
     let data = load_with("a.jsonl", TURNS.as_bytes(), Some(&source), &options).unwrap();
     assert_eq!((data.examples.len(), data.notes.unprompted), (1, 2));
     let text = marked(&data.examples[0]);
@@ -143,14 +143,14 @@ fn messages_without_weight_are_seen_and_not_trained() {
 
 #[test]
 fn all_or_nothing_is_an_error() {
-    let options = DataOptions::new(Objective::Sft, 512);
+    let options = DataOptions::new(Records::Answers, 512);
     let line = r#"{"messages":[{"role":"assistant","content":"A"}]}"#;
     let load = |source: &str| load_with("a.jsonl", line.as_bytes(), Some(source), &options);
     let all = load("{{ messages[0].content }}<|im_end|>").unwrap_err().to_string();
     assert!(all.contains("a.jsonl:1: the chat template writes nothing before the answer"), "{all}");
     let none = load("<|im_start|>{{ messages | length }}<|im_end|>").unwrap_err().to_string();
     assert!(none.contains("a.jsonl:1: message 1: the chat template leaves it out"), "{none}");
-    let clm = DataOptions::new(Objective::Clm, 512);
+    let clm = DataOptions::new(Records::Texts, 512);
     let source = "<|im_start|>{{ messages | length }}<|im_end|>";
     let none = load_with("a.jsonl", line.as_bytes(), Some(source), &clm).unwrap_err().to_string();
     assert!(none.contains("a.jsonl:1: message 1: the chat template leaves it out"), "{none}");
@@ -170,7 +170,7 @@ fn thoughts_tools_and_calls() {
         {"role":"assistant","content":null,"reasoning_content":"hm","tool_calls":[{"name":"f","arguments":{"x":1}}]},
         {"role":"tool","content":"7","name":"f"},{"role":"assistant","content":"so 7"}]}"#
         .replace('\n', "");
-    let options = DataOptions::new(Objective::Sft, 512);
+    let options = DataOptions::new(Records::Answers, 512);
     let data = load_with("a.jsonl", line.as_bytes(), Some(source), &options).unwrap();
     let texts: Vec<String> = data.examples.iter().map(marked).collect();
     let call = "CALL {\"name\": \"f\", \"arguments\": {\"x\": 1}}<|im_end|>";
@@ -192,7 +192,7 @@ fn prompt_and_completion() {
         marked(&sft(line).unwrap().examples[0]),
         "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n[A<|im_end|>]"
     );
-    let options = DataOptions::new(Objective::Sft, 512);
+    let options = DataOptions::new(Records::Answers, 512);
     let plain = load_with("a.jsonl", line.as_bytes(), None, &options).unwrap();
     assert_eq!(marked(&plain.examples[0]), "U[A<|endoftext|>]");
     let messages = load_with("a.jsonl", TURNS.as_bytes(), None, &options).unwrap_err().to_string();
@@ -201,7 +201,7 @@ fn prompt_and_completion() {
 
 #[test]
 fn plain_text_trains_every_token_once() {
-    let options = DataOptions::new(Objective::Clm, 4);
+    let options = DataOptions::new(Records::Texts, 4);
     let data = load_with("a.txt", b"\xef\xbb\xbfabcdefgh", None, &options).unwrap();
     let windows: Vec<String> = data.examples.iter().map(|e| tokenizer().decode(&e.tokens)).collect();
     assert_eq!(windows, ["abcd", "defg", "gh"]);
@@ -212,11 +212,11 @@ fn plain_text_trains_every_token_once() {
     let lines = load_with("a.jsonl", b"{\"text\":\"ab\"}\n{\"text\":\"c\"}", None, &options).unwrap();
     let texts: Vec<String> = lines.examples.iter().map(marked).collect();
     assert_eq!(texts, ["[ab<|endoftext|>]", "[c<|endoftext|>]"], "a line is a whole text: it ends");
-    let chat = load_with("a.jsonl", TURNS.as_bytes(), Some(CHATML), &DataOptions::new(Objective::Clm, 512)).unwrap();
+    let chat = load_with("a.jsonl", TURNS.as_bytes(), Some(CHATML), &DataOptions::new(Records::Texts, 512)).unwrap();
     assert!(chat.examples[0].trained.iter().all(|&t| t));
-    let wrong = load_with("a.txt", b"abc", None, &DataOptions::new(Objective::Sft, 8)).unwrap_err().to_string();
-    assert!(wrong.contains("--objective clm"), "{wrong}");
-    assert!(sft("{\"text\":\"a\"}").unwrap_err().to_string().contains("--objective clm"));
+    let wrong = |error| matches!(error, Error::Records { found: Records::Texts, wanted: Records::Answers, .. });
+    assert!(wrong(load_with("a.txt", b"abc", None, &DataOptions::new(Records::Answers, 8)).unwrap_err()));
+    assert!(wrong(sft("{\"text\":\"a\"}").unwrap_err()));
 }
 
 /// For each token of `text`, how many tokens of it come before it in the window where it counts.
@@ -235,7 +235,7 @@ fn depths(text: &str, options: &DataOptions) -> Vec<Vec<usize>> {
 #[test]
 fn a_stride_counts_every_token_once_and_a_smaller_one_gives_more_context() {
     let text = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    let options = |stride| DataOptions { stride, ..DataOptions::new(Objective::Clm, 8) };
+    let options = |stride| DataOptions { stride, ..DataOptions::new(Records::Texts, 8) };
     for length in 2..=text.len() {
         let mut before = vec![usize::MAX; length];
         for stride in 1..8 {
@@ -264,12 +264,12 @@ fn a_stride_out_of_range_or_without_windows_is_refused() {
         load_with("a.jsonl", b"{\"prompt\":\"U\",\"completion\":\"A\"}", None, &options)
     };
     for (objective, stride, word) in
-        [(Objective::Clm, 0, "is 0"), (Objective::Clm, 8, "from 1 to 7"), (Objective::Sft, 4, "objective clm")]
+        [(Records::Texts, 0, "is 0"), (Records::Texts, 8, "from 1 to 7"), (Records::Answers, 4, "objective clm")]
     {
         let error = load(objective, stride).unwrap_err();
         assert!(matches!(&error, Error::Argument(message) if message.contains(word)), "{error}");
     }
-    assert_eq!(load(Objective::Clm, 7).unwrap().trained_tokens(), 2);
+    assert_eq!(load(Records::Texts, 7).unwrap().trained_tokens(), 2);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn long_and_masked_examples_are_counted() {
     let short = r#"{"prompt":"U","completion":"A"}"#;
     let long = format!(r#"{{"prompt":"{}","completion":"A"}}"#, "u".repeat(100));
     let cut = format!(r#"{{"prompt":"U","completion":"{}"}}"#, "a".repeat(100));
-    let options = DataOptions::new(Objective::Sft, 50);
+    let options = DataOptions::new(Records::Answers, 50);
     let content = [short, &long, &cut].join("\n");
     let data = load_with("a.jsonl", content.as_bytes(), Some(CHATML), &options).unwrap();
     assert_eq!((data.examples.len(), data.notes.truncated, data.notes.masked), (2, 2, 1));
@@ -285,7 +285,7 @@ fn long_and_masked_examples_are_counted() {
     assert_eq!(data.notes.warnings().len(), 2);
     let error = load_with("a.jsonl", long.as_bytes(), Some(CHATML), &options).unwrap_err().to_string();
     assert!(error.contains("none of 1 examples has a trained token"), "{error}");
-    assert!(load_with("a.jsonl", short.as_bytes(), Some(CHATML), &DataOptions::new(Objective::Sft, 1)).is_err());
+    assert!(load_with("a.jsonl", short.as_bytes(), Some(CHATML), &DataOptions::new(Records::Answers, 1)).is_err());
 }
 
 #[test]
@@ -322,11 +322,11 @@ fn bad_files_name_file_and_line() {
         (br#"{"messages":[{"role":"user","content":"U"}]}"#.to_vec(), "a.jsonl:1: has no assistant message"),
     ];
     for (content, expected) in cases {
-        let options = DataOptions::new(Objective::Sft, 512);
+        let options = DataOptions::new(Records::Answers, 512);
         let error = load_with("a.jsonl", &content, Some(CHATML), &options).unwrap_err().to_string();
         assert!(error.contains(expected) && error.len() < 1000, "{expected}: {error}");
     }
-    let options = DataOptions::new(Objective::Clm, 8);
+    let options = DataOptions::new(Records::Texts, 8);
     let text = load_with("a.txt", b"ab\ncd\xff", None, &options).unwrap_err().to_string();
     assert!(text.contains("a.txt:2: is not UTF-8"), "{text}");
     assert!(load_with("a.txt", b" \n", None, &options).unwrap_err().to_string().contains("is empty"));
@@ -341,7 +341,7 @@ fn a_line_over_the_limit_is_refused_before_it_is_read() {
     let handle = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     // A sparse file: one line of 4 GiB that takes no disk space. Reading it whole would take far longer, and the memory.
     handle.set_len(4 << 30).unwrap();
-    let error = load(&path, &tokenizer(), None, &DataOptions::new(Objective::Clm, 8)).unwrap_err().to_string();
+    let error = load(&path, &tokenizer(), None, &DataOptions::new(Records::Texts, 8)).unwrap_err().to_string();
     assert!(error.contains("a.jsonl:2: the line is longer than"), "{error}");
 }
 
@@ -349,7 +349,7 @@ fn a_line_over_the_limit_is_refused_before_it_is_read() {
 fn skip_bad_allows_so_many() {
     let line = r#"{"prompt":"U","completion":"A"}"#;
     let content = format!("x\n{line}\n{{}}\n{line}\n");
-    let options = |skip_bad| DataOptions { skip_bad, ..DataOptions::new(Objective::Sft, 512) };
+    let options = |skip_bad| DataOptions { skip_bad, ..DataOptions::new(Records::Answers, 512) };
     let load = |skip| load_with("a.jsonl", content.as_bytes(), Some(CHATML), &options(skip));
     assert!(load(0).unwrap_err().to_string().contains("a.jsonl:1:"));
     assert!(load(1).unwrap_err().to_string().contains("a.jsonl:3:"));
@@ -364,7 +364,7 @@ fn skip_bad_allows_so_many() {
 fn evaluation_split_keeps_lines_together() {
     let text = "abcdefghij".repeat(3);
     let content: String = (0..10).map(|_| format!("{{\"text\":\"{text}\"}}\n")).collect();
-    let options = DataOptions::new(Objective::Clm, 8);
+    let options = DataOptions::new(Records::Texts, 8);
     let data = || load_with("a.jsonl", content.as_bytes(), None, &options).unwrap();
     let (train, eval) = data().split_eval(0.2, 1).unwrap();
     let lines = |d: &Dataset| d.examples.iter().map(|e| e.line).collect::<std::collections::BTreeSet<_>>();

@@ -1,7 +1,7 @@
 //! Beginnings rendered in one go against each rendered by itself, and how the work grows.
 
 use super::super::encode::Encoder;
-use super::super::{DataOptions, Example, Notes, Objective};
+use super::super::{DataOptions, Example, Notes, Records};
 use super::*;
 use crate::random;
 use crate::tokenizer::{Model, Vocabulary};
@@ -124,7 +124,7 @@ fn conversation(random: &mut Random) -> Conversation {
 
 /// Examples and notes of a conversation, or its problem.
 fn examples(tokenizer: &Tokenizer, messages: &[Message], turns: Turns<'_>) -> Result<(Vec<Example>, Notes), String> {
-    let options = DataOptions::new(Objective::Sft, 1 << 20);
+    let options = DataOptions::new(Records::Answers, 1 << 20);
     let encoder = Encoder { tokenizer, template: None, options: &options };
     let (mut out, mut notes) = (Vec::new(), Notes::default());
     encoder.answers(messages, turns, &mut notes, &mut |example| out.push(example))?;
@@ -193,7 +193,7 @@ fn rewritten_history_is_handed_on_turn_by_turn() {
     let tokenizer = tokenizer(Model::Bpe, "", &SPECIAL);
     let turn = |i: usize| Message::new(["user", "assistant"][i % 2], "abc");
     let conversation = Conversation { messages: (0..40).map(turn).collect(), tools: None };
-    let options = DataOptions::new(Objective::Sft, 1 << 20);
+    let options = DataOptions::new(Records::Answers, 1 << 20);
     let encoder = Encoder { tokenizer: &tokenizer, template: None, options: &options };
     let mut left = Vec::new();
     let turns = Turns::new(&conversation, &template, &tokenizer);

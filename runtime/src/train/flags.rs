@@ -12,6 +12,7 @@ impl TrainOptions {
         // Named one by one: the compiler then finds what a new option has forgotten here.
         let TrainOptions {
             lora,
+            objective,
             batch,
             accumulate,
             context,
@@ -42,6 +43,7 @@ impl TrainOptions {
             ("--rank", rank.to_string()),
             ("--alpha", alpha.to_string()),
             ("--targets", targets.to_string()),
+            ("--objective", objective.objective.name.to_owned()),
             ("--batch", batch.to_string()),
             ("--accumulate", accumulate.to_string()),
             ("--context", context.to_string()),

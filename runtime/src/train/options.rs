@@ -5,14 +5,16 @@ use crate::data::BatchOptions;
 use crate::error::{Error, Result};
 use crate::plan::Checkpointing;
 
-use super::{Keep, Optimizer, Schedule};
+use super::{Keep, ObjectiveOptions, Optimizer, Schedule};
 
 /// Options of a training run, named as in Transformers and PEFT where they have a name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
     /// The adapter to start when none is given.
     pub lora: LoraOptions,
-    /// Sequences per micro-batch.
+    /// What is learned.
+    pub objective: ObjectiveOptions,
+    /// Records per micro-batch: rows, unless a record has several sequences, see [`Self::rows`].
     pub batch: usize,
     /// Micro-batches per optimizer step.
     pub accumulate: usize,
@@ -51,7 +53,7 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Whether examples are shuffled in each epoch.
     pub shuffle: bool,
-    /// Whether several short examples share a row, without attention between them.
+    /// Whether several short examples share a row, without attention between them; not for records of several sequences.
     pub pack: bool,
     /// Rows of similar length share a step, which is then only as long as it needs to be; not with [`Self::pack`]. The
     /// plans for shorter steps take up to three quarters more memory.
@@ -70,6 +72,7 @@ impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             lora: LoraOptions::default(),
+            objective: ObjectiveOptions::default(),
             batch: 4,
             accumulate: 1,
             context: 512,
@@ -101,8 +104,15 @@ impl Default for TrainOptions {
 impl TrainOptions {
     /// How examples become batches.
     pub fn batches(&self) -> BatchOptions {
-        let Self { batch, accumulate, context, pack, shuffle, seed, group_by_length, .. } = *self;
-        BatchOptions { batch, accumulate, context, pack, shuffle, seed, group_by_length }
+        let Self { batch, accumulate, context, shuffle, seed, group_by_length, .. } = *self;
+        let sequences = self.objective.objective.records.sequences();
+        let pack = self.pack && sequences == 1;
+        BatchOptions { sequences, batch, accumulate, context, pack, shuffle, seed, group_by_length }
+    }
+
+    /// Rows of a micro-batch.
+    pub fn rows(&self) -> usize {
+        self.batch.saturating_mul(self.objective.objective.records.sequences())
     }
 
     /// Checks every number.

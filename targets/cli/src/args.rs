@@ -19,7 +19,7 @@ pub use pull::PullArgs;
 pub use run::{
     BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, ImatrixArgs, LogitsArgs, MetricArg, SamplingArgs,
 };
-pub use train::{ObjectiveArg, OptimArg, ScheduleArg, TrainArgs};
+pub use train::{OptimArg, ScheduleArg, TrainArgs};
 pub use upkeep::UpkeepArgs;
 pub use values::AdapterSpec;
 

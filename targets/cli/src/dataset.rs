@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use loam::Base;
-use loam::data::{self, DataOptions, Dataset, Objective};
+use loam::data::{self, DataOptions, Dataset};
+use loam::train::{Objective, objective};
 
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -29,7 +30,7 @@ pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Outpu
 }
 
 /// What is learned from `path` if no flag says: everything of a text file, the answers of a .jsonl file.
-pub fn objective(path: &Path) -> Objective {
+pub fn objective(path: &Path) -> &'static Objective {
     let text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
-    if text { Objective::Clm } else { Objective::Sft }
+    if text { &objective::CLM } else { &objective::SFT }
 }

@@ -4,6 +4,9 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
+use loam::data::Records;
+use loam::train::objective::ALL;
+
 use crate::output::escape;
 
 /// Exit code of what a signal ended: 128 + SIGINT, as shells report it.
@@ -95,6 +98,7 @@ impl From<loam::Error> for Failure {
     fn from(error: loam::Error) -> Self {
         match error {
             loam::Error::Argument(message) => Failure::Usage(message),
+            loam::Error::Records { found, .. } => Failure::Usage(format!("{error}: {}", objectives_for(found))),
             loam::Error::File(error @ loam_files::Error::OldImportance { .. }) => Failure::Usage(error.to_string()),
             error => Failure::Failed { hint: runtime_hint(&error), error: Box::new(error) },
         }
@@ -121,6 +125,12 @@ impl From<loam_convert::Error> for Failure {
             error => Failure::Failed { hint: converter_hint(&error), error: Box::new(error) },
         }
     }
+}
+
+/// What to do with such records.
+fn objectives_for(found: Records) -> String {
+    let fitting = ALL.iter().filter(|objective| objective.records.takes(found)).map(|objective| objective.name);
+    format!("give other data, or --objective {}", fitting.collect::<Vec<_>>().join(" or "))
 }
 
 /// What to do about an error of the converter. Most of its messages say it themselves.

@@ -98,7 +98,7 @@ fn bad_lines_and_templates_are_named() {
 #[test]
 fn tools_are_shown_as_they_are_trained_and_served() {
     use loam::chat::{ChatTemplate, Message};
-    use loam::data::{DataOptions, Objective, load};
+    use loam::data::{DataOptions, Records, load};
 
     let folder = tempfile::tempdir().expect("temp dir");
     let (data, file) = (folder.path().join("d.jsonl"), folder.path().join("t.jinja"));
@@ -124,7 +124,7 @@ fn tools_are_shown_as_they_are_trained_and_served() {
     let model = loam::Base::open(base()).expect("a base");
     let tokenizer = model.tokenizer().expect("a tokenizer");
     let template = ChatTemplate::for_tokenizer(source, tokenizer).expect("a template");
-    let trained = load(&data, tokenizer, Some(&template), &DataOptions::new(Objective::Sft, 512)).expect("loads");
+    let trained = load(&data, tokenizer, Some(&template), &DataOptions::new(Records::Answers, 512)).expect("loads");
     let example = &trained.examples[0];
     let numbers = |key: &str| -> Vec<u32> {
         shown[0][key].as_array().expect("a list").iter().map(|n| n.as_u64().expect("a number") as u32).collect()

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use loam::train::Objective;
 
-use super::{JsonArgs, ObjectiveArg};
+use super::JsonArgs;
+use super::values::objective;
 
 /// `loam data`.
 #[derive(Debug, Subcommand)]
@@ -25,8 +27,8 @@ pub struct DataInspectArgs {
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
     /// Which tokens are trained [default: clm for .txt, else sft]
-    #[arg(long, value_enum)]
-    pub objective: Option<ObjectiveArg>,
+    #[arg(long, value_parser = objective(|_| true))]
+    pub objective: Option<&'static Objective>,
     /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use loam::train::Objective;
 
-use super::values::{AdapterSpec, TokenList, above_zero, fraction, not_negative};
-use super::{BaseArgs, DeviceArgs, JsonArgs, ObjectiveArg};
+use super::values::{AdapterSpec, TokenList, above_zero, fraction, not_negative, objective};
+use super::{BaseArgs, DeviceArgs, JsonArgs};
 
 /// `loam demo`.
 #[derive(Debug, Args)]
@@ -99,8 +100,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
     /// Which tokens count [default: clm for .txt, else sft]
-    #[arg(long, value_enum)]
-    pub objective: Option<ObjectiveArg>,
+    #[arg(long, value_parser = objective(|objective| objective.weights.is_none()))]
+    pub objective: Option<&'static Objective>,
     /// Numbers to print, separated by commas; rouge, bleu and accuracy let the model answer the last turn of each example
     #[arg(long, value_enum, value_delimiter = ',', default_value = "loss,perplexity")]
     pub metric: Vec<MetricArg>,

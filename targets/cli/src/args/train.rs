@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use loam::Targets;
-use loam::data::Objective;
 use loam::plan::Checkpointing;
-use loam::train::Keep;
+use loam::train::{Keep, Objective};
 
-use super::values::{above_zero, not_negative, share, size, split};
+use super::values::{above_zero, not_negative, objective, share, size, split};
 use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
 
 /// Training methods.
@@ -16,24 +15,6 @@ use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
 pub enum MethodArg {
     /// Low-rank adaptation
     Lora,
-}
-
-/// What is learned from an example.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum ObjectiveArg {
-    /// Supervised fine-tuning: loss on assistant turns and completions
-    Sft,
-    /// Causal language modelling: loss on every token
-    Clm,
-}
-
-impl From<ObjectiveArg> for Objective {
-    fn from(objective: ObjectiveArg) -> Self {
-        match objective {
-            ObjectiveArg::Sft => Objective::Sft,
-            ObjectiveArg::Clm => Objective::Clm,
-        }
-    }
 }
 
 /// Optimizers, by their names in Transformers.
@@ -116,8 +97,8 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value = "lora")]
     pub method: MethodArg,
     /// What is learned from an example [default: clm for .txt, else sft]
-    #[arg(long, value_enum)]
-    pub objective: Option<ObjectiveArg>,
+    #[arg(long, value_parser = objective(|_| true))]
+    pub objective: Option<&'static Objective>,
     /// Rank of the adapter [default: 8]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub rank: Option<u32>,

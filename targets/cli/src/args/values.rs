@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use embassy_time::Duration;
+use loam::train::Objective;
+use loam::train::objective::ALL;
 
 /// `A[:SCALE]`: an adapter file and the factor of its output.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +34,13 @@ impl FromStr for AdapterSpec {
             _ => Ok(plain()),
         }
     }
+}
+
+/// The name of an objective that is `wanted`.
+pub fn objective(wanted: fn(&Objective) -> bool) -> impl TypedValueParser<Value = &'static Objective> {
+    let known = ALL.iter().filter(move |objective| wanted(objective));
+    let values = known.map(|objective| PossibleValue::new(objective.name).help(objective.summary));
+    PossibleValuesParser::new(values).try_map(|name| Objective::named(&name).ok_or("no objective has this name"))
 }
 
 /// `1,2,3`: token ids, at least one.

@@ -21,7 +21,6 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
     let or = |value: Option<String>, none: &str| value.unwrap_or_else(|| none.to_owned());
     let UpkeepArgs { checkpoint_dir, checkpoint_every, resume: _, duty, deadline, foreground } = &args.upkeep;
     let named = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
-    let objective = args.objective.and_then(|objective| named(objective.to_possible_value()));
     let mut rows = vec![
         ("model", path(&args.base.model)),
         ("--chat-template", or(args.base.chat_template.as_deref().map(path), "of the model")),
@@ -30,7 +29,6 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
         ("--eval-data", file(&args.eval_data)),
         ("--eval-split", or(args.eval_split.map(|share| share.to_string()), "none")),
         ("--method", or(named(args.method.to_possible_value()), "")),
-        ("--objective", or(objective, "by the files")),
         ("--init", file(&args.init)),
     ];
     rows.extend(options.flags());

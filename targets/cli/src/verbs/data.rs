@@ -24,8 +24,8 @@ fn inspect(args: &DataInspectArgs) -> Result {
     let base = BaseArgs { model: args.model.clone(), chat_template: args.chat_template.clone() };
     let base = model::base(&base)?;
     let context = model::context(&base, args.context)?;
-    let objective = args.objective.map_or_else(|| dataset::objective(&args.file), Into::into);
-    let options = DataOptions { objective, context, skip_bad: args.skip_bad, stride: None };
+    let records = args.objective.unwrap_or_else(|| dataset::objective(&args.file)).records;
+    let options = DataOptions { records, context, skip_bad: args.skip_bad, stride: None };
     let data = dataset::load(&base, std::slice::from_ref(&args.file), &options, output)?;
     let tokenizer = base.tokenizer()?;
     for example in data.examples.iter().take(args.limit.unwrap_or(usize::MAX)) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use loam::adapter::{AdapterFile, Attach};
 use loam::chat::Message;
-use loam::data::{DataOptions, Dataset, Objective};
+use loam::data::{DataOptions, Dataset, Records};
 use loam::generate::Session;
 use loam::train::{Event, Outcome};
 use loam::{Base, LoraOptions, TrainOptions};
@@ -102,7 +102,7 @@ fn datasets(base: &Base, temporary: &Path, output: Output) -> Result<(Dataset, D
     unpack(&folder, &DATA)?;
     let load = |name: &str| -> Result<Dataset> {
         let paths: [PathBuf; 1] = [folder.join(name)];
-        dataset::load(base, &paths, &DataOptions::new(Objective::Sft, CONTEXT), output)
+        dataset::load(base, &paths, &DataOptions::new(Records::Answers, CONTEXT), output)
     };
     Ok((load("train.jsonl")?, load("heldout.jsonl")?))
 }

@@ -1,7 +1,7 @@
 //! `loam eval`: loss and perplexity on a data file, and how the model's answers compare with the ones in it.
 
 use loam::Base;
-use loam::data::{DataOptions, Dataset, Objective, Pairs, load_pairs};
+use loam::data::{DataOptions, Dataset, Pairs, Records, load_pairs};
 use loam::engine::Engine;
 use loam::evaluate::{Evaluator, Rouge, accuracy, answers, corpus_bleu};
 use loam::generate::Session;
@@ -22,12 +22,12 @@ pub fn run(args: &EvalArgs) -> Result {
     let base = model::base(&args.base)?;
     let adapters = Adapters::load(&args.adapter)?;
     let context = model::context(&base, args.context)?;
-    let objective = args.objective.map_or_else(|| dataset::objective(&args.data), Into::into);
-    if objective == Objective::Sft {
+    let records = args.objective.unwrap_or_else(|| dataset::objective(&args.data)).records;
+    if records == Records::Answers {
         adapters.check_template(&base)?;
     }
     let stride = args.stride.map(|stride| stride as usize);
-    let options = DataOptions { objective, context, skip_bad: args.skip_bad, stride };
+    let options = DataOptions { records, context, skip_bad: args.skip_bad, stride };
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;
     // Before any work on the device: lines that cannot be answered are reported now.
     let pairs = if args.metric.iter().any(|m| m.compares()) { Some(pairs(args, &base, &data, output)?) } else { None };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use loam::Base;
-use loam::data::{DataOptions, Objective};
+use loam::data::{DataOptions, Records};
 use loam::importance::{Collector, chunks};
 use serde_json::json;
 
@@ -61,13 +61,13 @@ pub fn run(args: &ImatrixArgs) -> Result {
 
 /// The tokens of a text, or of all lines of a .jsonl file one after the other.
 fn tokens(args: &ImatrixArgs, base: &Base, output: Output) -> Result<Vec<u32>> {
-    if dataset::objective(&args.data) == Objective::Clm {
+    if dataset::objective(&args.data).records == Records::Texts {
         let bytes = loam::file::read_bounded(&args.data, MAX_TEXT)?;
         let text = String::from_utf8(bytes)
             .map_err(|error| Failure::Usage(format!("{} is not UTF-8: {error}", args.data.display())))?;
         return Ok(base.tokenizer()?.encode(&text, false, true)?);
     }
-    let options = DataOptions::new(Objective::Sft, base.config().context);
+    let options = DataOptions::new(Records::Answers, base.config().context);
     let data = dataset::load(base, std::slice::from_ref(&args.data), &options, output)?;
     Ok(data.examples.iter().flat_map(|example| example.tokens.iter().copied()).collect())
 }

@@ -18,12 +18,14 @@ pub fn run(args: &TrainArgs) -> Result {
     let output = Output::new(args.json.json);
     let lora = train::lora(args)?;
     let base = model::base(&args.base)?;
-    let options = TrainOptions { lora, ..train::options(args, &base)? };
+    let objective = train::objective(args)?;
+    let options = TrainOptions { lora, objective, ..train::options(args, &base)? };
     let start = args.init.as_deref().map(|path| train::start(&base, path)).transpose()?;
     // These are in the memory of a training too.
     base.tokenizer()?;
     base.template()?;
-    let loading = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(train::objective(args)?, options.context) };
+    let loading =
+        DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
     let data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
     let of = |(data, held_out): &(Dataset, Option<Dataset>)| Scope::of(data, held_out.as_ref(), start.as_ref());
     let scope = Scope {

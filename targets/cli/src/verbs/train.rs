@@ -7,9 +7,9 @@ use indicatif::ProgressBar;
 use loam::adapter::AdapterFile;
 use loam::backend::Times;
 use loam::chat;
-use loam::data::{DataOptions, Dataset, Notes, Objective};
+use loam::data::{DataOptions, Dataset, Notes};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
-use loam::train::{Event, Optimizer, Outcome, Schedule, Why, checkpoint};
+use loam::train::{Event, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
 use loam::{Base, LoraOptions, TrainOptions};
 use serde_json::json;
 
@@ -36,9 +36,10 @@ pub fn run(args: &TrainArgs) -> Result {
     let objective = objective(args)?;
     // One time for all that is rendered, also when the run goes on on another day.
     let base = model::base(&args.base)?.at(began(args))?;
-    let options = TrainOptions { lora, ..options(args, &base)? };
+    let options = TrainOptions { lora, objective, ..options(args, &base)? };
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
-    let loading = DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective, options.context) };
+    let loading =
+        DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
     let (data, held_out) = datasets(args, &base, &loading, output)?;
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
@@ -141,14 +142,14 @@ pub fn lora(args: &TrainArgs) -> Result<LoraOptions> {
 }
 
 /// What is learned: as the flag says, else as all of the files do.
-pub fn objective(args: &TrainArgs) -> Result<Objective> {
+pub fn objective(args: &TrainArgs) -> Result<ObjectiveOptions> {
     if let Some(objective) = args.objective {
-        return Ok(objective.into());
+        return Ok(ObjectiveOptions { objective });
     }
     let mut files = args.data.iter().chain(&args.eval_data).map(|path| dataset::objective(path));
-    let first = files.next().unwrap_or_default();
+    let first = files.next().unwrap_or(&objective::SFT);
     if files.all(|objective| objective == first) {
-        return Ok(first);
+        return Ok(ObjectiveOptions { objective: first });
     }
     Err(Failure::Usage("the data is partly .txt and partly .jsonl: say with --objective what to learn from it".into()))
 }
