@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use loam::data::{DataOptions, Records, load};
-use loam::{Base, TrainOptions, backend, train};
+use loam::{Base, Engine, TrainOptions, backend, train};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -15,9 +15,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
     let sft = DataOptions::new(Records::Answers, options.context);
     let data = load(data, base.tokenizer()?, base.template()?, &sft)?;
-    let device = backend::select::open("auto")?;
+    let mut engine = Engine::new(&base, backend::select::open("auto")?)?;
     let mut on_event = |event: &train::Event| println!("{event:?}");
-    let run = train::run(&base, device, None, (&data, None), options, &mut on_event);
+    let run = train::run(&base, &mut engine, None, (&data, None), options, &mut on_event);
     let (adapter, outcome) = pollster::block_on(run)?;
     adapter.write(output)?;
     println!("loss {:.3} -> {:.3}", outcome.loss_first, outcome.loss_last);

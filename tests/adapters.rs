@@ -5,9 +5,9 @@ use std::path::Path;
 use loam::adapter::{Attach, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
 use loam::data::{Dataset, Example, Notes, Records};
 use loam::gguf::Value;
-use loam::{AdapterFile, Base, Error, LoraOptions, Session, TrainOptions, Trainer, random, train};
+use loam::{AdapterFile, Base, Engine, Error, LoraOptions, TrainOptions, random, train};
 use loam_files::Error as File;
-use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
 
 fn base(format: &str) -> Base {
     Base::open(convert_asset("loam-micro", format)).expect("base")
@@ -17,8 +17,8 @@ fn base(format: &str) -> Base {
 fn adapter(base: &Base, seed: u64) -> AdapterFile {
     let lora = LoraOptions { rank: 4, seed, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
-    let mut trainer = Trainer::new(base, back_ends().remove(0).1, None, options).expect("trainer");
-    let mut adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+    let (mut engine, trainer) = new_trainer(base, back_ends().remove(0).1, None, options).expect("trainer");
+    let mut adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
     for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
         let value = |i: usize| ((random::uniform(seed, stream as u32, i as u64) - 0.5) * 0.1) as f32;
         pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
@@ -30,13 +30,13 @@ fn adapter(base: &Base, seed: u64) -> AdapterFile {
 fn logits(base: &Base, adapters: &[(&AdapterFile, f32)]) -> Vec<f32> {
     let attach: Vec<_> =
         adapters.iter().map(|&(adapter, scale)| Attach { adapter, path: Path::new("a.gguf"), scale }).collect();
-    let mut session = Session::new(base, back_ends().remove(0).1, 16, &attach).expect("session");
-    pollster::block_on(session.feed_all(&some_rows(1, 9, 4096)[0])).expect("logits")
+    let (mut engine, mut session) = new_session(base, back_ends().remove(0).1, 16, &attach).expect("session");
+    pollster::block_on(session.feed_all(&mut engine, &some_rows(1, 9, 4096)[0])).expect("logits")
 }
 
 fn attach(base: &Base, adapter: &AdapterFile) -> Error {
     let attach = [Attach { adapter, path: Path::new("a.gguf"), scale: 1.0 }];
-    match Session::new(base, back_ends().remove(0).1, 16, &attach) {
+    match new_session(base, back_ends().remove(0).1, 16, &attach) {
         Ok(_) => panic!("the adapter was accepted"),
         Err(error) => error,
     }
@@ -104,16 +104,16 @@ fn embedding_and_head_are_trained_where_asked() {
     let options = TrainOptions { lora, batch: 2, context: 8, ..TrainOptions::default() };
     let plain = logits(&base, &[]);
     for (device, backend) in back_ends() {
-        let mut trainer = Trainer::new(&base, backend, None, options.clone()).expect("trainer");
-        let start = pollster::block_on(trainer.adapter()).expect("adapter");
+        let (mut engine, mut trainer) = new_trainer(&base, backend, None, options.clone()).expect("trainer");
+        let start = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
         let names: Vec<&str> = start.tensors.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["token_embd.weight", "output.weight"]);
         assert!(relative(&logits(&base, &[(&start, 1.0)]), &plain) < 1e-6, "{device}: a new adapter changes the base");
         let batch = [full_batch(&some_rows(2, 8, 4096))];
         let losses: Vec<f64> =
-            (0..12).map(|_| pollster::block_on(trainer.step(&batch, 2e-2)).expect("step").loss).collect();
+            (0..12).map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").loss).collect();
         assert!(losses[11] < 0.7 * losses[0], "{device}: {losses:?}");
-        let end = pollster::block_on(trainer.adapter()).expect("adapter");
+        let end = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
         for ((name, start), (_, end)) in start.tensors.iter().zip(&end.tensors) {
             assert!(start.a != end.a && start.b != end.b, "{device}: {name} does not learn");
         }
@@ -154,7 +154,8 @@ fn an_adapter_that_goes_on_from_another_describes_itself() {
         Dataset { records: Records::Answers, examples: vec![example], notes: Notes::default(), digest: "test".into() };
     let train = |start: Option<AdapterFile>, options: TrainOptions| {
         let mut ignore = |_: &train::Event| ();
-        let run = train::run(&base, back_ends().remove(0).1, start, (&data, None), options, &mut ignore);
+        let mut engine = Engine::new(&base, back_ends().remove(0).1).expect("engine");
+        let run = train::run(&base, &mut engine, start, (&data, None), options, &mut ignore);
         pollster::block_on(run).expect("training").0
     };
     let first = train(None, options);

@@ -6,8 +6,8 @@
 use loam::backend::cpu::CpuBackend;
 use loam::data::Batch;
 use loam::train::Schedule;
-use loam::{Base, LoraOptions, TrainOptions, Trainer};
-use loam_tests::{golden_adapter, shared};
+use loam::{Base, LoraOptions, TrainOptions};
+use loam_tests::{golden_adapter, new_trainer, shared};
 use pollster::block_on;
 use safetensors::SafeTensors;
 
@@ -62,7 +62,7 @@ fn fine_tuning_on_gsm8k_follows_pefts_curve() {
     let lora = LoraOptions { rank: size("rank"), ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: rows, context, ..TrainOptions::default() };
     let backend = Box::new(CpuBackend::new(None).expect("cpu back end"));
-    let mut trainer = Trainer::new(&base, backend, Some(start), options).expect("trainer");
+    let (mut engine, mut trainer) = new_trainer(&base, backend, Some(start), options).expect("trainer");
 
     let number = |key: &str| json[key].as_f64().expect("a number");
     let within = |what: &str, found: f64, expected: f64, bound: f64| {
@@ -70,18 +70,18 @@ fn fine_tuning_on_gsm8k_follows_pefts_curve() {
         assert!(difference <= bound, "{what}: {found}, PEFT has {expected}");
         difference
     };
-    let before = block_on(trainer.evaluate(&held_out)).expect("loss");
+    let before = block_on(trainer.evaluate(&mut engine, &held_out)).expect("loss");
     within("held-out loss before", before, number("eval_before"), 1e-4);
     let (mut loss, mut norm) = (0.0f64, 0.0f64);
     for (index, batch) in train.iter().enumerate() {
         let lr = 1e-3 * Schedule::Linear.factor(index as u64 + 1, 0, train.len() as u64);
-        let report = block_on(trainer.step(std::slice::from_ref(batch), lr)).expect("step");
+        let report = block_on(trainer.step(&mut engine, std::slice::from_ref(batch), lr)).expect("step");
         let expected = |key: &str| json[key][index].as_f64().expect("a number");
         let step = format!("step {}", index + 1);
         loss = loss.max(within(&step, report.loss, expected("losses"), STEP));
         norm = norm.max(within(&step, f64::from(report.grad_norm), expected("grad_norms"), NORM));
     }
-    let after = block_on(trainer.evaluate(&held_out)).expect("loss");
+    let after = block_on(trainer.evaluate(&mut engine, &held_out)).expect("loss");
     let held_out = within("held-out loss after", after, number("eval_after"), HELD_OUT);
     eprintln!(
         "held-out loss {before:.4} -> {after:.4}, PEFT {:.4}: {held_out:.1e} apart; steps at most {loss:.1e}, gradient \

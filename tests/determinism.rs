@@ -4,23 +4,23 @@
 use loam::backend::cpu::CpuBackend;
 use loam::backend::{Backend, Precision, select};
 use loam::plan::Checkpointing;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions, Trainer};
-use loam_tests::{back_ends, convert_asset, full_batch, relative, skipped, some_rows};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
+use loam_tests::{back_ends, convert_asset, full_batch, new_trainer, relative, skipped, some_rows};
 
 /// Three accumulated steps; the adapter's values as bits.
 fn train(format: &str, backend: Box<dyn Backend>) -> Vec<u32> {
     let base = Base::open(convert_asset("loam-micro", format)).expect("base");
     let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 2, context: 17, ..TrainOptions::default() };
-    let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
+    let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
     for step in 0..3 {
         let rows = some_rows(4, 17 * (step + 1), 4096);
         let rows: Vec<_> = rows.iter().map(|row| row[row.len() - 17..].to_vec()).collect();
         let batches = [full_batch(&rows[..2]), full_batch(&rows[2..])];
-        let report = pollster::block_on(trainer.step(&batches, 1e-3)).expect("step");
+        let report = pollster::block_on(trainer.step(&mut engine, &batches, 1e-3)).expect("step");
         assert!(report.grad_norm.is_finite() && report.grad_norm > 0.0);
     }
-    bits(&pollster::block_on(trainer.adapter()).expect("adapter"))
+    bits(&pollster::block_on(trainer.adapter(&mut engine)).expect("adapter"))
 }
 
 fn bits(adapter: &AdapterFile) -> Vec<u32> {
@@ -48,14 +48,14 @@ fn checkpointing_does_not_change_the_bits() {
         let checkpointing = Some(checkpointing);
         let options = TrainOptions { lora, batch: 2, context: 17, checkpointing, ..TrainOptions::default() };
         let options = TrainOptions { dropout, neftune_noise_alpha, ..options };
-        let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
+        let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
         let mut seen = Vec::new();
         for step in 0..2 {
             let batch = full_batch(&some_rows(2, 17, 4096 - step));
-            let loss = pollster::block_on(trainer.accumulate(&[batch])).expect("step");
-            let gradients = pollster::block_on(trainer.gradients()).expect("gradients");
-            pollster::block_on(trainer.update(1e-2)).expect("update");
-            let adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+            let loss = pollster::block_on(trainer.accumulate(&mut engine, &[batch])).expect("step");
+            let gradients = pollster::block_on(trainer.gradients(&mut engine)).expect("gradients");
+            pollster::block_on(trainer.update(&mut engine, 1e-2)).expect("update");
+            let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
             seen.push((loss.to_bits(), bits(&gradients), bits(&adapter)));
         }
         seen
@@ -93,16 +93,16 @@ fn half_precision_trains_close_to_single_precision_and_repeats_its_bits() {
         let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
         let options = TrainOptions { lora, batch: 2, context: 17, ..TrainOptions::default() };
         let single = backend.info().precision == Precision::F32;
-        let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
+        let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
         // Updates must not take the products of the base back to single precision.
-        let fused = trainer.plan().nodes.iter().any(|node| node.call.kernel.name().contains("lora"));
+        let fused = trainer.plan(&engine).nodes.iter().any(|node| node.call.kernel.name().contains("lora"));
         assert_eq!(fused, single);
         let mut seen = Vec::new();
         for step in 0..3 {
             let batch = full_batch(&some_rows(2, 17, 4096 - step));
-            let loss = pollster::block_on(trainer.accumulate(&[batch])).expect("step");
-            let gradients = pollster::block_on(trainer.gradients()).expect("gradients");
-            pollster::block_on(trainer.update(1e-2)).expect("update");
+            let loss = pollster::block_on(trainer.accumulate(&mut engine, &[batch])).expect("step");
+            let gradients = pollster::block_on(trainer.gradients(&mut engine)).expect("gradients");
+            pollster::block_on(trainer.update(&mut engine, 1e-2)).expect("update");
             seen.push((loss, bits(&gradients).into_iter().map(f32::from_bits).collect::<Vec<_>>()));
         }
         seen

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use loam::adapter::Attach;
 use loam::backend::Backend;
 use loam::train::Optimizer;
-use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
-use loam_tests::{back_ends, convert_asset, full_batch, golden_adapter, relative, shared};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
+use loam_tests::{back_ends, convert_asset, full_batch, golden_adapter, new_session, new_trainer, relative, shared};
 use safetensors::SafeTensors;
 
 /// DESIGN: logits against Transformers on the same dequantised weights.
@@ -159,14 +159,14 @@ fn logits(golden: &Golden, device: &str, backend: Box<dyn Backend>, adapter: Opt
     let path = PathBuf::from("golden");
     let attach: Vec<_> = adapter.iter().map(|&adapter| Attach { adapter, path: &path, scale: 1.0 }).collect();
     let rows = golden.tokens();
-    let mut session = Session::new(&golden.base, backend, rows[0].len(), &attach).expect("session");
+    let (mut engine, mut session) = new_session(&golden.base, backend, rows[0].len(), &attach).expect("session");
     let name = if adapter.is_some() { "adapter_logits" } else { "base_logits" };
     let (shape, expected) = golden.values(name);
     let (vocabulary, at) = (shape[2], golden.logits_at(rows[0].len()));
     assert_eq!(shape, [rows.len(), at.len(), vocabulary], "{} {name}", golden.label);
     for (row, expected) in rows.iter().zip(expected.chunks(at.len() * vocabulary)) {
         session.truncate(0);
-        let all = pollster::block_on(session.feed_all(row)).expect("logits");
+        let all = pollster::block_on(session.feed_all(&mut engine, row)).expect("logits");
         let found: Vec<f32> = at.iter().flat_map(|t| &all[t * vocabulary..(t + 1) * vocabulary]).copied().collect();
         let error = relative(&found, expected);
         eprintln!("{} {name} on {device}: {error:.2e}", golden.label);
@@ -177,13 +177,14 @@ fn logits(golden: &Golden, device: &str, backend: Box<dyn Backend>, adapter: Opt
 fn training(golden: &Golden, device: &str, backend: Box<dyn Backend>) {
     let options = golden.options();
     let lr = options.lr;
-    let mut trainer = Trainer::new(&golden.base, backend, Some(golden.adapter("init")), options).expect("trainer");
+    let (mut engine, mut trainer) =
+        new_trainer(&golden.base, backend, Some(golden.adapter("init")), options).expect("trainer");
     let batch = [full_batch(&golden.tokens())];
     let expected: Vec<f64> =
         golden.json["losses"].as_array().expect("losses").iter().filter_map(|v| v.as_f64()).collect();
     let mut worst = 0.0_f64;
     for (step, expected) in expected.iter().enumerate() {
-        let loss = pollster::block_on(trainer.accumulate(&batch)).expect("step");
+        let loss = pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step");
         worst = worst.max((loss - expected).abs());
         assert!(
             (loss - expected).abs() <= LOSS,
@@ -191,14 +192,14 @@ fn training(golden: &Golden, device: &str, backend: Box<dyn Backend>) {
             golden.label
         );
         if step == 0 {
-            let found = pollster::block_on(trainer.gradients()).expect("gradients");
+            let found = pollster::block_on(trainer.gradients(&mut engine)).expect("gradients");
             compare(golden, device, "gradient", &found, &golden.adapter("grad"), GRADIENT);
         }
-        pollster::block_on(trainer.update(lr)).expect("update");
+        pollster::block_on(trainer.update(&mut engine, lr)).expect("update");
     }
     eprintln!("{} losses on {device}: {worst:.2e}", golden.label);
     if golden.has_final() {
-        let found = pollster::block_on(trainer.adapter()).expect("adapter");
+        let found = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
         compare(golden, device, "final adapter", &found, &golden.adapter("final"), FINAL);
     }
 }

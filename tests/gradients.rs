@@ -5,10 +5,9 @@ use std::path::Path;
 
 use loam::adapter::{Attach, Pair, is_lookup};
 use loam::backend::Backend;
-use loam::evaluate::Evaluator;
 use loam::plan::Checkpointing;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions, Trainer, random};
-use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions, random};
+use loam_tests::{back_ends, convert_asset, full_batch, new_scorer, new_trainer, relative, some_rows};
 
 /// Length of the step along a gradient, relative to the parameters: truncation and f32 rounding of the loss balance.
 const STEP: f64 = 2e-2;
@@ -22,8 +21,8 @@ fn options(rank: usize) -> TrainOptions {
 
 /// An adapter with A and B different from zero, so that every gradient is.
 fn adapter(base: &Base, backend: Box<dyn Backend>, options: TrainOptions) -> AdapterFile {
-    let mut trainer = Trainer::new(base, backend, None, options).expect("trainer");
-    let mut adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+    let (mut engine, trainer) = new_trainer(base, backend, None, options).expect("trainer");
+    let mut adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
     for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
         let value = |i: usize| ((random::uniform(11, stream as u32, i as u64) - 0.5) * 0.2) as f32;
         pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
@@ -33,8 +32,8 @@ fn adapter(base: &Base, backend: Box<dyn Backend>, options: TrainOptions) -> Ada
 
 fn loss(base: &Base, backend: Box<dyn Backend>, adapter: &AdapterFile, batch: &loam::data::Batch) -> f64 {
     let attach = [Attach { adapter, path: Path::new("test"), scale: 1.0 }];
-    let mut evaluator = Evaluator::new(base, backend, &attach, 2, 9).expect("evaluator");
-    pollster::block_on(evaluator.loss(std::slice::from_ref(batch))).expect("loss").0
+    let (mut engine, mut scorer) = new_scorer(base, backend, &attach, 2, 9).expect("scorer");
+    pollster::block_on(scorer.loss(&mut engine, std::slice::from_ref(batch))).expect("loss").0
 }
 
 fn side(pair: &mut Pair, b: bool) -> &mut Vec<f32> {
@@ -55,9 +54,10 @@ fn adapter_gradients_match_finite_differences() {
         let start = adapter(&base, cpu(), options(rank));
         let batch = full_batch(&some_rows(2, 9, 4096));
         for (device, backend) in back_ends() {
-            let mut trainer = Trainer::new(&base, backend, Some(start.clone()), options(rank)).expect("trainer");
-            pollster::block_on(trainer.accumulate(std::slice::from_ref(&batch))).expect("step");
-            let mut gradients = pollster::block_on(trainer.gradients()).expect("gradients");
+            let (mut engine, mut trainer) =
+                new_trainer(&base, backend, Some(start.clone()), options(rank)).expect("trainer");
+            pollster::block_on(trainer.accumulate(&mut engine, std::slice::from_ref(&batch))).expect("step");
+            let mut gradients = pollster::block_on(trainer.gradients(&mut engine)).expect("gradients");
             for site in 0..start.tensors.len() {
                 for b in [false, true] {
                     let name = format!("{format} {} {} on {device}", start.tensors[site].0, if b { "B" } else { "A" });
@@ -110,12 +110,12 @@ fn updates_in_the_same_pass_are_those_in_passes_of_their_own() {
         let checkpointing = Some(checkpointing);
         let run = |backend, start: AdapterFile, rank, kernels: usize| {
             let options = TrainOptions { dropout, checkpointing, loss_chunk: Some(5), ..options(rank) };
-            let mut trainer = Trainer::new(&base, backend, Some(start), options).expect("trainer");
-            let used = |name: &str| trainer.plan().nodes.iter().any(|n| n.call.kernel.name().starts_with(name));
+            let (mut engine, mut trainer) = new_trainer(&base, backend, Some(start), options).expect("trainer");
+            let used = |name: &str| trainer.plan(&engine).nodes.iter().any(|n| n.call.kernel.name().starts_with(name));
             let found = ["matmul_tile_lora", "matmul_transposed_lora"].into_iter().filter(|name| used(name)).count();
             assert_eq!(found, kernels, "rank {rank}, dropout {dropout}");
-            let loss = pollster::block_on(trainer.accumulate(std::slice::from_ref(&batch))).expect("step");
-            (loss, pollster::block_on(trainer.gradients()).expect("gradients"))
+            let loss = pollster::block_on(trainer.accumulate(&mut engine, std::slice::from_ref(&batch))).expect("step");
+            (loss, pollster::block_on(trainer.gradients(&mut engine)).expect("gradients"))
         };
         for ((device, own), (_, same)) in back_ends().into_iter().zip(back_ends()) {
             let (own_loss, own) = run(own, start.clone(), 3, 0);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use loam::gguf::{GgmlType, Metadata, Strings, TensorDeclaration, Writer};
 use loam::importance::{Collector, Entry, chunks};
-use loam::{Base, Importance};
+use loam::{Base, Engine, Importance};
 use loam_convert::{Options, Recipe, convert, plan};
 use loam_tests::{asset, back_ends, convert_asset, relative};
 
@@ -33,9 +33,10 @@ fn golden() -> Golden {
 fn collected() -> Vec<(&'static str, Importance)> {
     let (golden, base) = (golden(), Base::open(convert_asset("loam-micro", "f32")).unwrap());
     let run = |(name, backend)| {
-        let mut collector = Collector::new(&base, backend, golden.context).unwrap();
+        let mut engine = Engine::new(&base, backend).expect("engine");
+        let mut collector = Collector::new(&base, &mut engine, golden.context).unwrap();
         for chunk in golden.tokens.chunks(golden.context) {
-            pollster::block_on(collector.run(chunk)).unwrap();
+            pollster::block_on(collector.run(&mut engine, chunk)).unwrap();
         }
         (name, collector.finish(vec!["golden".into()]))
     };

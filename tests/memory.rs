@@ -5,8 +5,8 @@ use loam::backend::{DeviceInfo, Kind};
 use loam::data::Batch;
 use loam::plan::Checkpointing;
 use loam::train::{MemoryPlan, Scope, fit, plan};
-use loam::{Base, Error, LoraOptions, TrainOptions, Trainer};
-use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
+use loam::{Base, Engine, Error, LoraOptions, TrainOptions, Trainer};
+use loam_tests::{back_ends, convert_asset, full_batch, new_trainer, some_rows};
 
 fn options(rank: usize, batch: usize, context: usize, checkpointing: Option<Checkpointing>) -> TrainOptions {
     let lora = LoraOptions { rank, ..LoraOptions::default() };
@@ -14,20 +14,20 @@ fn options(rank: usize, batch: usize, context: usize, checkpointing: Option<Chec
 }
 
 /// What a run does to memory: two steps, perhaps an evaluation and a checkpoint, and the adapter read back.
-fn run(trainer: &mut Trainer, batch: &[Batch], evaluates: bool) {
+fn run(engine: &mut Engine, trainer: &mut Trainer, batch: &[Batch], evaluates: bool) {
     if evaluates {
-        pollster::block_on(trainer.evaluate(batch)).expect("evaluation");
+        pollster::block_on(trainer.evaluate(engine, batch)).expect("evaluation");
     }
     for _ in 0..2 {
-        pollster::block_on(trainer.step(batch, 1e-3)).expect("step");
+        pollster::block_on(trainer.step(engine, batch, 1e-3)).expect("step");
     }
     if evaluates {
-        pollster::block_on(trainer.buffers()).expect("checkpoint");
+        pollster::block_on(trainer.buffers(engine)).expect("checkpoint");
     } else {
         // The last step's rows.
-        pollster::block_on(trainer.evaluate(batch)).expect("evaluation");
+        pollster::block_on(trainer.evaluate(engine, batch)).expect("evaluation");
     }
-    pollster::block_on(trainer.adapter()).expect("adapter");
+    pollster::block_on(trainer.adapter(engine)).expect("adapter");
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn the_plan_is_what_the_back_end_counts() {
                 let scope = Scope { evaluates, checkpoints: evaluates, ..Scope::default() };
                 let predicted = plan(&base, backend.info(), None, &options, scope);
                 let predicted = pollster::block_on(predicted).expect("plan");
-                let mut trainer = Trainer::new(&base, backend, None, options).expect("trainer");
-                run(&mut trainer, &[full_batch(&some_rows(batch, context, 4096))], evaluates);
-                let measured = trainer.engine().backend.memory();
+                let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
+                run(&mut engine, &mut trainer, &[full_batch(&some_rows(batch, context, 4096))], evaluates);
+                let measured = engine.memory();
                 let what = format!("rank {rank}, {batch} x {context}, {checkpointing:?}, {device}, {evaluates}");
                 assert_eq!(predicted.peak_device_bytes, measured.peak_bytes, "{what}");
                 assert!(predicted.pools.values().sum::<u64>() <= measured.peak_bytes, "{what}");
@@ -108,10 +108,10 @@ fn an_evaluation_runs_in_the_memory_of_the_training() {
     let base = Base::open(convert_asset("loam-tiny", "q4_0")).expect("base");
     for (device, backend) in back_ends() {
         let gpu = backend.info().kind != Kind::Cpu;
-        let mut trainer = Trainer::new(&base, backend, None, options(8, 1, 64, None)).expect("trainer");
-        let before = trainer.engine().backend.memory().current_bytes();
-        pollster::block_on(trainer.evaluate(&[full_batch(&some_rows(1, 64, 4096))])).expect("evaluation");
-        let more = trainer.engine().backend.memory().current_bytes() - before;
+        let (mut engine, mut trainer) = new_trainer(&base, backend, None, options(8, 1, 64, None)).expect("trainer");
+        let before = engine.memory().current_bytes();
+        pollster::block_on(trainer.evaluate(&mut engine, &[full_batch(&some_rows(1, 64, 4096))])).expect("evaluation");
+        let more = engine.memory().current_bytes() - before;
         // A GPU has the parameters of its kernels besides.
         assert!(more <= if gpu { 256 << 10 } else { 0 }, "{more} bytes more on {device}");
     }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use loam::backend::Backend;
 use loam::gguf::{GgmlType, Metadata};
-use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
 use loam_shaders::Format;
 use loam_tests::rewrite::{Tensor, rewrite};
-use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
 
 /// Layers that are kept.
 const LAYERS: u32 = 3;
@@ -75,23 +75,23 @@ fn types(base: &Base) -> usize {
 }
 
 fn logits(base: &Base, backend: Box<dyn Backend>, tokens: usize) -> Vec<f32> {
-    let mut session = Session::new(base, backend, CONTEXT, &[]).expect("session");
-    pollster::block_on(session.feed_all(&some_rows(1, tokens, 4096)[0])).expect("logits")
+    let (mut engine, mut session) = new_session(base, backend, CONTEXT, &[]).expect("session");
+    pollster::block_on(session.feed_all(&mut engine, &some_rows(1, tokens, 4096)[0])).expect("logits")
 }
 
 /// The losses of two steps, and the gradient of the third: A has one only after the first.
 fn train(base: &Base, backend: Box<dyn Backend>) -> (Vec<f64>, AdapterFile) {
     let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: CONTEXT, clip: 0.0, ..TrainOptions::default() };
-    let mut trainer = Trainer::new(base, backend, None, options).expect("trainer");
+    let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
     let batch = [full_batch(&some_rows(1, CONTEXT, 4096))];
     let mut losses = Vec::new();
     for _ in 0..2 {
-        losses.push(pollster::block_on(trainer.accumulate(&batch)).expect("step"));
-        pollster::block_on(trainer.update(1e-3)).expect("update");
+        losses.push(pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step"));
+        pollster::block_on(trainer.update(&mut engine, 1e-3)).expect("update");
     }
-    pollster::block_on(trainer.accumulate(&batch)).expect("step");
-    (losses, pollster::block_on(trainer.gradients()).expect("gradients"))
+    pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step");
+    (losses, pollster::block_on(trainer.gradients(&mut engine)).expect("gradients"))
 }
 
 fn agrees(pair: &Pair) {

@@ -3,20 +3,19 @@
 
 use loam::backend::cpu::CpuBackend;
 use loam::data::{Dataset, Example, Notes, Records};
-use loam::evaluate::Evaluator;
 use loam::gguf::{GgmlType, Metadata, Value};
 use loam::train::{self, Event};
-use loam::{Base, Error, Session, TrainOptions, Trainer};
+use loam::{Base, Engine, Error, Session, TrainOptions};
 use loam_files::Error as File;
 use loam_tests::rewrite::{Tensor, rewrite};
-use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, new_scorer, new_session, new_trainer, some_rows};
 
 /// Opens a changed copy of loam-micro and puts it on the CPU.
-fn open(format: &str, change: impl FnOnce(&mut Metadata, &mut Vec<Tensor>)) -> Result<Session, Error> {
+fn open(format: &str, change: impl FnOnce(&mut Metadata, &mut Vec<Tensor>)) -> Result<(Engine, Session), Error> {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = rewrite(&convert_asset("loam-micro", format), folder.path(), "changed.gguf", change);
     let base = Base::open(path)?;
-    Session::new(&base, Box::new(CpuBackend::new(Some(1))?), 16, &[])
+    new_session(&base, Box::new(CpuBackend::new(Some(1))?), 16, &[])
 }
 
 fn with_key(key: &str, value: impl Into<Value>) -> Error {
@@ -130,8 +129,8 @@ fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
     let base = broken(folder.path());
     let batch = full_batch(&some_rows(1, 8, 4096));
     for (device, backend) in back_ends() {
-        let mut evaluator = Evaluator::new(&base, backend, &[], 1, 8).expect("evaluator");
-        let found = pollster::block_on(evaluator.loss(std::slice::from_ref(&batch)));
+        let (mut engine, mut scorer) = new_scorer(&base, backend, &[], 1, 8).expect("scorer");
+        let found = pollster::block_on(scorer.loss(&mut engine, std::slice::from_ref(&batch)));
         assert!(matches!(found, Err(Error::NonFinite(_))), "{device}: {found:?}");
     }
     let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1, cut: 0 };
@@ -141,7 +140,8 @@ fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
         let options = TrainOptions { batch: 1, context: 8, steps: Some(1000), ..TrainOptions::default() };
         let mut steps = 0;
         let mut count = |event: &Event| steps += usize::from(matches!(event, Event::Step { .. }));
-        let run = train::run(&base, backend, None, (&data, None), options, &mut count);
+        let mut engine = Engine::new(&base, backend).expect("engine");
+        let run = train::run(&base, &mut engine, None, (&data, None), options, &mut count);
         assert!(matches!(pollster::block_on(run), Err(Error::NonFinite(_))), "{device}");
         assert!(steps <= 5, "{device}: {steps} steps were tried");
     }
@@ -153,13 +153,13 @@ fn runs_that_no_host_can_hold_are_refused_before_anything_is_allocated() {
     let cpu = || Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
     for (batch, context) in [(1 << 20, 1024), (usize::MAX, 2), (1, 1 << 30), (1 << 10, 1 << 11)] {
         let options = TrainOptions { batch, context, ..TrainOptions::default() };
-        let error = Trainer::new(&base, cpu(), None, options).err();
+        let error = new_trainer(&base, cpu(), None, options).err();
         let refused = matches!(error, Some(Error::OutOfMemory { .. } | Error::Limit { .. }));
         // Only Linux tells how much memory is free.
         assert!(refused || !cfg!(target_os = "linux"), "{batch} x {context}: {error:?}");
     }
     if cfg!(target_os = "linux") {
-        assert!(matches!(Session::new(&base, cpu(), 1 << 40, &[]).err(), Some(Error::OutOfMemory { .. })));
+        assert!(matches!(new_session(&base, cpu(), 1 << 40, &[]).err(), Some(Error::OutOfMemory { .. })));
     }
 }
 
@@ -167,8 +167,9 @@ fn runs_that_no_host_can_hold_are_refused_before_anything_is_allocated() {
 fn weights_that_are_not_finite_give_an_error_instead_of_text() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let base = broken(folder.path());
-    let mut session = Session::new(&base, Box::new(CpuBackend::new(Some(1)).expect("cpu")), 16, &[]).expect("session");
-    let error = pollster::block_on(session.feed(&some_rows(1, 4, 4096)[0])).expect_err("NaN logits");
+    let cpu = Box::new(CpuBackend::new(Some(1)).expect("cpu"));
+    let (mut engine, mut session) = new_session(&base, cpu, 16, &[]).expect("session");
+    let error = pollster::block_on(session.feed(&mut engine, &some_rows(1, 4, 4096)[0])).expect_err("NaN logits");
     assert!(matches!(error, Error::NonFinite(_)), "{error}");
     let error = open("f32", |_, tensors| {
         let norm = tensors.iter_mut().find(|t| t.declaration.name == "blk.0.attn_norm.weight").expect("tensor");
@@ -181,8 +182,8 @@ fn weights_that_are_not_finite_give_an_error_instead_of_text() {
 fn logits(path: &std::path::Path) -> Vec<(&'static str, Vec<f32>)> {
     let base = Base::open(path).expect("base");
     let run = |backend| {
-        let mut session = Session::new(&base, backend, 16, &[]).expect("session");
-        pollster::block_on(session.feed_all(&some_rows(1, 9, 4096)[0])).expect("logits")
+        let (mut engine, mut session) = new_session(&base, backend, 16, &[]).expect("session");
+        pollster::block_on(session.feed_all(&mut engine, &some_rows(1, 9, 4096)[0])).expect("logits")
     };
     back_ends().into_iter().map(|(device, backend)| (device, run(backend))).collect()
 }

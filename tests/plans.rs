@@ -6,9 +6,9 @@ use std::path::Path;
 
 use loam::backend::cpu::CpuBackend;
 use loam::plan::{Checkpointing, Location, Plan};
-use loam::{Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam::{Base, Engine, LoraOptions, TrainOptions, Trainer};
 use loam_shaders::Access;
-use loam_tests::convert_asset;
+use loam_tests::{convert_asset, new_session, new_trainer};
 
 fn cpu() -> Box<CpuBackend> {
     Box::new(CpuBackend::new(Some(1)).expect("cpu back end"))
@@ -18,14 +18,14 @@ fn micro() -> Base {
     Base::open(convert_asset("loam-micro", "q4_0")).expect("base")
 }
 
-fn trainer(base: &Base, batch: usize, context: usize) -> Trainer {
+fn trainer(base: &Base, batch: usize, context: usize) -> (Engine, Trainer) {
     trainer_with(base, batch, context, Checkpointing::None)
 }
 
-fn trainer_with(base: &Base, batch: usize, context: usize, checkpointing: Checkpointing) -> Trainer {
+fn trainer_with(base: &Base, batch: usize, context: usize, checkpointing: Checkpointing) -> (Engine, Trainer) {
     let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch, context, checkpointing: Some(checkpointing), ..TrainOptions::default() };
-    Trainer::new(base, cpu(), None, options).expect("trainer")
+    new_trainer(base, cpu(), None, options).expect("trainer")
 }
 
 fn snapshot(name: &str, text: &str) {
@@ -41,14 +41,14 @@ fn snapshot(name: &str, text: &str) {
 #[test]
 fn plans_print_as_their_snapshots() {
     let base = micro();
-    let session = Session::new(&base, cpu(), 64, &[]).expect("session");
-    let storage = &session.engine().storage;
-    snapshot("micro-decode.txt", &session.plan(1, 1).print(storage));
-    snapshot("micro-prefill.txt", &session.plan(32, 1).print(storage));
-    let trainer = trainer(&base, 2, 16);
-    snapshot("micro-train.txt", &trainer.plan().print(&trainer.engine().storage));
-    let trainer = trainer_with(&base, 2, 16, Checkpointing::Layers);
-    snapshot("micro-train-checkpointed.txt", &trainer.plan().print(&trainer.engine().storage));
+    let (engine, session) = new_session(&base, cpu(), 64, &[]).expect("session");
+    let storage = &engine.storage;
+    snapshot("micro-decode.txt", &session.plan(&engine, 1, 1).print(storage));
+    snapshot("micro-prefill.txt", &session.plan(&engine, 32, 1).print(storage));
+    let (engine, trainer) = trainer(&base, 2, 16);
+    snapshot("micro-train.txt", &trainer.plan(&engine).print(&engine.storage));
+    let (engine, trainer) = trainer_with(&base, 2, 16, Checkpointing::Layers);
+    snapshot("micro-train-checkpointed.txt", &trainer.plan(&engine).print(&engine.storage));
 }
 
 /// Replays who wrote what: every read must see the last value written under the same name in a plan without sharing.
@@ -69,14 +69,14 @@ fn slots_do_not_clash(plan: &Plan) {
 #[test]
 fn plans_are_sound() {
     let base = micro();
-    let session = Session::new(&base, cpu(), 64, &[]).expect("session");
-    let trainer = trainer(&base, 2, 48);
-    let checkpointed = trainer_with(&base, 2, 48, Checkpointing::Layers);
+    let (engine, session) = new_session(&base, cpu(), 64, &[]).expect("session");
+    let (training, trainer) = trainer(&base, 2, 48);
+    let (less, checkpointed) = trainer_with(&base, 2, 48, Checkpointing::Layers);
     let plans = [
-        (session.plan(1, 1), &session.engine().storage),
-        (session.plan(32, 32), &session.engine().storage),
-        (trainer.plan(), &trainer.engine().storage),
-        (checkpointed.plan(), &checkpointed.engine().storage),
+        (session.plan(&engine, 1, 1), &engine.storage),
+        (session.plan(&engine, 32, 32), &engine.storage),
+        (trainer.plan(&training), &training.storage),
+        (checkpointed.plan(&less), &less.storage),
     ];
     for (plan, storage) in &plans {
         assert!(plan.conflict().is_none(), "{}: {:?}", plan.name, plan.conflict());
@@ -89,20 +89,18 @@ fn plans_are_sound() {
 fn training_has_no_buffer_of_tokens_squared_or_tokens_by_vocabulary() {
     let base = Base::open(convert_asset("loam-tiny", "q4_0")).expect("base");
     let (batch, context) = (1, 1024);
-    let trainer = trainer(&base, batch, context);
-    let plan = trainer.plan();
+    let (engine, trainer) = trainer(&base, batch, context);
+    let plan = trainer.plan(&engine);
     let tokens = (batch * context) as u64;
     let bound = (tokens * tokens).min(tokens * base.config().vocabulary as u64);
-    let stored = trainer.engine().storage.entries().map(|(_, entry)| entry.words);
+    let stored = engine.storage.entries().map(|(_, entry)| entry.words);
     for words in plan.slots.iter().copied().chain(stored) {
         // The vocabulary itself (4,096 x 256 weights) is as large as 1,024 tokens squared.
-        assert!(
-            words < bound || words == trainer.engine().weights.token_embd.parts[0].words,
-            "a buffer of {words} words"
-        );
+        assert!(words < bound || words == engine.weights.token_embd.parts[0].words, "a buffer of {words} words");
     }
     // Attention and loss at work: twice the tokens take about twice the memory, not four times.
-    let half = self::trainer(&base, 1, 512).plan().slot_bytes();
+    let (engine, half) = self::trainer(&base, 1, 512);
+    let half = half.plan(&engine).slot_bytes();
     let full = plan.slot_bytes();
     assert!(full as f64 <= 2.2 * half as f64, "{full} bytes at {context} tokens, {half} at half of them");
 }
@@ -112,7 +110,10 @@ fn training_has_no_buffer_of_tokens_squared_or_tokens_by_vocabulary() {
 #[test]
 fn checkpointed_layers_share_their_memory() {
     let base = Base::open(convert_asset("loam-tiny", "q4_0")).expect("base");
-    let plan = |checkpointing| trainer_with(&base, 1, 512, checkpointing).plan();
+    let plan = |checkpointing| {
+        let (engine, trainer) = trainer_with(&base, 1, 512, checkpointing);
+        trainer.plan(&engine)
+    };
     let (all, layers) = (plan(Checkpointing::None), plan(Checkpointing::Layers));
     assert!(layers.slot_bytes() * 4 < all.slot_bytes(), "{} of {} bytes", layers.slot_bytes(), all.slot_bytes());
     // Nothing is computed twice but what a gradient needs: no layer's own result, which ends with the down projection.
@@ -133,10 +134,12 @@ fn checkpointed_layers_share_their_memory() {
 #[test]
 fn adapters_on_a_late_layer_leave_early_layers_without_gradient() {
     let base = micro();
-    let all = trainer(&base, 1, 8).plan().nodes.len();
+    let (engine, all) = trainer(&base, 1, 8);
+    let all = all.plan(&engine).nodes.len();
     let lora = LoraOptions { rank: 4, targets: "attn_q".parse().expect("targets"), ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
-    let some = Trainer::new(&base, cpu(), None, options).expect("trainer").plan();
+    let (engine, some) = new_trainer(&base, cpu(), None, options).expect("trainer");
+    let some = some.plan(&engine);
     assert!(some.nodes.len() < all);
     // The first layer's input needs no gradient: its norm has no backward node.
     let backward =

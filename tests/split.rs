@@ -1,8 +1,8 @@
 //! Weights over a device's binding limit are split by rows: the same logits and gradients as in one piece.
 
 use loam::backend::Backend;
-use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
-use loam_tests::{Limited, back_ends, convert_asset, full_batch, relative, some_rows};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
+use loam_tests::{Limited, back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
 
 /// The embedding (4 MiB in f32) becomes seven parts, the feed-forward weights (768 KiB) and the adapter two.
 const LIMIT: u64 = 600 * 1024;
@@ -10,17 +10,17 @@ const LIMIT: u64 = 600 * 1024;
 fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
     let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
-    let mut trainer = Trainer::new(base, backend, None, options).expect("trainer");
+    let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
     let batch = [full_batch(&some_rows(1, 16, 4096))];
     // Two steps, so that A has a gradient too.
-    pollster::block_on(trainer.step(&batch, 1e-2)).expect("step");
-    pollster::block_on(trainer.accumulate(&batch)).expect("step");
-    pollster::block_on(trainer.gradients()).expect("gradients")
+    pollster::block_on(trainer.step(&mut engine, &batch, 1e-2)).expect("step");
+    pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step");
+    pollster::block_on(trainer.gradients(&mut engine)).expect("gradients")
 }
 
 fn logits(base: &Base, backend: Box<dyn Backend>) -> Vec<f32> {
-    let mut session = Session::new(base, backend, 16, &[]).expect("session");
-    pollster::block_on(session.feed_all(&some_rows(1, 9, 4096)[0])).expect("logits")
+    let (mut engine, mut session) = new_session(base, backend, 16, &[]).expect("session");
+    pollster::block_on(session.feed_all(&mut engine, &some_rows(1, 9, 4096)[0])).expect("logits")
 }
 
 #[test]
@@ -47,6 +47,6 @@ fn a_split_base_gives_the_same_logits_and_gradients() {
 fn a_limit_that_holds_no_rows_is_refused() {
     let base = Base::open(convert_asset("loam-tiny", "f32")).expect("base");
     let backend = Limited::boxed(back_ends().remove(0).1, 1024);
-    let error = Session::new(&base, backend, 16, &[]).err().expect("1 KiB holds no tile of weights");
+    let error = new_session(&base, backend, 16, &[]).err().expect("1 KiB holds no tile of weights");
     assert!(error.to_string().contains("token_embd.weight"), "{error}");
 }

@@ -4,12 +4,12 @@
 use std::ops::ControlFlow;
 
 use loam::data::{Batch, Dataset, Example, Notes, Records};
+use loam::generate::GenerateOptions;
 use loam::generate::sampler::SamplerOptions;
-use loam::generate::{GenerateOptions, Session};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::{self, Event, Keep, Optimizer, Outcome};
-use loam::{AdapterFile, Base, Error, LoraOptions, TrainOptions, Trainer, random};
-use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
+use loam::{AdapterFile, Base, Engine, Error, LoraOptions, TrainOptions, Trainer, random};
+use loam_tests::{back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
 use pollster::block_on;
 
 fn base() -> Base {
@@ -21,13 +21,14 @@ fn options(batch: usize, context: usize) -> TrainOptions {
     TrainOptions { lora, batch, context, clip: 0.0, ..TrainOptions::default() }
 }
 
-fn trainer(base: &Base, adapter: Option<&AdapterFile>, options: TrainOptions) -> Trainer {
-    Trainer::new(base, back_ends().remove(0).1, adapter.cloned(), options).expect("trainer")
+fn trainer(base: &Base, adapter: Option<&AdapterFile>, options: TrainOptions) -> (Engine, Trainer) {
+    new_trainer(base, back_ends().remove(0).1, adapter.cloned(), options).expect("trainer")
 }
 
 /// An adapter whose A and B are both different from zero.
 fn started(base: &Base) -> AdapterFile {
-    let mut adapter = block_on(trainer(base, None, options(1, 8)).adapter()).expect("adapter");
+    let (mut engine, trainer) = trainer(base, None, options(1, 8));
+    let mut adapter = block_on(trainer.adapter(&mut engine)).expect("adapter");
     for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
         let value = |i: usize| ((random::uniform(11, stream as u32, i as u64) - 0.5) * 0.2) as f32;
         pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
@@ -40,9 +41,9 @@ fn flat(adapter: &AdapterFile) -> Vec<f32> {
 }
 
 fn gradients(base: &Base, adapter: &AdapterFile, options: TrainOptions, batch: &Batch) -> (f64, Vec<f32>) {
-    let mut trainer = trainer(base, Some(adapter), options);
-    let loss = block_on(trainer.accumulate(std::slice::from_ref(batch))).expect("step");
-    (loss, flat(&block_on(trainer.gradients()).expect("gradients")))
+    let (mut engine, mut trainer) = trainer(base, Some(adapter), options);
+    let loss = block_on(trainer.accumulate(&mut engine, std::slice::from_ref(batch))).expect("step");
+    (loss, flat(&block_on(trainer.gradients(&mut engine)).expect("gradients")))
 }
 
 fn example(stream: usize, length: usize, trained_from: usize) -> Example {
@@ -76,9 +77,10 @@ fn gradients_with_dropout_and_noise_match_finite_differences() {
     let batch = full_batch(&some_rows(2, 9, 4096));
     let noisy = TrainOptions { dropout: 0.3, neftune_noise_alpha: 5.0, ..options(2, 9) };
     for (device, backend) in back_ends() {
-        let mut trainer = Trainer::new(&base, backend, Some(start.clone()), noisy.clone()).expect("trainer");
-        block_on(trainer.accumulate(std::slice::from_ref(&batch))).expect("step");
-        let gradient = block_on(trainer.gradients()).expect("gradients");
+        let (mut engine, mut trainer) =
+            new_trainer(&base, backend, Some(start.clone()), noisy.clone()).expect("trainer");
+        block_on(trainer.accumulate(&mut engine, std::slice::from_ref(&batch))).expect("step");
+        let gradient = block_on(trainer.gradients(&mut engine)).expect("gradients");
         for b in [false, true] {
             let side = |pair: &loam::adapter::Pair| if b { pair.b.clone() } else { pair.a.clone() };
             let squares = |adapter: &AdapterFile| -> f64 {
@@ -109,10 +111,10 @@ fn dropout_and_noise_are_for_training_only_and_change_from_step_to_step() {
     let batch = full_batch(&some_rows(2, 9, 4096));
     let plain = options(2, 9);
     let losses = |options: &TrainOptions| {
-        let mut trainer = trainer(&base, Some(&adapter), options.clone());
-        let held_out = block_on(trainer.evaluate(std::slice::from_ref(&batch))).expect("loss");
-        let step = |trainer: &mut Trainer| block_on(trainer.step(std::slice::from_ref(&batch), 1e-20)).expect("step");
-        (held_out, step(&mut trainer).loss, step(&mut trainer).loss)
+        let (mut engine, mut trainer) = trainer(&base, Some(&adapter), options.clone());
+        let held_out = block_on(trainer.evaluate(&mut engine, std::slice::from_ref(&batch))).expect("loss");
+        let mut step = || block_on(trainer.step(&mut engine, std::slice::from_ref(&batch), 1e-20)).expect("step");
+        (held_out, step().loss, step().loss)
     };
     let (held_out, first, second) = losses(&plain);
     assert!((first - held_out).abs() < 1e-6 && (second - held_out).abs() < 1e-6);
@@ -130,8 +132,8 @@ fn dropout_and_noise_are_for_training_only_and_change_from_step_to_step() {
 /// Losses of ten steps on one batch.
 fn curve(base: &Base, optimizer: Optimizer, lr: f32) -> Vec<f64> {
     let batch = [full_batch(&some_rows(2, 12, 4096))];
-    let mut trainer = trainer(base, None, TrainOptions { optimizer, clip: 1.0, ..options(2, 12) });
-    (0..10).map(|_| block_on(trainer.step(&batch, lr)).expect("step").loss).collect()
+    let (mut engine, mut trainer) = trainer(base, None, TrainOptions { optimizer, clip: 1.0, ..options(2, 12) });
+    (0..10).map(|_| block_on(trainer.step(&mut engine, &batch, lr)).expect("step").loss).collect()
 }
 
 #[test]
@@ -159,9 +161,10 @@ fn every_optimizer_learns_and_eight_bits_are_nearly_as_good_as_32() {
 fn loraplus_moves_b_faster_than_a() {
     let base = base();
     let start = started(&base);
-    let mut trainer = trainer(&base, Some(&start), TrainOptions { loraplus_lr_ratio: 16.0, ..options(2, 9) });
-    block_on(trainer.step(&[full_batch(&some_rows(2, 9, 4096))], 1e-3)).expect("step");
-    let end = block_on(trainer.adapter()).expect("adapter");
+    let (mut engine, mut trainer) =
+        trainer(&base, Some(&start), TrainOptions { loraplus_lr_ratio: 16.0, ..options(2, 9) });
+    block_on(trainer.step(&mut engine, &[full_batch(&some_rows(2, 9, 4096))], 1e-3)).expect("step");
+    let end = block_on(trainer.adapter(&mut engine)).expect("adapter");
     for ((name, from), (_, to)) in start.tensors.iter().zip(&end.tensors) {
         for (from, to, expected) in [(&from.a, &to.a, 1e-3), (&from.b, &to.b, 1.6e-2)] {
             let most = from.iter().zip(to).map(|(from, to)| f64::from((from - to).abs())).fold(0.0, f64::max);
@@ -204,7 +207,8 @@ fn run(
         }
     };
     let backend = back_ends().remove(0).1;
-    let work = train::run(base, backend, None, (&data, Some(&held_out)), change(options), &mut on_event);
+    let mut engine = Engine::new(base, backend).expect("engine");
+    let work = train::run(base, &mut engine, None, (&data, Some(&held_out)), change(options), &mut on_event);
     (block_on(work), evaluations)
 }
 
@@ -246,10 +250,10 @@ fn the_best_adapter_is_kept_and_patience_ends_a_run() {
 fn runs_that_end_worse_than_they_began_return_nothing_unless_forced() {
     let base = base();
     // What the base says itself is what it knows best.
-    let mut session = Session::new(&base, back_ends().remove(0).1, 16, &[]).expect("session");
+    let (mut engine, mut session) = new_session(&base, back_ends().remove(0).1, 16, &[]).expect("session");
     let greedy = GenerateOptions { max_tokens: 11, sampler: SamplerOptions::greedy() };
     let go_on = &mut |_| ControlFlow::Continue(());
-    let said = block_on(session.generate(&[700], &greedy, &|_| false, go_on)).expect("text");
+    let said = block_on(session.generate(&mut engine, &[700], &greedy, &|_| false, go_on)).expect("text");
     let other = Example { tokens: [vec![700], said].concat(), trained: vec![true; 12], line: 1, cut: 0 };
     let bad = example(1, 12, 1);
     let steps = [&bad; 6];
@@ -289,7 +293,8 @@ fn a_gradient_that_is_zero_everywhere_is_told_once() {
         }
     };
     let options = TrainOptions { steps: Some(3), ..options(1, 12) };
-    let work = train::run(&base, back_ends().remove(0).1, Some(zeros), (&data, None), options, &mut on_event);
+    let mut engine = Engine::new(&base, back_ends().remove(0).1).expect("engine");
+    let work = train::run(&base, &mut engine, Some(zeros), (&data, None), options, &mut on_event);
     block_on(work).expect("no worse than before");
     assert!(told.len() == 1 && told[0].contains("the gradient of step 1 is 0 everywhere"), "{told:?}");
 }
@@ -310,6 +315,9 @@ fn grouped_batches_are_as_long_as_they_need_to_be_and_change_nothing() {
         let error = relative(&found, &expected);
         assert!((loss - expected_loss).abs() <= 1e-5 * loss && error <= 1e-5, "{context}: {loss} {error:.1e}");
     }
-    let mut trainer = trainer(&base, Some(&adapter), grouped);
-    assert!(matches!(block_on(trainer.accumulate(&[batch(9)])), Err(Error::Argument(_))), "a length without a plan");
+    let (mut engine, mut trainer) = trainer(&base, Some(&adapter), grouped);
+    assert!(
+        matches!(block_on(trainer.accumulate(&mut engine, &[batch(9)])), Err(Error::Argument(_))),
+        "a length without a plan"
+    );
 }

@@ -1,14 +1,34 @@
-//! A model on a device: stored buffers declared and provided, ready for plans.
+//! A base on a device: its weights, and whatever tenants store beside them.
+//!
+//! The engine owns the device. Tenants (a session, a trainer, a scorer, ..) own [`Resources`] on it and borrow it to run.
 
-use crate::adapter::{Arena, Attach, Sites};
+mod adapters;
+mod inputs;
+mod resources;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use adapters::AdapterHandle;
+pub use inputs::{InputBuffers, list};
+pub use resources::Resources;
+
+use self::resources::{Held, Released};
 use crate::backend::slots::SlotPool;
-use crate::backend::{Backend, Limits, Precision};
+use crate::backend::{Backend, Limits, Memory, Precision, ProgramId};
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::model::{Inputs, ModelConfig, RopeConfig, Weights};
-use crate::ops::rope::Rope;
-use crate::plan::{Checkpointing, Content, Entry, Plan, Pool, Recorder, Storage, StorageId, Tensor, View};
+use crate::model::{ModelConfig, Weights};
+use crate::plan::{Checkpointing, Content, Entry, Location, Plan, Pool, Recorder, Storage, StorageId};
+
+/// How often this process has put the weights of a base on a device.
+static WEIGHT_UPLOADS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process has put the weights of a base on a device, all engines together.
+pub fn weight_uploads() -> u64 {
+    WEIGHT_UPLOADS.load(Ordering::Relaxed)
+}
 
 /// A base's weights on a device, and everything else that is stored there.
 pub struct Engine {
@@ -20,12 +40,15 @@ pub struct Engine {
     pub config: ModelConfig,
     /// Where the weights are.
     pub weights: Weights,
-    /// Entries of `storage` that are on the device already.
-    provided: usize,
+    /// Declared, but not on the device yet.
+    pending: VecDeque<StorageId>,
+    /// The stored buffers that each program binds, without weights.
+    programs: BTreeMap<ProgramId, Vec<StorageId>>,
+    released: Released,
 }
 
 impl Engine {
-    /// Declares the weights of `base`. Nothing is allocated before [`Self::provide`].
+    /// Declares the weights of `base`. Nothing is allocated before [`Self::allocate`].
     ///
     /// # Errors
     /// A tensor that does not fit the metadata or the device's limits.
@@ -34,7 +57,9 @@ impl Engine {
         let config = base.config().clone();
         let limits: Limits = backend.info().limits;
         let weights = Weights::declare(base.file(), &config, limits, &mut storage)?;
-        Ok(Self { backend, storage, config, weights, provided: 0 })
+        let pending = storage.entries().map(|(id, _)| id).collect();
+        let (programs, released) = (BTreeMap::new(), Released::default());
+        Ok(Self { backend, storage, config, weights, pending, programs, released })
     }
 
     /// A recorder for plans of the model: what its products can do besides depends on the precision.
@@ -42,34 +67,25 @@ impl Engine {
         Recorder::with(checkpointing).updates_apart(self.backend.info().precision != Precision::F32)
     }
 
-    /// Allocates everything declared so far on the device, if the host can hold it and the slots of `plans`.
-    /// Returns the bytes of both.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn provide(&mut self, plans: &[&Plan]) -> Result<u64> {
-        let new = self.storage.entries().skip(self.provided);
-        // On the CPU weights stay in the mapped file; on a GPU they may have memory of their own.
-        let stored = new.filter(|(_, entry)| entry.pool != Pool::Weights).map(|(_, entry)| entry.words * 4);
-        let mut pool = SlotPool::default();
-        let slots = plans.iter().map(|plan| pool.take(&plan.slots).new_bytes());
-        let bytes = stored.chain(slots).fold(0, u64::saturating_add);
-        if self.backend.allocates() && self.backend.info().kind.shares_host() {
-            let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-            host::check(&format!("the plan {}", names.join(", ")), bytes)?;
-        }
-        for (id, entry) in self.storage.entries().skip(self.provided) {
-            self.backend.provide(id, entry)?;
-        }
-        self.provided = self.storage.entries().count();
-        Ok(bytes)
+    /// An empty set of resources, for a new tenant.
+    pub fn resources(&self) -> Resources {
+        Resources::new(self.released.clone())
     }
 
-    /// Declares a stored buffer.
+    /// Declares a stored buffer of a tenant.
     ///
     /// # Errors
     /// Over a limit of the device.
-    pub fn add(&mut self, name: &str, pool: Pool, words: u64, content: Content) -> Result<StorageId> {
+    pub fn add(
+        &mut self,
+        resources: &mut Resources,
+        name: &str,
+        pool: Pool,
+        words: u64,
+        content: Content,
+    ) -> Result<StorageId> {
+        self.owns(resources)?;
+        self.free_released();
         let limits = self.backend.info().limits;
         // Adapters and their moments are bound in ranges, everything else whole.
         let limit = match pool {
@@ -79,105 +95,101 @@ impl Engine {
         if words.saturating_mul(4) > limit {
             return Err(Error::Limit { what: format!("{name} in bytes"), value: words.saturating_mul(4), limit });
         }
-        Ok(self.storage.add(Entry { name: name.to_owned(), pool, words, content }))
+        let id = self.storage.add(Entry { name: name.to_owned(), pool, words, content });
+        self.pending.push_back(id);
+        resources.held.buffers.push(id);
+        Ok(id)
     }
 
-    /// Declares `adapters` and returns where they touch the model.
+    /// Allocates everything declared so far on the device, if the host can hold it and the slots of `plans`.
+    /// Returns the bytes of both.
     ///
     /// # Errors
-    /// An adapter that does not fit the base.
-    pub fn attach(&mut self, base: &Base, adapters: &[Attach<'_>]) -> Result<Sites> {
-        let mut sites = Sites::default();
-        for attach in adapters {
-            base.check(attach.adapter, attach.path)?;
-            let arena = Arena::new(attach.adapter);
-            let content = Content::Words(arena.pack(attach.adapter));
-            let id = self.add("adapter", Pool::Adapter, arena.words(), content)?;
-            arena.attach(&mut sites, id, None, attach.scale, attach.adapter.alpha);
+    /// Out of memory.
+    pub fn allocate(&mut self, plans: &[&Plan]) -> Result<u64> {
+        self.free_released();
+        // On the CPU weights stay in the mapped file; on a GPU they may have memory of their own.
+        let new = self.pending.iter().map(|id| self.storage.get(*id));
+        let stored = new.filter(|entry| entry.pool != Pool::Weights).map(|entry| entry.words * 4);
+        let mut pool = SlotPool::default();
+        let slots = plans.iter().map(|plan| pool.take(&plan.slots).new_bytes());
+        let bytes = stored.chain(slots).fold(0, u64::saturating_add);
+        if self.backend.allocates() && self.backend.info().kind.shares_host() {
+            let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+            host::check(&format!("the plan {}", names.join(", ")), bytes)?;
         }
-        Ok(sites)
-    }
-}
-
-/// The input buffers of runs with up to `tokens` tokens.
-#[derive(Debug, Clone, Copy)]
-pub struct InputBuffers {
-    /// Token ids.
-    pub tokens: StorageId,
-    /// Positions, for the rotation.
-    pub positions: StorageId,
-    /// First key that each token sees.
-    pub starts: StorageId,
-    /// Rows of the hidden state whose logits are wanted.
-    pub rows: StorageId,
-    rope: Rotation,
-    /// Of windowed layers.
-    local_rope: Rotation,
-}
-
-/// A rotation and its stored table.
-#[derive(Debug, Clone, Copy)]
-struct Rotation {
-    table: StorageId,
-    words: usize,
-    rotary: usize,
-    style: u32,
-}
-
-impl Rotation {
-    /// The table of `config` for positions below `capacity`; in runs of `context` tokens, if the model's divisors of
-    /// frequencies hold for it.
-    fn new(
-        engine: &mut Engine,
-        name: &str,
-        config: RopeConfig,
-        context: Option<usize>,
-        capacity: usize,
-    ) -> Result<Self> {
-        host::check("the rotation table", (capacity as u64).saturating_mul(config.rotary as u64 * 4))?;
-        let factors = context.and_then(|context| engine.weights.rope_factors.of(context, config.original_context));
-        let table = config.table(capacity, factors);
-        let words = table.len();
-        let table = engine.add(name, Pool::Inputs, words as u64, Content::Words(bytemuck::cast_vec(table)))?;
-        Ok(Self { table, words, rotary: config.rotary, style: engine.config.rope_style })
+        let has_weights = self.pending.iter().any(|id| self.storage.get(*id).pool == Pool::Weights);
+        if has_weights && self.backend.allocates() {
+            WEIGHT_UPLOADS.fetch_add(1, Ordering::Relaxed);
+        }
+        // What is not allocated because of an error stays declared.
+        while let Some(&id) = self.pending.front() {
+            self.backend.provide(id, self.storage.get(id))?;
+            self.pending.pop_front();
+        }
+        Ok(bytes)
     }
 
-    fn of(&self, positions: View) -> Rope {
-        Rope { positions, table: list(self.table, self.words), rotary: self.rotary, style: self.style }
-    }
-}
-
-impl InputBuffers {
-    /// Declares the inputs for runs of up to `tokens` tokens at positions below `capacity`, in sequences of up to
-    /// `context` tokens (padding may lie behind them).
+    /// Compiles a plan for a tenant. The program ends with any buffer that it binds.
     ///
     /// # Errors
-    /// A rotation table that the host cannot hold, or a list over the device's limits.
-    pub fn new(engine: &mut Engine, tokens: usize, context: usize, capacity: usize) -> Result<Self> {
-        let mut list = |name| engine.add(name, Pool::Inputs, tokens as u64, Content::Zeros);
-        let (tokens, positions, starts, rows) = (list("tokens")?, list("positions")?, list("starts")?, list("rows")?);
-        let rope = Rotation::new(engine, "rope_table", engine.config.rope, Some(context), capacity)?;
-        let local_rope = match engine.config.local_rope {
-            Some(local) => Rotation::new(engine, "local_rope_table", local, None, capacity)?,
-            None => rope,
-        };
-        Ok(Self { tokens, positions, starts, rows, rope, local_rope })
+    /// Out of memory, or a kernel that the device refuses.
+    pub fn compile(&mut self, resources: &mut Resources, plan: &Plan) -> Result<ProgramId> {
+        self.owns(resources)?;
+        self.free_released();
+        let program = self.backend.compile(plan)?;
+        let operands = plan.nodes.iter().flat_map(|node| &node.operands);
+        let mut bound: Vec<StorageId> = operands
+            .filter_map(|view| match view.location {
+                Location::Stored(id) => Some(id).filter(|id| self.storage.get(*id).pool != Pool::Weights),
+                Location::Slot(_) => None,
+            })
+            .collect();
+        bound.sort_unstable();
+        bound.dedup();
+        self.programs.insert(program, bound);
+        resources.held.programs.push(program);
+        Ok(program)
     }
 
-    /// The inputs of a run of `tokens` tokens.
-    pub fn of(&self, tokens: usize) -> Inputs {
-        let positions = list(self.positions, tokens);
-        Inputs {
-            tokens: list(self.tokens, tokens),
-            starts: list(self.starts, tokens),
-            rope: self.rope.of(positions),
-            local_rope: self.local_rope.of(positions),
-            noise: None,
+    /// Whether `program` can still run: all buffers that it binds are there.
+    pub fn has(&self, program: ProgramId) -> bool {
+        self.programs.contains_key(&program)
+    }
+
+    /// Checks that `resources` are of this engine.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for those of another one.
+    pub fn owns(&self, resources: &Resources) -> Result<()> {
+        if resources.released.is(&self.released) {
+            return Ok(());
+        }
+        Err(Error::Argument("this was made on another engine, whose device and buffers are not these".into()))
+    }
+
+    /// Memory of the device, once what dropped tenants owned is freed.
+    pub fn memory(&mut self) -> &Memory {
+        self.free_released();
+        self.backend.memory()
+    }
+
+    /// Frees what dropped tenants owned.
+    fn free_released(&mut self) {
+        let Held { buffers, mut programs } = self.released.take();
+        if !buffers.is_empty() {
+            let ended = |bound: &[StorageId]| bound.iter().any(|id| buffers.contains(id));
+            programs.extend(self.programs.iter().filter(|(_, bound)| ended(bound)).map(|(program, _)| *program));
+        }
+        for program in programs {
+            if self.programs.remove(&program).is_some() {
+                self.backend.discard(program);
+            }
+        }
+        for id in buffers {
+            self.pending.retain(|pending| *pending != id);
+            self.backend.release(id);
+            self.storage.remove(id);
         }
     }
-}
-
-/// The first `len` words of a stored list.
-pub fn list(id: StorageId, len: usize) -> View {
-    Tensor::stored(id, 0, 1, len).view()
 }

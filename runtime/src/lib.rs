@@ -29,6 +29,7 @@ pub use loam_text::{chat, tokenizer};
 
 pub use adapter::{AdapterFile, LoraOptions, Targets};
 pub use base::Base;
+pub use engine::Engine;
 pub use error::{Error, Result};
 pub use generate::Session;
 pub use importance::Importance;

@@ -7,7 +7,7 @@ use loam_shaders::step::NONE;
 use crate::adapter::Sites;
 use crate::backend::ProgramId;
 use crate::data::Batch;
-use crate::engine::{Engine, InputBuffers, list};
+use crate::engine::{Engine, InputBuffers, Resources, list};
 use crate::error::{Error, Result};
 use crate::model::{Inputs, Keys, ModelConfig, Pass, forward, loss_logits};
 use crate::ops::cross_entropy::{Head, LossInputs, loss};
@@ -58,10 +58,16 @@ impl LossBuffers {
     ///
     /// # Errors
     /// Over a limit of host or device.
-    pub fn new(engine: &mut Engine, batch: usize, context: usize, chunk: Option<usize>) -> Result<Self> {
+    pub fn new(
+        engine: &mut Engine,
+        resources: &mut Resources,
+        batch: usize,
+        context: usize,
+        chunk: Option<usize>,
+    ) -> Result<Self> {
         let tokens = places(&engine.config, batch, context)?;
-        let inputs = InputBuffers::new(engine, tokens, context, context)?;
-        let mut list = |name| engine.add(name, Pool::Inputs, tokens as u64, Content::Zeros);
+        let inputs = InputBuffers::new(engine, resources, tokens, context, context)?;
+        let mut list = |name| engine.add(resources, name, Pool::Inputs, tokens as u64, Content::Zeros);
         let (labels, weights, log_probabilities) = (list("labels")?, list("weights")?, list("log_probabilities")?);
         let chunk = chunk.unwrap_or_else(|| loss_chunk(engine.config.vocabulary, tokens)).clamp(1, tokens.max(1));
         Ok(Self { inputs, labels, weights, log_probabilities, noise: None, batch, context, chunk })

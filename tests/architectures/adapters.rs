@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use loam::AdapterFile;
 use loam::adapter::Attach;
-use loam::{AdapterFile, Session};
-use loam_tests::back_ends;
+use loam_tests::{back_ends, new_session};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -144,8 +144,8 @@ fn router_and_experts_as_parameters() {
 
 fn adapted_logits(family: &Family) -> Vec<f32> {
     let attach = [Attach { adapter: &family.adapter, path: Path::new("adapter.gguf"), scale: 1.0 }];
-    let mut session = Session::new(&family.base, back_ends().remove(0).1, 16, &attach).expect("session");
-    pollster::block_on(session.feed_all(&[3, 1, 4, 1, 5, 9, 2, 6])).expect("logits")
+    let (mut engine, mut session) = new_session(&family.base, back_ends().remove(0).1, 16, &attach).expect("session");
+    pollster::block_on(session.feed_all(&mut engine, &[3, 1, 4, 1, 5, 9, 2, 6])).expect("logits")
 }
 
 /// The same adapter as Transformers 4 had it: a module per expert and projection.

@@ -2,10 +2,11 @@
 
 use loam::backend::cpu::CpuBackend;
 use loam::gguf::{Metadata, Value};
-use loam::{Base, Error, LoraOptions, Session, TrainOptions, Trainer};
+use loam::{Base, Error, LoraOptions, TrainOptions};
 use loam_files::Error as File;
 use loam_shaders::Format;
 use loam_tests::rewrite::{Tensor, rewrite};
+use loam_tests::{new_session, new_trainer};
 
 use crate::convert;
 
@@ -14,7 +15,7 @@ fn refused(name: &str, change: impl Fn(&mut Metadata, &mut Vec<Tensor>)) -> Erro
     let (_, folder, path) = convert(name, Format::F32);
     let path = rewrite(&path, folder.path(), "changed.gguf", change);
     let cpu = Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
-    match Base::open(path).and_then(|base| Session::new(&base, cpu, 16, &[])) {
+    match Base::open(path).and_then(|base| new_session(&base, cpu, 16, &[])) {
         Ok(_) => panic!("{name}: a broken base was accepted"),
         Err(error) => error,
     }
@@ -114,7 +115,7 @@ fn targets_that_a_model_does_not_have_are_refused() {
         let lora = LoraOptions { rank: 2, targets: target.parse().expect("target"), ..LoraOptions::default() };
         let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
         let cpu = Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
-        match Trainer::new(&base, cpu, None, options) {
+        match new_trainer(&base, cpu, None, options) {
             Ok(_) => panic!("{family} has no {target}"),
             Err(error) => assert!(error.to_string().contains(target), "{error}"),
         }

@@ -3,7 +3,7 @@
 
 use loam::backend::Backend;
 use loam::importance::Collector;
-use loam::{Base, Importance};
+use loam::{Base, Engine, Importance};
 use loam_convert::Options;
 use loam_shaders::Format;
 use loam_tests::{back_ends, relative};
@@ -12,8 +12,9 @@ use safetensors::SafeTensors;
 const STACKS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
 
 fn collect(base: &Base, backend: Box<dyn Backend>, chunks: &[Vec<u32>]) -> Importance {
-    let mut collector = Collector::new(base, backend, chunks[0].len()).expect("collector");
-    chunks.iter().for_each(|chunk| pollster::block_on(collector.run(chunk)).expect("chunk"));
+    let mut engine = Engine::new(base, backend).expect("engine");
+    let mut collector = Collector::new(base, &mut engine, chunks[0].len()).expect("collector");
+    chunks.iter().for_each(|chunk| pollster::block_on(collector.run(&mut engine, chunk)).expect("chunk"));
     collector.finish(vec!["golden".into()])
 }
 

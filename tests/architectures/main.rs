@@ -16,10 +16,10 @@ use loam::adapter::Attach;
 use loam::backend::Backend;
 use loam::gguf::Metadata;
 use loam::plan::Checkpointing;
-use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
 use loam_shaders::Format;
 use loam_tests::rewrite::rewrite;
-use loam_tests::{back_ends, full_batch, relative};
+use loam_tests::{back_ends, full_batch, new_session, new_trainer, relative};
 use safetensors::SafeTensors;
 
 /// DESIGN: logits against Transformers.
@@ -68,18 +68,18 @@ impl Family {
         let what = if adapted { "adapter_logits" } else { "logits" };
         let rows = self.tokens();
         let (context, vocabulary) = (rows[0].len(), self.base.config().vocabulary);
-        let mut session = Session::new(&self.base, backend, context, attach).expect("session");
+        let (mut engine, mut session) = new_session(&self.base, backend, context, attach).expect("session");
         for (row, expected) in rows.iter().zip(self.values(what).chunks(context * vocabulary)) {
             session.truncate(0);
-            let found = pollster::block_on(session.feed_all(row)).expect("logits");
+            let found = pollster::block_on(session.feed_all(&mut engine, row)).expect("logits");
             self.check(what, device, &found, expected, LOGITS);
             session.truncate(0);
-            let one = |token: &u32| pollster::block_on(session.feed(&[*token])).expect("decode");
+            let one = |token: &u32| pollster::block_on(session.feed(&mut engine, &[*token])).expect("decode");
             let decoded: Vec<f32> = row.iter().flat_map(one).collect();
             self.check("token by token", device, &decoded, &found, DECODE);
             session.truncate(0);
             let parts = [&row[..context / 3], &row[context / 3..]];
-            let run = |part: &&[u32]| pollster::block_on(session.feed_all(part)).expect("part");
+            let run = |part: &&[u32]| pollster::block_on(session.feed_all(&mut engine, part)).expect("part");
             let continued: Vec<f32> = parts.iter().flat_map(run).collect();
             self.check("in two parts", device, &continued, &found, DECODE);
         }
@@ -91,9 +91,10 @@ impl Family {
         let (batch, context, checkpointing) = (rows.len(), rows[0].len(), Some(checkpointing));
         let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
         let options = TrainOptions { lora, batch, context, checkpointing, ..TrainOptions::default() };
-        let mut trainer = Trainer::new(&self.base, backend, Some(self.adapter.clone()), options).expect("trainer");
-        let loss = pollster::block_on(trainer.accumulate(&[full_batch(&rows)])).expect("step");
-        (loss, pollster::block_on(trainer.gradients()).expect("gradients"))
+        let (mut engine, mut trainer) =
+            new_trainer(&self.base, backend, Some(self.adapter.clone()), options).expect("trainer");
+        let loss = pollster::block_on(trainer.accumulate(&mut engine, &[full_batch(&rows)])).expect("step");
+        (loss, pollster::block_on(trainer.gradients(&mut engine)).expect("gradients"))
     }
 
     fn gradients(&self, device: &str, [all, layers]: [Box<dyn Backend>; 2]) {
@@ -209,8 +210,8 @@ fn mistral3_computes_as_llama() {
     });
     let logits = |path: &Path| {
         let cpu = back_ends().swap_remove(0).1;
-        let mut session = Session::new(&Base::open(path).expect("base"), cpu, 8, &[]).expect("session");
-        pollster::block_on(session.feed_all(&[3, 1, 4, 1, 5])).expect("logits")
+        let (mut engine, mut session) = new_session(&Base::open(path).expect("base"), cpu, 8, &[]).expect("session");
+        pollster::block_on(session.feed_all(&mut engine, &[3, 1, 4, 1, 5])).expect("logits")
     };
     assert_eq!(logits(&renamed), logits(&path));
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use loam::adapter::{Attach, Pair};
 use loam::backend::Backend;
 use loam::plan::Plan;
-use loam::{AdapterFile, Base, LoraOptions, Session, TrainOptions, Trainer};
+use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
 use loam_shaders::Format;
-use loam_tests::{Limited, back_ends, full_batch, relative, some_rows};
+use loam_tests::{Limited, back_ends, full_batch, new_session, new_trainer, relative, some_rows};
 
 /// Stacks of experts (64 and 128 KiB in f32) become several parts. Borders inside of an expert: tests/ops/moe.rs.
 const LIMIT: u64 = 33 * 1024;
@@ -22,9 +22,9 @@ fn base(format: Format) -> (tempfile::TempDir, Base) {
 /// Logits of many tokens at once, and of one token after them: tiles, then the kernels for few tokens.
 fn logits(base: &Base, backend: Box<dyn Backend>) -> Vec<f32> {
     let rows = some_rows(1, 15, VOCABULARY);
-    let mut session = Session::new(base, backend, 16, &[]).expect("session");
-    let mut all = pollster::block_on(session.feed_all(&rows[0])).expect("logits");
-    all.extend(pollster::block_on(session.feed(&[7])).expect("logits"));
+    let (mut engine, mut session) = new_session(base, backend, 16, &[]).expect("session");
+    let mut all = pollster::block_on(session.feed_all(&mut engine, &rows[0])).expect("logits");
+    all.extend(pollster::block_on(session.feed(&mut engine, &[7])).expect("logits"));
     all
 }
 
@@ -32,11 +32,11 @@ fn logits(base: &Base, backend: Box<dyn Backend>) -> Vec<f32> {
 fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
     let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
-    let mut trainer = Trainer::new(base, backend, None, options).expect("trainer");
+    let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
     let batch = [full_batch(&some_rows(1, 16, VOCABULARY))];
-    pollster::block_on(trainer.step(&batch, 1e-2)).expect("step");
-    pollster::block_on(trainer.accumulate(&batch)).expect("step");
-    pollster::block_on(trainer.gradients()).expect("gradients")
+    pollster::block_on(trainer.step(&mut engine, &batch, 1e-2)).expect("step");
+    pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step");
+    pollster::block_on(trainer.gradients(&mut engine)).expect("gradients")
 }
 
 fn compare(what: &str, found: &AdapterFile, expected: &AdapterFile) {
@@ -69,9 +69,9 @@ fn quantised_and_split_experts_agree_on_all_back_ends() {
 #[test]
 fn plans_sort_pairs_for_many_tokens_only() {
     let (_folder, base) = base(Format::Q4_0);
-    let session = Session::new(&base, back_ends().remove(0).1, 64, &[]).expect("session");
+    let (engine, session) = new_session(&base, back_ends().remove(0).1, 64, &[]).expect("session");
     let kernels = |plan: Plan| plan.nodes.iter().map(|node| node.call.kernel.name()).collect::<BTreeSet<_>>();
-    let (decode, prefill) = (kernels(session.plan(1, 1)), kernels(session.plan(32, 1)));
+    let (decode, prefill) = (kernels(session.plan(&engine, 1, 1)), kernels(session.plan(&engine, 32, 1)));
     assert!(decode.contains("moe_vector_q4_0") && !decode.contains("moe_place"), "{decode:?}");
     assert!(prefill.contains("moe_tile_q4_0") && prefill.contains("moe_place"), "{prefill:?}");
     assert!(!prefill.contains("moe_transposed_q4_0") && !prefill.contains("moe_vector_q4_0"), "{prefill:?}");
@@ -91,7 +91,7 @@ fn updates_of_other_numbers_of_experts_are_refused() {
         adapter.write(&path).expect("write");
         assert_eq!(AdapterFile::read(&path).expect("read"), adapter);
         let attach = [Attach { adapter: &adapter, path: Path::new("adapter.gguf"), scale: 1.0 }];
-        Session::new(&base, back_ends().remove(0).1, 16, &attach).err().map(|error| error.to_string())
+        new_session(&base, back_ends().remove(0).1, 16, &attach).err().map(|error| error.to_string())
     };
     assert_eq!(attach(8, 32), None);
     for (matrices, len) in [(1, 32), (7, 32), (9, 32), (8, 33), (1, 8 * 32)] {
@@ -109,11 +109,11 @@ fn experts_are_trained_where_asked() {
     let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
     let batch = [full_batch(&some_rows(1, 8, VOCABULARY))];
     for (device, backend) in back_ends() {
-        let mut trainer = Trainer::new(&base, backend, None, options.clone()).expect("trainer");
+        let (mut engine, mut trainer) = new_trainer(&base, backend, None, options.clone()).expect("trainer");
         let losses: Vec<f64> =
-            (0..12).map(|_| pollster::block_on(trainer.step(&batch, 2e-2)).expect("step").loss).collect();
+            (0..12).map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").loss).collect();
         assert!(losses[11] < 0.8 * losses[0], "{device}: {losses:?}");
-        let adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+        let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
         assert!(adapter.tensors.len() == 6 && adapter.tensors.iter().all(|(_, pair)| pair.matrices == 8));
         assert!(
             adapter.tensors.iter().all(|(_, pair)| pair.b.iter().any(|b| *b != 0.0)),
@@ -128,9 +128,9 @@ fn a_router_takes_ranks_above_the_number_of_experts() {
     let (_folder, base) = base(Format::F32);
     let lora = LoraOptions { rank: 16, ..LoraOptions::default() };
     let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
-    let mut trainer = Trainer::new(&base, back_ends().remove(0).1, None, options).expect("trainer");
-    pollster::block_on(trainer.step(&[full_batch(&some_rows(1, 8, VOCABULARY))], 1e-3)).expect("step");
-    let adapter = pollster::block_on(trainer.adapter()).expect("adapter");
+    let (mut engine, mut trainer) = new_trainer(&base, back_ends().remove(0).1, None, options).expect("trainer");
+    pollster::block_on(trainer.step(&mut engine, &[full_batch(&some_rows(1, 8, VOCABULARY))], 1e-3)).expect("step");
+    let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
     let router = adapter.tensors.iter().find(|(name, _)| name == "blk.0.ffn_gate_inp.weight").expect("router");
     assert_eq!((router.1.rank, router.1.rows()), (16, 8));
     let folder = tempfile::tempdir().expect("temporary folder");

@@ -17,7 +17,7 @@ use loam_tests::{Watched, relative};
 use crate::job::{Job, kept_in};
 
 /// A CPU that says it is something which can be lost.
-fn watched(ask: impl FnMut(&mut CpuBackend, Call) -> Result<()> + 'static) -> Box<dyn Backend> {
+fn watched(ask: impl FnMut(&mut CpuBackend, Call) -> Result<()> + Send + 'static) -> Box<dyn Backend> {
     let mut backend = Watched::new(CpuBackend::new(Some(1)).expect("cpu back end"), ask);
     backend.info.kind = Kind::Other;
     Box::new(backend)
@@ -43,7 +43,11 @@ fn rescued(
 }
 
 /// A watcher that fails once, at call `number` of the kinds that `of` picks.
-fn once(number: u64, of: fn(Call) -> bool, error: fn() -> Error) -> impl FnMut(&mut CpuBackend, Call) -> Result<()> {
+fn once(
+    number: u64,
+    of: fn(Call) -> bool,
+    error: fn() -> Error,
+) -> impl FnMut(&mut CpuBackend, Call) -> Result<()> + Send {
     let mut count = 0;
     move |_, call| {
         count += u64::from(of(call));

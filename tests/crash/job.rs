@@ -10,7 +10,7 @@ use loam::data::{Dataset, Example, Notes, Records};
 use loam::digest::sha256_file;
 use loam::train::checkpoint::Identity;
 use loam::train::{self, Checkpoints, Event, Upkeep};
-use loam::{Base, LoraOptions, Result, Targets, TrainOptions};
+use loam::{Base, Engine, LoraOptions, Result, Targets, TrainOptions};
 use loam_tests::convert_asset;
 
 /// Steps of the run.
@@ -58,7 +58,8 @@ impl Job {
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<String> {
         let data = (&self.data, self.held_out());
-        let work = train::run_with(&self.base, backend, None, data, self.options.clone(), upkeep, on_event);
+        let mut engine = Engine::new(&self.base, backend).expect("engine");
+        let work = train::run_with(&self.base, &mut engine, None, data, self.options.clone(), upkeep, on_event);
         let (adapter, outcome) = pollster::block_on(work)?;
         assert_eq!(outcome.planned_steps, self.options.steps.unwrap_or(STEPS));
         adapter.write(out)?;

@@ -1,8 +1,8 @@
 //! Slowly, with pauses, in time: the adapter is the same. Times are bounded from below only, or generously: the machine
 //! has other things to do.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration as Span, Instant};
 
 use embassy_time::Duration;
@@ -11,14 +11,14 @@ use loam::backend::cpu::CpuBackend;
 use loam::digest::sha256_file;
 use loam::gguf::Value;
 use loam::train::{self, Condition, Control, Event, Outcome, Upkeep, Why};
-use loam::{AdapterFile, Error, Result};
+use loam::{AdapterFile, Engine, Error, Result};
 use loam_tests::watched::Call;
 use loam_tests::{Watched, back_ends};
 
 use crate::job::{Job, STEPS, dataset, kept_in};
 
 /// A device whose programs take at least `work`, and that calls `at_run` with their number.
-fn slow(work: Span, mut at_run: impl FnMut(u32) + 'static) -> Box<dyn Backend> {
+fn slow(work: Span, mut at_run: impl FnMut(u32) + Send + 'static) -> Box<dyn Backend> {
     let mut runs = 0;
     Box::new(Watched::new(CpuBackend::new(Some(1)).expect("cpu back end"), move |_, call| {
         if call == Call::Run {
@@ -35,7 +35,8 @@ fn told(job: &Job, backend: Box<dyn Backend>, upkeep: Upkeep) -> (Result<(Adapte
     let mut events = Vec::new();
     let mut on_event = |event: &Event| events.push(event.clone());
     let data = (&job.data, Some(&job.held_out));
-    let work = train::run_with(&job.base, backend, None, data, job.options.clone(), upkeep, &mut on_event);
+    let mut engine = Engine::new(&job.base, backend).expect("engine");
+    let work = train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut on_event);
     let result = pollster::block_on(work);
     (result, events)
 }
@@ -152,7 +153,8 @@ fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
         }
     };
     let backend = slow(Span::from_millis(110), |_| ());
-    let work = train::run_with(&job.base, backend, None, data, job.options.clone(), upkeep, &mut on_event);
+    let mut engine = Engine::new(&job.base, backend).expect("engine");
+    let work = train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut on_event);
     let (adapter, outcome) = pollster::block_on(work).expect("ends in time");
     assert!((1..STEPS).contains(&outcome.steps) && outcome.planned_steps == STEPS, "{outcome:?}");
     assert!(told.iter().any(|note| note.contains("the time is over")), "{told:?}");
@@ -191,11 +193,11 @@ fn a_pause_is_not_taken_for_the_length_of_a_step() {
 fn a_paused_run_ends_at_its_deadline() {
     let job = Job::new();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let step = Rc::new(Cell::new(0));
-    let done = Rc::clone(&step);
-    let backend = slow(Span::from_millis(5), move |run| step.set(run));
+    let step = Arc::new(AtomicU32::new(0));
+    let done = Arc::clone(&step);
+    let backend = slow(Span::from_millis(5), move |run| step.store(run, Ordering::Relaxed));
     // After the evaluation before, the two micro-batches of a step, and the evaluation after it.
-    let conditions = move || if done.get() > 7 { Condition::Pause } else { Condition::Run };
+    let conditions = move || if done.load(Ordering::Relaxed) > 7 { Condition::Pause } else { Condition::Run };
     let deadline = Some(Duration::from_millis(2000));
     let upkeep = Upkeep { deadline, conditions: Some(Box::new(conditions)), ..kept_in(folder.path()) };
     let begun = Instant::now();
@@ -217,12 +219,13 @@ fn a_paused_run_ends_at_its_deadline() {
 fn a_deadline_that_the_held_out_data_does_not_allow_is_told_of_at_once() {
     let job = Job { held_out: dataset(60, 50), ..Job::new() };
     let upkeep = Upkeep { deadline: Some(Duration::from_millis(1500)), ..Upkeep::default() };
-    let runs = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&runs);
-    let (result, _) = told(&job, slow(Span::from_millis(40), move |run| counted.set(run)), upkeep);
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let (result, _) = told(&job, slow(Span::from_millis(40), move |run| counted.store(run, Ordering::Relaxed)), upkeep);
     let error = result.expect_err("no time");
     assert!(matches!(&error, Error::Argument(problem) if problem.contains("leaves no time for training")), "{error}");
-    assert!(runs.get() < 8, "told after {} of 60 batches", runs.get());
+    let runs = runs.load(Ordering::Relaxed);
+    assert!(runs < 8, "told after {runs} of 60 batches");
 }
 
 #[test]
@@ -255,7 +258,9 @@ fn where_submissions_end_changes_nothing() {
             let train = |backend, target| {
                 let upkeep = Upkeep { target, ..Upkeep::default() };
                 let mut ignore = |_: &Event| ();
-                let work = train::run_with(&job.base, backend, None, data, job.options.clone(), upkeep, &mut ignore);
+                let mut engine = Engine::new(&job.base, backend).expect("engine");
+                let work =
+                    train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut ignore);
                 pollster::block_on(work).expect("trains")
             };
             let ((whole, few), (parts, many)) = (train(backend, Duration::from_secs(2)), train(other, target));

@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod check;
+pub mod counted;
 pub mod gpu;
 pub mod gradient;
 pub mod limited;
@@ -10,6 +11,7 @@ pub mod model;
 pub mod peft;
 pub mod random;
 pub mod rewrite;
+pub mod tenants;
 pub mod watched;
 
 pub use check::{Operand, check_kernel, check_kernel_at};
@@ -19,6 +21,7 @@ pub use limited::Limited;
 pub use model::{asset, back_ends, convert_asset, full_batch, relative, some_rows};
 pub use peft::golden_adapter;
 pub use random::Random;
+pub use tenants::{new_scorer, new_session, new_trainer};
 pub use watched::Watched;
 
 use std::io::Write;

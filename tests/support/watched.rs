@@ -47,7 +47,7 @@ pub fn full() -> Error {
     Error::OutOfMemory { device: "watched".into(), what: "a buffer".into(), bytes: 1 }
 }
 
-impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()>> Backend for Watched<B, F> {
+impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()> + Send> Backend for Watched<B, F> {
     fn info(&self) -> &DeviceInfo {
         &self.info
     }

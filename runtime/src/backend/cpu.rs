@@ -227,6 +227,7 @@ impl Backend for CpuBackend {
 
     fn set_target(&mut self, target: Duration) {
         self.target = target;
+        self.times = Times::default();
     }
 
     fn times(&self) -> Option<&Times> {

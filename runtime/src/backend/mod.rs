@@ -81,7 +81,7 @@ pub struct Limits {
 }
 
 /// Names a compiled plan within its back end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProgramId(pub u32);
 
 /// Device memory by pool, in bytes.
@@ -130,8 +130,19 @@ pub const TARGET: Duration = Duration::from_millis(50);
 /// Words on their way back from the device. The browser cannot block, so reading is a future everywhere.
 pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u32>>> + 'a>>;
 
+/// Types that other threads may own, where there are threads: a browser's handles stay where they were made.
+#[cfg(not(target_family = "wasm"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_family = "wasm"))]
+impl<T: Send + ?Sized> MaybeSend for T {}
+/// Types that other threads may own, where there are threads: a browser's handles stay where they were made.
+#[cfg(target_family = "wasm")]
+pub trait MaybeSend {}
+#[cfg(target_family = "wasm")]
+impl<T: ?Sized> MaybeSend for T {}
+
 /// What runs plans. Calls are in order: a `read` sees every `run` and `write` before it.
-pub trait Backend {
+pub trait Backend: MaybeSend {
     /// The device.
     fn info(&self) -> &DeviceInfo;
 
@@ -189,7 +200,7 @@ pub trait Backend {
     }
 
     /// How long one submission should take at most. Below [`TARGET`] no second one is queued behind it, so that others
-    /// can use the device in between. Set it before programs are compiled.
+    /// can use the device in between. Set it before programs are compiled. [`Self::times`] starts again.
     fn set_target(&mut self, _target: Duration) {}
 
     /// Waits until the device has nothing to do.
@@ -200,7 +211,7 @@ pub trait Backend {
         Ok(())
     }
 
-    /// How long the submissions so far took, where that is measured.
+    /// How long the submissions took since the target was set, where that is measured.
     fn times(&self) -> Option<&Times> {
         None
     }

@@ -211,6 +211,7 @@ impl Backend for WgpuBackend {
 
     fn set_target(&mut self, target: Duration) {
         self.flights.target = target;
+        self.flights.times = Times::default();
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::data::Pair;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::generate::sampler::SamplerOptions;
 use crate::generate::{GenerateOptions, Session};
@@ -15,6 +16,7 @@ use crate::tokenizer::Tokenizer;
 /// # Errors
 /// As [`Session::generate`]: a prompt that does not fit the session's context, or a device failure.
 pub async fn answers(
+    engine: &mut Engine,
     session: &mut Session,
     tokenizer: &Tokenizer,
     pairs: &[Pair],
@@ -26,7 +28,7 @@ pub async fn answers(
     for pair in pairs {
         session.truncate(0);
         let is_end = |id: u32| tokenizer.is_end(id);
-        let ids = session.generate(&pair.prompt, &options, &is_end, &mut |_| ControlFlow::Continue(())).await?;
+        let ids = session.generate(engine, &pair.prompt, &options, &is_end, &mut |_| ControlFlow::Continue(())).await?;
         out.push((tokenizer.decode(&ids), pair.reference.clone()));
         on_answer(out.len());
     }

@@ -9,5 +9,5 @@ mod rouge;
 pub use accuracy::accuracy;
 pub use answers::answers;
 pub use bleu::corpus_bleu;
-pub use loss::Evaluator;
+pub use loss::Scorer;
 pub use rouge::Rouge;

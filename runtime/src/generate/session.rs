@@ -6,13 +6,11 @@ use std::ops::ControlFlow;
 use loam_shaders::Step;
 
 use super::sampler::{Sampler, SamplerOptions};
-use crate::adapter::{Attach, Sites};
-use crate::backend::{Backend, ProgramId};
-use crate::base::Base;
-use crate::engine::{Engine, InputBuffers, list};
+use crate::backend::ProgramId;
+use crate::engine::{AdapterHandle, Engine, InputBuffers, Resources, list};
 use crate::error::{Error, Result};
 use crate::host;
-use crate::model::{Cache, Keys, Pass, forward, logits};
+use crate::model::{Cache, Keys, ModelConfig, Pass, forward, logits};
 use crate::plan::{Checkpointing, Content, Plan, Pool, StorageId, Tensor};
 
 /// Tokens per run, smallest first: a run is padded up to the next of these.
@@ -30,45 +28,44 @@ pub struct GenerateOptions {
     pub sampler: SamplerOptions,
 }
 
-/// A base on a device with room for `context` tokens.
+/// A sequence of up to `context` tokens on an engine, with its keys and values.
+#[derive(Debug)]
 pub struct Session {
-    engine: Engine,
-    sites: Sites,
+    resources: Resources,
+    adapters: AdapterHandle,
     cache: Cache,
     inputs: InputBuffers,
     logits: StorageId,
     /// By (tokens, rows of logits).
     programs: HashMap<(usize, usize), ProgramId>,
+    /// The plan of one token, until it is compiled.
+    decode: Option<Plan>,
     context: usize,
     past: usize,
 }
 
 impl Session {
-    /// Puts `base` and `adapters` on `backend`, with a KV cache of `context` tokens (0: what the model was trained for).
+    /// Makes room for `context` tokens on `engine`, for a model with `adapters`.
     ///
     /// # Errors
-    /// An adapter that does not fit the base, or a device without enough memory.
-    pub fn new(base: &Base, backend: Box<dyn Backend>, context: usize, adapters: &[Attach<'_>]) -> Result<Self> {
-        let context = if context == 0 { base.config().context } else { context };
-        host::check("the cache", cache_bytes(base, context))?;
-        let mut engine = Engine::new(base, backend)?;
-        let sites = engine.attach(base, adapters)?;
+    /// Adapters of another engine, or a device without enough memory.
+    pub fn new(engine: &mut Engine, context: usize, adapters: &AdapterHandle) -> Result<Self> {
+        adapters.check(engine)?;
+        host::check("the cache", cache_bytes(&engine.config, context))?;
+        let mut resources = engine.resources();
         let largest = CHUNKS[CHUNKS.len() - 1];
         // Padding tokens of the last run may lie behind the context: their keys get room too, but are never seen.
         let capacity = context + largest;
-        let cache = cache(&mut engine, capacity)?;
-        let inputs = InputBuffers::new(&mut engine, largest, context, capacity)?;
+        let cache = cache(engine, &mut resources, capacity)?;
+        let inputs = InputBuffers::new(engine, &mut resources, largest, context, capacity)?;
         let words = (LOGIT_ROWS * engine.config.vocabulary) as u64;
-        let logits = engine.add("logits", Pool::Inputs, words, Content::Zeros)?;
-        let mut session = Self { engine, sites, cache, inputs, logits, programs: HashMap::new(), context, past: 0 };
-        let decode = session.plan(1, 1);
-        session.engine.provide(&[&decode])?;
+        let logits = engine.add(&mut resources, "logits", Pool::Inputs, words, Content::Zeros)?;
+        let (adapters, programs) = (adapters.clone(), HashMap::new());
+        let mut session = Self { resources, adapters, cache, inputs, logits, programs, decode: None, context, past: 0 };
+        let decode = session.plan(engine, 1, 1);
+        engine.allocate(&[&decode])?;
+        session.decode = Some(decode);
         Ok(session)
-    }
-
-    /// The engine, for reports on device and memory.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
     }
 
     /// Tokens in the cache.
@@ -90,19 +87,19 @@ impl Session {
     ///
     /// # Errors
     /// No tokens, a token outside the vocabulary, a full context, a device failure, or logits that are not finite.
-    pub async fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+    pub async fn feed(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<Vec<f32>> {
         if tokens.is_empty() {
             return Err(Error::Argument("there are no tokens to run: the prompt is empty".into()));
         }
-        self.check(tokens)?;
+        self.check(engine, tokens)?;
         let mut rest = tokens;
         loop {
             let chunk = rest.len().min(CHUNKS[CHUNKS.len() - 1]);
             let (now, later) = rest.split_at(chunk);
             let last = later.is_empty();
-            self.run(now, if last { chunk - 1..chunk } else { 0..0 })?;
+            self.run(engine, now, if last { chunk - 1..chunk } else { 0..0 })?;
             if last {
-                return self.read_logits(1).await;
+                return self.read_logits(engine, 1).await;
             }
             rest = later;
         }
@@ -112,12 +109,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::feed`].
-    pub async fn feed_all(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        self.check(tokens)?;
-        let mut all = Vec::with_capacity(tokens.len() * self.engine.config.vocabulary);
+    pub async fn feed_all(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check(engine, tokens)?;
+        let mut all = Vec::with_capacity(tokens.len() * engine.config.vocabulary);
         for chunk in tokens.chunks(LOGIT_ROWS) {
-            self.run(chunk, 0..chunk.len())?;
-            all.extend(self.read_logits(chunk.len()).await?);
+            self.run(engine, chunk, 0..chunk.len())?;
+            all.extend(self.read_logits(engine, chunk.len()).await?);
         }
         Ok(all)
     }
@@ -129,6 +126,7 @@ impl Session {
     /// As [`Self::feed`].
     pub async fn generate(
         &mut self,
+        engine: &mut Engine,
         tokens: &[u32],
         options: &GenerateOptions,
         is_end: &dyn Fn(u32) -> bool,
@@ -138,7 +136,7 @@ impl Session {
         // The last token always runs, for its logits.
         self.truncate(tokens.len().saturating_sub(1));
         let mut seen = tokens.to_vec();
-        let mut logits = self.feed(&tokens[self.past..]).await?;
+        let mut logits = self.feed(engine, &tokens[self.past..]).await?;
         for left in (0..options.max_tokens).rev() {
             let token = sampler.sample(&logits, &seen)?;
             if is_end(token) {
@@ -148,13 +146,14 @@ impl Session {
             if on_token(token).is_break() || left == 0 || self.past == self.context {
                 break;
             }
-            logits = self.feed(&[token]).await?;
+            logits = self.feed(engine, &[token]).await?;
         }
         Ok(seen.split_off(tokens.len()))
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let vocabulary = self.engine.config.vocabulary;
+    fn check(&self, engine: &Engine, tokens: &[u32]) -> Result<()> {
+        engine.owns(&self.resources)?;
+        let vocabulary = engine.config.vocabulary;
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
             return Err(Error::Argument(format!("token {token} is outside the vocabulary of {vocabulary}")));
         }
@@ -170,16 +169,16 @@ impl Session {
     }
 
     /// Runs one chunk; logits of `rows` of it land in the logits buffer.
-    fn run(&mut self, tokens: &[u32], rows: std::ops::Range<usize>) -> Result<()> {
+    fn run(&mut self, engine: &mut Engine, tokens: &[u32], rows: std::ops::Range<usize>) -> Result<()> {
         let size = CHUNKS.into_iter().find(|&c| c >= tokens.len()).unwrap_or(tokens.len());
         let logit_rows = if rows.len() <= 1 { 1 } else { LOGIT_ROWS };
-        let program = self.program(size, logit_rows)?;
+        let program = self.program(engine, size, logit_rows)?;
         let mut padded = tokens.to_vec();
         padded.resize(size, 0);
         let positions: Vec<u32> = (0..size).map(|i| (self.past + i) as u32).collect();
         let mut list: Vec<u32> = rows.map(|r| r as u32).collect();
         list.resize(logit_rows, loam_shaders::step::NONE);
-        let backend = &mut self.engine.backend;
+        let backend = &mut engine.backend;
         backend.write(self.inputs.tokens, 0, &padded)?;
         backend.write(self.inputs.positions, 0, &positions)?;
         backend.write(self.inputs.rows, 0, &list)?;
@@ -189,31 +188,32 @@ impl Session {
         Ok(())
     }
 
-    fn program(&mut self, tokens: usize, logit_rows: usize) -> Result<ProgramId> {
+    fn program(&mut self, engine: &mut Engine, tokens: usize, logit_rows: usize) -> Result<ProgramId> {
         if let Some(&program) = self.programs.get(&(tokens, logit_rows)) {
             return Ok(program);
         }
-        let plan = self.plan(tokens, logit_rows);
-        let program = self.engine.backend.compile(&plan)?;
+        let recorded = if (tokens, logit_rows) == (1, 1) { self.decode.take() } else { None };
+        let plan = recorded.unwrap_or_else(|| self.plan(engine, tokens, logit_rows));
+        let program = engine.compile(&mut self.resources, &plan)?;
         self.programs.insert((tokens, logit_rows), program);
         Ok(program)
     }
 
     /// The plan of a run of `tokens` tokens with `logit_rows` rows of logits.
-    pub fn plan(&self, tokens: usize, logit_rows: usize) -> Plan {
-        let Engine { config, weights, .. } = &self.engine;
+    pub fn plan(&self, engine: &Engine, tokens: usize, logit_rows: usize) -> Plan {
+        let Engine { config, weights, .. } = engine;
         let (inputs, keys) = (self.inputs.of(tokens), Keys::Cached(&self.cache));
-        let pass = Pass { config, weights, sites: &self.sites, watches: None, inputs, keys };
-        let mut r = self.engine.recorder(Checkpointing::None);
+        let pass = Pass { config, weights, sites: self.adapters.sites(), watches: None, inputs, keys };
+        let mut r = engine.recorder(Checkpointing::None);
         let hidden = forward(&mut r, pass);
         let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);
         logits(&mut r, &pass, hidden, list(self.inputs.rows, logit_rows), out);
         r.finish(if tokens == 1 { "decode".to_owned() } else { format!("prefill {tokens}") })
     }
 
-    async fn read_logits(&mut self, rows: usize) -> Result<Vec<f32>> {
-        let words = (rows * self.engine.config.vocabulary) as u64;
-        let values: Vec<f32> = bytemuck::cast_vec(self.engine.backend.read(self.logits, 0, words).await?);
+    async fn read_logits(&mut self, engine: &mut Engine, rows: usize) -> Result<Vec<f32>> {
+        let words = (rows * engine.config.vocabulary) as u64;
+        let values: Vec<f32> = bytemuck::cast_vec(engine.backend.read(self.logits, 0, words).await?);
         if values.iter().any(|v| !v.is_finite()) {
             return Err(Error::NonFinite("a logit".into()));
         }
@@ -222,18 +222,17 @@ impl Session {
 }
 
 /// Keys and values of all layers, in f32.
-fn cache_bytes(base: &Base, tokens: usize) -> u64 {
-    let config = base.config();
+fn cache_bytes(config: &ModelConfig, tokens: usize) -> u64 {
     (tokens as u64).saturating_mul((config.layers * config.kv_width() * 8) as u64)
 }
 
-fn cache(engine: &mut Engine, capacity: usize) -> Result<Cache> {
+fn cache(engine: &mut Engine, resources: &mut Resources, capacity: usize) -> Result<Cache> {
     let width = engine.config.kv_width();
     let mut layers = Vec::new();
     for l in 0..engine.config.layers {
         let mut buffer = |name: &str| -> Result<Tensor> {
-            let id =
-                engine.add(&format!("cache.{l}.{name}"), Pool::Cache, (capacity * width) as u64, Content::Zeros)?;
+            let (name, words) = (format!("cache.{l}.{name}"), (capacity * width) as u64);
+            let id = engine.add(resources, &name, Pool::Cache, words, Content::Zeros)?;
             Ok(Tensor::stored(id, 0, capacity, width))
         };
         layers.push((buffer("k")?, buffer("v")?));

@@ -6,16 +6,16 @@ use super::{Entry, Importance};
 use crate::adapter::Sites;
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
-use crate::engine::{Engine, InputBuffers};
+use crate::engine::{Engine, InputBuffers, Resources};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
 use crate::model::{Keys, Pass, Watch, Watches, forward};
 use crate::plan::{Checkpointing, Content, Location, Plan, Pool, StorageId, Tensor};
 use crate::tokenizer::Tokenizer;
 
-/// A base on a device that sums up the squares of what goes into the products of its blocks.
+/// Sums up the squares of what goes into the products of a base's blocks, on an engine.
 pub struct Collector {
-    engine: Engine,
+    resources: Resources,
     program: ProgramId,
     inputs: InputBuffers,
     watched: Vec<Watched>,
@@ -37,18 +37,18 @@ struct Watched {
 }
 
 impl Collector {
-    /// Puts `base` on `backend` for chunks of `context` tokens.
+    /// For chunks of `context` tokens of `base`, which is on `engine`.
     ///
     /// # Errors
     /// A base without products that could be quantised, or a device without enough memory.
-    pub fn new(base: &Base, backend: Box<dyn Backend>, context: usize) -> Result<Collector> {
-        let mut engine = Engine::new(base, backend)?;
-        let inputs = InputBuffers::new(&mut engine, context, context, context)?;
+    pub fn new(base: &Base, engine: &mut Engine, context: usize) -> Result<Collector> {
+        let mut resources = engine.resources();
+        let inputs = InputBuffers::new(engine, &mut resources, context, context, context)?;
         let (mut watches, mut watched) = (Watches::default(), Vec::new());
         for tensor in base.file().gguf.tensors().iter().filter(|t| may_be_product(t)) {
-            watched.push(watch(&mut engine, &mut watches, tensor)?);
+            watched.push(watch(engine, &mut resources, &mut watches, tensor)?);
         }
-        let plan = plan(&engine, &watches, &inputs, context);
+        let plan = plan(engine, &watches, &inputs, context);
         // Other matrices are no linear layers.
         watched.retain(|w| {
             plan.nodes.iter().any(|node| node.operands.iter().any(|o| o.location == Location::Stored(w.sums)))
@@ -56,28 +56,24 @@ impl Collector {
         if watched.is_empty() {
             return Err(Error::Argument("the model has no linear layer whose inputs could be watched".into()));
         }
-        engine.provide(&[&plan])?;
-        let program = engine.backend.compile(&plan)?;
-        Ok(Collector { engine, program, inputs, watched, context, chunks: 0 })
-    }
-
-    /// The engine, for reports on device and memory.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+        engine.allocate(&[&plan])?;
+        let program = engine.compile(&mut resources, &plan)?;
+        Ok(Collector { resources, program, inputs, watched, context, chunks: 0 })
     }
 
     /// Runs one chunk of exactly as many tokens as the context.
     ///
     /// # Errors
-    /// Tokens that the model does not have, a device failure, or activations that are infinite or NaN.
-    pub async fn run(&mut self, tokens: &[u32]) -> Result<()> {
-        let vocabulary = self.engine.config.vocabulary;
+    /// Another engine, tokens that the model does not have, a device failure, or activations that are infinite or NaN.
+    pub async fn run(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<()> {
+        engine.owns(&self.resources)?;
+        let vocabulary = engine.config.vocabulary;
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocabulary) {
             return Err(Error::Argument(format!("token {id} is outside the vocabulary of {vocabulary}")));
         }
         assert_eq!(tokens.len(), self.context, "tokens of a chunk");
         let positions: Vec<u32> = (0..tokens.len() as u32).collect();
-        let backend = &mut self.engine.backend;
+        let backend = &mut engine.backend;
         backend.write(self.inputs.tokens, 0, tokens)?;
         backend.write(self.inputs.positions, 0, &positions)?;
         backend.write(self.inputs.starts, 0, &vec![0; tokens.len()])?;
@@ -120,12 +116,17 @@ impl Watched {
 }
 
 /// Makes room for the statistics of a matrix, or of each matrix of a stack of experts.
-fn watch(engine: &mut Engine, watches: &mut Watches, tensor: &TensorInfo) -> Result<Watched> {
+fn watch(
+    engine: &mut Engine,
+    resources: &mut Resources,
+    watches: &mut Watches,
+    tensor: &TensorInfo,
+) -> Result<Watched> {
     let (name, cols) = (&tensor.name, tensor.cols() as usize);
     let matrices = tensor.shape.get(2).map(|experts| *experts as usize);
     let rows = matrices.unwrap_or(1);
-    let sums = engine.add(&format!("{name} sums"), Pool::Inputs, (rows * cols) as u64, Content::Zeros)?;
-    let add = |rows| engine.add(&format!("{name} counts"), Pool::Inputs, rows as u64, Content::Zeros);
+    let sums = engine.add(resources, &format!("{name} sums"), Pool::Inputs, (rows * cols) as u64, Content::Zeros)?;
+    let add = |rows| engine.add(resources, &format!("{name} counts"), Pool::Inputs, rows as u64, Content::Zeros);
     let seen = matrices.map(add).transpose()?;
     let counts = seen.map(|seen| Tensor::stored(seen, 0, 1, rows));
     watches.add(name, Watch { sums: Tensor::stored(sums, 0, rows, cols), counts });

@@ -79,26 +79,45 @@ pub struct Entry {
     pub content: Content,
 }
 
-/// All stored buffers of a session, by [`StorageId`].
+/// All stored buffers of an engine, by [`StorageId`].
 #[derive(Debug, Clone, Default)]
 pub struct Storage {
-    entries: Vec<Entry>,
+    entries: Vec<Option<Entry>>,
+    /// Ids that can be used again.
+    free: Vec<StorageId>,
 }
 
 impl Storage {
-    /// Declares a buffer.
+    /// Declares a buffer, under an id that no other one has now.
     pub fn add(&mut self, entry: Entry) -> StorageId {
-        self.entries.push(entry);
+        if let Some(id) = self.free.pop() {
+            self.entries[id.0 as usize] = Some(entry);
+            return id;
+        }
+        self.entries.push(Some(entry));
         StorageId(self.entries.len() as u32 - 1)
     }
 
+    /// Takes a declaration back; its id may be used again.
+    pub fn remove(&mut self, id: StorageId) {
+        if self.entries.get_mut(id.0 as usize).and_then(Option::take).is_some() {
+            self.free.push(id);
+        }
+    }
+
     /// The declaration of `id`.
+    ///
+    /// # Panics
+    /// If there is none.
     pub fn get(&self, id: StorageId) -> &Entry {
-        &self.entries[id.0 as usize]
+        match self.entries.get(id.0 as usize) {
+            Some(Some(entry)) => entry,
+            _ => panic!("stored buffer {} is not declared", id.0),
+        }
     }
 
     /// All declarations in order of their ids.
     pub fn entries(&self) -> impl Iterator<Item = (StorageId, &Entry)> {
-        self.entries.iter().enumerate().map(|(i, e)| (StorageId(i as u32), e))
+        (0..).map(StorageId).zip(&self.entries).filter_map(|(id, entry)| Some((id, entry.as_ref()?)))
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use loam::engine::Engine;
 use loam::generate::sampler::SamplerOptions;
 use loam::generate::{GenerateOptions, Session};
 use loam::tokenizer::{TextStream, Tokenizer};
@@ -26,6 +27,7 @@ pub struct Answer {
 /// Continues `prompt`, of which the session may have the first tokens cached; `show` gets the text as it becomes
 /// certain.
 pub fn answer(
+    engine: &mut Engine,
     session: &mut Session,
     tokenizer: &Tokenizer,
     prompt: &[u32],
@@ -47,7 +49,7 @@ pub fn answer(
         }
     };
     let is_end = |id: u32| tokenizer.is_end(id);
-    let ids = pollster::block_on(session.generate(prompt, &options(sampling), &is_end, &mut on_token))?;
+    let ids = pollster::block_on(session.generate(engine, prompt, &options(sampling), &is_end, &mut on_token))?;
     if let Some(failure) = failed {
         return Err(failure);
     }

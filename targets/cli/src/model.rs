@@ -1,4 +1,4 @@
-//! Opening what a verb needs: base, device, adapters, session, and prompts made of messages.
+//! Opening what a verb needs: base, engine, adapters, and prompts made of messages.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use loam::Base;
 use loam::adapter::{AdapterFile, Attach};
 use loam::backend::{Backend, Kind};
 use loam::chat::Message;
-use loam::generate::Session;
+use loam::engine::{AdapterHandle, Engine};
 
 use crate::args::{AdapterSpec, BaseArgs, DeviceArgs, TuneArg};
 use crate::failure::{Failure, Result};
@@ -27,13 +27,13 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
     })
 }
 
-/// Opens the device that the flag or `LOAM_DEVICE` names.
-pub fn device(args: &DeviceArgs) -> Result<Box<dyn Backend>> {
-    Ok(open(args)?)
+/// Puts `base` on the device that the flag or `LOAM_DEVICE` names: once for all that a verb does.
+pub fn engine(base: &Base, args: &DeviceArgs) -> Result<Engine> {
+    Ok(Engine::new(base, device(args)?)?)
 }
 
-/// As [`device`], with the runtime's error.
-pub fn open(args: &DeviceArgs) -> loam::Result<Box<dyn Backend>> {
+/// Opens the device that the flag or `LOAM_DEVICE` names.
+pub fn device(args: &DeviceArgs) -> loam::Result<Box<dyn Backend>> {
     let mut backend = loam::backend::select::open_for(&args.name(), args.precision.into())?;
     let real = matches!(backend.info().kind, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu);
     if args.tune == TuneArg::On || (args.tune == TuneArg::Auto && real) {
@@ -75,15 +75,11 @@ impl Adapters {
         Ok(())
     }
 
-    /// As a session takes them.
-    pub fn attach(&self) -> Vec<Attach<'_>> {
-        self.0.iter().map(|(adapter, path, scale)| Attach { adapter, path, scale: *scale }).collect()
+    /// Attaches all of them to `engine`.
+    pub fn attach(&self, base: &Base, engine: &mut Engine) -> Result<AdapterHandle> {
+        let attach = self.0.iter().map(|(adapter, path, scale)| Attach { adapter, path, scale: *scale });
+        Ok(engine.attach(base, &attach.collect::<Vec<_>>())?)
     }
-}
-
-/// Opens a session with room for `context` tokens (0: what the model was trained for).
-pub fn session(base: &Base, device: &DeviceArgs, context: usize, adapters: &Adapters) -> Result<Session> {
-    Ok(Session::new(base, self::device(device)?, context, &adapters.attach())?)
 }
 
 /// The token ids of a conversation that the model is to continue.

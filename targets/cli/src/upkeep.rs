@@ -55,7 +55,7 @@ pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) ->
         target: if args.foreground { FOREGROUND } else { TARGET },
         deadline: args.deadline.map(|deadline| deadline.checked_sub(spent).unwrap_or(Duration::MIN)),
         conditions: None,
-        reopen: Some(Box::new(move || model::open(&device))),
+        reopen: Some(Box::new(move || model::device(&device))),
     };
     (upkeep, Signals(()))
 }

@@ -199,6 +199,7 @@ fn the_demo_learns_and_keeps_its_files() {
     let loss = |name: &str| done[name].as_f64().expect("a loss");
     assert!(loss("eval_loss_after") < loss("eval_loss_before") - 0.5, "{done}");
     assert_eq!(done["answers"].as_array().map(Vec::len), Some(4));
+    assert_eq!(done["weight_uploads"], 1, "for the training and the answers before and after it");
     assert_eq!(listing(folder.path()), ["adapter.gguf", "base.gguf"]);
     let [adapter, base] = ["adapter.gguf", "base.gguf"].map(|name| folder.path().join(name));
     run("adapter verify {} --base {}", &[&adapter, &base]).good();

@@ -132,6 +132,7 @@ fn eval_reports_the_metrics_that_were_asked_for() {
     let all = eval("loss,perplexity,rouge,bleu,accuracy");
     positive(&all, &["loss", "perplexity", "tokens", "peak_device_bytes"]);
     assert_eq!(all["answers"], 3);
+    assert_eq!(all["weight_uploads"], 1, "for the loss and the answers");
     for name in scores {
         let highest = if name == "bleu" { 100.0 } else { 1.0 };
         assert!(all[name].as_f64().is_some_and(|v| (0.0..=highest).contains(&v)), "{name} in {all}");

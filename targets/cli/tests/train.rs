@@ -27,6 +27,7 @@ fn a_report_is_one_page_with_curves_and_escaped_samples() {
     let done = done.result();
     assert!(done["best_step"].is_u64() && done["adapter_step"] == done["best_step"], "{done}");
     assert_eq!(done["stopped_early"], false);
+    assert_eq!(done["weight_uploads"], 1, "for the training and the answers before and after it");
 
     let page = fs::read_to_string(page).expect("a page");
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));

@@ -9,6 +9,7 @@ use crate::backend::select::drivers_are_loaded;
 use crate::backend::{DeviceInfo, Kind, Memory, Rehearsal};
 use crate::base::Base;
 use crate::data::{Batch, Dataset};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::host::heap::{self, Gauge, bytes_of};
 use crate::plan::{Checkpointing, Pool};
@@ -135,8 +136,9 @@ pub async fn plan(
     scope: Scope,
 ) -> Result<MemoryPlan> {
     let gauge = Gauge::start();
-    let mut trainer = Trainer::new(base, Box::new(Rehearsal::new(info.clone())), adapter.cloned(), options.clone())?;
-    let memory = rehearse(&mut trainer, adapter, options, scope).await?;
+    let mut engine = Engine::new(base, Box::new(Rehearsal::new(info.clone())))?;
+    let mut trainer = Trainer::new(&mut engine, adapter.cloned(), options.clone())?;
+    let memory = rehearse(&mut engine, &mut trainer, adapter, options, scope).await?;
     let buffers = memory.on_host(info.kind);
     let host = HostMemory {
         program: PROGRAM_BYTES + THREAD_BYTES * available_parallelism().map_or(1, usize::from) as u64,
@@ -148,7 +150,7 @@ pub async fn plan(
         work: gauge.peak().saturating_sub(buffers),
     };
     Ok(MemoryPlan {
-        peak_device_bytes: trainer.engine().backend.memory().peak_bytes,
+        peak_device_bytes: engine.memory().peak_bytes,
         peak_host_bytes: heap::is_counted().then(|| host.bytes().max(host.program + heap::most())),
         pools: memory.current,
         host,
@@ -162,6 +164,7 @@ pub async fn plan(
 
 /// All that a run does to memory, on as few data as there can be. Returns what is on the device while it trains.
 async fn rehearse(
+    engine: &mut Engine,
     trainer: &mut Trainer,
     start: Option<&AdapterFile>,
     options: &TrainOptions,
@@ -169,34 +172,34 @@ async fn rehearse(
 ) -> Result<Memory> {
     let batch = [Batch::full(options.batch, options.context)?];
     if scope.evaluates {
-        trainer.evaluate(&batch).await?;
+        trainer.evaluate(engine, &batch).await?;
     }
-    trainer.step(&batch, options.lr).await?;
-    let memory = trainer.engine().backend.memory().clone();
-    let is_cpu = trainer.engine().backend.info().kind == Kind::Cpu;
+    trainer.step(engine, &batch, options.lr).await?;
+    let memory = engine.memory().clone();
+    let is_cpu = engine.backend.info().kind == Kind::Cpu;
     // What a run goes on from when its device is lost.
-    let copied = if scope.resumes || (scope.reopens && !is_cpu) { Some(trainer.buffers().await?) } else { None };
+    let copied = if scope.resumes || (scope.reopens && !is_cpu) { Some(trainer.buffers(engine).await?) } else { None };
     // The best adapter so far, and a better one; without evaluations in between there is one, behind the last checkpoint.
     let mut best = None;
     if scope.evaluates && options.eval_every > 0 {
-        best = Some(trainer.values().await?);
-        best = best.and(Some(trainer.values().await?));
+        best = Some(trainer.values(engine).await?);
+        best = best.and(Some(trainer.values(engine).await?));
     }
     if scope.checkpoints {
         // Nobody reads it: the compiler must not leave the copy out.
-        black_box((best.clone(), trainer.buffers().await?));
+        black_box((best.clone(), trainer.buffers(engine).await?));
     }
     if scope.evaluates && best.is_none() {
-        best = Some(trainer.values().await?);
+        best = Some(trainer.values(engine).await?);
     }
     // Without held-out data the last step's rows tell whether the run was of any use.
     let judged = !scope.evaluates && !options.force;
     if judged {
-        trainer.evaluate(&batch).await?;
+        trainer.evaluate(engine, &batch).await?;
     }
-    let adapter = trainer.adapter().await?;
+    let adapter = trainer.adapter(engine).await?;
     if judged {
-        trainer.forget(start)?;
+        trainer.forget(engine, start)?;
     }
     black_box((adapter, best, copied));
     Ok(memory)

@@ -11,9 +11,10 @@ use super::stopping::{self, Best};
 use super::task::Task;
 use super::{Event, Outcome, Progress, Upkeep};
 use crate::adapter::AdapterFile;
-use crate::backend::Backend;
+use crate::backend::TARGET;
 use crate::base::Base;
 use crate::data::Dataset;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::train::checkpoint::State;
 use crate::train::{StepReport, TrainOptions, Trainer};
@@ -21,7 +22,7 @@ use crate::train::{StepReport, TrainOptions, Trainer};
 /// Steps with a gradient that is not finite after which a run ends: one can be an accident, these are not.
 const GIVE_UP: u32 = 5;
 
-/// Trains an adapter on `data`; `held_out` is only measured. Starts from `adapter` or from a new one.
+/// Trains an adapter of `base`, which is on `engine`, on `data`; `held_out` is only measured. Starts from `adapter` or from a new one.
 ///
 /// # Errors
 /// Options or data that allow no training, a device failure, an adapter with values that are not finite; unless the
@@ -29,13 +30,13 @@ const GIVE_UP: u32 = 5;
 /// began with.
 pub async fn run(
     base: &Base,
-    backend: Box<dyn Backend>,
+    engine: &mut Engine,
     adapter: Option<AdapterFile>,
     data: (&Dataset, Option<&Dataset>),
     options: TrainOptions,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<(AdapterFile, Outcome)> {
-    run_with(base, backend, adapter, data, options, Upkeep::default(), on_event).await
+    run_with(base, engine, adapter, data, options, Upkeep::default(), on_event).await
 }
 
 /// As [`run`], with what surrounds it: checkpoints, pace, somebody who may stop it, a way to open the device again.
@@ -44,7 +45,7 @@ pub async fn run(
 /// As [`run`]; [`Error::Stopped`] if it was stopped; what opening the folder of checkpoints returns.
 pub async fn run_with(
     base: &Base,
-    mut backend: Box<dyn Backend>,
+    engine: &mut Engine,
     adapter: Option<AdapterFile>,
     (data, held_out): (&Dataset, Option<&Dataset>),
     options: TrainOptions,
@@ -53,15 +54,29 @@ pub async fn run_with(
 ) -> Result<(AdapterFile, Outcome)> {
     options.check()?;
     let mut task = Task { base, start: adapter, data, held_out, options };
-    let mut around = Around::open(&mut task, &*backend, upkeep).await?;
+    let mut around = Around::open(&mut task, &*engine.backend, upkeep).await?;
+    engine.backend.set_target(around.target);
+    let done = attempts(&mut task, engine, &mut around, on_event).await;
+    engine.backend.set_target(TARGET);
+    done
+}
+
+/// Trains to the end, on another device where one fails that can be opened again. The engine is a new one then: what
+/// other tenants had on the old one is lost with it.
+async fn attempts(
+    task: &mut Task<'_>,
+    engine: &mut Engine,
+    around: &mut Around,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<(AdapterFile, Outcome)> {
     loop {
-        backend.set_target(around.target);
-        match attempt(&task, backend, &mut around, on_event).await {
+        match attempt(task, engine, around, on_event).await {
             Err(error) => {
                 let lost = matches!(error, Error::DeviceLost { .. });
                 match around.rescue.after(error, task.options.batch, on_event) {
                     Ok(opened) => {
-                        backend = opened;
+                        *engine = Engine::new(task.base, opened)?;
+                        engine.backend.set_target(around.target);
                         task.options.checkpointing = Some(around.rescue.checkpointing);
                     }
                     Err(error) if lost => return Err(around.give_up(error, on_event)),
@@ -76,14 +91,14 @@ pub async fn run_with(
 /// Trains from where the rescue's state is to the end, on a device that may fail.
 async fn attempt(
     task: &Task<'_>,
-    backend: Box<dyn Backend>,
+    engine: &mut Engine,
     around: &mut Around,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<(AdapterFile, Outcome)> {
     let batch = around.rescue.batch;
-    let trainer = task.trainer(backend, batch)?;
+    let trainer = task.trainer(engine, batch)?;
     let progress = Progress { loss_chunk: trainer.loss_chunk(), ..Progress::new(batch) };
-    let mut run = Run { task, trainer, progress, around, ending: false, flat: false };
+    let mut run = Run { task, engine, trainer, progress, around, ending: false, flat: false };
     run.begin(on_event)?;
     run.train(on_event).await?;
     run.finish(on_event).await
@@ -92,6 +107,7 @@ async fn attempt(
 /// An attempt that is under way.
 struct Run<'a> {
     task: &'a Task<'a>,
+    engine: &'a mut Engine,
     trainer: Trainer,
     progress: Progress,
     around: &'a mut Around,
@@ -112,9 +128,11 @@ impl Run<'_> {
         }
         let resumed = news.and_then(|news| news.resumed);
         let Some(state) = &self.around.rescue.state else { return Ok(()) };
-        self.trainer.restore(&state.buffers, state.progress.updates).map_err(|error| match (error, &resumed) {
-            (Error::Argument(problem), Some(path)) => Error::Checkpoint { path: path.clone(), problem },
-            (error, _) => error,
+        self.trainer.restore(self.engine, &state.buffers, state.progress.updates).map_err(|error| {
+            match (error, &resumed) {
+                (Error::Argument(problem), Some(path)) => Error::Checkpoint { path: path.clone(), problem },
+                (error, _) => error,
+            }
         })?;
         // The chunk is smaller than it was if the micro-batch is.
         self.progress = Progress { loss_chunk: self.trainer.loss_chunk(), ..state.progress.clone() };
@@ -142,7 +160,7 @@ impl Run<'_> {
             if every > 0 && ((step + 1).is_multiple_of(every) || step + 1 == self.around.steps) {
                 self.save(on_event).await?;
             }
-            self.around.rescue.copy(&mut self.trainer, &self.progress).await?;
+            self.around.rescue.copy(self.engine, &self.trainer, &self.progress).await?;
         }
     }
 
@@ -178,7 +196,7 @@ impl Run<'_> {
             let work = self.mark();
             let place = (self.progress.micro, batches.trained);
             let Around { pace, .. } = &mut *self.around;
-            self.progress.loss_sum += self.trainer.micro_batch(batch, place, pace, on_event).await?;
+            self.progress.loss_sum += self.trainer.micro_batch(self.engine, batch, place, pace, on_event).await?;
             self.progress.micro += 1;
             self.around.clock.batch = self.worked(work);
             self.count(began);
@@ -186,7 +204,7 @@ impl Run<'_> {
         let began = self.mark();
         let options = &self.task.options;
         let lr = options.lr * options.schedule.factor(step, options.warmup, self.around.steps);
-        let grad_norm = self.trainer.update(lr).await?;
+        let grad_norm = self.trainer.update(self.engine, lr).await?;
         let loss = self.progress.loss_sum / batches.trained as f64;
         let (trained_tokens, tokens) = (batches.trained, batches.tokens_used);
         let report = StepReport { loss, lr, grad_norm, trained_tokens, tokens };
@@ -224,7 +242,7 @@ impl Run<'_> {
     async fn look(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
         let Around { pace, clock, .. } = &mut *self.around;
         (pace.step, pace.until) = (self.progress.outcome.steps, clock.latest());
-        self.trainer.hold(pace, on_event).await?;
+        pace.hold(&mut *self.engine.backend, on_event).await?;
         if !self.around.control.is_cancelled() {
             return Ok(());
         }
@@ -252,7 +270,7 @@ impl Run<'_> {
                     return Ok(self.leave_out(on_event));
                 }
                 let began = self.mark();
-                sum += self.trainer.evaluate_batch(batch, &mut self.around.pace, on_event).await?;
+                sum += self.trainer.evaluate_batch(self.engine, batch, &mut self.around.pace, on_event).await?;
                 trained += batch.trained;
                 self.around.clock.batch = self.worked(began);
                 // The first batch takes longer than others: what it needs is made.
@@ -269,7 +287,8 @@ impl Run<'_> {
         } else {
             let taken = self.progress.stopping.take(step, loss, self.progress.outcome.eval_loss_before);
             if taken.lowest {
-                self.progress.stopping.best = Some(Best { step, loss, values: self.trainer.values().await? });
+                self.progress.stopping.best =
+                    Some(Best { step, loss, values: self.trainer.values(self.engine).await? });
             }
             best = taken.better;
         }
@@ -354,7 +373,7 @@ impl Run<'_> {
     }
 
     async fn write(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
-        let state = State { progress: self.progress.clone(), buffers: self.trainer.buffers().await? };
+        let state = State { progress: self.progress.clone(), buffers: self.trainer.buffers(self.engine).await? };
         let Some(generations) = &mut self.around.generations else {
             return Err(Error::Argument("the run has no folder for checkpoints".into()));
         };
@@ -373,7 +392,7 @@ impl Run<'_> {
         outcome.best_step = stopping.best.as_ref().map(|best| best.step);
         (outcome.adapter_step, outcome.eval_loss_after) = (outcome.steps, last);
         if let Some(best) = stopping.earlier(self.task.options.keep, outcome.steps) {
-            self.trainer.set_values(&best.values)?;
+            self.trainer.set_values(self.engine, &best.values)?;
             (outcome.adapter_step, outcome.eval_loss_after) = (best.step, Some(best.loss));
         }
         Ok(())
@@ -394,7 +413,7 @@ impl Run<'_> {
             if learned {
                 self.look(on_event).await?;
             }
-            sum += self.trainer.evaluate_batch(batch, &mut self.around.pace, on_event).await?;
+            sum += self.trainer.evaluate_batch(self.engine, batch, &mut self.around.pace, on_event).await?;
         }
         Ok(Some(sum / batches.trained as f64))
     }
@@ -407,17 +426,17 @@ impl Run<'_> {
         stopping::check(&self.task.options, &self.progress, self.task.start.is_some())?;
         let after = self.loss_on_last_rows(true, on_event).await?;
         // Before the peak is looked at: this may be it.
-        let mut adapter = self.trainer.adapter().await?;
+        let mut adapter = self.trainer.adapter(self.engine).await?;
         // The start is held-out data's to judge, where there is some.
         let start = self.task.start.as_ref().filter(|_| self.task.held_out.is_none());
         let references = start.map(Some).into_iter().chain([None]);
         for (after, reference) in references.filter_map(|reference| Some((after?, reference))) {
-            self.trainer.forget(reference)?;
+            self.trainer.forget(self.engine, reference)?;
             let before = self.loss_on_last_rows(false, on_event).await?;
             before.map_or(Ok(()), |before| stopping::check_rows(before, after, reference.is_some()))?;
         }
         let mut outcome = self.progress.outcome;
-        let backend = &self.trainer.engine().backend;
+        let backend = &self.engine.backend;
         outcome.planned_steps = self.around.steps;
         outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.memory().peak_bytes);
         outcome.times = backend.times().cloned();

@@ -4,6 +4,7 @@ use crate::adapter::AdapterFile;
 use crate::backend::Backend;
 use crate::base::Base;
 use crate::data::{Batches, Dataset};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::train::checkpoint::Identity;
 use crate::train::{TrainOptions, Trainer};
@@ -30,8 +31,8 @@ impl Task<'_> {
         TrainOptions { batch, accumulate, ..self.options.clone() }
     }
 
-    pub fn trainer(&self, backend: Box<dyn Backend>, batch: usize) -> Result<Trainer> {
-        Trainer::new(self.base, backend, self.start.clone(), self.divided(batch))
+    pub fn trainer(&self, engine: &mut Engine, batch: usize) -> Result<Trainer> {
+        Trainer::new(engine, self.start.clone(), self.divided(batch))
     }
 
     pub fn batches(&self, batch: usize) -> Result<Batches<'_>> {

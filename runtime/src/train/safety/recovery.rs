@@ -5,6 +5,7 @@
 use embassy_time::{Duration, Instant};
 
 use crate::backend::{Backend, Kind};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::plan::Checkpointing;
 use crate::train::checkpoint::State;
@@ -56,13 +57,13 @@ impl Rescue {
     ///
     /// # Errors
     /// A device failure.
-    pub async fn copy(&mut self, trainer: &mut Trainer, progress: &Progress) -> Result<()> {
+    pub async fn copy(&mut self, engine: &mut Engine, trainer: &Trainer, progress: &Progress) -> Result<()> {
         let due = self.copied.is_none_or(|(at, cost)| at.elapsed() >= cost * RATIO);
-        if self.reopen.is_none() || trainer.engine().backend.info().kind == Kind::Cpu || !due {
+        if self.reopen.is_none() || engine.backend.info().kind == Kind::Cpu || !due {
             return Ok(());
         }
         let began = Instant::now();
-        self.state = Some(State { progress: progress.clone(), buffers: trainer.buffers().await? });
+        self.state = Some(State { progress: progress.clone(), buffers: trainer.buffers(engine).await? });
         self.copied = Some((Instant::now(), began.elapsed()));
         Ok(())
     }

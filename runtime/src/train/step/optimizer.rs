@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use loam_shaders::adamw_8bit::map;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Resources};
 use crate::error::{Error, Result};
 use crate::ops::adamw::{self, AdamW};
 use crate::ops::adamw_8bit::{self, Moments, absmax_words, code_words};
@@ -126,15 +126,16 @@ impl Optimizer {
     ///
     /// # Errors
     /// Over a limit of the device.
-    pub fn declare(&self, engine: &mut Engine, words: u64) -> Result<Vec<Tensor>> {
+    pub fn declare(&self, engine: &mut Engine, resources: &mut Resources, words: u64) -> Result<Vec<Tensor>> {
         let mut all = Vec::new();
         for (name, words) in self.state(words) {
-            all.push(whole(engine.add(name, Pool::Optimizer, words, Content::Zeros)?, words));
+            all.push(whole(engine.add(resources, name, Pool::Optimizer, words, Content::Zeros)?, words));
         }
         if let Optimizer::AdamW8Bit(_) = self {
             let map: Vec<u32> = map().iter().map(|entry| entry.to_bits()).collect();
             let words = map.len() as u64;
-            all.push(whole(engine.add("adamw_8bit.map", Pool::Inputs, words, Content::Words(map))?, words));
+            let id = engine.add(resources, "adamw_8bit.map", Pool::Inputs, words, Content::Words(map))?;
+            all.push(whole(id, words));
         }
         Ok(all)
     }

@@ -4,10 +4,9 @@ use loam_shaders::Step;
 
 use super::optimizer::{self, Arenas};
 use crate::adapter::{AdapterFile, Arena, Sites, Trained};
-use crate::backend::{Backend, ProgramId};
-use crate::base::Base;
+use crate::backend::ProgramId;
 use crate::data::Batch;
-use crate::engine::Engine;
+use crate::engine::{Engine, Resources};
 use crate::error::{Error, Result};
 use crate::loss::{LossBuffers, Reverse};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
@@ -37,9 +36,9 @@ struct Buffers {
     optimizer: Vec<Tensor>,
 }
 
-/// A base on a device with an adapter in training.
+/// An adapter in training on an engine.
 pub struct Trainer {
-    engine: Engine,
+    resources: Resources,
     /// All but the values.
     adapter: AdapterFile,
     arena: Arena,
@@ -58,19 +57,14 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Puts `base` and `adapter` on `backend` and compiles the plans for `options.batch` rows of `options.context`
-    /// tokens. Without an adapter a new one is started with `options.lora`.
+    /// Puts `adapter` on `engine` and compiles the plans for `options.batch` rows of `options.context` tokens. Without an
+    /// adapter a new one is started with `options.lora`.
     ///
     /// # Errors
     /// Options that make no sense, an adapter without a target, or a device without enough memory.
-    pub fn new(
-        base: &Base,
-        backend: Box<dyn Backend>,
-        adapter: Option<AdapterFile>,
-        options: TrainOptions,
-    ) -> Result<Self> {
+    pub fn new(engine: &mut Engine, adapter: Option<AdapterFile>, options: TrainOptions) -> Result<Self> {
         options.check()?;
-        let mut engine = Engine::new(base, backend)?;
+        let mut resources = engine.resources();
         let adapter = match adapter {
             Some(adapter) => adapter,
             None => options.lora.start(&engine.config, &engine.weights)?,
@@ -81,25 +75,27 @@ impl Trainer {
                 format!("dropout is {}: experts have none (nor in PEFT), the adapter has {name}", options.dropout);
             return Err(Error::Argument(message));
         }
-        let buffers = Buffers::new(&mut engine, &arena, &options)?;
+        let buffers = Buffers::new(engine, &mut resources, &arena, &options)?;
         let mut sites = Sites::default();
         let trained = Trained { gradients: buffers.gradients, dropout: options.dropout };
         arena.attach(&mut sites, buffers.parameters, Some(trained), 1.0, adapter.alpha);
-        let noise = noise(&mut engine, &options)?;
-        let loss = LossBuffers::new(&mut engine, options.batch, options.context, options.loss_chunk)?.with_noise(noise);
+        let noise = noise(engine, &mut resources, &options)?;
+        let loss = LossBuffers::new(engine, &mut resources, options.batch, options.context, options.loss_chunk)?;
+        let loss = loss.with_noise(noise);
         let shapes: Vec<LossBuffers> =
             options.batches().contexts().into_iter().map(|context| loss.with_context(context)).collect();
         let reverse = Some(reverse(&options));
-        let plans: Vec<Plan> = shapes.iter().map(|shape| shape.plan(&engine, &sites, reverse)).collect();
-        let update = update_plan(&engine, &buffers, &arena, &options);
+        let plans: Vec<Plan> = shapes.iter().map(|shape| shape.plan(engine, &sites, reverse)).collect();
+        let update = update_plan(engine, &buffers, &arena, &options);
         let all: Vec<&Plan> = plans.iter().chain([&update]).collect();
-        engine.provide(&all)?;
+        engine.allocate(&all)?;
         engine.backend.write(buffers.parameters, 0, &arena.pack(&adapter))?;
-        let programs = plans.iter().map(|plan| engine.backend.compile(plan)).collect::<Result<Vec<_>>>()?;
+        let compile = |plan| engine.compile(&mut resources, plan);
+        let programs = plans.iter().map(compile).collect::<Result<Vec<_>>>()?;
         let train = shapes.into_iter().zip(programs).collect();
-        let update = engine.backend.compile(&update)?;
+        let update = engine.compile(&mut resources, &update)?;
         Ok(Self {
-            engine,
+            resources,
             // The device has the values now.
             adapter: AdapterFile { tensors: Vec::new(), ..adapter },
             arena,
@@ -115,11 +111,6 @@ impl Trainer {
         })
     }
 
-    /// The engine, for reports on device and memory.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     /// The options of the run.
     pub fn options(&self) -> &TrainOptions {
         &self.options
@@ -131,8 +122,8 @@ impl Trainer {
     }
 
     /// The training plan, for print-outs and checks.
-    pub fn plan(&self) -> Plan {
-        self.loss.plan(&self.engine, &self.sites, Some(reverse(&self.options)))
+    pub fn plan(&self, engine: &Engine) -> Plan {
+        self.loss.plan(engine, &self.sites, Some(reverse(&self.options)))
     }
 
     /// Runs micro-batches forward and backward and adds up their gradients, each trained token of all of them with
@@ -140,14 +131,14 @@ impl Trainer {
     ///
     /// # Errors
     /// Batches of another shape than the options say or without a trained token, or a device failure.
-    pub async fn accumulate(&mut self, batches: &[Batch]) -> Result<f64> {
+    pub async fn accumulate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<f64> {
         let trained: usize = batches.iter().map(|b| b.trained).sum();
         if trained == 0 {
             return Err(Error::Argument("a step without a trained token: nothing to learn from".into()));
         }
         let mut sum = 0.0;
         for (micro, batch) in batches.iter().enumerate() {
-            sum += self.micro_batch(batch, (micro, trained), &mut Pace::default(), &mut |_| ()).await?;
+            sum += self.micro_batch(engine, batch, (micro, trained), &mut Pace::default(), &mut |_| ()).await?;
         }
         Ok(sum / trained as f64)
     }
@@ -160,6 +151,7 @@ impl Trainer {
     /// As [`Self::accumulate`].
     pub async fn micro_batch(
         &mut self,
+        engine: &mut Engine,
         batch: &Batch,
         (micro, trained): (usize, usize),
         pace: &mut Pace,
@@ -171,49 +163,43 @@ impl Trainer {
             rows: (micro * self.options.batch) as u32,
             ..Step::default()
         };
-        self.make_noise(batch)?;
+        self.make_noise(engine, batch)?;
         // Of an unknown shape: the longest one says what is wrong.
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
         let plan = *fits.unwrap_or(&self.train[0]);
-        plan.0.weigh(&mut self.engine, &vec![1.0 / trained as f32; batch.trained])?;
-        self.run(plan, batch, step, pace, on_event).await
-    }
-
-    /// Waits as long as `pace` has the run paused.
-    ///
-    /// # Errors
-    /// A device failure.
-    pub async fn hold(&mut self, pace: &mut Pace, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
-        pace.hold(&mut *self.engine.backend, on_event).await.map(drop)
+        plan.0.weigh(engine, &vec![1.0 / trained as f32; batch.trained])?;
+        self.run(engine, plan, batch, step, pace, on_event).await
     }
 
     /// Runs a batch on a plan of its shape, and returns the sum of its losses in nats.
     async fn run(
         &mut self,
+        engine: &mut Engine,
         (shape, program): (LossBuffers, ProgramId),
         batch: &Batch,
         step: Step,
         pace: &mut Pace,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<f64> {
+        engine.owns(&self.resources)?;
         let step = Step { trained: batch.trained as u32, ..step };
-        shape.load(&mut self.engine, batch)?;
+        shape.load(engine, batch)?;
         let mut next = Some(0);
         while let Some(part) = next {
-            next = self.engine.backend.run_part(program, &step, part)?;
-            pace.breathe(&mut *self.engine.backend, on_event).await?;
+            next = engine.backend.run_part(program, &step, part)?;
+            pace.breathe(&mut *engine.backend, on_event).await?;
         }
-        shape.sum(&mut self.engine, batch).await
+        shape.sum(engine, batch).await
     }
 
     /// Sets the magnitudes of the noise on the embeddings of `batch`.
-    fn make_noise(&mut self, batch: &Batch) -> Result<()> {
+    fn make_noise(&mut self, engine: &mut Engine, batch: &Batch) -> Result<()> {
         let Some(id) = self.noise else { return Ok(()) };
-        let config = &self.engine.config;
+        let config = &engine.config;
         let (alpha, width) = (f64::from(self.options.neftune_noise_alpha), config.embedding as f64);
         let magnitude = |length: u32| alpha / (f64::from(length) * width).sqrt() * f64::from(config.embedding_scale);
         let words: Vec<u32> = batch.lengths().into_iter().map(|length| (magnitude(length) as f32).to_bits()).collect();
-        self.engine.backend.write(id, 0, &words)
+        engine.backend.write(id, 0, &words)
     }
 
     /// Clips the summed gradients, updates the adapter and zeroes the gradients. Returns the norm before clipping; if
@@ -221,13 +207,14 @@ impl Trainer {
     ///
     /// # Errors
     /// A device failure.
-    pub async fn update(&mut self, lr: f32) -> Result<f32> {
+    pub async fn update(&mut self, engine: &mut Engine, lr: f32) -> Result<f32> {
+        engine.owns(&self.resources)?;
         self.step += 1;
         let (correction1, correction2) = self.options.optimizer.corrections(self.step);
         let step =
             Step { step: self.step as u32, lr, correction1, correction2, clip: self.options.clip, ..Step::default() };
-        self.engine.backend.run(self.update, &step)?;
-        let norm = self.engine.backend.read(self.buffers.norm, 0, 1).await?;
+        engine.backend.run(self.update, &step)?;
+        let norm = engine.backend.read(self.buffers.norm, 0, 1).await?;
         let norm = f32::from_bits(norm[0]);
         if !norm.is_finite() {
             // A skipped step does not count for the bias correction: the moments have not moved.
@@ -240,9 +227,9 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::accumulate`] and [`Self::update`].
-    pub async fn step(&mut self, batches: &[Batch], lr: f32) -> Result<StepReport> {
-        let loss = self.accumulate(batches).await?;
-        let grad_norm = self.update(lr).await?;
+    pub async fn step(&mut self, engine: &mut Engine, batches: &[Batch], lr: f32) -> Result<StepReport> {
+        let loss = self.accumulate(engine, batches).await?;
+        let grad_norm = self.update(engine, lr).await?;
         let trained_tokens = batches.iter().map(|b| b.trained).sum();
         let tokens = batches.iter().map(|b| b.tokens_used).sum();
         Ok(StepReport { loss, lr, grad_norm, trained_tokens, tokens })
@@ -257,9 +244,9 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub async fn evaluate(&mut self, batches: &[Batch]) -> Result<f64> {
-        let program = self.evaluation_of(self.loss)?;
-        Ok(self.loss.mean(&mut self.engine, program, batches).await?.0)
+    pub async fn evaluate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<f64> {
+        let program = self.evaluation_of(engine, self.loss)?;
+        Ok(self.loss.mean(engine, program, batches).await?.0)
     }
 
     /// Sum of the losses of `batch` in nats, without touching the adapter. Between submissions `pace` is asked, and what
@@ -269,23 +256,25 @@ impl Trainer {
     /// As [`Self::accumulate`].
     pub async fn evaluate_batch(
         &mut self,
+        engine: &mut Engine,
         batch: &Batch,
         pace: &mut Pace,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<f64> {
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
         let shape = fits.map_or(self.loss, |(shape, _)| *shape);
-        let program = self.evaluation_of(shape)?;
-        self.run((shape, program), batch, Step::default(), pace, on_event).await
+        let program = self.evaluation_of(engine, shape)?;
+        self.run(engine, (shape, program), batch, Step::default(), pace, on_event).await
     }
 
     /// The program without gradients for batches of a shape, compiled at first use.
-    fn evaluation_of(&mut self, shape: LossBuffers) -> Result<ProgramId> {
+    fn evaluation_of(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
+        engine.owns(&self.resources)?;
         if let Some((_, program)) = self.evaluate.iter().find(|(tokens, _)| *tokens == shape.tokens()) {
             return Ok(*program);
         }
-        let plan = shape.plan(&self.engine, &self.sites, None);
-        let program = self.engine.backend.compile(&plan)?;
+        let plan = shape.plan(engine, &self.sites, None);
+        let program = engine.compile(&mut self.resources, &plan)?;
         self.evaluate.push((shape.tokens(), program));
         Ok(program)
     }
@@ -299,36 +288,38 @@ impl Trainer {
     ///
     /// # Errors
     /// A device failure.
-    pub async fn values(&mut self) -> Result<Vec<u32>> {
-        self.read(self.buffers.parameters).await
+    pub async fn values(&self, engine: &mut Engine) -> Result<Vec<u32>> {
+        self.read(engine, self.buffers.parameters).await
     }
 
     /// Puts values of [`Self::values`] back.
     ///
     /// # Errors
     /// Values of another trainer, or a device failure.
-    pub fn set_values(&mut self, values: &[u32]) -> Result<()> {
-        self.engine.backend.write(self.buffers.parameters, 0, values)
+    pub fn set_values(&self, engine: &mut Engine, values: &[u32]) -> Result<()> {
+        engine.owns(&self.resources)?;
+        engine.backend.write(self.buffers.parameters, 0, values)
     }
 
     /// Makes the adapter one that has learned nothing: `start`, or a new one, which changes nothing as its B is zero.
     ///
     /// # Errors
     /// A device failure.
-    pub fn forget(&mut self, start: Option<&AdapterFile>) -> Result<()> {
+    pub fn forget(&self, engine: &mut Engine, start: Option<&AdapterFile>) -> Result<()> {
+        engine.owns(&self.resources)?;
         let (at, words) = match start {
             Some(start) => (0, self.arena.pack(start)),
             None => (self.arena.b(), vec![0; (self.arena.words() - self.arena.b()) as usize]),
         };
-        self.engine.backend.write(self.buffers.parameters, at, &words)
+        engine.backend.write(self.buffers.parameters, at, &words)
     }
 
     /// The adapter as it is now.
     ///
     /// # Errors
     /// A device failure, or a value that is not finite.
-    pub async fn adapter(&mut self) -> Result<AdapterFile> {
-        let words = self.read(self.buffers.parameters).await?;
+    pub async fn adapter(&self, engine: &mut Engine) -> Result<AdapterFile> {
+        let words = self.read(engine, self.buffers.parameters).await?;
         let tensors = self.arena.unpack(&words);
         for (name, pair) in &tensors {
             if pair.a.iter().chain(&pair.b).any(|v| !v.is_finite()) {
@@ -342,8 +333,8 @@ impl Trainer {
     ///
     /// # Errors
     /// A device failure.
-    pub async fn gradients(&mut self) -> Result<AdapterFile> {
-        let words = self.read(self.buffers.gradients).await?;
+    pub async fn gradients(&self, engine: &mut Engine) -> Result<AdapterFile> {
+        let words = self.read(engine, self.buffers.gradients).await?;
         let tensors = self.arena.unpack(&words);
         Ok(AdapterFile { tensors, ..self.adapter.clone() })
     }
@@ -358,10 +349,11 @@ impl Trainer {
     ///
     /// # Errors
     /// A device failure.
-    pub async fn buffers(&mut self) -> Result<Vec<(String, Vec<u32>)>> {
+    pub async fn buffers(&self, engine: &mut Engine) -> Result<Vec<(String, Vec<u32>)>> {
+        engine.owns(&self.resources)?;
         let mut buffers = Vec::new();
-        for (id, name, words) in self.changing() {
-            buffers.push((name, self.engine.backend.read(id, 0, words).await?));
+        for (id, name, words) in self.changing(engine) {
+            buffers.push((name, engine.backend.read(id, 0, words).await?));
         }
         Ok(buffers)
     }
@@ -370,8 +362,9 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Argument`] for buffers of another trainer, or a device failure.
-    pub fn restore(&mut self, buffers: &[(String, Vec<u32>)], updates: u64) -> Result<()> {
-        let changing = self.changing();
+    pub fn restore(&mut self, engine: &mut Engine, buffers: &[(String, Vec<u32>)], updates: u64) -> Result<()> {
+        engine.owns(&self.resources)?;
+        let changing = self.changing(engine);
         let lengths = |list: &mut dyn Iterator<Item = (&str, u64)>| {
             list.map(|(name, words)| format!("{name} ({words} words)")).collect::<Vec<_>>().join(", ")
         };
@@ -381,32 +374,33 @@ impl Trainer {
             return Err(Error::Argument(format!("the state of the run has {found}; it needs {needed}")));
         }
         for ((id, ..), (_, words)) in changing.iter().zip(buffers) {
-            self.engine.backend.write(*id, 0, words)?;
+            engine.backend.write(*id, 0, words)?;
         }
         self.step = updates;
         Ok(())
     }
 
     /// The stored buffers that training changes.
-    fn changing(&self) -> Vec<(StorageId, String, u64)> {
-        let entries = self.engine.storage.entries();
+    fn changing(&self, engine: &Engine) -> Vec<(StorageId, String, u64)> {
+        let entries = self.resources.buffers().iter().map(|id| (*id, engine.storage.get(*id)));
         let changing = entries.filter(|(_, entry)| matches!(entry.pool, Pool::Adapter | Pool::Optimizer));
         changing.map(|(id, entry)| (id, entry.name.clone(), entry.words)).collect()
     }
 
-    async fn read(&mut self, id: StorageId) -> Result<Vec<u32>> {
-        self.engine.backend.read(id, 0, self.arena.words()).await
+    async fn read(&self, engine: &mut Engine, id: StorageId) -> Result<Vec<u32>> {
+        engine.owns(&self.resources)?;
+        engine.backend.read(id, 0, self.arena.words()).await
     }
 }
 
 impl Buffers {
-    fn new(engine: &mut Engine, arena: &Arena, options: &TrainOptions) -> Result<Self> {
+    fn new(engine: &mut Engine, resources: &mut Resources, arena: &Arena, options: &TrainOptions) -> Result<Self> {
         let words = arena.words();
         Ok(Self {
-            parameters: engine.add("adapter", Pool::Adapter, words, Content::Zeros)?,
-            gradients: engine.add("gradients", Pool::Adapter, words, Content::Zeros)?,
-            norm: engine.add("gradient_norm", Pool::Inputs, 1, Content::Zeros)?,
-            optimizer: options.optimizer.declare(engine, words)?,
+            parameters: engine.add(resources, "adapter", Pool::Adapter, words, Content::Zeros)?,
+            gradients: engine.add(resources, "gradients", Pool::Adapter, words, Content::Zeros)?,
+            norm: engine.add(resources, "gradient_norm", Pool::Inputs, 1, Content::Zeros)?,
+            optimizer: options.optimizer.declare(engine, resources, words)?,
         })
     }
 }
@@ -416,12 +410,12 @@ fn reverse(options: &TrainOptions) -> Reverse {
 }
 
 /// Declares the magnitudes of the noise on the embeddings, if there is to be any.
-fn noise(engine: &mut Engine, options: &TrainOptions) -> Result<Option<StorageId>> {
+fn noise(engine: &mut Engine, resources: &mut Resources, options: &TrainOptions) -> Result<Option<StorageId>> {
     if options.neftune_noise_alpha == 0.0 {
         return Ok(None);
     }
     let tokens = options.batch.saturating_mul(options.context);
-    engine.add("embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros).map(Some)
+    engine.add(resources, "embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros).map(Some)
 }
 
 fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {

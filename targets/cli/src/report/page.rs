@@ -4,6 +4,7 @@ use std::path::Path;
 
 use loam::adapter::AdapterFile;
 use loam::data::{Dataset, Pair};
+use loam::engine::Engine;
 use loam::train::{Event, Outcome};
 use loam::{Base, TrainOptions};
 
@@ -24,11 +25,11 @@ impl<'a> Page<'a> {
     pub fn begin(
         path: &'a Path,
         args: &TrainArgs,
-        base: &Base,
+        (base, engine): (&Base, &mut Engine),
         (data, held_out): (&Dataset, Option<&Dataset>),
         options: &TrainOptions,
     ) -> Result<Self> {
-        let asked = samples::before(base, &args.device, held_out.unwrap_or(data))?;
+        let asked = samples::before(base, engine, held_out.unwrap_or(data))?;
         let report = Report { options: facts::options(args, options), ..Report::default() };
         Ok(Page { path, report, asked, data: data.digest.clone() })
     }
@@ -42,17 +43,17 @@ impl<'a> Page<'a> {
     pub fn end(
         mut self,
         args: &TrainArgs,
-        base: &Base,
-        device: &str,
+        (base, engine): (&Base, &mut Engine),
         published: &Result<(AdapterFile, Outcome)>,
     ) -> Result {
         match published {
             Ok((adapter, outcome)) => {
-                samples::after(base, &args.device, &mut self.asked, (adapter, &args.output))?;
+                samples::after(base, engine, &mut self.asked, (adapter, &args.output))?;
                 self.report.results = facts::results(args, outcome);
             }
             Err(failure) => self.report.failure = Some(failure.message()),
         }
+        let device = &engine.backend.info().name;
         self.report.results.extend(facts::origins(base, &self.data, device));
         self.report.samples = self.asked.into_iter().map(|(_, sample)| sample).collect();
         self.report.write(self.path)

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use loam::data::{Batch, Example};
+use loam::engine::{AdapterHandle, Engine};
 use loam::generate::Session;
 use loam::train::Trainer;
 use loam::{Base, TrainOptions};
@@ -10,9 +11,8 @@ use serde_json::json;
 
 use crate::args::BenchArgs;
 use crate::failure::{Failure, Result};
-use crate::memory;
-use crate::model::{self, Adapters};
 use crate::output::{Output, bytes, escape};
+use crate::{memory, model};
 
 /// A measurement lasts for at least this long and this many runs.
 const SECONDS: f64 = 2.0;
@@ -58,68 +58,68 @@ async fn measure(args: &BenchArgs, output: Output) -> Result<(String, Speeds)> {
         let message = format!("--prompt plus --generate, and --train, can be at most the model's {limit} tokens");
         return Err(Failure::Usage(message));
     }
-    let mut session = model::session(&base, &args.device, prompt + generate, &Adapters::default())?;
+    let mut engine = model::engine(&base, &args.device)?;
+    let mut session = Session::new(&mut engine, prompt + generate, &AdapterHandle::none())?;
     let load_seconds = start.elapsed().as_secs_f64();
-    let device = session.engine().backend.info().name.clone();
+    let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "load_seconds": load_seconds}))?;
     let tokens = tokens(&base, prompt);
-    let prefill = prefill(&mut session, &tokens).await?;
+    let prefill = prefill(&mut engine, &mut session, &tokens).await?;
     output.object(&json!({"event": "prefill", "tokens_per_second": prefill}))?;
-    let decode = decode(&mut session, &tokens, generate).await?;
+    let decode = decode(&mut engine, &mut session, &tokens, generate).await?;
     output.object(&json!({"event": "decode", "tokens_per_second": decode}))?;
-    let session_bytes = session.engine().backend.memory().peak_bytes;
     drop(session);
-    let (train, train_bytes) = train(&base, args).await?;
+    let train = train(&base, &mut engine, args).await?;
     output.object(&json!({"event": "train", "tokens_per_second": train}))?;
-    let peak_device_bytes = session_bytes.max(train_bytes);
+    let peak_device_bytes = engine.memory().peak_bytes;
     Ok((device, Speeds { load_seconds, prefill, decode, train, peak_device_bytes }))
 }
 
 /// How fast `prompt` is read.
-async fn prefill(session: &mut Session, prompt: &[u32]) -> Result<f64> {
+async fn prefill(engine: &mut Engine, session: &mut Session, prompt: &[u32]) -> Result<f64> {
     // The first run compiles plans; it is not counted.
-    session.feed(prompt).await?;
+    session.feed(engine, prompt).await?;
     let mut speed = Speed::default();
     while speed.wants_more() {
         session.truncate(0);
         let start = Instant::now();
-        session.feed(prompt).await?;
+        session.feed(engine, prompt).await?;
         speed.add(prompt.len(), start);
     }
     Ok(speed.per_second())
 }
 
 /// How fast `count` tokens come one by one after `prompt`, which is in the cache.
-async fn decode(session: &mut Session, prompt: &[u32], count: usize) -> Result<f64> {
-    session.feed(&prompt[..1]).await?;
+async fn decode(engine: &mut Engine, session: &mut Session, prompt: &[u32], count: usize) -> Result<f64> {
+    session.feed(engine, &prompt[..1]).await?;
     let mut speed = Speed::default();
     while speed.wants_more() {
         session.truncate(prompt.len());
         let start = Instant::now();
         for at in 0..count {
-            session.feed(&prompt[at % prompt.len()..][..1]).await?;
+            session.feed(engine, &prompt[at % prompt.len()..][..1]).await?;
         }
         speed.add(count, start);
     }
     Ok(speed.per_second())
 }
 
-/// Training speed with a LoRA on all linear layers, and the device memory it took.
-async fn train(base: &Base, args: &BenchArgs) -> Result<(f64, u64)> {
+/// Training speed with a LoRA on all linear layers.
+async fn train(base: &Base, engine: &mut Engine, args: &BenchArgs) -> Result<f64> {
     let context = args.train as usize;
     let options = TrainOptions { batch: 1, context, ..TrainOptions::default() };
     let lr = options.lr;
-    let mut trainer = Trainer::new(base, model::device(&args.device)?, None, options)?;
+    let mut trainer = Trainer::new(engine, None, options)?;
     let example = Example { tokens: tokens(base, context), trained: vec![true; context], line: 0, cut: 0 };
     let batches = [Batch::new(&[vec![&example]], 1, context)?];
-    trainer.step(&batches, lr).await?;
+    trainer.step(engine, &batches, lr).await?;
     let mut speed = Speed::default();
     while speed.wants_more() {
         let start = Instant::now();
-        trainer.step(&batches, lr).await?;
+        trainer.step(engine, &batches, lr).await?;
         speed.add(context, start);
     }
-    Ok((speed.per_second(), trainer.engine().backend.memory().peak_bytes))
+    Ok(speed.per_second())
 }
 
 /// Token ids spread over the vocabulary, always the same ones.

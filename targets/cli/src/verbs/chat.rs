@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use loam::Base;
 use loam::chat::Message;
+use loam::engine::Engine;
 use loam::generate::Session;
 
 use crate::answer::{answer, fits};
@@ -36,6 +37,7 @@ pub fn run(args: &ChatArgs) -> Result {
 struct Chat<'a> {
     base: &'a Base,
     args: &'a ChatArgs,
+    engine: Engine,
     session: Session,
     history: Vec<Message>,
     /// Leading messages that are never forgotten: the system message.
@@ -53,8 +55,10 @@ impl<'a> Chat<'a> {
         fits(&model::prompt(base, &first)?, context)?;
         let adapters = Adapters::load(&args.adapter)?;
         adapters.check_template(base)?;
-        let session = model::session(base, &args.device, context, &adapters)?;
-        Ok(Chat { base, args, session, system: history.len(), history, cached: Vec::new() })
+        let mut engine = model::engine(base, &args.device)?;
+        let adapters = adapters.attach(base, &mut engine)?;
+        let session = Session::new(&mut engine, context, &adapters)?;
+        Ok(Chat { base, args, engine, session, system: history.len(), history, cached: Vec::new() })
     }
 
     /// Adds a question to the history, streams the answer, and adds that too. A question that cannot be asked is
@@ -78,7 +82,7 @@ impl<'a> Chat<'a> {
         self.session.truncate(shared);
         let mut show = |text: &str| output.text(&printable(text));
         let tokenizer = self.base.tokenizer()?;
-        let result = answer(&mut self.session, tokenizer, &prompt, &self.args.sampling, &mut show)?;
+        let result = answer(&mut self.engine, &mut self.session, tokenizer, &prompt, &self.args.sampling, &mut show)?;
         self.cached = prompt;
         self.cached.extend(&result.ids);
         self.cached.truncate(self.session.past());

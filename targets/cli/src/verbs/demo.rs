@@ -7,6 +7,7 @@ use std::time::Instant;
 use loam::adapter::{AdapterFile, Attach};
 use loam::chat::Message;
 use loam::data::{DataOptions, Dataset, Records};
+use loam::engine::{Engine, weight_uploads};
 use loam::generate::Session;
 use loam::train::{Event, Outcome};
 use loam::{Base, LoraOptions, TrainOptions};
@@ -56,13 +57,14 @@ pub fn run(args: &DemoArgs) -> Result {
     fs::create_dir_all(&folder).map_err(loam::file::io_error("create", &folder))?;
     files::check(&[], &[&folder.join("base.gguf"), &folder.join("adapter.gguf")])?;
     let base = base(temporary.path(), &folder, output)?;
-    let before = answers(&base, args, None, output)?;
-    let (adapter, outcome) = adapt(&base, temporary.path(), args, output)?;
+    let mut engine = model::engine(&base, &args.device)?;
+    let before = answers(&base, &mut engine, None, output)?;
+    let (adapter, outcome) = adapt(&base, &mut engine, temporary.path(), args, output)?;
     let path = folder.join("adapter.gguf");
     adapter.write(&path)?;
     // From the file, as any other program would use it.
     let adapter = AdapterFile::read(&path)?;
-    let after = answers(&base, args, Some((&adapter, &path)), output)?;
+    let after = answers(&base, &mut engine, Some((&adapter, &path)), output)?;
     report(output, &before, &after, &outcome, start.elapsed().as_secs_f64())?;
     if args.keep.is_some() {
         output.line(format!("\nkept in {}: base.gguf, adapter.gguf", escape(&folder.to_string_lossy())))?;
@@ -108,7 +110,13 @@ fn datasets(base: &Base, temporary: &Path, output: Output) -> Result<(Dataset, D
 }
 
 /// Evaluates, trains and evaluates again.
-fn adapt(base: &Base, temporary: &Path, args: &DemoArgs, output: Output) -> Result<(AdapterFile, Outcome)> {
+fn adapt(
+    base: &Base,
+    engine: &mut Engine,
+    temporary: &Path,
+    args: &DemoArgs,
+    output: Output,
+) -> Result<(AdapterFile, Outcome)> {
     let (data, held_out) = datasets(base, temporary, output)?;
     let options = TrainOptions {
         lora: LoraOptions { rank: 16, alpha: 32.0, ..LoraOptions::default() },
@@ -119,12 +127,12 @@ fn adapt(base: &Base, temporary: &Path, args: &DemoArgs, output: Output) -> Resu
         steps: Some(u64::from(args.steps)),
         ..TrainOptions::default()
     };
-    let backend = model::device(&args.device)?;
-    output.line(format!("2. train      {} conversations on {}", data.examples.len(), escape(&backend.info().name)))?;
+    let device = escape(&engine.backend.info().name).to_string();
+    output.line(format!("2. train      {} conversations on {device}", data.examples.len()))?;
     let mut progress = train::Progress::new(output);
     let mut failed = None;
     let mut on_event = |event: &Event| failed = failed.take().or(progress.show(event).err());
-    let work = loam::train::run(base, backend, None, (&data, Some(&held_out)), options, &mut on_event);
+    let work = loam::train::run(base, engine, None, (&data, Some(&held_out)), options, &mut on_event);
     let result = pollster::block_on(work)?;
     progress.finish();
     output.line("   loss per trained token, in nats, by step")?;
@@ -137,20 +145,21 @@ fn adapt(base: &Base, temporary: &Path, args: &DemoArgs, output: Output) -> Resu
 /// Answers to the questions, each in a conversation of its own.
 fn answers(
     base: &Base,
-    args: &DemoArgs,
+    engine: &mut Engine,
     adapter: Option<(&AdapterFile, &Path)>,
     output: Output,
 ) -> Result<Vec<String>> {
     let spinner = output.spinner("asking questions");
     let attached: Vec<Attach<'_>> =
         adapter.iter().map(|(adapter, path)| Attach { adapter, path, scale: 1.0 }).collect();
-    let mut session = Session::new(base, model::device(&args.device)?, CONTEXT, &attached)?;
+    let adapters = engine.attach(base, &attached)?;
+    let mut session = Session::new(engine, CONTEXT, &adapters)?;
     let sampling = SamplingArgs::greedy(40);
     let mut texts = Vec::new();
     for question in QUESTIONS {
         let prompt = model::prompt(base, &[Message::new("user", question)])?;
         session.truncate(0);
-        texts.push(answer(&mut session, base.tokenizer()?, &prompt, &sampling, &mut |_| Ok(()))?.text);
+        texts.push(answer(engine, &mut session, base.tokenizer()?, &prompt, &sampling, &mut |_| Ok(()))?.text);
     }
     spinner.finish_and_clear();
     Ok(texts)
@@ -185,6 +194,7 @@ fn report(output: Output, before: &[String], after: &[String], outcome: &Outcome
     output.object(&json!({
         "event": "done", "steps": o.steps, "seconds": seconds, "tokens_per_second": speed, "loss_first": o.loss_first,
         "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before, "eval_loss_after": o.eval_loss_after,
-        "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": memory::peak_host_bytes(), "answers": answers,
+        "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": memory::peak_host_bytes(), "weight_uploads": weight_uploads(),
+        "answers": answers,
     }))
 }

@@ -2,8 +2,8 @@
 
 use loam::Base;
 use loam::data::{DataOptions, Dataset, Pairs, Records, load_pairs};
-use loam::engine::Engine;
-use loam::evaluate::{Evaluator, Rouge, accuracy, answers, corpus_bleu};
+use loam::engine::{AdapterHandle, Engine, weight_uploads};
+use loam::evaluate::{Rouge, Scorer, accuracy, answers, corpus_bleu};
 use loam::generate::Session;
 use serde_json::{Map, Value, json};
 
@@ -31,14 +31,16 @@ pub fn run(args: &EvalArgs) -> Result {
     let data = dataset::load(&base, std::slice::from_ref(&args.data), &options, output)?;
     // Before any work on the device: lines that cannot be answered are reported now.
     let pairs = if args.metric.iter().any(|m| m.compares()) { Some(pairs(args, &base, &data, output)?) } else { None };
-    let mut report = Report { output, fields: Map::new(), peak: 0, device: String::new() };
+    let mut engine = model::engine(&base, &args.device)?;
+    let adapters = adapters.attach(&base, &mut engine)?;
+    let mut report = Report { output, fields: Map::new() };
     if args.metric.iter().any(|m| !m.compares()) {
-        measure_loss(args, &base, &adapters, (&data, context), &mut report)?;
+        measure_loss(args, &mut engine, &adapters, (&data, context), &mut report)?;
     }
     if let Some(pairs) = pairs {
-        compare(args, &base, &adapters, &pairs, &mut report)?;
+        compare(args, &base, (&mut engine, &adapters), &pairs, &mut report)?;
     }
-    report.finish(data.trained_tokens())
+    report.finish(data.trained_tokens(), &mut engine)
 }
 
 /// Prompts and reference answers. The notes repeat those of the loss, unless prompts were too long for the model.
@@ -56,18 +58,16 @@ fn pairs(args: &EvalArgs, base: &Base, data: &Dataset, output: Output) -> Result
 /// Loss and perplexity.
 fn measure_loss(
     args: &EvalArgs,
-    base: &Base,
-    adapters: &Adapters,
+    engine: &mut Engine,
+    adapters: &AdapterHandle,
     (data, context): (&Dataset, usize),
     report: &mut Report,
 ) -> Result {
     let batches = data.in_order(BATCH, context)?;
-    let backend = model::device(&args.device)?;
     let spinner = report.output.spinner("evaluating");
-    let mut evaluator = Evaluator::new(base, backend, &adapters.attach(), BATCH, context)?;
-    let (loss, _) = pollster::block_on(evaluator.loss(&batches))?;
+    let mut scorer = Scorer::new(engine, adapters, BATCH, context)?;
+    let (loss, _) = pollster::block_on(scorer.loss(engine, &batches))?;
     spinner.finish_and_clear();
-    report.ran_on(evaluator.engine());
     if args.metric.contains(&MetricArg::Loss) {
         report.number("loss", loss, format!("{loss:.4} nats per token"))?;
     }
@@ -78,10 +78,16 @@ fn measure_loss(
 }
 
 /// Answers every prompt and compares the answers with the references.
-fn compare(args: &EvalArgs, base: &Base, adapters: &Adapters, pairs: &Pairs, report: &mut Report) -> Result {
+fn compare(
+    args: &EvalArgs,
+    base: &Base,
+    (engine, adapters): (&mut Engine, &AdapterHandle),
+    pairs: &Pairs,
+    report: &mut Report,
+) -> Result {
     let (output, count) = (report.output, pairs.pairs.len());
     let context = pairs.context(args.max_tokens as usize, base.config().context);
-    let mut session = Session::new(base, model::device(&args.device)?, context, &adapters.attach())?;
+    let mut session = Session::new(engine, context, adapters)?;
     let bar = output.bar(count as u64, "answer");
     let mut progress = |done: usize| {
         bar.set_position(done as u64);
@@ -90,10 +96,9 @@ fn compare(args: &EvalArgs, base: &Base, adapters: &Adapters, pairs: &Pairs, rep
             output.note(format!("answer {done}/{count}"));
         }
     };
-    let work = answers(&mut session, base.tokenizer()?, &pairs.pairs, args.max_tokens as usize, &mut progress);
+    let work = answers(engine, &mut session, base.tokenizer()?, &pairs.pairs, args.max_tokens as usize, &mut progress);
     let answers = pollster::block_on(work)?;
     bar.finish_and_clear();
-    report.ran_on(session.engine());
     if args.metric.contains(&MetricArg::Rouge) {
         let Rouge { rouge1, rouge2, rouge_l } = Rouge::mean(&answers);
         for (name, value) in [("rouge1", rouge1), ("rouge2", rouge2), ("rougeL", rouge_l)] {
@@ -117,8 +122,6 @@ fn compare(args: &EvalArgs, base: &Base, adapters: &Adapters, pairs: &Pairs, rep
 struct Report {
     output: Output,
     fields: Map<String, Value>,
-    peak: u64,
-    device: String,
 }
 
 impl Report {
@@ -127,19 +130,15 @@ impl Report {
         self.output.line(format!("{name:<11} {shown}"))
     }
 
-    fn ran_on(&mut self, engine: &Engine) {
-        self.peak = self.peak.max(engine.backend.memory().peak_bytes);
-        self.device = engine.backend.info().name.clone();
-    }
-
-    fn finish(mut self, tokens: usize) -> Result {
+    fn finish(mut self, tokens: usize, engine: &mut Engine) -> Result {
         self.output.line(format!("tokens      {tokens}"))?;
         let rest = [
             ("event", json!("done")),
             ("tokens", json!(tokens)),
-            ("peak_device_bytes", json!(self.peak)),
+            ("peak_device_bytes", json!(engine.memory().peak_bytes)),
             ("peak_host_bytes", json!(memory::peak_host_bytes())),
-            ("device", json!(self.device)),
+            ("weight_uploads", json!(weight_uploads())),
+            ("device", json!(engine.backend.info().name)),
         ];
         self.fields.extend(rest.map(|(name, value)| (name.to_owned(), value)));
         self.output.object(&Value::Object(self.fields))

@@ -1,6 +1,7 @@
 //! `loam generate`: one prompt, one answer.
 
 use loam::chat::Message;
+use loam::generate::Session;
 use serde_json::json;
 
 use crate::answer::{answer, fits};
@@ -28,11 +29,13 @@ pub fn run(args: &GenerateArgs) -> Result {
     if !args.raw {
         adapters.check_template(&base)?;
     }
-    let mut session = model::session(&base, &args.device, context, &adapters)?;
-    let device = session.engine().backend.info().name.clone();
+    let mut engine = model::engine(&base, &args.device)?;
+    let adapters = adapters.attach(&base, &mut engine)?;
+    let mut session = Session::new(&mut engine, context, &adapters)?;
+    let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "prompt_tokens": prompt.len()}))?;
     let mut show = |text: &str| output.text(&printable(text));
-    let result = answer(&mut session, tokenizer, &prompt, &args.sampling, &mut show)?;
+    let result = answer(&mut engine, &mut session, tokenizer, &prompt, &args.sampling, &mut show)?;
     output.line("")?;
     output.object(&json!({
         "event": "done", "text": result.text, "ids": result.ids, "prompt_tokens": prompt.len(),

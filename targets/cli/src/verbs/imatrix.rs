@@ -32,15 +32,16 @@ pub fn run(args: &ImatrixArgs) -> Result {
     }
     pieces.truncate(args.chunks.map_or(pieces.len(), |most| (most as usize).max(1)));
     let start = Instant::now();
-    let mut collector = Collector::new(&base, model::device(&args.device)?, context)?;
+    let mut engine = model::engine(&base, &args.device)?;
+    let mut collector = Collector::new(&base, &mut engine, context)?;
     let bar = output.bar(pieces.len() as u64, "imatrix");
     for (index, piece) in pieces.iter().enumerate() {
-        pollster::block_on(collector.run(piece))?;
+        pollster::block_on(collector.run(&mut engine, piece))?;
         bar.set_position(index as u64 + 1);
         output.object(&json!({"event": "progress", "chunk": index + 1, "chunks": pieces.len()}))?;
     }
     bar.finish_and_clear();
-    let device = collector.engine().backend.info().name.clone();
+    let device = engine.backend.info().name.clone();
     let importance = collector.finish(vec![name(&args.data)]);
     importance.write(&args.output)?;
     let unseen = importance.entries.values().filter(|entry| entry.counts.contains(&0.0)).count();

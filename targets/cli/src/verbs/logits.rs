@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use loam::Base;
+use loam::generate::Session;
 use serde_json::json;
 
 use crate::args::LogitsArgs;
@@ -25,10 +26,12 @@ pub fn run(args: &LogitsArgs) -> Result {
         return Err(Failure::Usage(message));
     }
     let adapters = Adapters::load(&args.adapter)?;
-    let mut session = model::session(&base, &args.device, tokens.len(), &adapters)?;
-    let device = session.engine().backend.info().name.clone();
+    let mut engine = model::engine(&base, &args.device)?;
+    let adapters = adapters.attach(&base, &mut engine)?;
+    let mut session = Session::new(&mut engine, tokens.len(), &adapters)?;
+    let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "tokens": tokens.len()}))?;
-    let logits = pollster::block_on(session.feed_all(tokens))?;
+    let logits = pollster::block_on(session.feed_all(&mut engine, tokens))?;
     let columns = logits.len() / tokens.len();
     output.object(&json!({"event": "computed", "shape": [tokens.len(), columns]}))?;
     loam::file::write_atomic(&args.output, |out| {

@@ -8,6 +8,7 @@ use loam::adapter::AdapterFile;
 use loam::backend::Times;
 use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
+use loam::engine::weight_uploads;
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::{Event, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
 use loam::{Base, LoraOptions, TrainOptions};
@@ -44,17 +45,17 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
+    let mut engine = model::engine(&base, &args.device)?;
     if args.report.is_some() {
         // The base's answers take time: what refuses the run is to be told of before.
-        let device = model::device(&args.device)?;
         let (data, kept) = ((&data, held_out.as_ref()), upkeep::checkpoints(&args.upkeep));
-        pollster::block_on(loam::train::check(&base, &*device, start.clone(), data, options.clone(), kept))?;
+        pollster::block_on(loam::train::check(&base, &*engine.backend, start.clone(), data, options.clone(), kept))?;
     }
-    let page = args.report.as_deref().map(|path| Page::begin(path, args, &base, (&data, held_out.as_ref()), &options));
-    let mut page = page.transpose()?;
-    let backend = model::device(&args.device)?;
+    let sets = (&data, held_out.as_ref());
+    let begin = |path| Page::begin(path, args, (&base, &mut engine), sets, &options);
+    let mut page = args.report.as_deref().map(begin).transpose()?;
     let mut log = args.log.as_deref().map(|path| Log::create(path, args.upkeep.resume)).transpose()?;
-    let device = backend.info().name.clone();
+    let device = engine.backend.info().name.clone();
     output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
     let (mut failed, mut started) = (None, false);
@@ -72,7 +73,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device, begun.elapsed());
     let data_sets = (&data, held_out.as_ref());
     memory::give_back();
-    let work = loam::train::run_with(&base, backend, start, data_sets, options, upkeep, &mut on_event);
+    let work = loam::train::run_with(&base, &mut engine, start, data_sets, options, upkeep, &mut on_event);
     let trained = pollster::block_on(work);
     progress.finish();
     drop(signals);
@@ -83,7 +84,7 @@ pub fn run(args: &TrainArgs) -> Result {
         Ok((adapter, outcome))
     });
     // A page that cannot be written is told of after the result: the adapter is worth more.
-    failed = failed.or(page.and_then(|page| page.end(args, &base, &device, &published).err()));
+    failed = failed.or(page.and_then(|page| page.end(args, (&base, &mut engine), &published).err()));
     let (adapter, outcome) = published?;
     adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     report(output, &outcome, &data.notes, &args.output, &device)?;
@@ -369,6 +370,6 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
         "stopped_early": o.stopped_early, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
         "adapter": adapter.to_string_lossy(), "device": device, "skipped_lines": notes.skipped,
         "truncated_examples": notes.truncated, "planned_steps": o.planned_steps,
-        "submit_ms": o.times.as_ref().map(submit_ms),
+        "submit_ms": o.times.as_ref().map(submit_ms), "weight_uploads": weight_uploads(),
     }))
 }

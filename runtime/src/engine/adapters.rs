@@ -1,0 +1,62 @@
+//! Adapters on an engine.
+
+use std::sync::Arc;
+
+use super::{Engine, Resources};
+use crate::adapter::{Arena, Attach, Sites};
+use crate::base::Base;
+use crate::error::Result;
+use crate::plan::{Content, Pool};
+
+/// Adapters that are attached to an engine, or none. Clones share them: when the last one is dropped, their memory and
+/// the programs that run with them are freed.
+#[derive(Debug, Clone, Default)]
+pub struct AdapterHandle(Option<Arc<Attached>>);
+
+#[derive(Debug)]
+struct Attached {
+    sites: Sites,
+    resources: Resources,
+}
+
+/// Where a model without adapters is touched.
+static NOWHERE: std::sync::LazyLock<Sites> = std::sync::LazyLock::new(Sites::default);
+
+impl AdapterHandle {
+    /// No adapter: the base alone.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Where the adapters touch the model.
+    pub fn sites(&self) -> &Sites {
+        self.0.as_ref().map_or(&NOWHERE, |attached| &attached.sites)
+    }
+
+    /// Checks that the adapters are attached to `engine`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Argument`] if they are attached to another one.
+    pub fn check(&self, engine: &Engine) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |attached| engine.owns(&attached.resources))
+    }
+}
+
+impl Engine {
+    /// Declares `adapters`, which act together, and returns a handle to them.
+    ///
+    /// # Errors
+    /// An adapter that does not fit the base.
+    pub fn attach(&mut self, base: &Base, adapters: &[Attach<'_>]) -> Result<AdapterHandle> {
+        let (mut sites, mut resources) = (Sites::default(), self.resources());
+        for attach in adapters {
+            base.check(attach.adapter, attach.path)?;
+            let arena = Arena::new(attach.adapter);
+            let content = Content::Words(arena.pack(attach.adapter));
+            let id = self.add(&mut resources, "adapter", Pool::Adapter, arena.words(), content)?;
+            arena.attach(&mut sites, id, None, attach.scale, attach.adapter.alpha);
+        }
+        let attached = (!adapters.is_empty()).then(|| Arc::new(Attached { sites, resources }));
+        Ok(AdapterHandle(attached))
+    }
+}
