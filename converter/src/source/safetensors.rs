@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// Largest header that is read. The biggest published models need under 1 MB.
 const MAX_HEADER: u64 = 32 << 20;
 /// Bytes of a file that its identity is made of.
-const BEGINNING: usize = 64 << 10;
+const HEAD_BYTES: usize = 64 << 10;
 /// Most tensors in a file.
 const MAX_TENSORS: usize = 65_536;
 
@@ -159,7 +159,7 @@ impl Checkpoint {
         let mut out = String::new();
         for (path, map) in &self.files {
             out += &loam_files::file::identity(path)?;
-            out += &loam_files::digest::sha256_hex(&map[..map.len().min(BEGINNING)]);
+            out += &loam_files::digest::sha256_hex(&map[..map.len().min(HEAD_BYTES)]);
         }
         Ok(out)
     }

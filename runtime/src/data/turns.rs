@@ -1,11 +1,11 @@
-//! The answers of a conversation, as a template writes them, with what is in front of each.
+//! The answers of a conversation, as a template writes them, with what is before each.
 //!
-//! What is in front of an answer is the conversation so far, rendered as `chat` would: rendering and encoding it again for
-//! each answer would take time that is quadratic in the length. Most templates let all beginnings be rendered in one go
-//! ([`ChatTemplate::beginnings`]). Then an answer needs only a window, from a place in the text they share where it can be
-//! cut and encoded once. Whatever does not fit this is rendered whole.
+//! What is before an answer is the conversation so far, rendered as `chat` would: rendering and encoding it again for
+//! each answer would take time that is quadratic in the length. Most templates let all prefixes be rendered in one go
+//! ([`ChatTemplate::prefixes`]). Then an answer needs only a window, from a place in the text they share where it can
+//! be cut and encoded once. Whatever does not fit this is rendered whole.
 
-use crate::chat::{Beginnings, ChatTemplate, Message, Rendered};
+use crate::chat::{ChatTemplate, Message, Prefixes, Rendered};
 use crate::tokenizer::{Cut, Tokenizer};
 
 use super::record::Conversation;
@@ -17,15 +17,15 @@ const FEW: usize = 3;
 
 /// An assistant message as a template writes it.
 pub(super) struct Turn {
-    /// How many ids of [`Turns::ids`] are in front of both texts.
+    /// How many ids of [`Turns::ids`] are before both texts.
     pub(super) before: usize,
-    /// What is in front of the answer.
+    /// What is before the answer.
     pub(super) prompt: Rendered,
     /// The conversation up to the message.
     pub(super) full: Rendered,
     /// First byte of the answer in `full`.
     pub(super) start: usize,
-    /// Byte behind the last one that the message says.
+    /// Byte after the last one that the message says.
     pub(super) end: usize,
     /// Whether `prompt` is what `chat` sends.
     pub(super) prompted: bool,
@@ -39,11 +39,11 @@ pub(super) struct Turns<'c> {
     shared: Option<Shared>,
 }
 
-/// All beginnings of a conversation.
+/// All prefixes of a conversation.
 struct Shared {
     /// With and without the generation prompt.
-    asked: Beginnings,
-    plain: Beginnings,
+    asked: Prefixes,
+    plain: Prefixes,
     /// Bytes in which the texts of both are equal.
     equal: usize,
     cuts: Vec<Cut>,
@@ -64,7 +64,7 @@ impl<'c> Turns<'c> {
         Turns { conversation: conv, template, tokenizer, shared: None }
     }
 
-    /// Ids that many turns have in front of them.
+    /// Ids that many turns have before them.
     pub(super) fn ids(&self) -> &[u32] {
         self.shared.as_ref().map_or(&[], |shared| &shared.ids)
     }
@@ -91,7 +91,7 @@ fn is_answer(message: &Message) -> bool {
 }
 
 impl Shared {
-    /// Renders all beginnings that the answers need; none if the template does not let that be done in one go.
+    /// Renders all prefixes that the answers need; none if the template does not let that be done in one go.
     fn new(conversation: &Conversation, template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<Shared> {
         let Conversation { messages, tools } = conversation;
         if messages.iter().filter(|message| is_answer(message)).count() < FEW {
@@ -100,19 +100,19 @@ impl Shared {
         let answer = |i: usize| messages.get(i).is_some_and(is_answer);
         let before: Vec<bool> = (0..=messages.len()).map(answer).collect();
         let around: Vec<bool> = (0..=messages.len()).map(|i| answer(i) || i > 0 && answer(i - 1)).collect();
-        let asked = template.beginnings(messages, tools.as_ref(), true, &before)?;
-        let plain = template.beginnings(messages, tools.as_ref(), false, &around)?;
+        let asked = template.prefixes(messages, tools.as_ref(), true, &before)?;
+        let plain = template.prefixes(messages, tools.as_ref(), false, &around)?;
         let equal = asked.agrees(&plain);
         let cuts = tokenizer.cuts(asked.text(), &asked.contents(0..asked.text().len()));
         Some(Shared { asked, plain, equal, cuts, ids: Vec::new(), encoded: 0 })
     }
 
-    /// The answer in message `i`, behind a cut; none if it cannot be had so.
+    /// The answer in message `i`, after a cut; none if it cannot be had so.
     fn turn(&mut self, i: usize, tokenizer: &Tokenizer) -> Result<Option<Turn>, String> {
         let Some(from) = self.cut(i) else { return Ok(None) };
         let render = |count: usize, ask: bool| {
-            let beginnings = if ask { &self.asked } else { &self.plain };
-            beginnings.from(count, from).ok_or_else(|| "is not rendered".to_owned())
+            let prefixes = if ask { &self.asked } else { &self.plain };
+            prefixes.from(count, from).ok_or_else(|| "is not rendered".to_owned())
         };
         let Ok(mut turn) = Turn::new(i, render) else { return Ok(None) };
         // The window must show what is said before: who ends where is told from that.
@@ -125,7 +125,7 @@ impl Shared {
         Ok((turn.before > 0).then_some(turn))
     }
 
-    /// Where to cut in front of message `i`: with something that a message says between that and the answer.
+    /// Where to cut before message `i`: with something that a message says between that and the answer.
     fn cut(&self, i: usize) -> Option<usize> {
         let ends = [self.asked.common(i)?, self.plain.common(i)?, self.plain.common(i + 1)?];
         let shared = ends.into_iter().fold(self.equal, usize::min);
@@ -165,14 +165,15 @@ impl Turn {
             prompt => prompt?,
         };
         let whole = full.text.starts_with(&prompt.text) && prompt.text.len() <= said.start;
-        // A template may write what is before differently when it asks for an answer. As long as the last message before
-        // is followed by the same header, the answer behind it fits the prompt that `chat` sends.
+        // A template may write what is before differently when it asks for an answer. As long as the last message
+        // before is followed by the same header, the answer after it fits the prompt that `chat` sends.
         let header = &prompt.text[prompt.end_of_contents(prompt.text.len())..];
         let before = full.end_of_contents(said.start);
         let headed = !header.is_empty() && full.text[before..said.start].starts_with(header);
         if whole || headed {
             let start = if whole { prompt.text.len() } else { before + header.len() };
-            // What is between prompt and answer is generated, unless it is the header that the template never asks with.
+            // What is between prompt and answer is generated, unless it is the header that the template never asks
+            // with.
             let blank = full.text[start..said.start].trim().is_empty();
             if blank || render(i, false)?.text != prompt.text {
                 return Ok(Turn { before: 0, prompt, full, start, end: said.end, prompted: true });

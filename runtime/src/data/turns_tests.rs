@@ -1,4 +1,4 @@
-//! Beginnings rendered in one go against each rendered by itself, and how the work grows.
+//! Prefixes rendered in one go against each rendered by itself, and how the work grows.
 
 use super::super::encode::Encoder;
 use super::super::{DataOptions, Example, Notes, Records};
@@ -35,12 +35,12 @@ const TOOLS: &str = "{% if not add_generation_prompt is defined %}{% set add_gen
     \n<tool>{{ m.content }}</tool>{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{% endif %}\
     {% else %}<|im_start|>{{ m.role }} {{ ns.n }}\n{{ m.content }}{% for c in m.tool_calls %}CALL {{ c.name }}{% endfor %}<|im_end|>\n\
     {% endif %}{% if loop.last and add_generation_prompt %}<|im_start|>assistant {{ ns.n + 1 }}\n{% endif %}{% endfor %}";
-/// A loop that looks for the system message in front of the loop that writes.
+/// A loop that looks for the system message before the loop that writes.
 const SCAN: &str = "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}\
     {% set ns.system = m.content %}{% endif %}{% endfor %}{{ bos_token }}{{ ns.system }}{% for m in messages %}\
     {% if m.role == 'user' %}<|user|>{{ m.content }}{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}{{ eos_token }}\
     {% else %}{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
-/// Words as marks, an end that only the last message has, and a text behind all.
+/// Words as marks, an end that only the last message has, and a text after all.
 const WORDS: &str = "{% macro say(who, what) %} {{ who | upper }}: {{ what }}{% endmacro %}{% for m in messages %}\
     {{ say(m.role, m.content) }}{% if m.role == 'assistant' %}</s>{% endif %}{% if loop.last %}!{% endif %}{% endfor %}\
     {{ ' ASSISTANT: ' if add_generation_prompt else '(' ~ messages[-1].role ~ messages | length ~ ')' }}";
@@ -172,7 +172,7 @@ fn work_is_linear_in_the_number_of_messages() {
                 _ => Message::new("assistant", "an answer"),
             }));
             let conversation = Conversation { messages, tools: None };
-            work::of(|| {
+            work::done_by(|| {
                 let turns = Turns::new(&conversation, &template, &tokenizer);
                 let (examples, _) = examples(&tokenizer, &conversation.messages, turns).unwrap();
                 let trained = examples[0].trained.iter().filter(|&&trained| trained).count();
@@ -184,7 +184,7 @@ fn work_is_linear_in_the_number_of_messages() {
     }
 }
 
-/// Beginnings whose history is rewritten are examples of their own: each is handed on before the next one is made.
+/// Prefixes whose history is rewritten are examples of their own: each is handed on before the next one is made.
 #[test]
 fn rewritten_history_is_handed_on_turn_by_turn() {
     let source = "{% for m in messages %}<|im_start|>{{ m.content if loop.last else m.content | upper }}<|im_end|>\
@@ -197,7 +197,7 @@ fn rewritten_history_is_handed_on_turn_by_turn() {
     let encoder = Encoder { tokenizer: &tokenizer, template: None, options: &options };
     let mut left = Vec::new();
     let turns = Turns::new(&conversation, &template, &tokenizer);
-    let done = work::of(|| {
+    let done = work::done_by(|| {
         let mut since = 0;
         encoder
             .answers(&conversation.messages, turns, &mut Notes::default(), &mut |_| {

@@ -12,7 +12,7 @@ pub fn count(amount: usize) {
 }
 
 /// What `run` does in this thread.
-pub fn of(run: impl FnOnce()) -> u64 {
+pub fn done_by(run: impl FnOnce()) -> u64 {
     let before = DONE.get();
     run();
     DONE.get() - before

@@ -10,8 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-pub use jinja::{Beginnings, Rendered};
 use jinja::{Fault, Input, Outcome, Program};
+pub use jinja::{Prefixes, Rendered};
 use loam_files::digest::sha256_hex;
 use loam_files::gguf::Gguf;
 pub use message::Message;
@@ -120,15 +120,15 @@ impl ChatTemplate {
 
     /// [`ChatTemplate::trace`] of the first k messages for each k with `wanted[k]`, in one go where that is possible:
     /// if the template goes through its messages in order and looks at none that comes later.
-    pub fn beginnings(
+    pub fn prefixes(
         &self,
         messages: &[Message],
         tools: Option<&serde_json::Value>,
         add_generation_prompt: bool,
         wanted: &[bool],
-    ) -> Option<Beginnings> {
+    ) -> Option<Prefixes> {
         self.run(messages, tools, add_generation_prompt, |context, bytes| {
-            self.program.beginnings(context, (messages.len(), bytes), wanted)
+            self.program.prefixes(context, (messages.len(), bytes), wanted)
         })
         .ok()
     }

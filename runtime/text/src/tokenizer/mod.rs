@@ -121,8 +121,8 @@ impl Tokenizer {
     /// The tokenizer that the metadata of a GGUF file describes.
     ///
     /// # Errors
-    /// [`loam_files::Error::Metadata`] for a missing key or one of another type, [`crate::Error::Tokenizer`] for an unknown
-    /// tokenizer model and for everything that [`Tokenizer::new`] refuses.
+    /// [`loam_files::Error::Metadata`] for a missing key or one of another type, [`crate::Error::Tokenizer`] for an
+    /// unknown tokenizer model and for everything that [`Tokenizer::new`] refuses.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         Tokenizer::new(Vocabulary::from_gguf(gguf)?)
     }

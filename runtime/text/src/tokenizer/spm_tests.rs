@@ -3,15 +3,26 @@
 
 use super::*;
 
-/// Unknown, BOS, EOS, the 256 bytes, then `extra` with types and scores.
-fn vocabulary(extra: &[(&str, i32, f32)]) -> Vocabulary {
+/// A token of a vocabulary.
+struct Entry {
+    token: String,
+    ty: i32,
+    score: f32,
+}
+
+fn entry(token: &str, ty: i32, score: f32) -> Entry {
+    Entry { token: token.to_owned(), ty, score }
+}
+
+/// Unknown, BOS, EOS, the 256 bytes, then `extra`.
+fn vocabulary(extra: &[Entry]) -> Vocabulary {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).to_vec();
     tokens.extend((0..=255u8).map(vocabulary::byte_token));
     let mut types = vec![2, 3, 3];
     types.resize(tokens.len(), 6);
     let mut scores = vec![0.0; tokens.len()];
-    for (token, ty, score) in extra {
-        tokens.push((*token).to_owned());
+    for Entry { token, ty, score } in extra {
+        tokens.push(token.clone());
         types.push(*ty);
         scores.push(*score);
     }
@@ -35,12 +46,12 @@ fn encode(vocabulary: &Vocabulary, text: &str, special: bool) -> Vec<u32> {
 #[test]
 fn the_highest_score_is_joined_first_and_of_equals_the_first() {
     let v = vocabulary(&[
-        ("a", 1, -9.0),
-        ("b", 1, -9.0),
-        ("ab", 1, -2.0),
-        ("ba", 1, -1.0),
-        ("aa", 1, -3.0),
-        ("▁", 1, -9.0),
+        entry("a", 1, -9.0),
+        entry("b", 1, -9.0),
+        entry("ab", 1, -2.0),
+        entry("ba", 1, -1.0),
+        entry("aa", 1, -3.0),
+        entry("▁", 1, -9.0),
     ]);
     let v = Vocabulary { add_space_prefix: Some(false), ..v };
     assert_eq!(encode(&v, "aba", false), [extra(0), extra(3)]);
@@ -52,7 +63,7 @@ fn the_highest_score_is_joined_first_and_of_equals_the_first() {
 
 #[test]
 fn a_space_goes_in_front_of_a_text_and_after_added_tokens() {
-    let v = vocabulary(&[("▁", 1, -9.0), ("a", 1, -9.0), ("▁a", 1, -1.0), ("<u>", 4, 0.0)]);
+    let v = vocabulary(&[entry("▁", 1, -9.0), entry("a", 1, -9.0), entry("▁a", 1, -1.0), entry("<u>", 4, 0.0)]);
     let tokenizer = Tokenizer::new(v.clone()).unwrap();
     let (space, a, space_a, user) = (extra(0), extra(1), extra(2), extra(3));
     assert_eq!(tokenizer.encode("a a", false, true).unwrap(), [1, space_a, space_a], "BOS by default");
@@ -72,7 +83,14 @@ fn a_space_goes_in_front_of_a_text_and_after_added_tokens() {
 
 #[test]
 fn text_never_becomes_a_control_token() {
-    let steps = [("<", 1, -9.0), ("s", 1, -9.0), (">", 1, -9.0), ("<s", 1, -1.0), ("s>", 1, -2.0), ("▁", 1, -9.0)];
+    let steps = [
+        entry("<", 1, -9.0),
+        entry("s", 1, -9.0),
+        entry(">", 1, -9.0),
+        entry("<s", 1, -1.0),
+        entry("s>", 1, -2.0),
+        entry("▁", 1, -9.0),
+    ];
     let v = vocabulary(&steps);
     assert_eq!(encode(&v, "<s>", false)[1..], [extra(3), extra(2)], "merges lead to it, but it is no text");
     assert_eq!(encode(&v, "<s>", true), [1]);
@@ -84,7 +102,7 @@ fn text_never_becomes_a_control_token() {
 
 #[test]
 fn white_space_after_tokens_of_phi_3_belongs_to_them() {
-    let v = vocabulary(&[("a", 1, -9.0), ("▁", 1, -9.0), ("▁a", 1, -1.0), ("<|end|>", 3, 0.0)]);
+    let v = vocabulary(&[entry("a", 1, -9.0), entry("▁", 1, -9.0), entry("▁a", 1, -1.0), entry("<|end|>", 3, 0.0)]);
     let phi = Vocabulary { name: "Phi-3-mini".into(), ..v.clone() };
     assert_eq!(encode(&phi, "<|end|>\n a", true), [extra(3), extra(2)]);
     assert_eq!(encode(&phi, "<s> a", true), [1, extra(1), extra(2)], "not after BOS");
@@ -96,7 +114,7 @@ fn white_space_after_tokens_of_phi_3_belongs_to_them() {
 
 #[test]
 fn missing_bytes_are_unknown_text() {
-    let mut v = vocabulary(&[("▁", 1, -9.0)]);
+    let mut v = vocabulary(&[entry("▁", 1, -9.0)]);
     v.tokens[byte(0xa9) as usize] = "<gap>".into();
     v.types[byte(0xa9) as usize] = 1;
     assert_eq!(encode(&v, "é", false), [extra(0), 0]);
@@ -104,7 +122,7 @@ fn missing_bytes_are_unknown_text() {
 
 #[test]
 fn hostile_vocabularies_are_errors() {
-    let good = vocabulary(&[("a", 1, -1.0)]);
+    let good = vocabulary(&[entry("a", 1, -1.0)]);
     type Spoil = Box<dyn Fn(&mut Vocabulary)>;
     let cases: [(&str, Spoil); 8] = [
         ("is a byte, but not of the form", Box::new(|v| v.tokens[5] = "<0x-1>".into())),
@@ -127,7 +145,13 @@ fn hostile_vocabularies_are_errors() {
 /// Ten megabytes without a space are joined as a whole. On a thread with a stack of 256 KiB.
 #[test]
 fn long_runs_are_exact_and_shallow() {
-    let v = vocabulary(&[("A", 1, -9.0), ("AA", 1, -1.0), ("AAAA", 1, -2.0), ("▁", 1, -9.0), ("▁▁", 1, -0.5)]);
+    let v = vocabulary(&[
+        entry("A", 1, -9.0),
+        entry("AA", 1, -1.0),
+        entry("AAAA", 1, -2.0),
+        entry("▁", 1, -9.0),
+        entry("▁▁", 1, -0.5),
+    ]);
     let tokenizer = std::sync::Arc::new(Tokenizer::new(v).unwrap());
     let size = 10_000_000;
     for unit in ["A", "👨\u{200d}", " "] {

@@ -159,7 +159,7 @@ fn load_at(json: &serde_json::Value, source: Option<Source>, depth: usize, meter
             (None, Some(number)) => Value::Int(i128::from(number)),
             _ => Value::Float(number.as_f64().unwrap_or(f64::INFINITY)),
         },
-        serde_json::Value::String(text) => Value::Text(Text::of(text, source, meter)?),
+        serde_json::Value::String(text) => Value::Text(Text::from_source(text, source, meter)?),
         serde_json::Value::Array(list) => {
             let mut out = Items::new(meter)?;
             for item in list {
@@ -170,7 +170,7 @@ fn load_at(json: &serde_json::Value, source: Option<Source>, depth: usize, meter
         serde_json::Value::Object(map) => {
             let mut out = Map::new(meter)?;
             for (key, value) in map {
-                let key = Value::Text(Text::of(key, source, meter)?);
+                let key = Value::Text(Text::from_source(key, source, meter)?);
                 out.insert(key, load_at(value, source, depth + 1, meter)?)?;
             }
             Value::Map(Rc::new(out))

@@ -14,9 +14,9 @@ pub(super) fn call(value: &Value, name: &str, mut arguments: Arguments, meter: &
     meter.step(1)?;
     arguments.charge(value, meter)?;
     let result = match value {
-        Value::Text(text) => of_text(text, name, &mut arguments, meter)?,
-        Value::Map(map) => of_map(map, name, &mut arguments, meter)?,
-        Value::List(list) => of_list(list, name, &mut arguments, meter)?,
+        Value::Text(text) => text_method(text, name, &mut arguments, meter)?,
+        Value::Map(map) => map_method(map, name, &mut arguments, meter)?,
+        Value::List(list) => list_method(list, name, &mut arguments, meter)?,
         _ => None,
     };
     let unknown = || {
@@ -28,7 +28,7 @@ pub(super) fn call(value: &Value, name: &str, mut arguments: Arguments, meter: &
     Ok(result)
 }
 
-fn of_text(text: &Text, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Option<Value>> {
+fn text_method(text: &Text, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Option<Value>> {
     let s = text.as_str();
     let all = |is: fn(char) -> bool| Value::Bool(!s.is_empty() && s.chars().all(is));
     let changed = match name {
@@ -157,7 +157,7 @@ pub(super) fn pairs(map: &Map, meter: &Rc<Meter>) -> Outcome<Value> {
     out.list()
 }
 
-fn of_map(map: &Map, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Option<Value>> {
+fn map_method(map: &Map, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Option<Value>> {
     let mut out = Items::new(meter)?;
     match name {
         "get" => {
@@ -173,7 +173,7 @@ fn of_map(map: &Map, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -
     out.list().map(Some)
 }
 
-fn of_list(list: &List, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Option<Value>> {
+fn list_method(list: &List, name: &str, arguments: &mut Arguments, meter: &Rc<Meter>) -> Outcome<Option<Value>> {
     if !["count", "index"].contains(&name) {
         return Ok(None);
     }

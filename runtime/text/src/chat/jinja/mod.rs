@@ -11,7 +11,6 @@
 
 mod arguments;
 mod ast;
-mod beginnings;
 mod checks;
 mod dates;
 mod display;
@@ -26,6 +25,7 @@ mod meter;
 mod methods;
 mod operators;
 mod parser;
+mod prefixes;
 mod run;
 mod sequences;
 mod strings;
@@ -43,8 +43,8 @@ use text::{Builder, Source, Text};
 use turns::{Horizon, Turns};
 use value::{Items, Map, Value};
 
-pub use beginnings::Beginnings;
 pub(super) use meter::{Fault, Outcome};
+pub use prefixes::Prefixes;
 pub(super) use text::Piece;
 
 /// Steps of a rendering. A chat of a hundred messages takes some ten thousand.
@@ -167,16 +167,16 @@ impl Program {
     ///
     /// # Errors
     /// If the template looks ahead or takes too much: then each must be rendered by itself.
-    pub(super) fn beginnings(
+    pub(super) fn prefixes(
         &self,
         context: &[(&str, Input<'_>)],
         (messages, bytes): (usize, usize),
         wanted: &[bool],
-    ) -> Outcome<Beginnings> {
+    ) -> Outcome<Prefixes> {
         let horizon = Rc::new(Horizon::default());
         let mut renderer = Renderer::new(context, messages, bytes, Some(&horizon))?;
         renderer.clock = self.clock;
-        renderer.beginnings(&self.body, &horizon, wanted)
+        renderer.prefixes(&self.body, &horizon, wanted)
     }
 }
 

@@ -47,11 +47,11 @@ pub(super) struct Text(Rc<Buffer>);
 impl Text {
     /// A text of the template itself.
     pub(super) fn new(text: &str, meter: &Rc<Meter>) -> Outcome<Text> {
-        Text::of(text, None, meter)
+        Text::from_source(text, None, meter)
     }
 
     /// A text of `source`.
-    pub(super) fn of(text: &str, source: Option<Source>, meter: &Rc<Meter>) -> Outcome<Text> {
+    pub(super) fn from_source(text: &str, source: Option<Source>, meter: &Rc<Meter>) -> Outcome<Text> {
         let mut out = Builder::new(meter)?;
         out.push(text, source)?;
         Ok(out.finish())

@@ -1,7 +1,7 @@
 //! A list of messages of which it is open how many there are.
 //!
-//! It watches what a template reads of it, so that what holds for all beginnings of a conversation is told from what
-//! looks ahead ([`super::beginnings`]). Variables hold it; whatever else sees it gets a plain list.
+//! It watches what a template reads of it, so that what holds for all prefixes of a conversation is told from what
+//! looks ahead ([`super::prefixes`]). Variables hold it; whatever else sees it gets a plain list.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,25 +18,25 @@ pub(super) struct Horizon {
     pub(super) known: Cell<Option<usize>>,
     /// How many messages there must be for what was read to be true of them.
     pub(super) needed: Cell<usize>,
-    /// Whether a loop runs that no beginning may end in the middle of.
+    /// Whether a loop runs that no prefix may end in the middle of.
     pub(super) scanning: Cell<bool>,
 }
 
 impl Horizon {
-    /// What was read holds only for beginnings of at least `count` messages.
+    /// What was read holds only for prefixes of at least `count` messages.
     pub(super) fn need(&self, count: usize) {
         self.needed.set(self.needed.get().max(count));
     }
 }
 
-/// The messages behind the first `skipped` ones.
+/// The messages after the first `skipped` ones.
 pub(super) struct Turns {
     pub(super) list: Rc<List>,
     pub(super) skipped: usize,
     pub(super) horizon: Rc<Horizon>,
 }
 
-/// The fault of a template that looks at messages that a beginning does not have. Nobody sees it.
+/// The fault of a template that looks at messages that a prefix does not have. Nobody sees it.
 pub(super) fn ahead() -> Fault {
     Fault::new("looks ahead")
 }
@@ -62,7 +62,7 @@ impl Turns {
         Ok(item.clone())
     }
 
-    /// The one behind place `at` of a loop; undefined behind the last one.
+    /// The one after place `at` of a loop; undefined after the last one.
     pub(super) fn after(&self, at: usize) -> Outcome<Value> {
         let there = match self.horizon.known.get() {
             Some(_) => at + 1 < self.length()?,

@@ -1,9 +1,9 @@
-//! All beginnings of a conversation in one rendering.
+//! All prefixes of a conversation in one rendering.
 //!
-//! Training needs the first k messages rendered, for many k. A template that goes through its messages from the first to
-//! the last one writes the same for all of them up to turn k. So it runs once, and in each turn that is wanted a copy of
-//! its state goes on to the end as if no message followed. [`Turns`] watches that nothing else depends on how many
-//! messages there are: a template that looks ahead gives a fault, and each beginning must be rendered by itself.
+//! Training needs the first k messages rendered, for many k. A template that goes through its messages from the first
+//! to the last one writes the same for all of them up to turn k. So it runs once, and in each turn that is wanted a
+//! copy of its state runs on to the end as if no message followed. [`Turns`] watches that nothing else depends on how
+//! many messages there are: a template that looks ahead gives a fault, and each prefix must be rendered by itself.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -18,15 +18,15 @@ use super::turns::{Horizon, Turns, ahead};
 use super::value::{Loop, Value};
 use super::{Rendered, Variables, clipped};
 
-/// The renderings of beginnings of a conversation. All start with the same text, and each leaves it somewhere.
-pub struct Beginnings {
+/// The renderings of prefixes of a conversation. All start with the same text, and each leaves it somewhere.
+pub struct Prefixes {
     text: String,
     pieces: Vec<Piece>,
     /// By number of messages.
     ends: Vec<Option<End>>,
 }
 
-/// How a beginning ends.
+/// How a prefix ends.
 struct End {
     /// Bytes of the common text that it starts with.
     at: usize,
@@ -34,14 +34,14 @@ struct End {
     tail: Text,
 }
 
-impl Beginnings {
+impl Prefixes {
     /// The common text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Bytes of the common text that are the same, and from the same messages, as those of another rendering.
-    pub fn agrees(&self, other: &Beginnings) -> usize {
+    pub fn agrees(&self, other: &Prefixes) -> usize {
         let equal = self.text.bytes().zip(other.text.bytes()).take_while(|(a, b)| a == b).count();
         let same = self.pieces.iter().zip(&other.pieces).take_while(|(a, b)| a == b).count();
         let differs = self.pieces[same..].iter().take(1).chain(other.pieces[same..].iter().take(1));
@@ -74,7 +74,7 @@ impl Beginnings {
         clipped(&self.pieces, range).map(|piece| piece.start..piece.end).collect()
     }
 
-    /// Where the last bytes of the common text that come from a message end, in front of byte `before`.
+    /// Where the last bytes of the common text that come from a message end, before byte `before`.
     pub fn end_of_contents(&self, before: usize) -> Option<usize> {
         let count = self.pieces.partition_point(|piece| piece.end <= before);
         self.pieces[..count].last().map(|piece| piece.end)
@@ -89,7 +89,7 @@ struct State {
 
 impl Renderer {
     /// Runs a template over `turns`; `wanted` says for which numbers of messages the rendering is kept.
-    pub(super) fn beginnings(&mut self, body: &[Node], horizon: &Horizon, wanted: &[bool]) -> Outcome<Beginnings> {
+    pub(super) fn prefixes(&mut self, body: &[Node], horizon: &Horizon, wanted: &[bool]) -> Outcome<Prefixes> {
         let mut ends: Vec<Option<End>> = wanted.iter().map(|_| None).collect();
         let mut keep = |renderer: &mut Renderer, count: usize, run: &mut dyn FnMut(&mut Renderer) -> Outcome<()>| {
             if wanted.get(count) != Some(&true) || horizon.needed.get() > count {
@@ -104,21 +104,21 @@ impl Renderer {
             return Err(ahead());
         }
         let (text, pieces) = self.outputs.pop().ok_or_else(ahead)?.into_parts();
-        Ok(Beginnings { text, pieces, ends })
+        Ok(Prefixes { text, pieces, ends })
     }
 
-    /// Runs statements up to the loop over the turns, and that; whether it was found. `rest` is what comes behind.
+    /// Runs statements up to the loop over the turns, and that; whether it was found. `rest` is what comes after.
     fn follow(&mut self, nodes: &[Node], rest: &[&[Node]], keep: &mut Keep<'_>) -> Outcome<bool> {
         let _level = self.meter.enter()?;
         for (at, node) in nodes.iter().enumerate() {
-            let behind: Vec<&[Node]> = [&nodes[at + 1..]].into_iter().chain(rest.iter().copied()).collect();
+            let after: Vec<&[Node]> = [&nodes[at + 1..]].into_iter().chain(rest.iter().copied()).collect();
             let inner = match &node.kind {
                 Stmt::If(branches) => self.chosen(branches)?,
                 Stmt::Body(body) => Some(&body[..]),
                 Stmt::For(statement) => {
                     match self.turns(&statement.items)? {
-                        Some(turns) if self.comes_again(&behind)? => self.scan(statement, &turns)?,
-                        Some(turns) => return self.walk(statement, &turns, &behind, keep).map(|()| true),
+                        Some(turns) if self.comes_again(&after)? => self.scan(statement, &turns)?,
+                        Some(turns) => return self.walk(statement, &turns, &after, keep).map(|()| true),
                         None => drop(self.statement(node)?),
                     }
                     None
@@ -129,7 +129,7 @@ impl Renderer {
                 }
             };
             if let Some(inner) = inner
-                && self.follow(inner, &behind, keep)?
+                && self.follow(inner, &after, keep)?
             {
                 return Ok(true);
             }
@@ -157,14 +157,8 @@ impl Renderer {
         Ok(false)
     }
 
-    /// The loop over the turns: each one as the last one, with `behind` after it, and then as one that others follow.
-    fn walk(
-        &mut self,
-        statement: &Arc<For>,
-        turns: &Rc<Turns>,
-        behind: &[&[Node]],
-        keep: &mut Keep<'_>,
-    ) -> Outcome<()> {
+    /// The loop over the turns: each one as the last one, with `after` after it, and then as one that others follow.
+    fn walk(&mut self, statement: &Arc<For>, turns: &Rc<Turns>, after: &[&[Node]], keep: &mut Keep<'_>) -> Outcome<()> {
         let state = watched(statement, turns)?;
         let last = turns.list.items.len() - 1;
         for at in 0..=last {
@@ -172,7 +166,7 @@ impl Renderer {
             let seen = state.seen.borrow().clone();
             keep(self, turns.skipped + at + 1, &mut |renderer| {
                 renderer.turn(statement, &state)?;
-                behind.iter().try_for_each(|nodes| renderer.body(nodes).map(|_| ()))
+                after.iter().try_for_each(|nodes| renderer.body(nodes).map(|_| ()))
             })?;
             state.seen.replace(seen);
             if at < last && self.turn(statement, &state)? == Flow::Break {
@@ -182,8 +176,8 @@ impl Renderer {
         Ok(())
     }
 
-    /// A loop that only looks for something (a system message, say): it must write nothing, and what it leaves holds for
-    /// the beginnings that have all it was found in.
+    /// A loop that only looks for something (a system message, say): it must write nothing, and what it leaves holds
+    /// for the prefixes that have all it was found in.
     fn scan(&mut self, statement: &Arc<For>, turns: &Rc<Turns>) -> Outcome<()> {
         let state = watched(statement, turns)?;
         let written = self.outputs.last().map(Builder::len);
