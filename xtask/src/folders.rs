@@ -14,7 +14,8 @@ pub fn is_test(path: &str) -> bool {
 }
 
 /// The uses in the crate whose sources lie below `src`, for example `runtime/src`. Names that the crate's root re-exports
-/// count for the folder they come from. Code after `#[cfg(test)]` and files of tests are left out.
+/// count for the folder they come from. Code after `#[cfg(test)]` and files of tests are left out, and so is the module
+/// `error`: every folder knows the errors, and they hold values of every folder.
 pub fn uses(src: &str, sources: &[Source]) -> Uses {
     let below: Vec<(&str, &Source)> = sources
         .iter()
@@ -34,8 +35,12 @@ pub fn uses(src: &str, sources: &[Source]) -> Uses {
         let named: BTreeSet<String> = named.filter(|to| *to != from).collect();
         uses.entry(from).or_default().extend(named);
     }
-    uses.remove("lib");
-    uses.remove("main");
+    for left_out in ["lib", "main", "error"] {
+        uses.remove(left_out);
+        for used in uses.values_mut() {
+            used.remove(left_out);
+        }
+    }
     uses
 }
 

@@ -21,7 +21,7 @@ pub fn run(args: &InspectArgs) -> Result {
     let output = Output::new(args.json.json);
     let file = GgufFile::open(&args.file)?;
     let digest = if args.digest { Some(file.content_digest()) } else { None };
-    let summary = Summary::of(&file.gguf);
+    let summary = Summary::from_gguf(&file.gguf);
     // Any bytes are as good as others in a checkpoint, but for its digest.
     let sealed = args.verify && file.gguf.metadata().get(checkpoint::DIGEST).is_some();
     if sealed {
@@ -76,7 +76,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(gguf: &Gguf) -> Self {
+    fn from_gguf(gguf: &Gguf) -> Self {
         let text = |key: &str| match gguf.metadata().get(key) {
             Some(Value::String(text)) => Some(printable(text)),
             _ => None,
