@@ -156,6 +156,17 @@ pub enum Precision {
     Int8,
 }
 
+impl Precision {
+    /// What it is called in messages and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Int8 => "int8",
+        }
+    }
+}
+
 /// A kernel that may run in place of another where `precision` was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduced {

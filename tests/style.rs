@@ -123,3 +123,33 @@ fn no_file_is_a_bag_of_things() {
     let found = sources(&[".rs", ".wgsl"]).into_iter().map(|source| source.path).filter(|path| bag(path));
     assert_none(&found.collect::<Vec<_>>());
 }
+
+/// Whether a line of code names a flag of a command line: two dashes and a letter behind a quote, a space, a bracket or a
+/// backquote.
+fn names_a_flag(line: &str) -> bool {
+    line.match_indices("--").any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + 2..].chars().next();
+        before.is_some_and(|c| "\" (`'[{".contains(c)) && after.is_some_and(|c| c.is_ascii_lowercase())
+    })
+}
+
+#[test]
+fn libraries_know_no_flags() {
+    assert!(names_a_flag(r#"("--lr", lr)"#) && names_a_flag("use --lr") && !names_a_flag(r"[\p{L}--a-z] i--"));
+    let library = |path: &str| ["runtime", "converter", "shaders"].iter().any(|root| Path::new(path).starts_with(root));
+    let mut problems = Vec::new();
+    for Source { path, text } in sources(&[".rs"]) {
+        if !library(&path) || path.ends_with("tests.rs") {
+            continue;
+        }
+        // Tests of a file are at its end.
+        let code = text.lines().take_while(|line| !line.starts_with("mod tests"));
+        for (number, line) in code.enumerate() {
+            if !line.trim_start().starts_with("//") && names_a_flag(line) {
+                problems.push(format!("{path}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(&problems);
+}

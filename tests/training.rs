@@ -263,12 +263,12 @@ fn runs_that_end_worse_than_they_began_return_nothing_unless_forced() {
         evaluations.iter().skip(1).all(|(_, loss, _)| loss.is_nan() || *loss > evaluations[0].1),
         "{evaluations:?}"
     );
-    assert!(matches!(refused, Err(Error::Worse { .. } | Error::NonFinite(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Worse { .. } | Error::Diverged(_))), "{refused:?}");
     let (forced, _) = run(&base, &steps, &other, |options| TrainOptions { force: true, ..fast(options) });
     let outcome = forced.expect("forced").1;
     assert!(outcome.eval_loss_after > outcome.eval_loss_before, "{outcome:?}");
     let (usage, _) = run(&base, &steps, &other, |options| TrainOptions { patience: 1, eval_every: 0, ..options });
-    assert!(matches!(usage, Err(Error::Argument(_))));
+    assert!(matches!(usage, Err(Error::Option(_))));
 }
 
 /// As where the adapter's values have made all logits alike. With zeros for A and B neither has a gradient.

@@ -33,7 +33,7 @@ pub struct Options {
     pub recipe: Recipe,
     /// An importance matrix, which encoders weigh their errors by.
     pub imatrix: Option<PathBuf>,
-    /// Threads that encode; `None`: as many as rayon's default.
+    /// Threads that encode; `None`: as many as the process may use.
     pub threads: Option<usize>,
     /// Value of `tokenizer.ggml.pre` if tokenizer.json does not tell.
     pub pre: Option<String>,
@@ -108,11 +108,7 @@ pub fn convert(
     let calibration = calibration(options)?;
     let job = open(source, out, options, calibration.as_ref())?;
     refuse_overwriting_the_source(&job)?;
-    let mut builder = rayon::ThreadPoolBuilder::new();
-    if let Some(threads) = options.threads {
-        builder = builder.num_threads(threads.max(1));
-    }
-    let pool = builder.build().map_err(|e| Error::Argument(format!("cannot start threads: {e}")))?;
+    let pool = loam_files::threads::pool(options.threads)?;
     let (allow_nonfinite, calibration) = (options.allow_nonfinite, calibration.as_ref());
     let encoder = Encoder { weights: &job.weights, path: &job.path, pool: &pool, allow_nonfinite, calibration };
     let output = Output {
@@ -160,7 +156,8 @@ fn describe(dir: &Path, out: &Path, options: &Options, calibration: Option<&Cali
     let source = Source::open(dir)?;
     let model = architecture::describe(&source)?;
     let tokenizer = tokenizer::read(&source, options.pre.as_deref())?;
-    let mut metadata = general::metadata(&source, &model)?;
+    let mut notes = source.notes.clone();
+    let mut metadata = general::metadata(&source, &model, &mut notes)?;
     for (key, value) in model.metadata.iter().chain(tokenizer.metadata.iter()) {
         metadata.set(key, value.clone());
     }
@@ -168,7 +165,7 @@ fn describe(dir: &Path, out: &Path, options: &Options, calibration: Option<&Cali
     metadata.set("general.file_type", options.recipe.file_type);
     let shapes: Vec<(&str, &[u64])> = model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
     let choices = options.recipe.choose(&metadata, &shapes, calibration.is_some());
-    let mut notes = [model.notes.clone(), tokenizer.notes].concat();
+    notes.extend(model.notes.iter().cloned().chain(tokenizer.notes));
     if let Some(calibration) = calibration {
         calibration.describe(&mut metadata);
         notes.extend(calibration.notes(&shapes, &choices)?);

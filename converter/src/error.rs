@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use loam_files::option::OptionError;
+
+use crate::problem::{SourceProblem, TensorProblem, TokenizerProblem};
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,13 +24,13 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The folder holds no model that can be read.
-    #[error("{}: {problem}", path.display())]
+    /// A folder or file is not what it was given for, or lacks something.
+    #[error("{} {problem}", path.display())]
     Source {
         /// The folder, or the file in it.
         path: PathBuf,
-        /// What is missing and what to do.
-        problem: String,
+        /// What it is, or what is missing.
+        problem: SourceProblem,
     },
     /// The weights are there as Python pickles only, which run code when they are read.
     #[error(
@@ -82,15 +86,15 @@ pub enum Error {
         /// The tensor's name in that file.
         tensor: String,
         /// What is wrong with it.
-        problem: String,
+        problem: TensorProblem,
     },
     /// The tokenizer is of a kind, or splits text in a way, that has no GGUF name.
     #[error("{}: {problem}", path.display())]
     Tokenizer {
         /// tokenizer.json.
         path: PathBuf,
-        /// What is not supported, and which option helps.
-        problem: String,
+        /// What is not supported.
+        problem: TokenizerProblem,
     },
     /// The independent reader does not see in the written file what was meant to be there. Nothing was put in place.
     #[error("{}: verification of the written file failed: {problem}", path.display())]
@@ -119,6 +123,9 @@ pub enum Error {
     /// A request that cannot be carried out as asked.
     #[error("{0}")]
     Argument(String),
+    /// An option has a value that it cannot have.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// A file cannot be read or written, or is no sound GGUF.
     #[error(transparent)]
     File(#[from] loam_files::Error),
@@ -136,8 +143,13 @@ impl Error {
         Error::Field { path: path.into(), field: field.into(), problem: bounded(problem.into()) }
     }
 
+    /// A [`Error::Source`].
+    pub(crate) fn source(path: &Path, problem: SourceProblem) -> Error {
+        Error::Source { path: path.into(), problem }
+    }
+
     /// A [`Error::Tensor`].
-    pub(crate) fn tensor(path: &Path, tensor: impl Into<String>, problem: impl Into<String>) -> Error {
+    pub(crate) fn tensor(path: &Path, tensor: impl Into<String>, problem: impl Into<TensorProblem>) -> Error {
         Error::Tensor { path: path.into(), tensor: tensor.into(), problem: problem.into() }
     }
 }

@@ -12,43 +12,59 @@ use crate::source::Json;
 /// Keys before the architecture's: name, size label, license, sampling defaults.
 ///
 /// # Errors
-/// generation_config.json is there and malformed.
-pub fn metadata(source: &Source, model: &Model) -> Result<Metadata> {
+/// generation_config.json is there and no JSON.
+pub fn metadata(source: &Source, model: &Model, notes: &mut Vec<String>) -> Result<Metadata> {
     let mut out = Metadata::new();
     out.set("general.architecture", model.architecture);
     out.set("general.type", "model");
     if let Some(json) = Json::read_optional(&source.dir.join("generation_config.json"))? {
-        sampling(&json, &mut out)?;
+        sampling(&json, &mut out, notes);
     }
     if let Some(name) = name(&source.dir) {
         out.set("general.name", name);
     }
     out.set("general.size_label", size_label(model.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum()));
-    if let Some(license) = source.config.json.text("license")? {
+    if let Some(license) = for_the_record(source.config.json.text("license"), notes) {
         out.set("general.license", license);
     }
     Ok(out)
 }
 
+/// A value that changes nothing of the model: one that is malformed is left out, with a note.
+fn for_the_record<T>(value: Result<Option<T>>, notes: &mut Vec<String>) -> Option<T> {
+    value.unwrap_or_else(|error| {
+        notes.push(format!("{error}; it is left out"));
+        None
+    })
+}
+
 /// The author's sampling defaults, as llama.cpp's converter copies them.
-fn sampling(json: &Json, out: &mut Metadata) -> Result<()> {
-    if let Some(k) = json.get("top_k").and_then(|v| v.as_i64()).and_then(|k| i32::try_from(k).ok()) {
+fn sampling(json: &Json, out: &mut Metadata, notes: &mut Vec<String>) {
+    let whole = |k: f64| {
+        let fits = k.fract() == 0.0 && k >= f64::from(i32::MIN) && k <= f64::from(i32::MAX);
+        if fits { Ok(k as i32) } else { Err(json.error("top_k", format!("is {k}, no integer of 32 bits"))) }
+    };
+    let top_k = json.number("top_k").and_then(|k| k.map(whole).transpose());
+    if let Some(k) = for_the_record(top_k, notes) {
         out.set("general.sampling.top_k", k);
     }
     let keys =
         [("top_p", "top_p"), ("min_p", "min_p"), ("temperature", "temp"), ("repetition_penalty", "penalty_repeat")];
     for (field, key) in keys {
-        if let Some(value) = json.number(field)? {
+        if let Some(value) = for_the_record(json.number(field), notes) {
             out.set(format!("general.sampling.{key}"), value as f32);
         }
     }
-    Ok(())
 }
 
-/// "loam-tiny" becomes "Loam Tiny"; words with capitals or a leading digit stay.
+/// "loam-tiny" becomes "Loam Tiny"; words with capitals or a leading digit stay. A version in a hub's cache
+/// (models--OWNER--NAME/snapshots/COMMIT) is called after its repository.
 fn name(dir: &Path) -> Option<String> {
     let dir = std::path::absolute(dir).ok()?;
-    let folder = dir.file_name()?.to_str()?.to_owned();
+    let text = |dir: &Path| dir.file_name()?.to_str().map(str::to_owned);
+    let cached = dir.parent().filter(|parent| parent.ends_with("snapshots")).and_then(Path::parent).and_then(text);
+    let repository = cached.as_deref().and_then(|name| name.strip_prefix("models--")?.rsplit_once("--"));
+    let folder = repository.map(|(_, name)| name.to_owned()).or_else(|| text(&dir))?;
     let words: Vec<String> = folder.replace('-', " ").split_whitespace().map(title).collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
@@ -96,6 +112,7 @@ mod tests {
     #[test]
     fn names_are_titled() {
         assert_eq!(name(Path::new("/m/loam-tiny")).unwrap(), "Loam Tiny");
+        assert_eq!(name(Path::new("/m/models--o--loam-tiny/snapshots/0c0b")).unwrap(), "Loam Tiny");
         assert_eq!(name(Path::new("/m/SmolLM2-135M-instruct-v0.2")).unwrap(), "SmolLM2 135M Instruct v0.2");
     }
 }

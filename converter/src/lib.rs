@@ -8,7 +8,7 @@
 //! - [`convert`]: plan, stream, continue after a kill, verify, put in place; [`verify`]: the independent second reader
 //! - `hub`: downloads from a model hub (feature `hub`)
 //! - [`peft`]: PEFT LoRA folders to GGUF adapters and back
-//! - [`error`]: the one error type
+//! - [`error`]: the one error type; [`problem`]: what of it depends on what was found
 
 pub mod architecture;
 pub mod convert;
@@ -17,6 +17,7 @@ pub mod general;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod peft;
+pub mod problem;
 pub mod quantize;
 pub mod source;
 pub mod tokenizer;

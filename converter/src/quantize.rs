@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use self::importance::Calibration;
 use crate::architecture::{ModelTensor, Origin, permuted_row};
+use crate::problem::TensorProblem;
 use crate::source::{Checkpoint, View};
 use crate::{Error, Result};
 
@@ -219,10 +220,12 @@ fn first_bad(rows: &Rows<'_>, format: Format) -> Error {
         }
     }
     let (at, value) = found;
-    let problem = if value.is_finite() {
-        format!("element {at} is {value}, too large for {} (limit {largest}); use another format", format.name())
-    } else {
-        format!("element {at} is {value}; --allow-nonfinite converts it all the same")
+    let name_of = format.name();
+    let problem = match value.is_finite() {
+        true => {
+            format!("element {at} is {value}, too large for {name_of} (limit {largest}); use another format").into()
+        }
+        false => TensorProblem::NotFinite { at, value },
     };
     Error::tensor(path, name, problem)
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::data::Records;
+use crate::option::OptionError;
+use crate::problem::{CheckpointProblem, DataProblem, DeviceProblem};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -25,7 +27,7 @@ pub enum Error {
         /// Line number from 1; 0 when the whole file is meant.
         line: usize,
         /// What is wrong and what is expected.
-        problem: String,
+        problem: DataProblem,
     },
     /// A data file has records that the objective cannot learn from.
     #[error("{}{}: has {found}; wanted are {wanted}", path.display(), if *line == 0 { String::new() } else { format!(":{line}") })]
@@ -45,14 +47,14 @@ pub enum Error {
         /// The file, or the folder of checkpoints.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        problem: CheckpointProblem,
     },
     /// A checkpoint was written by a run with another base, other data, options or on another device.
     #[error("checkpoint {} is of another run: its {what} is {expected}, now it is {found}", path.display())]
     CheckpointMismatch {
         /// The file.
         path: PathBuf,
-        /// What differs: "base", "data", "--lr".
+        /// What differs, by the name of its field: "base", "data", "lr".
         what: String,
         /// What the checkpoint's run had.
         expected: String,
@@ -72,13 +74,16 @@ pub enum Error {
     /// A request that cannot be carried out as asked: the message says which argument and why.
     #[error("{0}")]
     Argument(String),
+    /// An option has a value that it cannot have, or that does not fit the others.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// No device fits, or a device failed.
     #[error("device {device}: {problem}")]
     Device {
         /// Name of the device as `loam devices` shows it.
         device: String,
         /// What happened.
-        problem: String,
+        problem: DeviceProblem,
     },
     /// The device is gone: unplugged, reset by the driver, or taken away. Nothing on it survives; open it anew.
     #[error("device {device} was lost: {reason}")]
@@ -109,6 +114,9 @@ pub enum Error {
     /// NaN or infinity where a number is needed: logits, a loss, an adapter.
     #[error("{0} is not finite")]
     NonFinite(String),
+    /// A training ended with NaN or infinity: its learning rate was too high, or the data or the base is broken.
+    #[error("{0} is not finite")]
+    Diverged(&'static str),
     /// A training made the loss worse: what came out is not worth publishing.
     #[error("the adapter is worse than {than}: {what} {before:.4} -> {after:.4} nats per token")]
     Worse {

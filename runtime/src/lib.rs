@@ -21,10 +21,11 @@ pub mod loss;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod problem;
 pub mod random;
 pub mod train;
 
-pub use loam_files::{SharedBytes, digest, file, gguf};
+pub use loam_files::{SharedBytes, digest, file, gguf, option};
 pub use loam_text::{chat, tokenizer};
 
 pub use adapter::{AdapterFile, LoraOptions, Targets};

@@ -92,6 +92,7 @@ fn refused(node: Node, expected: &str) {
     let label = node.label.clone();
     match gpu.compile(&plan(&[256], vec![node])) {
         Err(Error::Device { problem, .. }) => {
+            let problem = problem.to_string();
             assert!(problem.contains(&label) && problem.contains(expected), "{problem}");
         }
         other => panic!("{expected}: {other:?}"),

@@ -259,6 +259,39 @@ fn an_adapter_of_another_base_is_not_exported() {
 }
 
 #[test]
+fn copies_of_the_embedding_are_taken_if_nothing_was_trained_in_them() {
+    let model = Folder::micro();
+    let embedding = model.tensors()["model.embed_tokens.weight"].clone();
+    let copy = |rows: usize, scale: f32| {
+        let (mut all, width) = (values(&embedding), embedding.1[1]);
+        all[77 * width..78 * width].iter_mut().for_each(|x| *x *= scale);
+        all.resize(rows * width, 0.5);
+        (Dtype::F32, vec![rows, width], f32_bytes(&all))
+    };
+    for format in [Format::F32, Format::BF16, Format::Q8_0, Format::Q4_0] {
+        to(format, model.path(), &model.file("base.gguf")).unwrap();
+        let bench = Bench { base: GgufFile::open(&model.file("base.gguf")).unwrap(), model: Folder::micro() };
+        for name in ["base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"] {
+            let import = |copy| {
+                let mut tensors = tensors(|_, _| 4);
+                tensors.insert(name.into(), copy);
+                bench.import(&config(), &tensors)
+            };
+            let rows = embedding.1[0];
+            assert_eq!(import(copy(rows, 1.0)).unwrap().tensors.len(), 16, "{name} in {format:?}");
+            for (copy, named) in [(copy(rows, 1.5), "row 77"), (copy(rows + 8, 1.0), "resized")] {
+                let message = import(copy).unwrap_err().to_string();
+                assert!(message.contains(name) && message.contains(named), "{format:?}: {message}");
+            }
+        }
+    }
+    let mut other = tensors(|_, _| 4);
+    other.insert("base_model.model.model.norm.weight".into(), (Dtype::F32, vec![64], f32_bytes(&[1.0; 64])));
+    let message = Bench::new().import(&config(), &other).unwrap_err().to_string();
+    assert!(message.contains("model.norm.weight") && message.contains("nothing of an adapter"), "{message}");
+}
+
+#[test]
 fn folders_and_files_of_another_kind() {
     let bench = Bench::new();
     let dir = sample(&bench.model);

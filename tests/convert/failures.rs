@@ -97,7 +97,21 @@ fn checkpoints_that_are_quantised_already_are_refused_by_name() {
     ];
     for (config, method) in cases {
         let named = ["config.json: quantization_config", method, "convert the original model"];
-        refused(method, Format::Q4_0, &named, |f| f.configure("quantization_config", config));
+        let scales = "model.layers.0.mlp.up_proj.weight_scale_inv";
+        for traces in [true, false] {
+            let folder = Folder::micro();
+            folder.configure("quantization_config", config.clone());
+            if traces {
+                folder.change(|t| drop(t.insert(scales.into(), (safetensors::Dtype::F32, vec![1], vec![0; 4]))));
+                let error = to(Format::Q4_0, folder.path(), &folder.file("out.gguf")).unwrap_err().to_string();
+                assert!(named.iter().all(|part| error.contains(part)), "{error}");
+            } else {
+                // What is left over of a model that was merged back says nothing of its weights.
+                let summary = to(Format::Q4_0, folder.path(), &folder.file("out.gguf")).unwrap();
+                let told = |note: &String| note.contains("quantization_config") && note.contains(method);
+                assert!(summary.notes.iter().any(told), "{:?}", summary.notes);
+            }
+        }
     }
     let up = "model.layers.0.mlp.up_proj";
     let traces = [("weight.SCB", "bitsandbytes"), ("qweight", "GPTQ"), ("g_idx", "GPTQ"), ("weight_scale_inv", "FP8")];

@@ -139,7 +139,7 @@ fn what_is_no_model_or_cannot_be_decoded_is_refused() {
     strange(&path, GgmlType::F32, &[]);
     assert!(message("source.gguf").contains("file of the source"));
     let pre = Options { pre: Some("qwen2".into()), ..Options::new(Format::Q4_0) };
-    assert!(matches!(convert(&path, &dir.path().join("out.gguf"), &pre, &mut |_| ()), Err(Error::Argument(_))));
+    assert!(matches!(convert(&path, &dir.path().join("out.gguf"), &pre, &mut |_| ()), Err(Error::Option(_))));
     let mut bytes = std::fs::read(&path).unwrap();
     // A weight that is not finite, in the last tensor of the source's order.
     let at = GgufFile::open(&path).unwrap().gguf.tensor("blk.1.up.weight").unwrap().offset as usize;

@@ -146,7 +146,7 @@ fn declarations_that_no_reader_takes() {
     for (tensors, expected) in bad {
         match new_writer(&none, &tensors).map(|_| ()) {
             Err(Error::Tensor { problem, path, .. }) => {
-                assert_eq!((problem.as_str(), path.as_path()), (expected, Path::new("out.gguf")));
+                assert_eq!((problem.to_string().as_str(), path.as_path()), (expected, Path::new("out.gguf")));
             }
             other => panic!("{expected}: {other:?}"),
         }

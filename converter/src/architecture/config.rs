@@ -7,7 +7,7 @@ use loam_files::gguf::Metadata;
 use super::family::Width;
 use super::rope::{self, RopeScaling, RopeSettings};
 use super::{FAMILIES, Family};
-use crate::source::{Json, quantised};
+use crate::source::Json;
 use crate::{Error, Result};
 
 /// Largest width, vocabulary and context that are taken.
@@ -95,7 +95,7 @@ impl Config {
         for (key, value) in family.defaults {
             text.default(key, *value);
         }
-        refuse_options(&json, &text, family)?;
+        refuse_options(&text, family)?;
         let heads = text.need_count("num_attention_heads", MAX_HEADS)?;
         let hidden = text.need_count("hidden_size", MAX_SIZE)?;
         let head_dim = head_dim(&text, hidden, heads)?;
@@ -183,8 +183,7 @@ fn family(json: &Json) -> Result<&'static Family> {
 }
 
 /// Options that would change the computation and that GGUF cannot say.
-fn refuse_options(json: &Json, text: &Json, family: &Family) -> Result<()> {
-    quantised::check_config(json)?;
+fn refuse_options(text: &Json, family: &Family) -> Result<()> {
     let (key, expected) = family.activation;
     match text.text(key)? {
         Some(other) if other != expected => {

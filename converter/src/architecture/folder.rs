@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use crate::source::{Checkpoint, is_pickle, open_weights, quantised};
+use crate::problem::SourceProblem;
+use crate::source::{Checkpoint, Found, find, is_pickle, lacks, open_weights, present, quantised};
 use crate::{Error, Result};
 
 /// An opened model folder.
@@ -15,7 +16,12 @@ pub struct Source {
     pub config: Config,
     /// The weights, mapped.
     pub weights: Checkpoint,
+    /// What the user should know of the folder.
+    pub notes: Vec<String>,
 }
+
+/// What says which model a folder holds.
+const CONFIG: &str = "config.json";
 
 impl Source {
     /// Opens the folder `dir`: reads its config.json and the headers of its safetensors files.
@@ -28,18 +34,18 @@ impl Source {
             if is_pickle(dir) {
                 return Err(Error::Pickle { path: dir.into() });
             }
-            let problem = "is no folder and no GGUF file; give a Hugging Face model folder with config.json and \
-                           model.safetensors, or a .gguf file";
-            return Err(Error::Source { path: dir.into(), problem: problem.into() });
+            return Err(Error::source(dir, SourceProblem::NoModel));
         }
-        let adapter = dir.join("adapter_config.json");
-        if adapter.is_file() && !dir.join("config.json").exists() {
-            let problem = "is a PEFT adapter, not a model; use `loam adapter from-peft`";
-            return Err(Error::Source { path: dir.into(), problem: problem.into() });
+        let Found { dir, note } = find(dir, CONFIG)?;
+        let path = dir.join(CONFIG);
+        if !present(&path)? {
+            let adapter = present(&dir.join("adapter_config.json"))?;
+            let problem = if adapter { SourceProblem::PeftAdapter } else { lacks(&dir, CONFIG) };
+            return Err(Error::source(&dir, problem));
         }
-        let config = Config::read(&dir.join("config.json"))?;
-        let weights = open_weights(dir)?;
-        quantised::check_names(&weights)?;
-        Ok(Source { dir: dir.into(), config, weights })
+        let config = Config::read(&path)?;
+        let weights = open_weights(&dir)?;
+        let left_over = quantised::check(&config.json, &weights)?;
+        Ok(Source { dir, config, weights, notes: note.into_iter().chain(left_over).collect() })
     }
 }

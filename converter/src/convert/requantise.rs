@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use loam_files::gguf::{Gguf, TensorInfo};
+use loam_files::option::OptionError;
 
 use super::{Job, Options, Plan, PlannedTensor, peak_memory, shards};
 use crate::architecture::{ModelTensor, Origin, Piece, order};
+use crate::problem::SourceProblem;
 use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::quantised;
 use crate::source::Checkpoint;
@@ -21,7 +23,8 @@ const LAST_VERIFIED: u32 = 39;
 /// No model, types that cannot be decoded, and what `shards` refuses.
 pub(super) fn open(path: &Path, out: &Path, options: &Options, calibration: Option<&Calibration>) -> Result<Job> {
     if options.pre.is_some() {
-        return Err(Error::Argument("--pre is for folders: a GGUF file names its pre-tokenizer already".into()));
+        let problem = "is for model folders: a GGUF file names its pre-tokenizer already";
+        return Err(OptionError::new("pre", problem).into());
     }
     let (gguf, weights) = Checkpoint::open_gguf(path)?;
     refuse_other_kinds(&gguf)?;
@@ -83,8 +86,8 @@ fn twice(infos: &[&TensorInfo], planned: &[PlannedTensor]) -> Option<String> {
     (count > 0).then(|| {
         let types = types.join(", ");
         format!(
-            "{count} tensors are quantised already ({types}) and lose precision a second time (llama-quantize asks for \
-             --allow-requantize): convert from f32, f16 or bf16 where there is such a file"
+            "{count} tensors are quantised already ({types}) and lose precision a second time: convert from f32, f16 or \
+             bf16 where there is such a file"
         )
     })
 }
@@ -92,10 +95,10 @@ fn twice(infos: &[&TensorInfo], planned: &[PlannedTensor]) -> Option<String> {
 /// Adapters and importance matrices are GGUF files too.
 fn refuse_other_kinds(gguf: &Gguf) -> Result<()> {
     let problem = match gguf.opt_str("general.type")? {
-        Some("adapter") => "is an adapter, not a model; `loam inspect` shows what it holds",
-        Some("imatrix") => "is an importance matrix, not a model; give it with --imatrix",
-        _ if gguf.tensors().is_empty() => "has no tensors: a vocabulary alone is no model",
+        Some("adapter") => SourceProblem::GgufAdapter,
+        Some("imatrix") => SourceProblem::ImportanceMatrix,
+        _ if gguf.tensors().is_empty() => SourceProblem::NoTensors,
         _ => return Ok(()),
     };
-    Err(Error::Source { path: gguf.path().into(), problem: problem.into() })
+    Err(Error::source(gguf.path(), problem))
 }

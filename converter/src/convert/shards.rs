@@ -8,9 +8,10 @@ use loam_files::gguf::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Metadata, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, TensorDeclaration, Value,
     file_size, shard_path,
 };
+use loam_files::option::OptionError;
 
 use super::PlannedTensor;
-use crate::{Error, Result};
+use crate::Result;
 
 /// A file of the output.
 #[derive(Debug, Clone)]
@@ -46,8 +47,8 @@ pub(super) fn distribute(
     };
     let ranges = ranges(out, metadata, tensors, limit)?;
     let Ok(count) = u16::try_from(ranges.len()) else {
-        let problem = format!("--split-size {limit} would make {} shards, 65535 are possible", ranges.len());
-        return Err(Error::Argument(problem));
+        let problem = format!("is {limit} and would make {} shards, 65535 are possible", ranges.len());
+        return Err(OptionError::new("split_bytes", problem).into());
     };
     let prefix = match out.extension() {
         Some(extension) if extension == "gguf" => out.with_extension(""),

@@ -80,7 +80,8 @@ fn matching(names: &[String], patterns: &[String]) -> Result<Selection, HubProbl
         let before = chosen.len();
         chosen.extend(names.iter().filter(|name| matches(pattern.as_bytes(), name.as_bytes())));
         if chosen.len() == before {
-            return Err(HubProblem::Nothing(format!("holds no file {pattern:?}; {}", what_there_is(names))));
+            let there = Box::new(what_there_is(names));
+            return Err(HubProblem::NoMatch { pattern: pattern.clone(), there });
         }
     }
     // A split is of use as a whole only.
@@ -113,7 +114,7 @@ fn model(names: &[String]) -> Result<Selection, HubProblem> {
     } else {
         match (ggufs.next(), ggufs.next()) {
             (Some(only), None) => files.push(only.clone()),
-            _ => return Err(HubProblem::Nothing(what_there_is(names))),
+            _ => return Err(what_there_is(names)),
         }
     }
     Ok(Selection { files, index: None, pickles: Vec::new() })
@@ -150,21 +151,21 @@ fn split_of(name: &str) -> Option<(&str, &str)> {
 }
 
 /// For messages about a repository without the files asked for.
-fn what_there_is(names: &[String]) -> String {
+fn what_there_is(names: &[String]) -> HubProblem {
     const MOST: usize = 12;
     let ggufs: Vec<&str> = names.iter().filter(|n| n.ends_with(".gguf")).map(String::as_str).collect();
     if !ggufs.is_empty() {
         let more = if ggufs.len() > MOST { ", .." } else { "" };
         let list = ggufs[..ggufs.len().min(MOST)].join(", ");
-        return format!("holds these GGUF files: {list}{more}; choose with --file NAME or a pattern such as *q4_k_m*");
+        return HubProblem::Choose { files: format!("{list}{more}") };
     }
-    match names.iter().find(|name| is_pickle(name)) {
+    HubProblem::Nothing(match names.iter().find(|name| is_pickle(name)) {
         Some(name) => format!(
             "holds weights as Python pickles only ({name}), which can run code when they are read; \
              look for a copy with safetensors, or save it so: save_pretrained(.., safe_serialization=True)"
         ),
         None => "holds no model.safetensors, no index of one and no .gguf".into(),
-    }
+    })
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for any characters and `?` for one; letters in any case.

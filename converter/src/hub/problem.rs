@@ -59,6 +59,20 @@ pub enum HubProblem {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// The repository holds several GGUF files: the option `files` chooses among them.
+    #[error("holds these GGUF files: {files}")]
+    Choose {
+        /// Their names.
+        files: String,
+    },
+    /// None of the repository's files fits what the option `files` asks for.
+    #[error("holds no file {pattern:?}; {there}")]
+    NoMatch {
+        /// The name or pattern.
+        pattern: String,
+        /// What there is instead.
+        there: Box<HubProblem>,
+    },
     /// The repository holds nothing that was asked for, or nothing that loam reads.
     #[error("{0}")]
     Nothing(String),

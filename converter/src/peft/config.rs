@@ -6,6 +6,7 @@ use std::path::Path;
 use regex::Regex;
 use serde_json::Value;
 
+use crate::problem::SourceProblem;
 use crate::source::Json;
 use crate::source::json::brief;
 use crate::{Error, Result};
@@ -77,6 +78,10 @@ const HARMLESS: [&str; 24] = [
     "_custom_modules",
 ];
 
+/// Programs whose adapters have an adapter_config.json too, with keys that tell them.
+const FOREIGN: [(&str, &[&str]); 2] =
+    [("mlx-lm", &["lora_parameters"]), ("AdapterHub", &["config", "model_class", "hidden_size"])];
+
 /// What an update's scale depends on.
 #[derive(Debug, Clone)]
 pub struct PeftConfig {
@@ -104,12 +109,18 @@ impl PeftConfig {
     }
 
     fn parse(json: &Json) -> Result<PeftConfig> {
-        match json.text("peft_type")? {
-            Some("LORA") => {}
-            other => {
-                let problem = format!("{other:?} is not supported, only \"LORA\"");
-                return Err(json.error("peft_type", problem));
+        let foreign = FOREIGN.iter().find(|(_, keys)| keys.iter().all(|key| json.get(key).is_some()));
+        match (json.text("peft_type")?, foreign) {
+            (Some("LORA"), _) => {}
+            (Some(other), _) => {
+                let other: String = other.escape_debug().take(60).collect();
+                return Err(json.error("peft_type", format!("{other} is not supported, only LORA")));
             }
+            (None, Some((program, _))) => {
+                let folder = json.path.parent().unwrap_or(&json.path);
+                return Err(Error::source(folder, SourceProblem::ForeignAdapter { program }));
+            }
+            (None, None) => return Err(json.error("peft_type", "is missing; only PEFT's LORA is supported")),
         }
         refuse(json)?;
         Ok(PeftConfig {
@@ -271,6 +282,21 @@ mod tests {
             let message = parse(json!({ key: value })).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("adapter_config.json"), "{message}");
         }
+    }
+
+    #[test]
+    fn adapters_of_others_are_told_by_their_keys() {
+        let told = |value: Value| {
+            let json = Json::from_value(Path::new("mine/adapter_config.json"), "", value);
+            PeftConfig::parse(&json).unwrap_err().to_string()
+        };
+        let mlx = json!({"fine_tune_type": "lora", "num_layers": 3, "lora_parameters": {"rank": 4, "scale": 2.0}});
+        assert_eq!(told(mlx), "mine is an adapter of mlx-lm, not of PEFT");
+        let hub = json!({"config": {"reduction_factor": 16}, "hidden_size": 64, "model_class": "LlamaModel"});
+        assert_eq!(told(hub), "mine is an adapter of AdapterHub, not of PEFT");
+        let peft = "mine/adapter_config.json: peft_type: ";
+        assert_eq!(told(json!({"peft_type": "LOHA"})), format!("{peft}LOHA is not supported, only LORA"));
+        assert_eq!(told(json!({"r": 8})), format!("{peft}is missing; only PEFT's LORA is supported"));
     }
 
     /// What PEFT 0.21 writes for a plain adapter, and options that change nothing.

@@ -7,10 +7,13 @@ use loam_files::adapter::{AdapterFile, Pair, is_lookup};
 use loam_files::gguf::{GgufFile, Value};
 
 use super::experts::{self, Halves, Place, Stacks};
-use super::{BASE_NAME, Layout, PREFIX, PeftConfig, copies, transposed};
+use super::{BASE_NAME, Layout, OUTSIDE, PREFIX, PeftConfig, copies, transposed};
 use crate::architecture::order;
-use crate::source::{Checkpoint, View};
+use crate::source::{Checkpoint, View, find, lacks, present};
 use crate::{Error, Result};
+
+/// What says how the adapter is meant.
+const CONFIG: &str = "adapter_config.json";
 
 /// The tensors of one adapted module, by their names in the file.
 struct Module<'n> {
@@ -36,12 +39,22 @@ impl<'n> Module<'n> {
 
 /// Reads the folder `dir` into the base's names and row order.
 pub(super) fn read(dir: &Path, base: &GgufFile, layout: &Layout) -> Result<AdapterFile> {
-    let config = PeftConfig::read(&dir.join("adapter_config.json"))?;
+    std::fs::metadata(dir).map_err(Error::io("open", dir))?;
+    let found = find(dir, CONFIG)?;
+    let dir = found.dir.as_path();
+    if !present(&dir.join(CONFIG))? {
+        return Err(Error::source(dir, lacks(dir, CONFIG)));
+    }
+    let config = PeftConfig::read(&dir.join(CONFIG))?;
     let weights = open(dir)?;
     let reader = Reader { dir, base, layout, alpha: config.gguf_alpha(), config: &config, weights: &weights };
     let mut tensors = Vec::new();
     let mut stacks = Stacks::default();
     for (plain, module) in modules(dir, &weights)? {
+        if let Module { halves: [None, None], copy: Some(copy), .. } = module {
+            reader.unchanged(&plain, copy)?;
+            continue;
+        }
         let place = experts::place(&plain).filter(|_| layout.experts.is_some());
         match place {
             Some(place) => reader.experts(&module, place, &mut stacks, &mut tensors)?,
@@ -91,6 +104,13 @@ impl Reader<'_> {
         let pattern = if parameter { format!("{}.weight", module.name) } else { module.name.to_owned() };
         self.rescale(&mut pair, &pattern);
         Ok((name, pair))
+    }
+
+    /// Checks that a weight which is saved without an update is the base's own: nothing is lost without it then.
+    fn unchanged(&self, plain: &str, copy: &str) -> Result<()> {
+        let outside = OUTSIDE.iter().find(|(module, _)| *module == plain);
+        let (_, name) = outside.ok_or_else(|| Error::tensor(self.dir, copy, NEITHER))?;
+        copies::check_unchanged(self.dir, &view(self.dir, self.weights, copy)?, copy, self.base, name)
     }
 
     /// The updates of experts: those of a whole layer go to `tensors`, those of one expert to `stacks`.
@@ -165,7 +185,7 @@ fn modules<'n>(dir: &Path, weights: &'n Checkpoint) -> Result<BTreeMap<String, M
 fn open(dir: &Path) -> Result<Checkpoint> {
     let path = dir.join("adapter_model.safetensors");
     let pickle = dir.join("adapter_model.bin");
-    if !path.exists() && pickle.exists() {
+    if !present(&path)? && pickle.exists() {
         return Err(Error::Pickle { path: pickle });
     }
     Checkpoint::open(&path)
@@ -195,6 +215,10 @@ const ENDS: [(&str, Part); 9] = [
     (".base_layer.weight", Part::Copy),
 ];
 
+/// What is wrong with a tensor that is no part of an update.
+const NEITHER: &str =
+    "is neither base_model.model.<module>.lora_A.weight nor .lora_B.weight; nothing of an adapter may be ignored";
+
 /// Module name and part of a PEFT tensor name.
 fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, Part)> {
     let inner = name.strip_prefix(PREFIX).unwrap_or(name);
@@ -203,12 +227,17 @@ fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, Part)> {
             return Ok((module, part));
         }
     }
+    // As PEFT's `save_embedding_layers` has them.
+    let whole = inner.strip_suffix(".weight").filter(|module| OUTSIDE.iter().any(|(name, _)| *name == plain(module)));
+    if let Some(module) = whole {
+        return Ok((module, Part::Copy));
+    }
     let problem = if name.contains("lora_magnitude_vector") {
         "is a DoRA magnitude, which GGUF adapters cannot hold"
     } else if name.contains("modules_to_save") {
         "is a whole module that was trained besides the adapter (modules_to_save), which GGUF adapters cannot hold"
     } else {
-        "is neither base_model.model.<module>.lora_A.weight nor .lora_B.weight; nothing of an adapter may be ignored"
+        NEITHER
     };
     Err(Error::tensor(dir, name, problem))
 }

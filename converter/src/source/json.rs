@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use loam_files::file::is_lfs_pointer;
 use serde_json::Value;
 
+use crate::problem::SourceProblem;
 use crate::{Error, Result};
 
 /// Largest JSON file that is read: the biggest published tokenizer.json files have about 35 MB.
@@ -41,7 +43,7 @@ impl Json {
     /// # Errors
     /// As [`Json::read`].
     pub fn read_optional(path: &Path) -> Result<Option<Json>> {
-        if path.is_file() { Json::read(path).map(Some) } else { Ok(None) }
+        if present(path)? { Json::read(path).map(Some) } else { Ok(None) }
     }
 
     /// An object that did not come from a file of its own.
@@ -194,15 +196,33 @@ pub fn brief(value: &Value) -> String {
 /// Reads a small text file of the folder.
 ///
 /// # Errors
-/// The file cannot be read, is no regular file, or is over 256 MiB.
+/// The file cannot be read, is no regular file, stands for another one, or is over 256 MiB.
 pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let file = open_regular(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::Source { path: path.into(), problem: format!("is over {MAX_BYTES} bytes") });
+        return Err(Error::source(path, SourceProblem::TooLarge { limit: MAX_BYTES }));
+    }
+    if is_lfs_pointer(&bytes) {
+        return Err(Error::source(path, SourceProblem::LfsPointer));
     }
     Ok(bytes)
+}
+
+/// Whether there is something called `path`. A link that leads nowhere is not the same as no file: a model would silently
+/// lose what the file says, its chat template for one.
+///
+/// # Errors
+/// [`SourceProblem::DanglingLink`]; it cannot be looked at.
+pub fn present(path: &Path) -> Result<bool> {
+    let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match (std::fs::symlink_metadata(path), std::fs::metadata(path)) {
+        (_, Ok(_)) => Ok(true),
+        (Err(error), _) if absent(&error) => Ok(false),
+        (Ok(_), Err(error)) if absent(&error) => Err(Error::source(path, SourceProblem::DanglingLink)),
+        (_, Err(error)) => Err(Error::io("open", path)(error)),
+    }
 }
 
 /// Opens `path` for reading if it is a regular file: a pipe would block, a device never end.
@@ -210,9 +230,12 @@ pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// There is no such file, it is something else, or it cannot be opened.
 pub fn open_regular(path: &Path) -> Result<std::fs::File> {
+    if !present(path)? {
+        return Err(Error::io("open", path)(std::io::ErrorKind::NotFound.into()));
+    }
     let meta = std::fs::metadata(path).map_err(Error::io("open", path))?;
     if !meta.is_file() {
-        return Err(Error::Source { path: path.into(), problem: "is no regular file".into() });
+        return Err(Error::source(path, SourceProblem::NotRegular));
     }
     std::fs::File::open(path).map_err(Error::io("open", path))
 }
@@ -235,6 +258,29 @@ mod tests {
         assert!(j.number("eps").is_err());
         let rope = j.object("rope").unwrap().unwrap();
         assert!(rope.positive("factor").unwrap_err().to_string().contains("rope.factor"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn absent_is_absent_and_a_link_to_nothing_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chat_template.json");
+        assert!(Json::read_optional(&path).unwrap().is_none());
+        std::os::unix::fs::symlink(dir.path().join("pruned"), &path).unwrap();
+        for error in [Json::read_optional(&path).unwrap_err(), Json::read(&path).unwrap_err()] {
+            assert!(matches!(error, Error::Source { problem: SourceProblem::DanglingLink, .. }), "{error}");
+        }
+        std::fs::write(dir.path().join("pruned"), "{}").unwrap();
+        assert!(Json::read_optional(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_not_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
+        let error = Json::read(&path).unwrap_err();
+        assert!(matches!(error, Error::Source { problem: SourceProblem::LfsPointer, .. }), "{error}");
     }
 
     #[test]

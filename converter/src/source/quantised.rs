@@ -1,5 +1,6 @@
-//! Checkpoints that are quantised already, in ways that GGUF has no name for: told apart by config.json, by the names
-//! of their tensors, or by element types. They are refused by name: reading the pieces as weights would give nonsense.
+//! Checkpoints that are quantised already, in ways that GGUF has no name for: told by the names and the element types of
+//! their tensors. They are refused by name: reading the pieces as weights would give nonsense. What config.json says of it
+//! names the method, but decides nothing: models that were merged back to 16 bits often keep its section.
 
 use safetensors::Dtype;
 
@@ -20,27 +21,39 @@ const TRACES: [(&str, &str); 9] = [
     (".weight_packed", "compressed-tensors"),
 ];
 
-/// Refuses what `quantization_config` in config.json names.
+/// Refuses weights that are quantised, by what `quantization_config` of config.json calls it. The note is about a section
+/// that is left over beside weights that are not.
 ///
 /// # Errors
-/// [`Error::Field`].
-pub fn check_config(json: &Json) -> Result<()> {
-    let Some(found) = json.get("quantization_config") else { return Ok(()) };
-    let flag = |key: &str| found.get(key).and_then(serde_json::Value::as_bool) == Some(true);
-    let method = match found.get("quant_method").and_then(serde_json::Value::as_str) {
-        Some(method) => method.escape_debug().to_string(),
-        None if flag("load_in_4bit") || flag("load_in_8bit") => "bitsandbytes".into(),
-        None => "an unknown method".into(),
-    };
-    let problem = format!("the weights are quantised already, by {method}; {ORIGINAL}");
-    Err(json.error("quantization_config", problem))
+/// [`Error::Field`], [`Error::Tensor`].
+pub fn check(json: &Json, weights: &Checkpoint) -> Result<Option<String>> {
+    let Some(found) = json.get("quantization_config") else { return check_names(weights).map(|()| None) };
+    let method = method(found);
+    if check_names(weights).is_err() || !weights.is_plain() {
+        let problem = format!("the weights are quantised already, by {method}; {ORIGINAL}");
+        return Err(json.error("quantization_config", problem));
+    }
+    let types = weights.types().join(" and ");
+    Ok(Some(format!(
+        "quantization_config of config.json names {method}, but the weights are plain {types}: it is left over and ignored"
+    )))
 }
 
-/// Refuses checkpoints whose tensors show how they were quantised although config.json does not say so.
+/// What a `quantization_config` calls its method.
+fn method(found: &serde_json::Value) -> String {
+    let flag = |key: &str| found.get(key).and_then(serde_json::Value::as_bool) == Some(true);
+    match found.get("quant_method").and_then(serde_json::Value::as_str) {
+        Some(method) => method.escape_debug().take(60).collect(),
+        None if flag("load_in_4bit") || flag("load_in_8bit") => "bitsandbytes".into(),
+        None => "an unknown method".into(),
+    }
+}
+
+/// Refuses checkpoints whose tensors show by their names how they were quantised.
 ///
 /// # Errors
 /// [`Error::Tensor`].
-pub fn check_names(weights: &Checkpoint) -> Result<()> {
+fn check_names(weights: &Checkpoint) -> Result<()> {
     for name in weights.names() {
         if let Some((_, method)) = TRACES.iter().find(|(end, _)| name.ends_with(end)) {
             let problem = format!("is part of a checkpoint that is quantised already, by {method}; {ORIGINAL}");

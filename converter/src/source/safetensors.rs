@@ -8,14 +8,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
+use loam_files::file::is_lfs_pointer;
 use loam_files::gguf::{GgmlType, Gguf, GgufFile, shard_paths};
 use loam_shaders::Format;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::json::{Json, open_regular};
+use super::json::{Json, open_regular, present};
 use super::quantised;
+use crate::problem::SourceProblem;
 use crate::{Error, Result};
 
 /// Largest header that is read. The biggest published models need under 1 MB.
@@ -98,7 +100,12 @@ impl Checkpoint {
         let shards: std::collections::BTreeSet<&str> = map.values().map(String::as_str).collect();
         let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
         for shard in shards {
-            checkpoint.add(&dir.join(shard))?;
+            let path = dir.join(shard);
+            if !present(&path)? {
+                let index = index.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(Error::source(&path, SourceProblem::MissingShard { index }));
+            }
+            checkpoint.add(&path)?;
         }
         for (name, shard) in &map {
             let found = checkpoint.tensors.get(name).map(|entry| checkpoint.files[entry.file].0.as_path());
@@ -137,6 +144,28 @@ impl Checkpoint {
             checkpoint.tensors.insert(tensor.name.clone(), entry);
         }
         Ok((gguf, checkpoint))
+    }
+
+    /// Names of the element or block types, each once, in sorted order.
+    pub fn types(&self) -> Vec<String> {
+        let name = |element: Element| match element {
+            Element::Safetensors(dtype) => format!("{dtype:?}"),
+            Element::Gguf(ty) => ty.name().to_owned(),
+        };
+        let names: std::collections::BTreeSet<String> =
+            self.tensors.values().map(|entry| name(entry.element)).collect();
+        names.into_iter().collect()
+    }
+
+    /// Whether every element is a number of its own: none is a code, or a part of a block.
+    pub fn is_plain(&self) -> bool {
+        use Dtype as D;
+        let plain = |element: Element| match element {
+            // Positions and masks that some programs save as I64 and BOOL are no weights.
+            Element::Safetensors(dtype) => matches!(dtype, D::F64 | D::F32 | D::F16 | D::BF16 | D::I64 | D::BOOL),
+            Element::Gguf(ty) => ty.block_len() == 1,
+        };
+        self.tensors.values().all(|entry| plain(entry.element))
     }
 
     /// Names in sorted order.
@@ -199,6 +228,9 @@ impl Checkpoint {
 
     fn add(&mut self, path: &Path) -> Result<()> {
         let map = map(&open_regular(path)?).map_err(Error::io("map", path))?;
+        if is_lfs_pointer(&map) {
+            return Err(Error::source(path, SourceProblem::LfsPointer));
+        }
         let bad = |problem: String| Error::Safetensors { path: path.into(), problem };
         check_header(&map).map_err(bad)?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| bad(e.to_string()))?;

@@ -14,9 +14,11 @@ use loam_files::gguf::{Metadata, Strings};
 use serde_json::Value;
 
 use crate::architecture::Source;
-use crate::source::Json;
+use crate::problem::SourceProblem;
 use crate::source::json::brief;
+use crate::source::{Json, present};
 use crate::{Error, Result};
+use loam_files::option::OptionError;
 use vocabulary::Vocabulary;
 
 /// Values of `tokenizer.ggml.token_type`.
@@ -47,11 +49,12 @@ pub struct Tokenizer {
 pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
     let path = source.dir.join("tokenizer.json");
     let sentencepiece = source.dir.join("tokenizer.model");
+    let scored = present(&sentencepiece)?;
     let mut json = Json::read_optional(&path)?;
     let model = json.as_mut().map(|json| json.take_object("model")).transpose()?.flatten();
     let mut notes = Vec::new();
     let (vocabulary, mut out, add_bos) = match (json.as_ref(), model) {
-        (Some(json), Some(mut model)) if !sentencepiece.is_file() || !is_sentencepiece(&model)? => {
+        (Some(json), Some(mut model)) if !scored || !is_sentencepiece(&model)? => {
             match model.text("type")?.unwrap_or("(none)") {
                 "BPE" if model.flag("byte_fallback")?.unwrap_or(false) => {
                     spm::from_json(json, &mut model, source.config.vocab_size, &mut notes)?
@@ -60,19 +63,15 @@ pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
                 _ => byte_level(json, &mut model, source.config.vocab_size, pre, &mut notes)?,
             }
         }
-        (Some(json), None) if !sentencepiece.is_file() => return Err(json.error("model", "is missing")),
-        (json, _) if sentencepiece.is_file() => spm::from_model(source, &sentencepiece, json, &mut notes)?,
-        _ => {
-            let problem = "has neither tokenizer.json nor tokenizer.model; save the tokenizer with \
-                           AutoTokenizer.from_pretrained(..).save_pretrained(..)";
-            return Err(Error::Source { path: source.dir.clone(), problem: problem.into() });
-        }
+        (Some(json), None) if !scored => return Err(json.error("model", "is missing")),
+        (json, _) if scored => spm::from_model(source, &sentencepiece, json, &mut notes)?,
+        _ => return Err(Error::source(&source.dir, SourceProblem::NoTokenizer)),
     };
     let padded = vocabulary.tokens.iter().filter(|token| token.is_none()).count();
     if padded > 0 {
         notes.push(format!("{padded} ids have no token and are padded as [PAD<id>], type unused"));
     }
-    special::write(source, json.as_ref(), &vocabulary, add_bos, &mut out)?;
+    special::write(source, json.as_ref(), &vocabulary, add_bos, &mut out, &mut notes)?;
     Ok(Tokenizer { metadata: out, notes })
 }
 
@@ -91,14 +90,22 @@ fn byte_level(json: &Json, model: &mut Json, size: u64, pre: Option<&str>, notes
         Some(name) => check_override(name)?,
         None => pre::name(json, model.flag("ignore_merges")?.unwrap_or(false))?,
     };
-    let vocabulary = Vocabulary::read(json, model, size)?;
+    let vocabulary = Vocabulary::read(json, model, size, notes)?;
     let mut out = Metadata::new();
     out.set("tokenizer.ggml.model", "gpt2");
     out.set("tokenizer.ggml.pre", pre);
+    notes.extend(absent_bytes(&vocabulary));
     let merges = merges(model, &vocabulary)?;
     vocabulary.write(&mut out);
     out.set("tokenizer.ggml.merges", merges);
     Ok((vocabulary, out, Some(false)))
+}
+
+/// A note if some bytes have no token: Transformers, llama.cpp and loam leave them out of texts.
+fn absent_bytes(vocabulary: &Vocabulary) -> Option<String> {
+    let absent = loam_text::tokenizer::byte_texts().filter(|text| !vocabulary.ids.contains_key(text)).count();
+    (absent > 0)
+        .then(|| format!("{absent} of 256 bytes have no token: characters with such a byte are lost from texts"))
 }
 
 fn check_override(name: &str) -> Result<&str> {
@@ -106,13 +113,12 @@ fn check_override(name: &str) -> Result<&str> {
     if known.contains(&name) {
         return Ok(name);
     }
-    let short: String = name.chars().take(64).collect();
-    Err(Error::Argument(format!("--pre {short:?} is no known pre-tokenizer; known: {}", known.join(", "))))
+    Err(OptionError::unknown("pre", name, known.join(", ")).into())
 }
 
 /// Refuses every kind of BPE that is not byte-level.
 fn check_kind(json: &Json, model: &Json, notes: &mut Vec<String>) -> Result<()> {
-    let bad = |problem: String| Err(Error::Tokenizer { path: json.path.clone(), problem });
+    let bad = |problem: String| Err(Error::Tokenizer { path: json.path.clone(), problem: problem.into() });
     let kind = model.text("type")?.unwrap_or("(none)");
     if kind != "BPE" {
         return bad(format!("model type {} is not supported, only BPE and Unigram", kind.escape_debug()));
@@ -181,11 +187,11 @@ fn merges(model: &Json, vocabulary: &Vocabulary) -> Result<Strings> {
 /// Reads `name` in `dir` as UTF-8 text, if it is there.
 fn text_file(dir: &Path, name: &str) -> Result<Option<String>> {
     let path = dir.join(name);
-    if !path.is_file() {
+    if !present(&path)? {
         return Ok(None);
     }
     let bytes = crate::source::json::read_limited(&path)?;
-    String::from_utf8(bytes).map(Some).map_err(|_| Error::Source { path, problem: "is not UTF-8".into() })
+    String::from_utf8(bytes).map(Some).map_err(|_| Error::source(&path, SourceProblem::NotUtf8))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::error::bounded;
+use crate::problem::TokenizerProblem;
 use crate::source::Json;
 use crate::source::json::brief;
 use crate::{Error, Result};
@@ -47,7 +48,7 @@ const NAMES: [(&[&str], IgnoreMerges, &str); 12] = [
 /// The name for the pre-tokenizer of `tokenizer` (the whole tokenizer.json).
 ///
 /// # Errors
-/// [`Error::Tokenizer`] if no name stands for exactly this pre-tokenizer; the message says how to force one.
+/// [`Error::Tokenizer`] if no name stands for exactly this pre-tokenizer; the option `pre` forces one.
 pub fn name(tokenizer: &Json, ignore_merges: bool) -> Result<&'static str> {
     let mut patterns = Vec::new();
     let node = tokenizer.get("pre_tokenizer").unwrap_or(&Value::Null);
@@ -65,11 +66,7 @@ pub fn name(tokenizer: &Json, ignore_merges: bool) -> Result<&'static str> {
 fn unknown(tokenizer: &Json, found: &str) -> Error {
     let found = bounded(found.into());
     let known: Vec<&str> = NAMES.iter().map(|(_, _, name)| *name).collect();
-    let problem = format!(
-        "no GGUF name is known for this pre_tokenizer ({found}); known: {}. If you know that another name is right, \
-         give it with --pre",
-        known.join(", ")
-    );
+    let problem = TokenizerProblem::UnknownPreTokenizer { found, known: known.join(", ") };
     Error::Tokenizer { path: tokenizer.path.clone(), problem }
 }
 
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_an_error_that_names_the_override() {
+    fn anything_else_has_no_name() {
         let cases = [
             Value::Null,
             json!({"type": "Metaspace"}),
@@ -174,8 +171,11 @@ mod tests {
             json!({"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Removed", "invert": false}),
         ];
         for case in cases {
-            let message = named(case.clone(), false).unwrap_err().to_string();
-            assert!(message.contains("--pre") && message.contains("tokenizer.json"), "{case}: {message}");
+            let error = named(case.clone(), false).unwrap_err();
+            assert!(error.to_string().contains("tokenizer.json"), "{case}: {error}");
+            let Error::Tokenizer { problem: TokenizerProblem::UnknownPreTokenizer { .. }, .. } = error else {
+                panic!("{case}: {error}");
+            };
         }
         assert!(named(bytes(true), true).is_err(), "ignore_merges changes the tokens");
     }

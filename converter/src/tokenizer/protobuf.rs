@@ -94,7 +94,7 @@ pub(super) fn read(path: &Path) -> Result<Model> {
     let bytes = crate::source::json::read_limited(path)?;
     parse(&bytes).map_err(|problem| Error::Tokenizer {
         path: path.into(),
-        problem: format!("is no SentencePiece model: {problem}"),
+        problem: format!("is no SentencePiece model: {problem}").into(),
     })
 }
 

@@ -24,22 +24,31 @@ const TOKENS: [(&str, &str); 7] = [
 /// Writes ids of special tokens, `add_*` flags and chat templates. `add_bos` is for models of which no file says it.
 ///
 /// # Errors
-/// A special token is not in the vocabulary, or a file is malformed.
+/// BOS or EOS is not in the vocabulary, or a file is malformed.
 pub(super) fn write(
     source: &Source,
     tokenizer: Option<&Json>,
     vocabulary: &Vocabulary,
     add_bos: Option<bool>,
     out: &mut Metadata,
+    notes: &mut Vec<String>,
 ) -> Result<()> {
     let config = Json::read_optional(&source.dir.join("tokenizer_config.json"))?;
     let empty = Json::from_value(&source.dir.join("tokenizer_config.json"), "", Value::Object(Default::default()));
     let config = config.unwrap_or(empty);
     let mut bos = None;
     for (name, key) in TOKENS {
-        let id = match named(&config, name, vocabulary)? {
+        let mut usable = |id: Result<Option<u32>>| match id {
+            // Texts begin and end with these two; the others are for programs that loam is not.
+            Err(error) if !["bos", "eos"].contains(&name) => {
+                notes.push(format!("{error}; it is left out"));
+                Ok(None)
+            }
+            id => id,
+        };
+        let id = match usable(named(&config, name, vocabulary))? {
             Some(id) => Some(id),
-            None => numbered(&source.config.json, name, vocabulary)?,
+            None => usable(numbered(&source.config.json, name, vocabulary))?,
         };
         if let Some(id) = id {
             out.set(format!("tokenizer.ggml.{key}_token_id"), id);

@@ -22,7 +22,7 @@ const ADDED_SCORE: f32 = -1000.0;
 /// A broken file, ids or texts that repeat, more pieces than the model has rows.
 pub(super) fn from_model(source: &Source, path: &Path, json: Option<&Json>, notes: &mut Vec<String>) -> Result<Read> {
     let model = protobuf::read(path)?;
-    let bad = |problem: String| Error::Tokenizer { path: path.into(), problem };
+    let bad = |problem: String| Error::Tokenizer { path: path.into(), problem: problem.into() };
     let (size, pieces) = (source.config.vocab_size, model.pieces.len());
     if pieces as u64 > size {
         return Err(bad(format!("has {pieces} pieces, but vocab_size of config.json is {size}")));
@@ -130,7 +130,7 @@ pub(super) fn add_tokens(
     for added in tokens {
         let slot = usize::try_from(added.id).ok().and_then(|id| vocabulary.tokens.get_mut(id));
         let Some(slot) = slot else {
-            notes.push(format!("added token {:?} has no row in the model and is left out", short(&added.text)));
+            notes.push(added.without_row());
             continue;
         };
         let mut kind = added.kind;
@@ -211,7 +211,7 @@ fn space_prefix(json: &Json) -> Result<bool> {
         brief(normalizer),
         brief(pre)
     );
-    Err(Error::Tokenizer { path: json.path.clone(), problem })
+    Err(Error::Tokenizer { path: json.path.clone(), problem: problem.into() })
 }
 
 fn is_prepend(part: &Value) -> bool {

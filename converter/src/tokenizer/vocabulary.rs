@@ -24,11 +24,12 @@ impl Vocabulary {
         Vocabulary { tokens: vec![None; size as usize], ids: HashMap::new() }
     }
 
-    /// The entries of a BPE model and the added tokens.
+    /// The entries of a BPE model and the added tokens. Added tokens beyond the model's rows are left out, with a note: no
+    /// text that the model can read has them.
     ///
     /// # Errors
     /// Ids or texts that repeat, are missing, or are beyond `size`.
-    pub(super) fn read(json: &Json, model: &mut Json, size: u64) -> Result<Vocabulary> {
+    pub(super) fn read(json: &Json, model: &mut Json, size: u64, notes: &mut Vec<String>) -> Result<Vocabulary> {
         let vocab = model.take_object("vocab")?.ok_or_else(|| model.error("vocab", "is missing"))?;
         let mut out = Vocabulary::new(size);
         for text in vocab.keys() {
@@ -37,6 +38,10 @@ impl Vocabulary {
             out.add(model, "vocab", text, id, NORMAL)?;
         }
         for added in added_tokens(json)? {
+            if added.id >= size {
+                notes.push(added.without_row());
+                continue;
+            }
             out.add(json, "added_tokens", &added.text, added.id, added.kind)?;
         }
         Ok(out)
@@ -92,6 +97,14 @@ pub(super) struct Added {
     pub(super) text: String,
     pub(super) id: u64,
     pub(super) kind: i32,
+}
+
+impl Added {
+    /// The note that it is left out.
+    pub(super) fn without_row(&self) -> String {
+        let text: String = self.text.chars().take(60).collect();
+        format!("added token {text:?} has no row in the model and is left out")
+    }
 }
 
 /// The added tokens of a tokenizer.json.

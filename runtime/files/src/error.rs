@@ -32,6 +32,14 @@ pub enum Error {
         /// Which rule of the format is broken.
         problem: GgufProblem,
     },
+    /// A shard of a split model is not there.
+    #[error("{} is the first shard of a model: {} is missing", path.display(), shard.display())]
+    MissingShard {
+        /// The first shard.
+        path: PathBuf,
+        /// The one that is not there.
+        shard: PathBuf,
+    },
     /// A GGUF metadata key is missing, has another type than the specification says, or a value out of range.
     #[error("{}: metadata key {key}: {problem}", path.display())]
     Metadata {
@@ -50,7 +58,7 @@ pub enum Error {
         /// GGUF tensor name.
         tensor: String,
         /// What is wrong with it.
-        problem: String,
+        problem: TensorProblem,
     },
     /// An adapter file is not usable.
     #[error("adapter {}: {problem}", path.display())]
@@ -76,15 +84,14 @@ pub enum Error {
     #[error("{0} is not finite")]
     NonFinite(String),
     /// An importance matrix in llama-imatrix's format of before 2025.
-    #[error(
-        "{} is an importance matrix in llama-imatrix's old format (.dat); \
-         `llama-imatrix --in-file OLD.dat --output-format gguf -o NEW.gguf` makes one that loam reads",
-        path.display()
-    )]
+    #[error("{} is an importance matrix in llama-imatrix's old format (.dat)", path.display())]
     OldImportance {
         /// The file.
         path: PathBuf,
     },
+    /// The system does not start a single thread.
+    #[error("cannot start a thread: {0}")]
+    Threads(String),
     /// A size is over a limit of the format or of the caller.
     #[error("{what} is {value}, the limit is {limit}")]
     Limit {
@@ -107,6 +114,9 @@ pub enum GgufProblem {
     /// The first four bytes are not `GGUF`.
     #[error("not a GGUF file (bad magic)")]
     BadMagic,
+    /// The text file that git keeps in place of a large one.
+    #[error("a Git LFS pointer, not the file that it stands for")]
+    LfsPointer,
     /// Neither version 2 nor 3, or written on a big-endian machine.
     #[error("unsupported GGUF version {0}")]
     UnsupportedVersion(String),
@@ -175,4 +185,34 @@ pub enum GgufProblem {
         /// How many.
         extra: u64,
     },
+}
+
+/// What is wrong with a tensor of a GGUF file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorProblem {
+    /// Its type is none that can be computed with.
+    #[error("has type {ty}, which loam cannot compute with here")]
+    Type {
+        /// Name of the type.
+        ty: &'static str,
+    },
+    /// The architecture has no such tensor.
+    #[error("is not known to this architecture in loam")]
+    Unknown,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for TensorProblem {
+    fn from(problem: String) -> Self {
+        TensorProblem::Other(problem)
+    }
+}
+
+impl From<&str> for TensorProblem {
+    fn from(problem: &str) -> Self {
+        TensorProblem::Other(problem.to_owned())
+    }
 }

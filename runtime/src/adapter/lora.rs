@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::{ModelConfig, Target, Weights};
+use crate::option::OptionError;
 use crate::random;
 use loam_files::adapter::weights::{LINEAR, ROUTER, all_kinds, kind_of};
 use loam_files::adapter::{AdapterFile, Pair, is_lookup};
@@ -60,9 +61,7 @@ impl FromStr for Targets {
         for kind in text.split(',').map(str::trim) {
             if !all_kinds().any(|known| known == kind) {
                 let known = all_kinds().collect::<Vec<_>>().join(", ");
-                return Err(Error::Argument(format!(
-                    "target {kind:?} is not known: use all-linear or some of {known}"
-                )));
+                return Err(OptionError::unknown("targets", kind, format!("all-linear, or some of {known}")).into());
             }
             if !kinds.iter().any(|k| k == kind) {
                 kinds.push(kind.to_owned());
@@ -106,13 +105,13 @@ impl LoraOptions {
     /// has no layer of a kind that is asked for.
     pub fn start(&self, config: &ModelConfig, weights: &Weights) -> Result<AdapterFile> {
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            return Err(Error::Argument(format!("alpha is {}, it must be a positive number", self.alpha)));
+            return Err(OptionError::range("alpha", self.alpha, "a positive number").into());
         }
         if let Targets::Kinds(asked) = &self.targets {
             let present = kinds(weights.targets().map(|target| target.name));
             if let Some(kind) = asked.iter().find(|kind| !present.contains(kind)) {
-                let message = format!("target {kind}: this model has {}", present.join(", "));
-                return Err(Error::Argument(message));
+                let problem = format!("name {kind}, this model has {}", present.join(", "));
+                return Err(OptionError::new("targets", problem).into());
             }
         }
         let mut tensors = Vec::new();
@@ -121,8 +120,8 @@ impl LoraOptions {
             let router = kind_of(target.name) == Some(ROUTER);
             let most = if router { target.cols } else { target.rows.min(target.cols) };
             if self.rank == 0 || self.rank > most {
-                let message = format!("rank is {}, {} allows 1 to {most}", self.rank, target.name);
-                return Err(Error::Argument(message));
+                let problem = format!("is {}, {} allows 1 to {most}", self.rank, target.name);
+                return Err(OptionError::new("rank", problem).into());
             }
             tensors.push((target.name.to_owned(), self.pair(target, stream as u32)));
         }

@@ -18,7 +18,9 @@ use self::program::{Program, Stored};
 use super::slots::{self, SlotPool, Taken};
 use super::{Backend, DeviceInfo, Kind, Limits, Memory, Precision, ProgramId, Reading, TARGET, Times};
 use crate::error::{Error, Result};
+use crate::option::OptionError;
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
+use loam_files::threads;
 
 /// Name of the device in lists and errors.
 const NAME: &str = "cpu";
@@ -39,23 +41,18 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A back end with `threads` threads, or as many as the process may use. Results do not depend on the number.
+    /// A back end with `threads` threads, or as many as the process may use; fewer if the system gives no more. Results do not
+    /// depend on the number.
     ///
     /// # Errors
-    /// If `threads` is 0, or the system refuses to start them.
+    /// If `threads` is 0; [`loam_files::Error::Threads`].
     pub fn new(threads: Option<usize>) -> Result<Self> {
-        let threads = match threads {
-            Some(0) => return Err(Error::Argument("threads: 0 is no number of CPU threads".into())),
-            Some(threads) => threads,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("loam-cpu-{index}"))
-            .build()
-            .map_err(|error| failure(format!("cannot start {threads} threads: {error}")))?;
+        if threads == Some(0) {
+            return Err(OptionError::range("threads", 0, "at least 1").into());
+        }
+        let pool = threads::pool(threads)?;
         Ok(Self {
-            info: device(threads),
+            info: device(pool.current_num_threads()),
             pool,
             stored: Vec::new(),
             programs: Vec::new(),
@@ -106,7 +103,7 @@ impl CpuBackend {
 
 /// The CPU as device lists show it, before any back end is opened on it.
 pub fn info() -> DeviceInfo {
-    device(std::thread::available_parallelism().map_or(1, usize::from))
+    device(threads::available())
 }
 
 fn device(threads: usize) -> DeviceInfo {
@@ -123,7 +120,7 @@ fn device(threads: usize) -> DeviceInfo {
 }
 
 fn failure(problem: String) -> Error {
-    Error::Device { device: NAME.into(), problem }
+    Error::Device { device: NAME.into(), problem: problem.into() }
 }
 
 /// `words` zeros, or an error instead of an abort when the system has no room for them.

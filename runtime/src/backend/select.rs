@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::cpu::{self, CpuBackend};
 use super::{Backend, DeviceInfo, Kind, Precision};
 use crate::error::{Error, Result};
+use crate::problem::DeviceProblem;
 
 #[cfg(feature = "wgpu")]
 use super::wgpu::{Adapter, Checks, WgpuBackend, adapters, at_once};
@@ -89,13 +90,8 @@ pub fn info(spec: &str, precision: Precision) -> Result<DeviceInfo> {
 
 /// A device does not multiply in `precision`.
 pub(super) fn has_not(device: &str, precision: Precision) -> Error {
-    let problem = match precision {
-        Precision::F16 => {
-            "it does not multiply in half precision: use --precision f32, or a GPU whose features name f16"
-        }
-        _ => "it multiplies in single precision only: use --precision f32, or a GPU",
-    };
-    Error::Device { device: device.into(), problem: problem.into() }
+    let problem = DeviceProblem::Precision { wanted: precision.name() };
+    Error::Device { device: device.into(), problem }
 }
 
 /// What the nodes of GPUs in /dev begin with: of the kernel's graphics drivers, and of those that have their own.
@@ -161,7 +157,7 @@ fn refusal(spec: &str, problem: &str, gpus: &[DeviceInfo]) -> Error {
         let software = if gpu.kind == Kind::Software { ", software" } else { "" };
         choices += &format!(", gpu:{index} ({}, {}{software})", gpu.name, gpu.backend);
     }
-    Error::Device { device: spec.into(), problem: format!("{problem}; choose one of: {choices}") }
+    Error::Device { device: spec.into(), problem: format!("{problem}; choose one of: {choices}").into() }
 }
 
 #[cfg(feature = "wgpu")]
@@ -259,7 +255,8 @@ mod tests {
     fn the_cpu_multiplies_in_single_precision() {
         for precision in [Precision::F16, Precision::Int8] {
             for message in [open_for("cpu", precision).err(), info("cpu", precision).err()] {
-                assert!(message.expect("an error").to_string().contains("--precision f32"));
+                let error = message.expect("an error");
+                assert!(matches!(error, Error::Device { problem: DeviceProblem::Precision { .. }, .. }), "{error}");
             }
         }
         assert_eq!(info("cpu", Precision::F32).unwrap().precision, Precision::F32);

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::order::grouped;
 use super::{Example, permutation};
+use crate::option::OptionError;
 use crate::{Error, Result};
 
 /// How batches are formed.
@@ -189,12 +190,14 @@ impl<'a> Batches<'a> {
                 "{count} examples are no records of {sequences} sequences (pack: {pack})"
             )));
         }
-        if batch == 0 || accumulate == 0 || context < 2 {
-            let given = format!("batch {batch}, accumulate {accumulate}, context {context}");
-            return Err(Error::Argument(format!("{given}: each must be at least 1, the context 2")));
+        for (option, value, least) in [("batch", batch, 1), ("accumulate", accumulate, 1), ("context", context, 2)] {
+            if value < least {
+                return Err(OptionError::range(option, value, format!("at least {least}")).into());
+            }
         }
         if let Some(long) = examples.iter().map(|e| e.tokens.len()).find(|&length| length > context) {
-            return Err(Error::Argument(format!("an example of {long} tokens does not fit a context of {context}")));
+            let problem = format!("is {context}, an example has {long} tokens");
+            return Err(OptionError::new("context", problem).into());
         }
         if examples.iter().all(|example| example.trained_tokens() == 0) {
             return Err(Error::Argument("no example has a trained token".into()));
@@ -449,7 +452,7 @@ mod tests {
     fn impossible_requests_are_errors() {
         let data = examples(&[4]);
         for bad in [options(0, 1, 8), options(1, 0, 8), options(1, 1, 1), options(1, 1, 3)] {
-            assert!(matches!(Batches::new(&data, bad), Err(Error::Argument(_))));
+            assert!(matches!(Batches::new(&data, bad), Err(Error::Option(_))));
         }
         assert!(Batches::new(&[], options(1, 1, 8)).is_err());
         assert!(Batches::new(&[example(&[1, 2, 3], 9)], options(1, 1, 8)).is_err());

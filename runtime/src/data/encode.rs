@@ -12,11 +12,12 @@
 use std::ops::Range;
 
 use crate::chat::{ChatTemplate, Message};
+use crate::problem::DataProblem;
 use crate::tokenizer::Tokenizer;
 use loam_text::Result;
 
 use super::record::{Conversation, Record};
-use super::turns::{LEFT_OUT, Turn, Turns};
+use super::turns::{Turn, Turns, left_out};
 use super::{DataOptions, Example, Notes, Records};
 
 /// What is wrong with a conversation for a model that was not made for conversations.
@@ -40,18 +41,17 @@ impl Encoder<'_> {
         record: &Record,
         notes: &mut Notes,
         take: &mut dyn FnMut(Example),
-    ) -> Result<(), String> {
-        let fail = |error: loam_text::Error| error.to_string();
+    ) -> Result<(), DataProblem> {
         match (record, self.template) {
-            (Record::Text(text), _) => self.document(text, true).map(take).map_err(fail),
+            (Record::Text(text), _) => self.document(text, true).map(take).map_err(DataProblem::of),
             (Record::Messages(conversation), Some(template)) => self.conversation(conversation, template, notes, take),
-            (Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
+            (Record::Messages(_), None) => Err(DataProblem::Template(NO_TEMPLATE.into())),
             (Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = vec![Message::new("user", prompt), Message::new("assistant", completion)];
                 self.conversation(&Conversation { messages, tools: None }, template, notes, take)
             }
             (Record::Completion { prompt, completion }, None) => {
-                self.completion(prompt, completion).map(take).map_err(fail)
+                self.completion(prompt, completion).map(take).map_err(DataProblem::of)
             }
         }
     }
@@ -67,27 +67,28 @@ impl Encoder<'_> {
     ///
     /// # Errors
     /// What is wrong, without file and line.
-    pub(super) fn question(&self, record: &Record) -> Result<(Vec<u32>, String), String> {
-        let fail = |error: loam_text::Error| error.to_string();
+    pub(super) fn question(&self, record: &Record) -> Result<(Vec<u32>, String), DataProblem> {
         match (record, self.template) {
             (Record::Text(_), _) => {
                 Err("has only text and no answer to compare with: messages, or prompt and completion are needed".into())
             }
-            (Record::Messages(_), None) => Err(NO_TEMPLATE.into()),
+            (Record::Messages(_), None) => Err(DataProblem::Template(NO_TEMPLATE.into())),
             (Record::Messages(Conversation { messages, tools }), Some(template)) => {
                 let last = messages.iter().rposition(|message| message.role == "assistant");
                 let last = last.ok_or("has no assistant message to compare with")?;
                 let before = &messages[..last];
-                let prompt = template.encode_with_tools(self.tokenizer, before, tools.as_ref(), true).map_err(fail)?;
+                let prompt = template
+                    .encode_with_tools(self.tokenizer, before, tools.as_ref(), true)
+                    .map_err(DataProblem::of)?;
                 Ok((prompt, messages[last].content.clone()))
             }
             (Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = [Message::new("user", prompt)];
-                let prompt = template.encode(self.tokenizer, &messages, true).map_err(fail)?;
+                let prompt = template.encode(self.tokenizer, &messages, true).map_err(DataProblem::of)?;
                 Ok((prompt, completion.clone()))
             }
             (Record::Completion { prompt, completion }, None) => {
-                Ok((self.plain_prompt(prompt).map_err(fail)?, completion.clone()))
+                Ok((self.plain_prompt(prompt).map_err(DataProblem::of)?, completion.clone()))
             }
         }
     }
@@ -117,17 +118,18 @@ impl Encoder<'_> {
         template: &ChatTemplate,
         notes: &mut Notes,
         take: &mut dyn FnMut(Example),
-    ) -> Result<(), String> {
+    ) -> Result<(), DataProblem> {
         let Conversation { messages, tools } = conversation;
         if self.options.records == Records::Texts {
-            let fail = |error: loam_text::Error| error.to_string();
-            let full = template.trace(messages, tools.as_ref(), false).map_err(fail)?;
-            let left_out = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();
-            if let Some(i) = (0..messages.len()).find(left_out) {
-                return Err(format!("message {}: {LEFT_OUT}", i + 1));
+            let full = template.trace(messages, tools.as_ref(), false).map_err(DataProblem::of)?;
+            let absent = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();
+            if let Some(i) = (0..messages.len()).find(absent) {
+                return Err(left_out().in_message(i));
             }
-            let tokens =
-                self.tokenizer.encode_rendered(&full.text, &full.contents(0..full.text.len())).map_err(fail)?;
+            let tokens = self
+                .tokenizer
+                .encode_rendered(&full.text, &full.contents(0..full.text.len()))
+                .map_err(DataProblem::of)?;
             take(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 });
             return Ok(());
         }
@@ -142,18 +144,19 @@ impl Encoder<'_> {
         mut turns: Turns<'_>,
         notes: &mut Notes,
         take: &mut dyn FnMut(Example),
-    ) -> Result<(), String> {
+    ) -> Result<(), DataProblem> {
         let mut pending: Option<Pending> = None;
         let mut finish = |pending: Pending| {
             if pending.example.trained.iter().all(|&trained| trained) {
-                return Err("the chat template writes nothing before the answer: every token would be trained");
+                let problem = "the chat template writes nothing before the answer: every token would be trained";
+                return Err(DataProblem::Template(problem.into()));
             }
             take(pending.example);
             Ok(())
         };
         let trained = |message: &Message| message.role == "assistant" && !message.untrained;
         for (i, _) in messages.iter().enumerate().filter(|(_, message)| trained(message)) {
-            let named = |problem| format!("message {}: {problem}", i + 1);
+            let named = |problem: DataProblem| problem.in_message(i);
             let turn = turns.turn(i).map_err(named)?;
             let before = &turns.ids()[..turn.before];
             let (prompt, answer) = self.tokens(before, &turn, notes).map_err(named)?;
@@ -172,18 +175,17 @@ impl Encoder<'_> {
     }
 
     /// Tokens of a turn's prompt behind those that are `before` it, and of its answer up to its end-of-turn token.
-    fn tokens(&self, before: &[u32], turn: &Turn, notes: &mut Notes) -> Result<(Vec<u32>, Vec<u32>), String> {
-        let fail = |error: loam_text::Error| error.to_string();
+    fn tokens(&self, before: &[u32], turn: &Turn, notes: &mut Notes) -> Result<(Vec<u32>, Vec<u32>), DataProblem> {
         let (prompt, full) = (&turn.prompt, &turn.full);
         let contents = prompt.contents(0..prompt.text.len());
         let prompt = match before {
             [] => self.tokenizer.encode_rendered(&prompt.text, &contents),
             before => self.tokenizer.encode_continuation(before, &prompt.text, &contents),
         };
-        let prompt = prompt.map_err(fail)?;
+        let prompt = prompt.map_err(DataProblem::of)?;
         let continued = |range: Range<usize>| {
             let (text, last) = (&full.text[range.clone()], if prompt.is_empty() { before } else { &prompt });
-            self.tokenizer.encode_continuation(last, text, &full.contents(range)).map_err(fail)
+            self.tokenizer.encode_continuation(last, text, &full.contents(range)).map_err(DataProblem::of)
         };
         let mut tokens = continued(turn.start..full.text.len())?;
         // End tokens inside the answer (between a thought and what follows, say) are found alike in a part of it.

@@ -8,14 +8,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::digest::Sha256;
-use crate::file::{io_error, open_regular};
+use crate::file::{io_error, is_lfs_pointer, open_regular};
+use crate::problem::DataProblem;
 use crate::{Error, Result};
 
 /// Longest line of a .jsonl file in bytes.
 pub(super) const LINE_LIMIT: u64 = 16 << 20;
 
 /// An error about `line` of `path`; 0 means the whole file.
-pub(super) fn bad(path: &Path, line: usize, problem: impl Into<String>) -> Error {
+pub(super) fn bad(path: &Path, line: usize, problem: impl Into<DataProblem>) -> Error {
     Error::Data { path: path.to_owned(), line, problem: problem.into() }
 }
 
@@ -80,6 +81,7 @@ pub(super) fn check_start(path: &Path, start: &[u8]) -> Result<()> {
         [0x1f, 0x8b, ..] => "a gzip file: decompress it first",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "a zstd file: decompress it first",
         [b'P', b'K', 3, 4, ..] => "a zip archive: unpack it first",
+        _ if is_lfs_pointer(start) => "a Git LFS pointer, not the file that it stands for",
         [b'P', b'A', b'R', b'1', ..] => "a Parquet file: convert it to .jsonl first",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text: convert it to UTF-8 first",
         [_, 0, _, 0, ..] | [0, _, 0, _, ..] => "UTF-16 text or binary: UTF-8 text is expected",

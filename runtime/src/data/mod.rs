@@ -22,6 +22,8 @@ use crate::chat::ChatTemplate;
 use crate::digest::sha256_hex;
 use crate::file::read_bounded;
 use crate::host::heap::bytes_of;
+use crate::option::OptionError;
+use crate::problem::DataProblem;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use encode::Encoder;
@@ -87,16 +89,16 @@ impl DataOptions {
 
     fn check(&self) -> Result<()> {
         if self.context < 2 {
-            return Err(Error::Argument(format!("a context of {} tokens is too short to train on", self.context)));
+            return Err(OptionError::range("context", self.context, "at least 2 tokens").into());
         }
         let Some(stride) = self.stride else { return Ok(()) };
         if self.records != Records::Texts {
-            let problem = "a stride is for windows over plain text: it needs the objective clm";
-            return Err(Error::Argument(problem.into()));
+            let problem = "is for windows over plain text: it needs the objective clm";
+            return Err(OptionError::new("stride", problem).into());
         }
         if stride == 0 || stride >= self.context {
-            let range = format!("it must be from 1 to {}, less than the context", self.context - 1);
-            return Err(Error::Argument(format!("the stride is {stride}, {range}")));
+            let range = format!("from 1 to {}, less than the context", self.context - 1);
+            return Err(OptionError::range("stride", stride, range).into());
         }
         Ok(())
     }
@@ -195,7 +197,7 @@ pub struct Dataset {
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
-/// with line 0 for a file without any example or without any trained token; [`Error::Argument`] for a context below 2
+/// with line 0 for a file without any example or without any trained token; [`Error::Option`] for a context below 2
 /// or a stride that is out of its range or not for these records; [`Error::Records`].
 pub fn load(
     path: &Path,
@@ -211,12 +213,10 @@ pub fn load(
         _ => return Err(bad(path, 0, "the name must end in .jsonl (one JSON object a line) or .txt (one document)")),
     };
     if dataset.examples.is_empty() {
-        let problem = match &dataset.notes {
-            Notes { records: 0, skipped: 0, .. } => "the file is empty".to_owned(),
-            Notes { masked: 0, .. } => format!("no usable line: {} were skipped", dataset.notes.skipped),
-            Notes { masked, .. } => {
-                format!("none of {masked} examples has a trained token within {} tokens", options.context)
-            }
+        let problem = match dataset.notes {
+            Notes { records: 0, skipped: 0, .. } => DataProblem::Empty,
+            Notes { masked: 0, skipped, .. } => DataProblem::NoUsableLine { skipped },
+            Notes { masked: examples, .. } => DataProblem::NothingTrained { examples, context: options.context },
         };
         return Err(bad(path, 0, problem));
     }
@@ -257,15 +257,15 @@ fn each_record(
     wanted: Option<Records>,
     skip_bad: usize,
     notes: &mut Notes,
-    mut take: impl FnMut(usize, &Record, &mut Notes) -> Result<(), String>,
+    mut take: impl FnMut(usize, &Record, &mut Notes) -> Result<(), DataProblem>,
 ) -> Result<String> {
     let mut lines = Lines::open(path)?;
     while let Some((line, bytes)) = lines.next()? {
-        let record = record::parse(bytes);
+        let record = record::parse(bytes).map_err(DataProblem::Form);
         let other =
             wanted.zip(record.as_ref().ok().map(Record::records)).filter(|(wanted, found)| !wanted.takes(*found));
         let taken = match other {
-            Some((wanted, found)) => Err(format!("has {found}, not {wanted}")),
+            Some((wanted, found)) => Err(DataProblem::Form(format!("has {found}, not {wanted}"))),
             None => record.and_then(|record| take(line, &record, notes)),
         };
         match taken {
@@ -280,7 +280,7 @@ fn each_record(
                     });
                 }
                 if notes.problems.len() < SHOWN {
-                    notes.problems.push((line, problem));
+                    notes.problems.push((line, problem.to_string()));
                 }
             }
         }
@@ -406,7 +406,7 @@ impl Dataset {
     /// [`Error::Argument`] for a fraction that is not between 0 and 1, or fewer than two examples.
     pub fn split_eval(self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
         if !(fraction > 0.0 && fraction < 1.0) {
-            return Err(Error::Argument(format!("the evaluation split is {fraction}, it must be between 0 and 1")));
+            return Err(OptionError::range("eval_split", fraction, "between 0 and 1").into());
         }
         let mut group = Vec::with_capacity(self.examples.len());
         let one_line = self.examples.iter().all(|e| e.line == self.examples[0].line);
@@ -419,7 +419,7 @@ impl Dataset {
         }
         let groups = group.last().map_or(0, |last| last + 1);
         if groups < 2 {
-            return Err(Error::Argument("an evaluation split needs at least two examples".into()));
+            return Err(OptionError::new("eval_split", "takes from at least two examples").into());
         }
         let count = ((groups as f64 * fraction).round() as usize).clamp(1, groups - 1);
         let mut chosen = vec![false; groups];

@@ -5,9 +5,11 @@ use std::path::Path;
 use super::encode::Encoder;
 use super::lines::bad;
 use super::{DataOptions, Example, Notes, Records, each_record, extension};
+use crate::Result;
 use crate::chat::ChatTemplate;
+use crate::option::OptionError;
+use crate::problem::DataProblem;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 /// A prompt and the answer that the data gives to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl Pairs {
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain text
-/// and for a file without a usable line; [`Error::Argument`] for a context below 2.
+/// and for a file without a usable line; [`Error::Option`] for a context below 2.
 pub fn load_pairs(
     path: &Path,
     tokenizer: &Tokenizer,
@@ -69,7 +71,7 @@ pub fn load_pairs(
     skip_bad: usize,
 ) -> Result<Pairs> {
     if context < 2 {
-        return Err(Error::Argument(format!("a context of {context} tokens has no room for an answer")));
+        return Err(OptionError::range("context", context, "at least 2 tokens").into());
     }
     if extension(path) != "jsonl" {
         let problem = "has no answers to compare with: messages, or prompt and completion, in a .jsonl file are needed";
@@ -85,15 +87,15 @@ pub fn load_pairs(
         }
         if prompt.len() >= context {
             let length = prompt.len();
-            return Err(format!("the prompt has {length} tokens: {context} have no room for an answer"));
+            return Err(format!("the prompt has {length} tokens: {context} have no room for an answer").into());
         }
         pairs.push(Pair { prompt, reference, line });
         Ok(())
     })?;
     if pairs.is_empty() {
         let problem = match notes.skipped {
-            0 => "the file is empty".to_owned(),
-            skipped => format!("no usable line: {skipped} were skipped"),
+            0 => DataProblem::Empty,
+            skipped => DataProblem::NoUsableLine { skipped },
         };
         return Err(bad(path, 0, problem));
     }

@@ -267,7 +267,7 @@ fn a_stride_out_of_range_or_without_windows_is_refused() {
         [(Records::Texts, 0, "is 0"), (Records::Texts, 8, "from 1 to 7"), (Records::Answers, 4, "objective clm")]
     {
         let error = load(objective, stride).unwrap_err();
-        assert!(matches!(&error, Error::Argument(message) if message.contains(word)), "{error}");
+        assert!(matches!(&error, Error::Option(error) if error.to_string().contains(word)), "{error}");
     }
     assert_eq!(load(Records::Texts, 7).unwrap().trained_tokens(), 2);
 }
@@ -431,7 +431,7 @@ fn lines_without_a_question_and_an_answer_are_bad() {
     }
     assert!(pairs_of("x", None, 50, 1).unwrap_err().to_string().contains("no usable line"));
     assert!(pairs_of("\n", None, 50, 0).unwrap_err().to_string().contains("is empty"));
-    assert!(matches!(pairs_of(good, None, 1, 0), Err(Error::Argument(_))));
+    assert!(matches!(pairs_of(good, None, 1, 0), Err(Error::Option(_))));
     let (_folder, path) = file("a.txt", b"text");
     let error = load_pairs(&path, &tokenizer(), None, 50, 0).unwrap_err().to_string();
     assert!(error.contains("no answers to compare with"), "{error}");

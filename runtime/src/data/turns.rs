@@ -6,12 +6,16 @@
 //! be cut and encoded once. Whatever does not fit this is rendered whole.
 
 use crate::chat::{ChatTemplate, Message, Prefixes, Rendered};
+use crate::problem::DataProblem;
 use crate::tokenizer::{Cut, Tokenizer};
 
 use super::record::Conversation;
 
 /// What is wrong with a message that a template does not write.
-pub(super) const LEFT_OUT: &str = "the chat template leaves it out";
+pub(super) fn left_out() -> DataProblem {
+    DataProblem::Template("the chat template leaves it out".into())
+}
+
 /// With fewer answers nothing is gained by rendering all in one go.
 const FEW: usize = 3;
 
@@ -73,16 +77,14 @@ impl<'c> Turns<'c> {
     ///
     /// # Errors
     /// What the template cannot do with it.
-    pub(super) fn turn(&mut self, i: usize) -> Result<Turn, String> {
+    pub(super) fn turn(&mut self, i: usize) -> Result<Turn, DataProblem> {
         if let Some(shared) = &mut self.shared
             && let Some(turn) = shared.turn(i, self.tokenizer)?
         {
             return Ok(turn);
         }
         let Conversation { messages, tools } = self.conversation;
-        Turn::new(i, |count, ask| {
-            self.template.trace(&messages[..count], tools.as_ref(), ask).map_err(|error| error.to_string())
-        })
+        Turn::new(i, |count, ask| self.template.trace(&messages[..count], tools.as_ref(), ask).map_err(DataProblem::of))
     }
 }
 
@@ -108,11 +110,11 @@ impl Shared {
     }
 
     /// The answer in message `i`, after a cut; none if it cannot be had so.
-    fn turn(&mut self, i: usize, tokenizer: &Tokenizer) -> Result<Option<Turn>, String> {
+    fn turn(&mut self, i: usize, tokenizer: &Tokenizer) -> Result<Option<Turn>, DataProblem> {
         let Some(from) = self.cut(i) else { return Ok(None) };
         let render = |count: usize, ask: bool| {
             let prefixes = if ask { &self.asked } else { &self.plain };
-            prefixes.from(count, from).ok_or_else(|| "is not rendered".to_owned())
+            prefixes.from(count, from).ok_or_else(|| DataProblem::from("is not rendered"))
         };
         let Ok(mut turn) = Turn::new(i, render) else { return Ok(None) };
         // The window must show what is said before: who ends where is told from that.
@@ -120,7 +122,7 @@ impl Shared {
         if !turn.full.others(i, said.start) || turn.prompt.end_of_contents(turn.prompt.text.len()) == 0 {
             return Ok(None);
         }
-        self.encode(from, tokenizer).map_err(|error| error.to_string())?;
+        self.encode(from, tokenizer).map_err(DataProblem::of)?;
         turn.before = self.ids.len();
         Ok((turn.before > 0).then_some(turn))
     }
@@ -156,9 +158,9 @@ impl Shared {
 
 impl Turn {
     /// Message `i` and what comes before it; `render` renders the first messages.
-    fn new(i: usize, render: impl Fn(usize, bool) -> Result<Rendered, String>) -> Result<Turn, String> {
+    fn new(i: usize, render: impl Fn(usize, bool) -> Result<Rendered, DataProblem>) -> Result<Turn, DataProblem> {
         let full = render(i + 1, false)?;
-        let said = full.said(i).ok_or(LEFT_OUT)?;
+        let said = full.said(i).ok_or_else(left_out)?;
         let prompt = match render(i, true) {
             // Many templates look at the first message: without one there is nothing that chat could send.
             Err(_) if i == 0 => full.until(said.start),

@@ -123,7 +123,11 @@ fn conversation(random: &mut Random) -> Conversation {
 }
 
 /// Examples and notes of a conversation, or its problem.
-fn examples(tokenizer: &Tokenizer, messages: &[Message], turns: Turns<'_>) -> Result<(Vec<Example>, Notes), String> {
+fn examples(
+    tokenizer: &Tokenizer,
+    messages: &[Message],
+    turns: Turns<'_>,
+) -> Result<(Vec<Example>, Notes), DataProblem> {
     let options = DataOptions::new(Records::Answers, 1 << 20);
     let encoder = Encoder { tokenizer, template: None, options: &options };
     let (mut out, mut notes) = (Vec::new(), Notes::default());

@@ -3,6 +3,7 @@
 //! Order and meaning as in llama.cpp's default chain: repeat penalty, top-k, top-p, min-p, temperature, draw. Random
 //! numbers are a function of (seed, position), so a generation can be resumed at any token and a run repeats exactly.
 
+use crate::option::OptionError;
 use crate::{Error, Result, random};
 
 /// Stream of random numbers for sampling.
@@ -53,14 +54,14 @@ impl SamplerOptions {
     pub fn check(&self) -> Result<()> {
         let ranges = [
             ("temperature", self.temperature, 0.0, 1e6),
-            ("top-p", self.top_p, 0.0, 1.0),
-            ("min-p", self.min_p, 0.0, 1.0),
-            ("repeat penalty", self.repeat_penalty, 1e-3, 1e3),
+            ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repeat_penalty", self.repeat_penalty, 1e-3, 1e3),
         ];
         for (name, value, low, high) in ranges {
             // A NaN is in no range.
             if !(low..=high).contains(&value) {
-                return Err(Error::Argument(format!("{name} is {value}, it must be from {low} to {high}")));
+                return Err(OptionError::range(name, value, format!("from {low} to {high}")).into());
             }
         }
         Ok(())
@@ -305,7 +306,7 @@ mod tests {
         }
         assert!(sampler.sample(&[], &[]).is_err());
         for temperature in [f32::NAN, -1.0, f32::INFINITY] {
-            assert!(matches!(Sampler::new(plain(temperature)), Err(Error::Argument(_))));
+            assert!(matches!(Sampler::new(plain(temperature)), Err(Error::Option(_))));
         }
         assert!(Sampler::new(SamplerOptions { top_p: 1.5, ..plain(1.0) }).is_err());
         assert!(Sampler::new(SamplerOptions { repeat_penalty: 0.0, ..plain(1.0) }).is_err());

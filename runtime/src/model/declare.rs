@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::plan::{Content, Entry, Pool, Storage, StorageId, Tensor};
 use loam_files::SharedBytes;
+use loam_files::TensorProblem;
 
 impl Weights {
     /// Declares every weight of `file` in `storage`.
@@ -81,7 +82,7 @@ impl Declarer<'_> {
         let mut one = |kind: &str, rows: usize| {
             let weight = self.matrix(&name(kind), rows, width)?;
             match weight.bias {
-                None if config.biased => Err(self.bad(&weight.name, "has no bias beside it".into())),
+                None if config.biased => Err(self.bad(&weight.name, "has no bias beside it")),
                 _ => Ok(weight),
             }
         };
@@ -152,13 +153,13 @@ impl Declarer<'_> {
     /// A tensor that the decoder does not use (a bias, say) would be left out silently, and the model would be another.
     fn refuse_unused(&self) -> Result<()> {
         match self.file.gguf.tensors().iter().find(|info| !self.used.contains(&info.name)) {
-            Some(info) => Err(self.bad(&info.name, "is not known to this architecture in loam".into())),
+            Some(info) => Err(self.bad(&info.name, TensorProblem::Unknown)),
             None => Ok(()),
         }
     }
 
     fn format(&self, info: &TensorInfo) -> Result<Format> {
-        let problem = || format!("has type {}, which loam cannot compute with yet", info.ty.name());
+        let problem = || TensorProblem::Type { ty: info.ty.name() };
         info.ty.format().ok_or_else(|| self.bad(&info.name, problem()))
     }
 
@@ -238,7 +239,7 @@ impl Declarer<'_> {
         Ok(usize::try_from(blocks.saturating_mul(64)).unwrap_or(usize::MAX))
     }
 
-    fn bad(&self, name: &str, problem: String) -> Error {
+    fn bad(&self, name: &str, problem: impl Into<TensorProblem>) -> Error {
         self.file.gguf.tensor_error(name, problem).into()
     }
 }

@@ -1,7 +1,7 @@
 //! Training: options, one optimizer step (`step`), the loop around it (`run`), what is learned (`objective`), what lets that loop stop anywhere and go on
 //! (`safety`), and how much memory it takes (`memory`).
 
-mod flags;
+mod fields;
 mod memory;
 pub mod objective;
 mod options;

@@ -2,7 +2,8 @@
 
 use crate::adapter::LoraOptions;
 use crate::data::BatchOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::option::OptionError;
 use crate::plan::Checkpointing;
 
 use super::{Keep, ObjectiveOptions, Optimizer, Schedule};
@@ -118,37 +119,37 @@ impl TrainOptions {
     /// Checks every number.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming the option.
+    /// [`crate::Error::Option`].
     pub fn check(&self) -> Result<()> {
-        let positive = |name: &str, ok: bool, value: &dyn std::fmt::Display| {
-            if ok { Ok(()) } else { Err(Error::Argument(format!("{name} is {value}, it must be positive"))) }
+        let positive = |name, ok: bool, value: &dyn std::fmt::Display| {
+            if ok { Ok(()) } else { Err(OptionError::range(name, value, "positive")) }
         };
-        let not_negative = |name: &str, value: f32| {
+        let not_negative = |name, value: f32| {
             let ok = value.is_finite() && value >= 0.0;
-            if ok { Ok(()) } else { Err(Error::Argument(format!("{name} is {value}, it must be 0 or positive"))) }
+            if ok { Ok(()) } else { Err(OptionError::range(name, value, "0 or positive")) }
         };
         positive("batch", self.batch > 0, &self.batch)?;
         positive("accumulate", self.accumulate > 0, &self.accumulate)?;
         if self.pack && self.group_by_length {
-            return Err(Error::Argument("group-by-length is for rows that are not packed".into()));
+            return Err(OptionError::excludes("group_by_length", "pack").into());
         }
         if self.patience > 0 && self.eval_every == 0 {
-            return Err(Error::Argument("patience needs eval-every: it counts evaluations".into()));
+            return Err(OptionError::needs("patience", "eval_every").into());
         }
         if self.context < 2 {
-            return Err(Error::Argument(format!("context is {}, it must be at least 2 tokens", self.context)));
+            return Err(OptionError::range("context", self.context, "at least 2 tokens").into());
         }
-        positive("loss-chunk", self.loss_chunk != Some(0), &0)?;
+        positive("loss_chunk", self.loss_chunk != Some(0), &0)?;
         positive("lr", self.lr.is_finite() && self.lr > 0.0, &self.lr)?;
         positive("steps", self.steps != Some(0), &0)?;
         positive("epochs", self.epochs > 0, &self.epochs)?;
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::Argument(format!("dropout is {}, it must be at least 0 and below 1", self.dropout)));
+            return Err(OptionError::range("dropout", self.dropout, "at least 0 and below 1").into());
         }
-        not_negative("neftune-noise-alpha", self.neftune_noise_alpha)?;
+        not_negative("neftune_noise_alpha", self.neftune_noise_alpha)?;
         not_negative("clip", self.clip)?;
         let ratio = self.loraplus_lr_ratio;
-        positive("loraplus-lr-ratio", ratio.is_finite() && ratio > 0.0, &ratio)?;
+        positive("loraplus_lr_ratio", ratio.is_finite() && ratio > 0.0, &ratio)?;
         self.optimizer.check()
     }
 }

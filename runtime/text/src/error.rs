@@ -12,7 +12,7 @@ pub enum Error {
     File(#[from] loam_files::Error),
     /// The tokenizer's data cannot be used, or a text cannot be encoded.
     #[error("tokenizer: {0}")]
-    Tokenizer(String),
+    Tokenizer(TokenizerProblem),
     /// The chat template does not parse, fails, or costs too much.
     #[error("chat template: {0}")]
     Template(String),
@@ -26,4 +26,41 @@ pub enum Error {
         /// How much there can be.
         limit: u64,
     },
+}
+
+/// What is wrong with a tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerProblem {
+    /// `tokenizer.ggml.pre` names a way to cut texts that is not known.
+    #[error("unknown pre-tokenizer {found:?} in tokenizer.ggml.pre; known: {known}")]
+    UnknownPreTokenizer {
+        /// The name, cut short.
+        found: String,
+        /// The known ones, with commas.
+        known: String,
+    },
+    /// `tokenizer.ggml.model` names a kind that is not known.
+    #[error("tokenizer.ggml.model {found:?} is not supported; {known} are")]
+    UnknownModel {
+        /// The name, cut short.
+        found: String,
+        /// The known ones, with commas.
+        known: String,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for TokenizerProblem {
+    fn from(problem: String) -> Self {
+        TokenizerProblem::Other(problem)
+    }
+}
+
+impl From<&str> for TokenizerProblem {
+    fn from(problem: &str) -> Self {
+        TokenizerProblem::Other(problem.to_owned())
+    }
 }

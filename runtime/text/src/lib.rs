@@ -10,4 +10,4 @@ pub mod tokenizer;
 #[cfg(feature = "work")]
 pub mod work;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, TokenizerProblem};

@@ -3,7 +3,8 @@
 //! # Layout
 //! - [`args`]: the arguments as typed
 //! - [`verbs`]: one file per verb
-//! - [`output`], [`failure`]: what is printed, for people or as JSON; errors, hints and exit codes
+//! - [`output`], [`failure`]: what is printed, for people or as JSON; errors and exit codes
+//! - [`flag`], [`hint`]: what options of the libraries are called here; what to do about an error
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
 //! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, signals, the log of its steps
@@ -16,6 +17,8 @@ mod curve;
 mod dataset;
 mod failure;
 mod files;
+mod flag;
+mod hint;
 mod log;
 mod memory;
 mod model;

@@ -88,7 +88,11 @@ fn write(text: &str) -> Result {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::Closed,
-        _ => Failure::Failed { error: format!("cannot write to standard output: {error}").into(), hint: None },
+        _ => Failure::Failed {
+            error: format!("cannot write to standard output: {error}").into(),
+            told: None,
+            hint: None,
+        },
     })
 }
 

@@ -25,7 +25,7 @@ pub struct Report {
     /// Results, by what they are called.
     pub results: Rows,
     /// What the run was asked to do.
-    pub options: Rows,
+    pub options: Vec<(String, String)>,
     /// The curves.
     pub history: History,
     /// Answers of the model.
@@ -114,7 +114,7 @@ impl Report {
 }
 
 /// A table of names and values.
-fn table(page: &mut String, title: &str, rows: &[(&'static str, String)]) {
+fn table<N: std::fmt::Display>(page: &mut String, title: &str, rows: &[(N, String)]) {
     if rows.is_empty() {
         return;
     }
@@ -176,7 +176,7 @@ mod tests {
         Report {
             failure: Some(hostile.clone()),
             results: vec![("adapter", hostile.clone())],
-            options: vec![("data", hostile)],
+            options: vec![("data".to_owned(), hostile)],
             history: History { steps: (1..=5).map(step).collect(), held_out: vec![(0, 3.0), (5, f64::NAN)] },
             samples: vec![sample],
         }

@@ -10,6 +10,7 @@ use crate::SharedBytes;
 use crate::digest::{self, Sha256};
 use crate::error::{Error, Result};
 use crate::file;
+use crate::threads;
 
 /// A GGUF file with its tensor data, or all files of a split model.
 #[derive(Debug)]
@@ -100,7 +101,11 @@ impl GgufFile {
     pub fn content_digest(&self) -> &str {
         self.digest.get_or_init(|| {
             let tensors: Vec<&TensorInfo> = self.gguf.tensors_by_name().collect();
-            let digests: Vec<[u8; 32]> = tensors.par_iter().map(|t| digest::sha256(self.bytes(t).bytes())).collect();
+            let digest = |tensor: &&TensorInfo| digest::sha256(self.bytes(tensor).bytes());
+            let digests: Vec<[u8; 32]> = match threads::pool(None) {
+                Ok(pool) => pool.install(|| tensors.par_iter().map(digest).collect()),
+                Err(_) => tensors.iter().map(digest).collect(),
+            };
             let mut hash = Sha256::new();
             for (tensor, digest) in tensors.iter().zip(&digests) {
                 hash.update(&(tensor.name.len() as u64).to_le_bytes());
@@ -116,11 +121,10 @@ impl GgufFile {
 }
 
 /// Says which shard is missing, and of what.
-fn missing(first: &Gguf, path: &Path, error: Error) -> Error {
+fn missing(first: &Gguf, shard: &Path, error: Error) -> Error {
     match error {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            let problem = format!("names shards that are not there: {} is missing", path.display());
-            first.metadata_error(split::SPLIT_COUNT, problem)
+            Error::MissingShard { path: first.path().into(), shard: shard.into() }
         }
         error => error,
     }

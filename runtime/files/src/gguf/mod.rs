@@ -16,6 +16,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+use crate::error::TensorProblem;
 use crate::error::{Error, Result};
 
 pub use file::GgufFile;
@@ -210,7 +211,7 @@ impl Gguf {
     }
 
     /// An error about a tensor of this file.
-    pub fn tensor_error(&self, name: &str, problem: impl Into<String>) -> Error {
+    pub fn tensor_error(&self, name: &str, problem: impl Into<TensorProblem>) -> Error {
         Error::Tensor { path: self.path.clone(), tensor: printable(name.as_bytes()), problem: problem.into() }
     }
 

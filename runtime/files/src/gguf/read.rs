@@ -240,7 +240,11 @@ impl<'a> Cursor<'a> {
         if magic != *b"GGUF" {
             self.pos = 0;
             let big_endian = magic == *b"FUGG";
-            let problem = if big_endian { big_endian_version("") } else { GgufProblem::BadMagic };
+            let problem = match big_endian {
+                true => big_endian_version(""),
+                false if crate::file::is_lfs_pointer(self.bytes) => GgufProblem::LfsPointer,
+                false => GgufProblem::BadMagic,
+            };
             return Err(self.fault(problem));
         }
         let version = self.u32()?;

@@ -132,7 +132,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn error(&self, name: &str, problem: String) -> Error {
-        Error::Tensor { path: self.path.clone(), tensor: printable(name.as_bytes()), problem }
+        Error::Tensor { path: self.path.clone(), tensor: printable(name.as_bytes()), problem: problem.into() }
     }
 }
 
@@ -211,7 +211,7 @@ fn place(path: &Path, declarations: &[TensorDeclaration], alignment: u32) -> Res
         let bad = |problem: GgufProblem| Error::Tensor {
             path: path.to_owned(),
             tensor: printable(name.as_bytes()),
-            problem: problem.to_string(),
+            problem: problem.to_string().into(),
         };
         check_name(name.as_bytes(), MAX_NAME).map_err(bad)?;
         if !names.insert(name) {

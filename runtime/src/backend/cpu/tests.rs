@@ -165,5 +165,5 @@ fn contents_that_do_not_fit_their_entry_are_refused() {
     assert!(error.contains("33 bytes for 1 x 32 q8_0"), "{error}");
     let huge = backend.provide(StorageId(5), &entry(Pool::Inputs, Content::Zeros, u64::MAX)).unwrap_err();
     assert!(matches!(huge, Error::OutOfMemory { .. }));
-    assert!(matches!(CpuBackend::new(Some(0)), Err(Error::Argument(_))));
+    assert!(matches!(CpuBackend::new(Some(0)), Err(Error::Option(_))));
 }

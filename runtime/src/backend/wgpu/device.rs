@@ -19,6 +19,7 @@ use super::reduced::Half;
 use crate::backend::select::has_not;
 use crate::backend::{DeviceInfo, Kind, Limits, Precision};
 use crate::error::{Error, Result};
+use crate::problem::DeviceProblem;
 
 /// Longest wait for one submission. Submissions take tens of milliseconds; a device that needs minutes hangs.
 const WAIT_LIMIT: Duration = Duration::from_secs(300);
@@ -180,7 +181,7 @@ impl Gpu {
         };
         let opened = adapter.request_device(&descriptor).await;
         let (device, queue) =
-            opened.map_err(|error| Error::Device { device: info.name.clone(), problem: error.to_string() })?;
+            opened.map_err(|error| Error::Device { device: info.name.clone(), problem: error.to_string().into() })?;
         let faults = Arc::new(Mutex::new(Faults::default()));
         let noted = Arc::clone(&faults);
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -195,7 +196,7 @@ impl Gpu {
     }
 
     /// An [`Error::Device`] of this device.
-    pub fn failure(&self, problem: impl Into<String>) -> Error {
+    pub fn failure(&self, problem: impl Into<DeviceProblem>) -> Error {
         Error::Device { device: self.info.name.clone(), problem: problem.into() }
     }
 
@@ -214,7 +215,7 @@ impl Gpu {
             Some(api::Error::OutOfMemory { .. }) => {
                 Err(Error::OutOfMemory { device: device(), what: what.into(), bytes })
             }
-            Some(error) => Err(Error::Device { device: device(), problem: format!("{what}: {error}") }),
+            Some(error) => Err(Error::Device { device: device(), problem: format!("{what}: {error}").into() }),
         }
     }
 

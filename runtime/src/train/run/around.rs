@@ -76,7 +76,7 @@ impl Around {
                 notes.push(format!("there is no checkpoint in {} yet: the run starts", request.folder.display()));
             }
             if let Some((path, found)) = found {
-                let unusable = |problem| Error::Checkpoint { path: path.clone(), problem };
+                let unusable = |problem: String| Error::Checkpoint { path: path.clone(), problem: problem.into() };
                 found.progress.check(&task.options, steps).map_err(unusable)?;
                 (state, resumed) = (Some(found), Some(path));
             }

@@ -16,6 +16,7 @@ use crate::base::Base;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::option::OptionError;
 use crate::train::checkpoint::State;
 use crate::train::{StepReport, TrainOptions, Trainer};
 
@@ -130,7 +131,9 @@ impl Run<'_> {
         let Some(state) = &self.around.rescue.state else { return Ok(()) };
         self.trainer.restore(self.engine, &state.buffers, state.progress.updates).map_err(|error| {
             match (error, &resumed) {
-                (Error::Argument(problem), Some(path)) => Error::Checkpoint { path: path.clone(), problem },
+                (Error::Argument(problem), Some(path)) => {
+                    Error::Checkpoint { path: path.clone(), problem: problem.into() }
+                }
                 (error, _) => error,
             }
         })?;
@@ -171,9 +174,8 @@ impl Run<'_> {
             self.save(on_event).await?;
         }
         if step == 0 {
-            return Err(Error::Argument(format!(
-                "the deadline is over before the first of {steps} steps: give more time"
-            )));
+            let problem = format!("is over before the first of {steps} steps: give more time");
+            return Err(OptionError::new("deadline", problem).into());
         }
         on_event(&Event::Note { message: format!("the time is over after {step} of {steps} steps") });
         self.ending = true;
@@ -322,10 +324,11 @@ impl Run<'_> {
             return Ok(());
         }
         let seconds = micros(count).as_micros() as f64 / 1e6;
-        Err(Error::Argument(format!(
-            "the deadline leaves no time for training: measuring the held-out data takes {seconds:.1} s, before and after: give \
-             more time, or less held-out data"
-        )))
+        let problem = format!(
+            "leaves no time for training: measuring the held-out data takes {seconds:.1} s, before and after: give more \
+             time, or less held-out data"
+        );
+        Err(OptionError::new("deadline", problem).into())
     }
 
     /// Now, and how long the run has waited so far: without pauses, and with rests.

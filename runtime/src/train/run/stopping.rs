@@ -122,7 +122,7 @@ impl Stopping {
 /// Whether what came out of a run is worth publishing, as far as its steps and held-out losses tell.
 ///
 /// # Errors
-/// Unless the options force it: [`Error::NonFinite`] if the run ended with a loss or a gradient that is not finite,
+/// Unless the options force it: [`Error::Diverged`] if the run ended with a loss or a gradient that is not finite,
 /// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training, with what it `started` from.
 pub(super) fn check(options: &TrainOptions, progress: &Progress, started: bool) -> Result<()> {
     let Progress { outcome, stopping, not_finite, .. } = progress;
@@ -130,13 +130,13 @@ pub(super) fn check(options: &TrainOptions, progress: &Progress, started: bool) 
         return Ok(());
     }
     if !outcome.loss_last.is_finite() {
-        return Err(Error::NonFinite("the loss of the last step".into()));
+        return Err(Error::Diverged("the loss of the last step"));
     }
     if *not_finite > 0 {
-        return Err(Error::NonFinite("the gradient of the last step".into()));
+        return Err(Error::Diverged("the gradient of the last step"));
     }
     if stopping.last.is_some_and(|(_, loss)| !loss.is_finite()) {
-        return Err(Error::NonFinite("the last held-out loss".into()));
+        return Err(Error::Diverged("the last held-out loss"));
     }
     match (outcome.eval_loss_before, outcome.eval_loss_after) {
         (Some(before), Some(after)) if after > before => {
@@ -155,10 +155,10 @@ fn than(started: bool) -> &'static str {
 /// `after` with what it has learned.
 ///
 /// # Errors
-/// [`Error::NonFinite`], or [`Error::Worse`] if the loss has clearly risen.
+/// [`Error::Diverged`], or [`Error::Worse`] if the loss has clearly risen.
 pub(super) fn check_rows(before: f64, after: f64, started: bool) -> Result<()> {
     if !after.is_finite() {
-        return Err(Error::NonFinite("the loss after the last step".into()));
+        return Err(Error::Diverged("the loss after the last step"));
     }
     match after > before + WORSE {
         true => Err(Error::Worse { than: than(started), what: "loss on the rows of the last step", before, after }),
@@ -213,7 +213,7 @@ mod tests {
                 && check_rows(f64::NAN, 4.0, false).is_ok()
         );
         assert!(matches!(check_rows(4.5, 4.7, false), Err(Error::Worse { before: 4.5, after: 4.7, .. })));
-        assert!(matches!(check_rows(4.5, f64::NAN, false), Err(Error::NonFinite(_))));
+        assert!(matches!(check_rows(4.5, f64::NAN, false), Err(Error::Diverged(_))));
     }
 
     #[test]
@@ -232,17 +232,17 @@ mod tests {
         };
         let check = |outcome: &Outcome| check(&options, &progress(outcome, &[2.0]), false);
         assert!(check(&outcome(1.0, None, None)).is_ok() && check(&outcome(9.0, Some(2.0), Some(2.0))).is_ok());
-        assert!(matches!(check(&outcome(f64::NAN, None, None)), Err(Error::NonFinite(_))));
+        assert!(matches!(check(&outcome(f64::NAN, None, None)), Err(Error::Diverged(_))));
         let worse = outcome(1.0, Some(2.0), Some(2.1));
         assert!(matches!(check(&worse), Err(Error::Worse { .. })));
         let forced = TrainOptions { force: true, ..TrainOptions::default() };
         assert!(super::check(&forced, &progress(&worse, &[]), false).is_ok());
         let fine = outcome(1.0, None, None);
         let ended = progress(&fine, &[2.0, f64::NAN]);
-        assert!(matches!(super::check(&options, &ended, false), Err(Error::NonFinite(_))));
+        assert!(matches!(super::check(&options, &ended, false), Err(Error::Diverged(_))));
         let ended = Progress { not_finite: 1, ..progress(&fine, &[2.0]) };
         assert!(
-            matches!(super::check(&options, &ended, false), Err(Error::NonFinite(what)) if what.contains("gradient"))
+            matches!(super::check(&options, &ended, false), Err(Error::Diverged(what)) if what.contains("gradient"))
         );
         assert!(super::check(&forced, &ended, false).is_ok());
     }

@@ -4,7 +4,8 @@
 use embassy_time::{Duration, Instant, Timer};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::option::OptionError;
 use crate::train::{Control, Event, Why};
 
 /// How often a paused run looks whether it may go on.
@@ -72,7 +73,7 @@ impl Pace {
         if duty > 0.0 && duty <= 1.0 {
             return Ok(Self { duty, control, conditions, ..Self::default() });
         }
-        Err(Error::Argument(format!("duty is {duty}, it must be above 0 and at most 1")))
+        Err(OptionError::range("duty", duty, "above 0 and at most 1").into())
     }
 
     /// How long all pauses were so far.

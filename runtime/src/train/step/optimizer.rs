@@ -13,6 +13,7 @@ use crate::ops::elementwise;
 use crate::ops::gradient_norm::{Part, gradient_norm, ranges, slice};
 use crate::ops::lion::{self, Lion};
 use crate::ops::sgd::{self, Sgd};
+use crate::option::OptionError;
 use crate::plan::{Content, Pool, Recorder, StorageId, Tensor};
 
 /// How gradients become steps. All decay weights apart from the gradient (decoupled).
@@ -46,7 +47,7 @@ impl FromStr for Optimizer {
             "adamw_8bit" => Ok(Optimizer::AdamW8Bit(adamw)),
             "lion" => Ok(Optimizer::Lion(Lion::default())),
             "sgd" => Ok(Optimizer::Sgd(Sgd::default())),
-            _ => Err(Error::Argument(format!("optimizer {name:?} is not known: use adamw, adamw_8bit, lion or sgd"))),
+            _ => Err(OptionError::unknown("optimizer", name, "adamw, adamw_8bit, lion, sgd").into()),
         }
     }
 }
@@ -86,13 +87,13 @@ impl Optimizer {
             Optimizer::Sgd(s) => (vec![("momentum", s.momentum)], 1.0, s.weight_decay),
         };
         if let Some((name, share)) = shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share)) {
-            return Err(Error::Argument(format!("{name} is {share}, it must be at least 0 and below 1")));
+            return Err(OptionError::range(name, share, "at least 0 and below 1").into());
         }
         if !(eps.is_finite() && eps > 0.0) {
-            return Err(Error::Argument(format!("eps is {eps}, it must be positive")));
+            return Err(OptionError::range("eps", eps, "positive").into());
         }
         if !(weight_decay.is_finite() && weight_decay >= 0.0) {
-            return Err(Error::Argument(format!("weight-decay is {weight_decay}, it must be 0 or positive")));
+            return Err(OptionError::range("weight_decay", weight_decay, "0 or positive").into());
         }
         Ok(())
     }

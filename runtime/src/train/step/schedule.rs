@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::option::OptionError;
 
 /// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +43,7 @@ impl FromStr for Schedule {
             "cosine" => Ok(Schedule::Cosine),
             "linear" => Ok(Schedule::Linear),
             "constant" => Ok(Schedule::Constant),
-            _ => Err(Error::Argument(format!("schedule {text:?} is not known: use cosine, linear or constant"))),
+            _ => Err(OptionError::unknown("schedule", text, "cosine, linear, constant").into()),
         }
     }
 }

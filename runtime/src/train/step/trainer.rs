@@ -9,6 +9,7 @@ use crate::data::Batch;
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, Result};
 use crate::loss::{LossBuffers, Reverse};
+use crate::option::OptionError;
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
 use crate::train::{Event, Pace, TrainOptions};
 
@@ -71,9 +72,8 @@ impl Trainer {
         };
         let arena = Arena::new(&adapter);
         if let Some(name) = arena.stack().filter(|_| options.dropout > 0.0) {
-            let message =
-                format!("dropout is {}: experts have none (nor in PEFT), the adapter has {name}", options.dropout);
-            return Err(Error::Argument(message));
+            let problem = format!("is {}: experts have none (nor in PEFT), the adapter has {name}", options.dropout);
+            return Err(OptionError::new("dropout", problem).into());
         }
         let buffers = Buffers::new(engine, &mut resources, &arena, &options)?;
         let mut sites = Sites::default();

@@ -38,11 +38,10 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-/// A fault of a template as ours: what, where, and what can be done about it.
+/// A fault of a template as ours: what and where.
 fn template_error(fault: &Fault) -> Error {
     let place = fault.line.map_or(String::new(), |line| format!(" (template line {line})"));
-    let hint = if fault.unsupported { "; another one can be given with --chat-template" } else { "" };
-    Error::Template(format!("{}{place}{hint}", printable(&fault.message)))
+    Error::Template(format!("{}{place}", printable(&fault.message)))
 }
 
 /// Text of a template for a message: without control characters, cut short.

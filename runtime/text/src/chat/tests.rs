@@ -86,7 +86,7 @@ fn templates_reach_no_host_objects_and_no_files() {
 fn errors_say_what_and_where() {
     assert!(refused("{{ raise_exception('roles must alternate') }}").contains("roles must alternate"));
     let syntax = refused("line one\n{% for %}");
-    assert!(syntax.contains("line 2") && syntax.contains("--chat-template"), "{syntax}");
+    assert!(syntax.contains("line 2"), "{syntax}");
     assert!(refused("{{ messages | no_such_filter }}").contains("no_such_filter"));
     assert!(!refused("{{ raise_exception('\u{1b}[2J') }}").contains('\u{1b}'));
     let long = "x".repeat(SOURCE_LIMIT + 1);

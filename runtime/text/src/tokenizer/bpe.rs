@@ -21,7 +21,6 @@ pub(super) struct Bpe {
     splitter: Splitter,
     merges: BPE,
     alphabet: Alphabet,
-    known_bytes: [bool; 256],
     /// Token of a piece of line ends, by length from 1, where the alphabet is of characters.
     line_ends: Vec<Option<u32>>,
 }
@@ -33,13 +32,9 @@ impl Bpe {
     /// [`Error::Tokenizer`] if the merges do not fit the tokens, or byte tokens are missing that the alphabet needs.
     pub(super) fn new(pre: &PreTokenizer, checked: &Checked) -> Result<Self> {
         let alphabet = pre.alphabet;
-        let known = |byte: u8| match alphabet {
-            Alphabet::Bytes => checked.ids.contains_key(&*bytes::char_of(byte).encode_utf8(&mut [0; 4])),
-            Alphabet::Characters => checked.ids.contains_key(&byte_token(byte)),
-        };
-        let known_bytes = std::array::from_fn(|byte| known(byte as u8));
-        if let Some(absent) = known_bytes.iter().position(|known| alphabet == Alphabet::Characters && !known) {
-            return Err(Error::Tokenizer(format!("the vocabulary has no token <0x{absent:02X}>")));
+        let absent = |byte: &u8| alphabet == Alphabet::Characters && !checked.ids.contains_key(&byte_token(*byte));
+        if let Some(absent) = (0..=u8::MAX).find(absent) {
+            return Err(Error::Tokenizer(format!("the vocabulary has no token <0x{absent:02X}>").into()));
         }
         let merged: std::collections::HashSet<&str> =
             checked.merges.iter().flat_map(|(left, right)| [left.as_str(), right]).collect();
@@ -53,14 +48,14 @@ impl Bpe {
             .ignore_merges(pre.ignore_merges)
             .byte_fallback(alphabet == Alphabet::Characters)
             .build()
-            .map_err(|e| Error::Tokenizer(e.to_string()))?;
-        Ok(Bpe { splitter: Splitter::new(pre)?, merges, alphabet, known_bytes, line_ends: line_ends.collect() })
+            .map_err(|e| Error::Tokenizer(e.to_string().into()))?;
+        Ok(Bpe { splitter: Splitter::new(pre)?, merges, alphabet, line_ends: line_ends.collect() })
     }
 
     /// Appends the ids of text that holds no added token.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for a byte without a token, [`Error::Limit`] for a piece that is too long.
+    /// [`Error::Limit`] for a piece that is too long.
     pub(super) fn append(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let escaped;
         let text = match self.alphabet {
@@ -78,7 +73,9 @@ impl Bpe {
             }
             let piece = match self.alphabet {
                 Alphabet::Bytes => {
-                    self.map(piece, &mut mapped)?;
+                    mapped.clear();
+                    // Bytes without a token are left out by the merges, as Transformers and llama.cpp do.
+                    mapped.extend(piece.bytes().map(bytes::char_of));
                     &mapped
                 }
                 Alphabet::Characters => piece,
@@ -89,20 +86,8 @@ impl Bpe {
                 ids.push(id);
                 continue;
             }
-            let tokens: Vec<Token> = self.merges.tokenize(piece).map_err(|e| Error::Tokenizer(e.to_string()))?;
+            let tokens: Vec<Token> = self.merges.tokenize(piece).map_err(|e| Error::Tokenizer(e.to_string().into()))?;
             ids.extend(tokens.iter().map(|token| token.id));
-        }
-        Ok(())
-    }
-
-    /// The bytes of `piece` in the byte-level alphabet.
-    fn map(&self, piece: &str, mapped: &mut String) -> Result<()> {
-        mapped.clear();
-        for byte in piece.bytes() {
-            if !self.known_bytes[usize::from(byte)] {
-                return Err(Error::Tokenizer(format!("the vocabulary has no token for byte 0x{byte:02x}")));
-            }
-            mapped.push(bytes::char_of(byte));
         }
         Ok(())
     }

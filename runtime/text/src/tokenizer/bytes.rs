@@ -3,6 +3,11 @@
 //! Bytes 33..=126, 161..=172 and 174..=255 are the characters of the same code; the other 68 take U+0100.. in order
 //! (Radford et al. 2019, the encoder of GPT-2).
 
+/// The texts of all bytes in order, as a byte-level vocabulary has them.
+pub fn byte_texts() -> impl Iterator<Item = String> {
+    (0..=u8::MAX).map(|byte| char_of(byte).to_string())
+}
+
 /// The character that stands for `byte`.
 pub(super) fn char_of(byte: u8) -> char {
     match byte {

@@ -14,7 +14,7 @@ pub(super) struct Charsmap {
 }
 
 fn wrong(problem: &str) -> Error {
-    Error::Tokenizer(format!("tokenizer.ggml.precompiled_charsmap {problem}"))
+    Error::Tokenizer(format!("tokenizer.ggml.precompiled_charsmap {problem}").into())
 }
 
 impl Charsmap {

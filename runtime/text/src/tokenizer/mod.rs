@@ -18,6 +18,7 @@ mod trie;
 mod unigram;
 mod vocabulary;
 
+pub use bytes::byte_texts;
 pub use split::names as pre_tokenizers;
 pub use stream::TextStream;
 pub use vocabulary::{Model, TokenType, Vocabulary};
@@ -134,8 +135,7 @@ impl Tokenizer {
     /// - `bos`: put BOS before it and EOS at the end, each if the model asks for it (`add_bos_token`, `add_eos_token`).
     ///
     /// # Errors
-    /// [`crate::Error::Tokenizer`] when the vocabulary has no token for a byte of the text; [`crate::Error::Limit`] for
-    /// a run of more than 16 MiB of characters of one kind.
+    /// [`crate::Error::Limit`] for a run of more than 16 MiB of characters of one kind.
     pub fn encode(&self, text: &str, special: bool, bos: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if bos && self.add_bos {

@@ -63,7 +63,7 @@ impl Matcher {
             return Ok(Matcher { automaton: None, entries: chosen });
         }
         let automaton = AhoCorasick::new(chosen.iter().map(|&i| &entries[i].text))
-            .map_err(|e| Error::Tokenizer(format!("added tokens: {e}")))?;
+            .map_err(|e| Error::Tokenizer(format!("added tokens: {e}").into()))?;
         Ok(Matcher { automaton: Some(automaton), entries: chosen })
     }
 

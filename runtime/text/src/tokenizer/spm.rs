@@ -82,7 +82,7 @@ impl Spm {
     /// Appends the ids of text that holds no added token, with a space first if `prefix`.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for a byte without a token, [`Error::Limit`] for a run of text that is too long.
+    /// [`Error::Limit`] for a run of text that is too long.
     pub(super) fn append(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) -> Result<()> {
         let mut escaped = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
         if prefix {
@@ -120,7 +120,7 @@ impl Spm {
         let mut at = if symbols.is_empty() { NONE } else { 0 };
         while at != NONE {
             let symbol = symbols[at as usize];
-            self.append_symbol(&text[symbol.start as usize..][..symbol.length as usize], ids)?;
+            self.append_symbol(&text[symbol.start as usize..][..symbol.length as usize], ids);
             at = symbol.next;
         }
         Ok(())
@@ -163,11 +163,12 @@ impl Spm {
         Some(Pair { score, left, length })
     }
 
-    /// The token of a symbol, or those of its bytes, or the token for unknown text.
-    fn append_symbol(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    /// The token of a symbol, or those of its bytes, or the token for unknown text. Without any of them nothing, as in
+    /// Transformers.
+    fn append_symbol(&self, text: &str, ids: &mut Vec<u32>) {
         if let Some(&(id, _)) = self.tokens.get(text) {
             ids.push(id);
-            return Ok(());
+            return;
         }
         let before = ids.len();
         for byte in text.bytes() {
@@ -176,13 +177,13 @@ impl Spm {
                 (None, Some(unknown)) => {
                     ids.truncate(before);
                     ids.push(unknown);
-                    return Ok(());
+                    return;
                 }
                 (None, None) => {
-                    return Err(Error::Tokenizer(format!("the vocabulary has no token for byte 0x{byte:02x}")));
+                    ids.truncate(before);
+                    return;
                 }
             }
         }
-        Ok(())
     }
 }

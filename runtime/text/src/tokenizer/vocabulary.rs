@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use loam_files::digest::Sha256;
 
 use super::roles::{self, FILL_IN_KEYS};
+use crate::error::TokenizerProblem;
 use crate::{Error, Result};
 use loam_files::gguf::{Array, Gguf, Value};
 
@@ -152,7 +153,7 @@ pub(super) fn byte_of_token(text: &str) -> Option<u8> {
 }
 
 fn wrong(problem: String) -> Error {
-    Error::Tokenizer(problem)
+    Error::Tokenizer(problem.into())
 }
 
 /// A token's text for a message: attacker text, so cut short and escaped.
@@ -175,8 +176,8 @@ impl Vocabulary {
             "llama" => (Model::Spm, ""),
             "t5" => (Model::Unigram, ""),
             _ => {
-                let known = "\"gpt2\", \"gemma4\", \"llama\" and \"t5\"";
-                return Err(wrong(format!("tokenizer.ggml.model is {}; {known} are supported", shown(name))));
+                let (found, known) = (name.chars().take(40).collect(), "gpt2, gemma4, llama and t5".into());
+                return Err(Error::Tokenizer(TokenizerProblem::UnknownModel { found, known }));
             }
         };
         let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();

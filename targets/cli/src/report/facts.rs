@@ -7,21 +7,21 @@ use loam::train::Outcome;
 use loam::{Base, TrainOptions};
 
 use crate::args::{TrainArgs, UpkeepArgs};
-use crate::memory;
 use crate::output::bytes;
 use crate::upkeep::EVERY;
+use crate::{flag, memory};
 
 /// Names and values.
 pub type Rows = Vec<(&'static str, String)>;
 
 /// What the run was asked to do, by the names of the flags.
-pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
+pub fn options(args: &TrainArgs, options: &TrainOptions) -> Vec<(String, String)> {
     let paths = |paths: &[PathBuf]| paths.iter().map(|one| path(one)).collect::<Vec<_>>().join(", ");
     let file = |one: &Option<PathBuf>| one.as_deref().map_or("none".to_owned(), path);
     let or = |value: Option<String>, none: &str| value.unwrap_or_else(|| none.to_owned());
     let UpkeepArgs { checkpoint_dir, checkpoint_every, resume: _, duty, deadline, foreground } = &args.upkeep;
     let named = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
-    let mut rows = vec![
+    let data = [
         ("model", path(&args.base.model)),
         ("--chat-template", or(args.base.chat_template.as_deref().map(path), "of the model")),
         ("--data", paths(&args.data)),
@@ -31,8 +31,7 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
         ("--method", or(named(args.method.to_possible_value()), "")),
         ("--init", file(&args.init)),
     ];
-    rows.extend(options.flags());
-    rows.extend([
+    let around = [
         ("--checkpoint-dir", file(checkpoint_dir)),
         ("--checkpoint-every", checkpoint_every.map_or(EVERY, u64::from).to_string()),
         ("--duty", duty.to_string()),
@@ -40,8 +39,10 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Rows {
         ("--foreground", if *foreground { "on" } else { "off" }.to_owned()),
         ("--device", args.device.name()),
         ("--precision", or(named(args.device.precision.to_possible_value()), "")),
-    ]);
-    rows
+    ];
+    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+    let run = options.fields().into_iter().map(|(field, value)| flag::shown(field, value));
+    data.into_iter().map(owned).chain(run).chain(around.into_iter().map(owned)).collect()
 }
 
 fn path(path: &Path) -> String {

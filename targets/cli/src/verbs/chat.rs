@@ -125,6 +125,10 @@ fn read_line() -> Result<Option<String>> {
     match stdin.lock().read_until(b'\n', &mut line) {
         Ok(0) => Ok(None),
         Ok(_) => Ok(Some(String::from_utf8_lossy(&line).into_owned())),
-        Err(error) => Err(Failure::Failed { error: format!("cannot read standard input: {error}").into(), hint: None }),
+        Err(error) => Err(Failure::Failed {
+            error: format!("cannot read standard input: {error}").into(),
+            told: None,
+            hint: None,
+        }),
     }
 }

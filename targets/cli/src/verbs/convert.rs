@@ -1,5 +1,6 @@
 //! `loam convert`: a Hugging Face folder or a GGUF model becomes a GGUF base.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -71,9 +72,22 @@ fn remarks(output: Output, summary: &Summary) {
     for note in &summary.notes {
         output.warn(note);
     }
-    for (tensor, format) in &summary.fallbacks {
-        output.warn(&format!("{tensor} is stored as {}: its rows are no whole blocks", format.name()));
+    if let Some(note) = fallbacks(summary) {
+        output.warn(&note);
     }
+}
+
+/// How many tensors have another type than was asked for, in a sentence.
+fn fallbacks(summary: &Summary) -> Option<String> {
+    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+    summary.fallbacks.iter().for_each(|(_, ty)| *types.entry(ty.name()).or_default() += 1);
+    let counts = types.iter().map(|(name, count)| format!("{count} as {name}")).collect::<Vec<_>>().join(", ");
+    let count = summary.fallbacks.len();
+    let (tensors, are, their) = if count == 1 { ("tensor", "is", "its") } else { ("tensors", "are", "their") };
+    let list = "--plan lists them";
+    (count > 0).then(|| {
+        format!("{count} {tensors} {are} stored otherwise, {counts}: {their} rows are no whole blocks ({list})")
+    })
 }
 
 /// Number of tensors of each type.

@@ -160,7 +160,7 @@ fn diverged(error: loam_files::Error) -> Failure {
     match error {
         loam_files::Error::Adapter { .. } => {
             let hint = "the training diverged: lower --lr; not even --force writes what no reader of adapters takes";
-            Failure::Failed { error: Box::new(error), hint: Some(hint.into()) }
+            Failure::Failed { error: Box::new(error), told: None, hint: Some(hint.into()) }
         }
         error => error.into(),
     }

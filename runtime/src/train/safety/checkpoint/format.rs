@@ -13,6 +13,7 @@ use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::file::{AtomicFile, read_pieces};
 use crate::gguf::{GgmlType, Gguf, GgufFile, Metadata, TensorDeclaration, Writer, printable};
+use crate::problem::CheckpointProblem;
 use crate::train::Progress;
 
 /// Key of the digest.
@@ -20,7 +21,7 @@ pub const DIGEST: &str = "loam.checkpoint.digest";
 /// Key of the format's version.
 const VERSION: &str = "loam.checkpoint.version";
 /// The version that is written, and the only one that is read.
-const CURRENT: u32 = 1;
+const CURRENT: u32 = 2;
 /// What `general.type` says.
 pub const KIND: &str = "checkpoint";
 /// Hex digits of a digest.
@@ -113,7 +114,7 @@ pub fn open(path: &Path) -> Result<(GgufFile, State)> {
     Ok((file, State { progress, buffers }))
 }
 
-fn damaged(path: &Path, problem: impl Into<String>) -> Error {
+fn damaged(path: &Path, problem: impl Into<CheckpointProblem>) -> Error {
     Error::Checkpoint { path: path.into(), problem: problem.into() }
 }
 
@@ -125,7 +126,7 @@ fn check_kind(gguf: &Gguf) -> Result<()> {
     }
     match gguf.u32(VERSION)? {
         CURRENT => Ok(()),
-        version => Err(damaged(gguf.path(), format!("has version {version}, this program knows {CURRENT}"))),
+        found => Err(damaged(gguf.path(), CheckpointProblem::Version { found, known: CURRENT })),
     }
 }
 

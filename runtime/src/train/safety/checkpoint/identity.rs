@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::adapter::AdapterFile;
-use crate::backend::{DeviceInfo, Kind, Precision};
+use crate::backend::{DeviceInfo, Kind};
 use crate::base::Base;
 use crate::chat::ChatTemplate;
 use crate::data::{Dataset, Example};
@@ -14,6 +14,8 @@ use crate::train::TrainOptions;
 
 /// Prefix of the keys in files.
 const PREFIX: &str = "loam.run.";
+/// What the names of options begin with.
+const OPTION: &str = "option.";
 /// Version of the program that writes.
 const VERSION: &str = "loam.version";
 /// The time that the chat template is told.
@@ -47,8 +49,8 @@ impl Identity {
             ("base".to_owned(), base.digest().to_owned()),
             ("tokenizer".to_owned(), base.tokenizer()?.digest().to_owned()),
             ("chat_template".to_owned(), template),
-            ("--device".to_owned(), format!("{} {}", device.backend, device.name)),
-            ("--precision".to_owned(), precision_of(device).to_owned()),
+            ("device".to_owned(), format!("{} {}", device.backend, device.name)),
+            ("precision".to_owned(), device.precision.name().to_owned()),
             ("start".to_owned(), start.map_or_else(none, digest_of_adapter)),
             ("data".to_owned(), data.digest.clone()),
         ];
@@ -57,7 +59,7 @@ impl Identity {
         let same = TrainOptions::default();
         let (keep, force) = (same.keep, same.force);
         let options = TrainOptions { checkpointing: None, budget: None, keep, force, ..options.clone() };
-        all.extend(options.flags().into_iter().map(|(name, value)| (format!("option.{name}"), value)));
+        all.extend(options.fields().into_iter().map(|(name, value)| (format!("{OPTION}{name}"), value)));
         // Last: what they depend on is told of before. Lines that were skipped, say, are no option of the run.
         all.push(("examples".to_owned(), digest_of_examples(&data.examples)));
         all.push(("held_out".to_owned(), held_out.map_or_else(none, |data| digest_of_examples(&data.examples))));
@@ -117,25 +119,8 @@ fn around(device: &DeviceInfo) -> Vec<(&'static str, &'static str, String)> {
     around
 }
 
-fn precision_of(device: &DeviceInfo) -> &'static str {
-    match device.precision {
-        Precision::F32 => "f32",
-        Precision::F16 => "f16",
-        Precision::Int8 => "int8",
-    }
-}
-
 fn mismatch(path: &Path, name: &str, expected: String, found: String) -> Error {
-    let what = match name {
-        "base" => "base (MODEL)".to_owned(),
-        "start" => "start (--init)".to_owned(),
-        "data" => "data (--data)".to_owned(),
-        "chat_template" => "chat template (--chat-template)".to_owned(),
-        "examples" => "examples (--data, --eval-split, --objective, --skip-bad)".to_owned(),
-        "held_out" => "held-out examples (--eval-data, --eval-split)".to_owned(),
-        // Flags are known by their dashes.
-        name => name.replacen("option.--", "--", 1).replacen("option.", "option ", 1),
-    };
+    let what = name.strip_prefix(OPTION).unwrap_or(name).to_owned();
     Error::CheckpointMismatch { path: path.into(), what, expected, found }
 }
 

@@ -14,6 +14,7 @@ pub use identity::Identity;
 
 use crate::error::{Error, Result};
 use crate::file::{self, LockedFile};
+use crate::problem::CheckpointProblem;
 use crate::train::Progress;
 
 /// All that a run needs to go on.
@@ -33,7 +34,7 @@ pub struct Checkpoints {
     /// Write one every so many steps, from 1. One more is written at the end, and when a run is stopped.
     pub every: u64,
     /// Go on from the newest that is whole; from the start if there is none yet. Without this a checkpoint in the
-    /// folder is an error: nothing is lost by a forgotten flag.
+    /// folder is an error: nothing is lost by a forgotten option.
     pub resume: bool,
 }
 
@@ -77,8 +78,8 @@ impl Generations {
             true => generations.newest_of(&numbers)?,
             false if numbers.is_empty() => (None, Vec::new()),
             false => {
-                let problem = "a run has left a checkpoint here, and it is not asked to go on from it";
-                return Err(Error::Checkpoint { path: generations.path(numbers[0]), problem: problem.into() });
+                let path = generations.path(numbers[0]);
+                return Err(Error::Checkpoint { path, problem: CheckpointProblem::NotAsked });
             }
         };
         Ok((generations, found))
@@ -107,7 +108,7 @@ impl Generations {
         match problems.is_empty() {
             true => Ok((None, problems)),
             false => {
-                let problem = format!("no checkpoint in it can be used: {}", problems.join("; "));
+                let problem = CheckpointProblem::NoneUsable { problems: problems.join("; ") };
                 Err(Error::Checkpoint { path: self.folder.clone(), problem })
             }
         }

@@ -9,6 +9,7 @@ mod table;
 
 use regex_automata::{Input, meta::Regex};
 
+use crate::error::TokenizerProblem;
 use crate::{Error, Result};
 use table::{Stage, TABLE, Tail};
 
@@ -20,8 +21,8 @@ pub(super) fn find(name: &str) -> Result<&'static PreTokenizer> {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         // All of them would hide the name that matters; one per group of equal splits tells the kinds.
         let known: Vec<&str> = TABLE.iter().filter_map(|entry| entry.names.first()).copied().collect();
-        let known = format!("known: {} and other names for the same splits", known.join(", "));
-        Error::Tokenizer(format!("unknown pre-tokenizer {shown:?} in tokenizer.ggml.pre; {known}"))
+        let known = format!("{} and other names for the same splits", known.join(", "));
+        Error::Tokenizer(TokenizerProblem::UnknownPreTokenizer { found: shown, known })
     })
 }
 
@@ -52,8 +53,8 @@ impl Splitter {
                 Stage::Digits(rule) => return Ok(Pass::Digits(*rule)),
             };
             let patterns = if tail == Tail::None { vec![*pattern] } else { vec![*pattern, r"\s+"] };
-            let regex =
-                Regex::new_many(&patterns).map_err(|e| Error::Tokenizer(format!("pre-tokenizer pattern: {e}")))?;
+            let regex = Regex::new_many(&patterns)
+                .map_err(|e| Error::Tokenizer(format!("pre-tokenizer pattern: {e}").into()))?;
             Ok(Pass::Pattern(regex, tail))
         };
         Ok(Splitter { passes: pre.stages.iter().map(compile).collect::<Result<_>>()? })

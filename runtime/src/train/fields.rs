@@ -1,4 +1,4 @@
-//! Options by the names that they have on the command line of `loam train`, with values as they are typed there.
+//! Options by the names of their fields, with values as text: what a checkpoint keeps of them and a report shows.
 
 use crate::adapter::LoraOptions;
 use crate::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
@@ -7,8 +7,8 @@ use crate::plan::Checkpointing;
 use super::{Keep, Optimizer, Schedule, TrainOptions};
 
 impl TrainOptions {
-    /// All options with their values. What no flag sets has a name without dashes.
-    pub fn flags(&self) -> Vec<(&'static str, String)> {
+    /// All options by the names of their fields, with their values.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
         // Named one by one: the compiler then finds what a new option has forgotten here.
         let TrainOptions {
             lora,
@@ -40,39 +40,39 @@ impl TrainOptions {
         } = self;
         let LoraOptions { rank, alpha, targets, seed: start } = lora;
         let mut all = vec![
-            ("--rank", rank.to_string()),
-            ("--alpha", alpha.to_string()),
-            ("--targets", targets.to_string()),
-            ("--objective", objective.objective.name.to_owned()),
-            ("--batch", batch.to_string()),
-            ("--accumulate", accumulate.to_string()),
-            ("--context", context.to_string()),
-            ("--gradient-checkpointing", way(*checkpointing).to_owned()),
-            ("--loss-chunk", or(loss_chunk.as_ref(), "auto")),
-            ("--budget", or(budget.as_ref(), "none")),
-            ("--lr", lr.to_string()),
-            ("--schedule", fall(*schedule).to_owned()),
-            ("--warmup", warmup.to_string()),
-            ("--steps", or(steps.as_ref(), "by --epochs")),
-            ("--epochs", if steps.is_some() { "by --steps".to_owned() } else { epochs.to_string() }),
-            ("--optim", optimizer.name().to_owned()),
+            ("rank", rank.to_string()),
+            ("alpha", alpha.to_string()),
+            ("targets", targets.to_string()),
+            ("objective", objective.objective.name.to_owned()),
+            ("batch", batch.to_string()),
+            ("accumulate", accumulate.to_string()),
+            ("context", context.to_string()),
+            ("checkpointing", way(*checkpointing).to_owned()),
+            ("loss_chunk", or(loss_chunk.as_ref(), "auto")),
+            ("budget", or(budget.as_ref(), "none")),
+            ("lr", lr.to_string()),
+            ("schedule", fall(*schedule).to_owned()),
+            ("warmup", warmup.to_string()),
+            ("steps", or(steps.as_ref(), "by epochs")),
+            ("epochs", if steps.is_some() { "by steps".to_owned() } else { epochs.to_string() }),
+            ("optimizer", optimizer.name().to_owned()),
         ];
         all.extend(constants(optimizer));
         let switch = |on: &bool| if *on { "on" } else { "off" }.to_owned();
         all.extend([
-            ("--loraplus-lr-ratio", loraplus_lr_ratio.to_string()),
-            ("--dropout", dropout.to_string()),
-            ("--neftune-noise-alpha", neftune_noise_alpha.to_string()),
-            ("--clip", clip.to_string()),
-            ("--seed", seed.to_string()),
-            ("seed of a new adapter", start.to_string()),
-            ("--no-shuffle", switch(&!shuffle)),
-            ("--pack", switch(pack)),
-            ("--group-by-length", switch(group_by_length)),
-            ("--eval-every", if *eval_every == 0 { "off".to_owned() } else { eval_every.to_string() }),
-            ("--patience", if *patience == 0 { "off".to_owned() } else { patience.to_string() }),
-            ("--keep", if *keep == Keep::Best { "best" } else { "last" }.to_owned()),
-            ("--force", switch(force)),
+            ("loraplus_lr_ratio", loraplus_lr_ratio.to_string()),
+            ("dropout", dropout.to_string()),
+            ("neftune_noise_alpha", neftune_noise_alpha.to_string()),
+            ("clip", clip.to_string()),
+            ("seed", seed.to_string()),
+            ("lora.seed", start.to_string()),
+            ("shuffle", switch(shuffle)),
+            ("pack", switch(pack)),
+            ("group_by_length", switch(group_by_length)),
+            ("eval_every", if *eval_every == 0 { "off".to_owned() } else { eval_every.to_string() }),
+            ("patience", if *patience == 0 { "off".to_owned() } else { patience.to_string() }),
+            ("keep", if *keep == Keep::Best { "best" } else { "last" }.to_owned()),
+            ("force", switch(force)),
         ]);
         all
     }
@@ -103,13 +103,13 @@ fn constants(optimizer: &Optimizer) -> Vec<(&'static str, String)> {
     let (decay, others) = match *optimizer {
         Optimizer::AdamW(AdamW { beta1, beta2, eps, weight_decay })
         | Optimizer::AdamW8Bit(AdamW { beta1, beta2, eps, weight_decay }) => {
-            let epsilon = Some(("epsilon", eps.to_string()));
-            (weight_decay, betas(beta1, beta2).into_iter().chain(epsilon).collect::<Vec<_>>())
+            let eps = Some(("eps", eps.to_string()));
+            (weight_decay, betas(beta1, beta2).into_iter().chain(eps).collect::<Vec<_>>())
         }
         Optimizer::Lion(Lion { beta1, beta2, weight_decay }) => (weight_decay, betas(beta1, beta2).into()),
-        Optimizer::Sgd(Sgd { momentum, weight_decay }) => (weight_decay, vec![("--momentum", momentum.to_string())]),
+        Optimizer::Sgd(Sgd { momentum, weight_decay }) => (weight_decay, vec![("momentum", momentum.to_string())]),
     };
-    [vec![("--weight-decay", decay.to_string())], others].concat()
+    [vec![("weight_decay", decay.to_string())], others].concat()
 }
 
 #[cfg(test)]
@@ -118,29 +118,29 @@ mod tests {
     use crate::adapter::Targets;
 
     #[test]
-    fn values_are_as_they_are_typed() {
+    fn every_field_is_there_once() {
         let lora =
             LoraOptions { targets: Targets::Kinds(vec!["attn_q".into(), "output".into()]), ..Default::default() };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.5, weight_decay: 0.25 });
         let options = TrainOptions { lora, steps: Some(7), optimizer: sgd, ..TrainOptions::default() };
-        let found = options.flags();
+        let found = options.fields();
         let of = |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         let expected = [
-            ("--targets", "attn_q,output"),
-            ("--steps", "7"),
-            ("--epochs", "by --steps"),
-            ("--lr", "0.0002"),
-            ("--optim", "sgd"),
-            ("--momentum", "0.5"),
-            ("--weight-decay", "0.25"),
-            ("--schedule", "cosine"),
-            ("--pack", "on"),
-            ("--gradient-checkpointing", "auto"),
+            ("targets", "attn_q,output"),
+            ("steps", "7"),
+            ("epochs", "by steps"),
+            ("lr", "0.0002"),
+            ("optimizer", "sgd"),
+            ("momentum", "0.5"),
+            ("weight_decay", "0.25"),
+            ("schedule", "cosine"),
+            ("pack", "on"),
+            ("checkpointing", "auto"),
         ];
         expected.iter().for_each(|(name, value)| assert_eq!(of(name), Some(*value), "{name}"));
         let names: std::collections::BTreeSet<_> = found.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), found.len(), "no name twice");
         let eight = TrainOptions { optimizer: "adamw_8bit".parse().unwrap(), ..TrainOptions::default() };
-        assert_ne!(eight.flags(), TrainOptions::default().flags(), "two optimizers with the same constants");
+        assert_ne!(eight.fields(), TrainOptions::default().fields(), "two optimizers with the same constants");
     }
 }
