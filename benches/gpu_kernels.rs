@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use loam::SharedBytes;
-use loam::backend::{Backend, Precision, select};
+use loam::backend::{self, Backend, Precision, select};
 use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View, When};
 use loam::random;
 use loam_shaders::{Call, Format, Step, attention, dense, matmul};
+use pollster::block_on;
 
 const ROUNDS: usize = 5;
 /// A round takes at least this long.
@@ -48,7 +49,8 @@ enum Operand {
 
 fn main() {
     let options = options().unwrap_or_else(|problem| panic!("{problem}"));
-    let mut backend = select::open_for(&options.device, options.precision).unwrap_or_else(|error| panic!("{error}"));
+    let opening = backend::Options { precision: options.precision, ..backend::Options::default() };
+    let mut backend = block_on(select::open(&options.device, &opening)).unwrap_or_else(|error| panic!("{error}"));
     println!("{}, {}, {:?}, {} tokens", backend.info().name, backend.info().driver, options.precision, options.tokens);
     products(&options, backend.as_mut());
     low_rank(&options, backend.as_mut());
@@ -163,13 +165,12 @@ fn seconds(backend: &mut dyn Backend, call: &Call, operands: &[Operand]) -> f64 
     loop {
         let node = Node { call: call.clone(), operands: views.clone(), label: "bench".into(), when: When::default() };
         let plan = Plan { name: "bench".into(), nodes: vec![node; times], slots: slots.clone() };
-        let program = backend.compile(&plan).unwrap_or_else(|error| panic!("{error}"));
+        let program = block_on(backend.compile(&plan)).unwrap_or_else(|error| panic!("{error}"));
         let mut best = f64::MAX;
         for _ in 0..ROUNDS {
             let began = Instant::now();
-            backend
-                .run(program, &Step::default())
-                .and_then(|()| backend.settle())
+            backend::run(backend, program, &Step::default())
+                .and_then(|()| block_on(backend.settle()))
                 .unwrap_or_else(|error| panic!("{error}"));
             best = best.min(began.elapsed().as_secs_f64());
         }
@@ -195,7 +196,7 @@ fn bind(backend: &mut dyn Backend, id: u32, operand: &Operand, slots: &mut Vec<u
         Operand::Weight(format, rows, cols) => weight(format, rows as usize, cols as usize, value),
     };
     let entry = Entry { name: format!("operand {id}"), pool: Pool::Weights, words, content };
-    backend.provide(StorageId(id), &entry).unwrap_or_else(|error| panic!("{error}"));
+    block_on(backend.allocate(StorageId(id), &entry)).unwrap_or_else(|error| panic!("{error}"));
     View { location: Location::Stored(StorageId(id)), offset: 0, words }
 }
 

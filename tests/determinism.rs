@@ -2,7 +2,7 @@
 //! the bytes are others, and as many times the same.
 
 use loam::backend::cpu::CpuBackend;
-use loam::backend::{Backend, Precision, select};
+use loam::backend::{Backend, Options, Precision, select};
 use loam::plan::Checkpointing;
 use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
 use loam_tests::{back_ends, convert_asset, full_batch, new_trainer, relative, skipped, some_rows};
@@ -84,7 +84,7 @@ fn threads_do_not_change_the_bits() {
 /// The gradient of a token is of the order of 1e-5: without the factors of rows most of it would vanish.
 #[test]
 fn half_precision_trains_close_to_single_precision_and_repeats_its_bits() {
-    let open = |precision| select::open_for("gpu:0", precision);
+    let open = |precision| pollster::block_on(select::open("gpu:0", &Options { precision, ..Options::default() }));
     let (Ok(single), Ok(half)) = (open(Precision::F32), open(Precision::F16)) else {
         return skipped("no GPU with half precision");
     };

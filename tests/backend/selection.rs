@@ -1,11 +1,15 @@
 //! Devices by name: what is listed can be opened, and `auto` never takes a software rasteriser.
 
-use loam::backend::Kind;
-use loam::backend::select::{devices, open};
+use loam::backend::{Backend, Kind, Options, select};
+use pollster::block_on;
+
+fn open(spec: &str) -> loam::Result<Box<dyn Backend>> {
+    block_on(select::open(spec, &Options::default()))
+}
 
 #[test]
 fn every_listed_device_opens_by_number_and_by_name() {
-    let listed = devices();
+    let listed = block_on(select::devices()).unwrap();
     let gpus: Vec<_> = listed.iter().filter(|device| device.kind != Kind::Cpu).collect();
     if gpus.is_empty() {
         loam_tests::skipped("no adapter");

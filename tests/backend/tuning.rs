@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use loam::backend::Backend;
-use loam::backend::wgpu::WgpuBackend;
+use loam::backend::choice::Choosing;
 use loam_shaders::Format;
+use pollster::block_on;
 
 use crate::feed_forward::result;
 use crate::fixture::{A, B, OUT, gpu, mix, mix_with_a_wrong_twin, node, plan, read, run, slot, stored, values, zeros};
@@ -12,17 +13,15 @@ use crate::fixture::{A, B, OUT, gpu, mix, mix_with_a_wrong_twin, node, plan, rea
 const TOKENS: u32 = 70;
 const CLASS: &str = "matmul_tile_q4_0 70,256,0,512,512,0,2,0";
 
-fn tuned(folder: &Path) -> Option<WgpuBackend> {
-    let mut backend = gpu()?;
-    backend.tune(Some(folder.to_owned()));
-    Some(backend)
+fn tuned(folder: &Path) -> Option<Choosing> {
+    Some(Choosing::new(Box::new(gpu()?)).tuned(Some(folder.to_owned())))
 }
 
-fn bits(backend: &mut WgpuBackend) -> Vec<u32> {
+fn bits(backend: &mut dyn Backend) -> Vec<u32> {
     result(backend, Format::Q4_0, TOKENS).into_iter().map(f32::to_bits).collect()
 }
 
-fn choice(backend: &WgpuBackend) -> Option<&str> {
+fn choice(backend: &Choosing) -> Option<&str> {
     backend.choices().expect("tuned").get(CLASS).map(String::as_str)
 }
 
@@ -38,7 +37,6 @@ fn choices_are_kept_and_change_no_bit() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(mut plain) = gpu() else { return };
     let Some(mut first) = tuned(folder.path()) else { return };
-    assert!(plain.choices().is_none(), "nothing is measured unless asked for");
     let expected = bits(&mut plain);
     assert_eq!(bits(&mut first), expected);
     let names = ["matmul_tile_q4_0", "matmul_tile_wide_q4_0", "matmul_tile_small_q4_0"];
@@ -80,19 +78,39 @@ fn a_file_that_does_not_hold_is_measured_again() {
 
 #[test]
 fn a_twin_that_computes_something_else_is_never_used() {
-    let Some(mut backend) = gpu() else { return };
-    backend.tune(None);
+    let Some(gpu) = gpu() else { return };
+    let mut backend = Choosing::new(Box::new(gpu)).tuned(None);
     for (id, entry) in [(A, values(&[1.0; 64])), (B, values(&[2.0; 64])), (OUT, zeros(64))] {
-        backend.provide(id, &entry).expect("provided");
+        block_on(backend.allocate(id, &entry)).expect("allocated");
     }
     let all = |id| stored(id, 64);
     let nodes = vec![
         node("first", mix_with_a_wrong_twin(64, 3.0), &[all(A), all(B), slot(0, 64)]),
         node("second", mix(64, 0.0), &[slot(0, 64), all(B), all(OUT)]),
     ];
-    let program = backend.compile(&plan(&[64], nodes)).expect("compiled");
+    let program = block_on(backend.compile(&plan(&[64], nodes))).expect("compiled");
     let choices: Vec<&String> = backend.choices().expect("tuned").values().collect();
     assert_eq!(choices, ["test_mix"]);
     run(&mut backend, program);
     assert_eq!(read(&mut backend, OUT, 0, 64), [7.0; 64]);
+}
+
+#[test]
+fn nothing_is_measured_unless_asked_for() {
+    let Some(gpu) = gpu() else { return };
+    let mut plain = Choosing::new(Box::new(gpu));
+    bits(&mut plain);
+    assert!(plain.choices().is_none());
+    assert_eq!(plain.replacements().count(), 0, "single precision replaces no kernel");
+}
+
+/// What is measured has buffers of its own: they are freed, and the largest plan has room for them.
+#[test]
+fn a_measurement_takes_no_more_memory_than_the_plan() {
+    let (Some(mut plain), Some(gpu)) = (gpu(), gpu()) else { return };
+    let mut tuned = Choosing::new(Box::new(gpu)).tuned(None);
+    assert_eq!(bits(&mut tuned), bits(&mut plain));
+    let (tuned, plain) = (tuned.usage(), plain.usage());
+    assert_eq!(tuned.memory.current_bytes(), plain.memory.current_bytes());
+    assert_eq!(tuned.memory.peak_bytes, plain.memory.peak_bytes);
 }

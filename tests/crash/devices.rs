@@ -7,7 +7,7 @@ use std::rc::Rc;
 use embassy_time::Duration;
 use loam::backend::cpu::CpuBackend;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
-use loam::backend::{Backend, Kind};
+use loam::backend::{Backend, Kind, Options};
 use loam::plan::Checkpointing;
 use loam::train::{Event, Upkeep};
 use loam::{AdapterFile, Error, Result};
@@ -136,7 +136,7 @@ fn another_device_is_no_rescue() {
 fn without_memory_layers_are_computed_again() {
     let job = Job::new();
     let folder = tempfile::tempdir().expect("temporary folder");
-    for call in [Call::Provide, Call::Compile] {
+    for call in [Call::Allocate, Call::Compile] {
         let mut count = 0;
         let first = watched(move |_, made| {
             count += u32::from(made == call);
@@ -157,7 +157,7 @@ fn without_memory_micro_batches_get_smaller() {
     let out = folder.path().join("adapter.gguf");
     job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
     let expected = values(&out);
-    let allocates = |call| matches!(call, Call::Provide | Call::Compile);
+    let allocates = |call| matches!(call, Call::Allocate | Call::Compile);
     let mut number = 1;
     loop {
         let first = watched(once(number, allocates, full));
@@ -178,9 +178,9 @@ fn without_memory_micro_batches_get_smaller() {
     let counted = Rc::clone(&opened);
     let reopen = move || {
         counted.set(counted.get() + 1);
-        Ok(watched(once(3, |call| call == Call::Provide, full)))
+        Ok(watched(once(3, |call| call == Call::Allocate, full)))
     };
-    let first = watched(once(3, |call| call == Call::Provide, full));
+    let first = watched(once(3, |call| call == Call::Allocate, full));
     let (result, _) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
     assert!(matches!(result, Err(Error::OutOfMemory { .. })), "{result:?}");
     assert_eq!(opened.get(), 1);
@@ -189,7 +189,7 @@ fn without_memory_micro_batches_get_smaller() {
 /// What is drawn for a row goes by its number in the step: dropout and noise are those of the run that was asked for.
 #[test]
 fn smaller_micro_batches_have_the_same_masks_and_noise() {
-    let allocates = |call| matches!(call, Call::Provide | Call::Compile);
+    let allocates = |call| matches!(call, Call::Allocate | Call::Compile);
     for grouped in [false, true] {
         let mut job = Job::new();
         (job.options.dropout, job.options.neftune_noise_alpha) = (0.3, 5.0);
@@ -220,7 +220,9 @@ fn values(adapter: &Path) -> Vec<f32> {
 }
 
 fn open(adapter: &Adapter) -> WgpuBackend {
-    pollster::block_on(WgpuBackend::open(adapter.clone(), Checks::Off)).expect("the adapter opens")
+    // A program is one submission: as few as can be, all of them tried.
+    let options = Options { target: Duration::from_secs(2), ..Options::default() };
+    pollster::block_on(WgpuBackend::open(adapter.clone(), &options, Checks::Off)).expect("the adapter opens")
 }
 
 #[test]
@@ -231,8 +233,7 @@ fn a_gpu_lost_behind_any_submission_is_opened_again() {
     };
     let job = Job::short();
     let folder = tempfile::tempdir().expect("temporary folder");
-    // A program is one submission: as few as can be, all of them tried.
-    let upkeep = || Upkeep { target: Duration::from_secs(2), ..Upkeep::default() };
+    let upkeep = Upkeep::default;
     let golden = job.run(Box::new(open(&adapter)), upkeep(), &folder.path().join("golden.gguf"), &mut |_| ());
     let golden = golden.expect("trains");
     let mut number = 1;

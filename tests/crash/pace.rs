@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration as Span, Instant};
 
 use embassy_time::Duration;
-use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
+use loam::backend::{Backend, Options};
 use loam::digest::sha256_file;
 use loam::gguf::Value;
 use loam::train::{self, Condition, Control, Event, Outcome, Upkeep, Why};
 use loam::{AdapterFile, Engine, Error, Result};
 use loam_tests::watched::Call;
-use loam_tests::{Watched, back_ends};
+use loam_tests::{Watched, back_ends_with};
 
 use crate::job::{Job, STEPS, dataset, kept_in};
 
@@ -254,16 +254,17 @@ fn where_submissions_end_changes_nothing() {
     let job = Job::short();
     let data = (&job.data, Some(&job.held_out));
     for target in [Duration::from_millis(8), Duration::from_micros(1)] {
-        for ((device, backend), (_, other)) in back_ends().into_iter().zip(back_ends()) {
-            let train = |backend, target| {
-                let upkeep = Upkeep { target, ..Upkeep::default() };
+        let open = |target| back_ends_with(&Options { target, ..Options::default() });
+        for ((device, whole), (_, parts)) in open(Duration::from_secs(2)).into_iter().zip(open(target)) {
+            let train = |backend| {
+                let upkeep = Upkeep::default();
                 let mut ignore = |_: &Event| ();
                 let mut engine = Engine::new(&job.base, backend).expect("engine");
                 let work =
                     train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut ignore);
                 pollster::block_on(work).expect("trains")
             };
-            let ((whole, few), (parts, many)) = (train(backend, Duration::from_secs(2)), train(other, target));
+            let ((whole, few), (parts, many)) = (train(whole), train(parts));
             assert_eq!(whole, parts, "{device} {target:?}");
             let (few, many) = (few.times.expect("measured"), many.times.expect("measured"));
             assert!(many.count() > 2 * (few.count() + few.unmeasured) || device == "cpu", "{device}: {few:?} {many:?}");

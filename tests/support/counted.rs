@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use embassy_time::Duration;
 use loam::Result;
-use loam::backend::{Backend, DeviceInfo, Memory, ProgramId, Reading};
+use loam::backend::{Backend, DeviceInfo, Pending, ProgramId, Usage};
 use loam::plan::{Entry, Plan, Pool, StorageId};
 use loam_shaders::Step;
 
@@ -27,9 +26,12 @@ impl Backend for Counted {
     fn info(&self) -> &DeviceInfo {
         self.inner.info()
     }
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
+    fn usage(&self) -> &Usage {
+        self.inner.usage()
+    }
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()> {
         self.weights.fetch_add(usize::from(entry.pool == Pool::Weights), Ordering::Relaxed);
-        self.inner.provide(id, entry)
+        self.inner.allocate(id, entry)
     }
     fn release(&mut self, id: StorageId) {
         self.inner.release(id);
@@ -37,22 +39,19 @@ impl Backend for Counted {
     fn write(&mut self, id: StorageId, offset: u64, words: &[u32]) -> Result<()> {
         self.inner.write(id, offset, words)
     }
-    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>> {
         self.inner.read(id, offset, words)
     }
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId> {
         self.inner.compile(plan)
     }
     fn discard(&mut self, program: ProgramId) {
         self.inner.discard(program);
     }
-    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
-        self.inner.run(program, step)
+    fn run(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+        self.inner.run(program, step, part)
     }
-    fn set_target(&mut self, target: Duration) {
-        self.inner.set_target(target);
-    }
-    fn memory(&self) -> &Memory {
-        self.inner.memory()
+    fn settle(&mut self) -> Pending<'_, ()> {
+        self.inner.settle()
     }
 }

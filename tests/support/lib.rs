@@ -18,7 +18,7 @@ pub use check::{Operand, check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};
 pub use gradient::check_gradient;
 pub use limited::Limited;
-pub use model::{asset, back_ends, convert_asset, full_batch, relative, some_rows};
+pub use model::{asset, back_ends, back_ends_with, convert_asset, full_batch, relative, some_rows};
 pub use peft::golden_adapter;
 pub use random::Random;
 pub use tenants::{new_scorer, new_session, new_trainer};

@@ -1,7 +1,7 @@
 //! A device with a small binding limit, so that small weights are split as large ones are on real devices.
 
 use loam::Result;
-use loam::backend::{Backend, DeviceInfo, Memory, ProgramId, Reading};
+use loam::backend::{Backend, DeviceInfo, Pending, ProgramId, Usage};
 use loam::plan::{Entry, Plan, StorageId};
 use loam_shaders::Step;
 
@@ -24,8 +24,11 @@ impl Backend for Limited {
     fn info(&self) -> &DeviceInfo {
         &self.info
     }
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
-        self.inner.provide(id, entry)
+    fn usage(&self) -> &Usage {
+        self.inner.usage()
+    }
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()> {
+        self.inner.allocate(id, entry)
     }
     fn release(&mut self, id: StorageId) {
         self.inner.release(id);
@@ -33,10 +36,10 @@ impl Backend for Limited {
     fn write(&mut self, id: StorageId, offset: u64, words: &[u32]) -> Result<()> {
         self.inner.write(id, offset, words)
     }
-    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>> {
         self.inner.read(id, offset, words)
     }
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId> {
         let bound = plan.nodes.iter().flat_map(|node| &node.operands);
         let longest = bound.map(|view| view.words * 4).max().unwrap_or(0);
         assert!(longest <= self.info.limits.max_binding_bytes, "{} binds {longest} bytes", plan.name);
@@ -45,10 +48,10 @@ impl Backend for Limited {
     fn discard(&mut self, program: ProgramId) {
         self.inner.discard(program);
     }
-    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
-        self.inner.run(program, step)
+    fn run(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+        self.inner.run(program, step, part)
     }
-    fn memory(&self) -> &Memory {
-        self.inner.memory()
+    fn settle(&mut self) -> Pending<'_, ()> {
+        self.inner.settle()
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 
 use loam::backend::cpu::CpuBackend;
-use loam::backend::{Backend, select};
+use loam::backend::{Backend, Options, select};
 use loam::data::Batch;
 use loam_shaders::Format;
 
@@ -47,9 +47,17 @@ pub fn convert_asset(model: &str, format: &str) -> PathBuf {
 /// # Panics
 /// If the CPU back end cannot be made.
 pub fn back_ends() -> Vec<(&'static str, Box<dyn Backend>)> {
-    let cpu: Box<dyn Backend> = Box::new(CpuBackend::new(None).expect("cpu back end"));
+    back_ends_with(&Options::default())
+}
+
+/// As [`back_ends`], opened with `options`.
+///
+/// # Panics
+/// If the CPU back end cannot be made.
+pub fn back_ends_with(options: &Options) -> Vec<(&'static str, Box<dyn Backend>)> {
+    let cpu: Box<dyn Backend> = Box::new(CpuBackend::new(None).expect("cpu back end").with_target(options.target));
     let mut all = vec![("cpu", cpu)];
-    match select::open("gpu:0") {
+    match pollster::block_on(select::open("gpu:0", options)) {
         Ok(gpu) => all.push(("wgpu", gpu)),
         Err(error) => {
             static SAID: Once = Once::new();

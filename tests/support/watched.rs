@@ -1,7 +1,8 @@
 //! A back end that asks before it does something, so that a test can see every call and make it fail.
 
-use embassy_time::Duration;
-use loam::backend::{Backend, DeviceInfo, Memory, ProgramId, Reading, Times};
+use std::future::ready;
+
+use loam::backend::{Backend, DeviceInfo, Pending, ProgramId, Usage};
 use loam::plan::{Entry, Plan, StorageId};
 use loam::{Error, Result};
 use loam_shaders::Step;
@@ -10,7 +11,7 @@ use loam_shaders::Step;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// Allocate a stored buffer.
-    Provide,
+    Allocate,
     /// Compile a plan.
     Compile,
     /// Run a program.
@@ -52,9 +53,15 @@ impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()> + Send> Backend for Watche
         &self.info
     }
 
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
-        (self.ask)(&mut self.inner, Call::Provide)?;
-        self.inner.provide(id, entry)
+    fn usage(&self) -> &Usage {
+        self.inner.usage()
+    }
+
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()> {
+        match (self.ask)(&mut self.inner, Call::Allocate) {
+            Ok(()) => self.inner.allocate(id, entry),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn release(&mut self, id: StorageId) {
@@ -66,45 +73,30 @@ impl<B: Backend, F: FnMut(&mut B, Call) -> Result<()> + Send> Backend for Watche
         self.inner.write(id, offset, words)
     }
 
-    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>> {
         match (self.ask)(&mut self.inner, Call::Read) {
             Ok(()) => self.inner.read(id, offset, words),
-            Err(error) => Box::pin(std::future::ready(Err(error))),
+            Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
-        (self.ask)(&mut self.inner, Call::Compile)?;
-        self.inner.compile(plan)
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId> {
+        match (self.ask)(&mut self.inner, Call::Compile) {
+            Ok(()) => self.inner.compile(plan),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn discard(&mut self, program: ProgramId) {
         self.inner.discard(program);
     }
 
-    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
+    fn run(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
         (self.ask)(&mut self.inner, Call::Run)?;
-        self.inner.run(program, step)
+        self.inner.run(program, step, part)
     }
 
-    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
-        (self.ask)(&mut self.inner, Call::Run)?;
-        self.inner.run_part(program, step, part)
-    }
-
-    fn set_target(&mut self, target: Duration) {
-        self.inner.set_target(target);
-    }
-
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self) -> Pending<'_, ()> {
         self.inner.settle()
-    }
-
-    fn times(&self) -> Option<&Times> {
-        self.inner.times()
-    }
-
-    fn memory(&self) -> &Memory {
-        self.inner.memory()
     }
 }

@@ -9,6 +9,7 @@ mod program;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::future::ready;
 
 use embassy_time::{Duration, Instant};
@@ -16,7 +17,9 @@ use loam_shaders::{Step, simd};
 
 use self::program::{Program, Stored};
 use super::slots::{self, SlotPool, Taken};
-use super::{Backend, DeviceInfo, Kind, Limits, Memory, Precision, ProgramId, Reading, TARGET, Times};
+use super::{
+    Backend, Device, DeviceInfo, Kind, Limits, Options, Pending, Precision, ProgramId, Provider, TARGET, Usage,
+};
 use crate::error::{Error, Result};
 use crate::option::OptionError;
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
@@ -31,13 +34,14 @@ pub struct CpuBackend {
     info: DeviceInfo,
     pool: rayon::ThreadPool,
     stored: Vec<Option<Stored>>,
+    /// Where in `stored` a buffer is.
+    stored_at: HashMap<StorageId, usize>,
     programs: Vec<Option<Program>>,
     slots: SlotPool,
     /// The buffers that `slots` speaks of.
     buffers: Vec<Vec<u32>>,
-    memory: Memory,
+    usage: Usage,
     target: Duration,
-    times: Times,
 }
 
 impl CpuBackend {
@@ -55,17 +59,53 @@ impl CpuBackend {
             info: device(pool.current_num_threads()),
             pool,
             stored: Vec::new(),
+            stored_at: HashMap::new(),
             programs: Vec::new(),
             slots: SlotPool::default(),
             buffers: Vec::new(),
-            memory: Memory::default(),
+            usage: Usage::default(),
             target: TARGET,
-            times: Times::default(),
         })
     }
 
+    /// The same with submissions of about `target`: what [`Options::target`] is to those who open a device by name.
+    #[must_use]
+    pub fn with_target(mut self, target: Duration) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// Allocates and fills a stored buffer.
+    fn store(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
+        self.release(id);
+        let stored = stored(entry)?;
+        self.usage.memory.add(stored.pool(), stored.bytes());
+        let place = *self.stored_at.entry(id).or_insert(self.stored.len());
+        if place == self.stored.len() {
+            self.stored.push(None);
+        }
+        self.stored[place] = Some(stored);
+        Ok(())
+    }
+
+    fn add_program(&mut self, plan: &Plan) -> Result<ProgramId> {
+        let taken = self.slots.take(&plan.slots);
+        self.buffers.resize_with(self.slots.places(), Vec::new);
+        let program = Program::new(plan, (&self.stored, &self.stored_at), taken.places.clone());
+        let program = match program.and_then(|program| self.allocate_slots(&taken, &plan.name).map(|()| program)) {
+            Ok(program) => program,
+            Err(error) => {
+                self.free(&taken.places);
+                return Err(error);
+            }
+        };
+        self.usage.memory.add(Pool::Activations, taken.new_bytes());
+        self.programs.push(Some(program));
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
     /// Allocates the buffers in `taken` that are new.
-    fn allocate(&mut self, taken: &Taken, plan: &str) -> Result<()> {
+    fn allocate_slots(&mut self, taken: &Taken, plan: &str) -> Result<()> {
         for &(place, words) in &taken.new {
             self.buffers[place] = zeros(words, &format!("slot {place} of plan {plan}"))?;
         }
@@ -80,7 +120,7 @@ impl CpuBackend {
     }
 
     /// Runs a program from node `first` on, until about `end`. Returns the next node, if there is one.
-    fn run_until(&mut self, id: ProgramId, step: &Step, first: usize, end: Option<Instant>) -> Result<Option<usize>> {
+    fn run_until(&mut self, id: ProgramId, step: &Step, first: usize, end: Instant) -> Result<Option<usize>> {
         let Self { pool, stored, programs, buffers, .. } = self;
         let Some(program) = programs.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return Err(failure(format!("program {} is not compiled", id.0)));
@@ -89,9 +129,9 @@ impl CpuBackend {
     }
 
     fn words(&mut self, id: StorageId, offset: u64, len: u64) -> Result<&mut [u32]> {
-        let stored = self.stored.get_mut(id.0 as usize).and_then(Option::as_mut);
+        let stored = self.stored_at.get(&id).and_then(|&place| self.stored[place].as_mut());
         let Some(Stored::Words { words, name, .. }) = stored else {
-            return Err(failure(format!("stored buffer {} is not provided, or is a weight", id.0)));
+            return Err(failure(format!("stored buffer {} is not allocated, or is a weight", id.0)));
         };
         let (total, end) = (words.len() as u64, offset.checked_add(len));
         match end.filter(|&end| end <= total) {
@@ -101,9 +141,22 @@ impl CpuBackend {
     }
 }
 
+/// The CPU.
+pub static PROVIDER: Provider = Provider {
+    name: NAME,
+    may_have_gpu: None,
+    devices: || {
+        Box::pin(ready(Ok(vec![Device { info: info(), open: Box::new(|options| Box::pin(ready(open(&options)))) }])))
+    },
+};
+
 /// The CPU as device lists show it, before any back end is opened on it.
 pub fn info() -> DeviceInfo {
     device(threads::available())
+}
+
+fn open(options: &Options) -> Result<Box<dyn Backend>> {
+    Ok(Box::new(CpuBackend::new(None)?.with_target(options.target)))
 }
 
 fn device(threads: usize) -> DeviceInfo {
@@ -114,8 +167,11 @@ fn device(threads: usize) -> DeviceInfo {
         features: simd::features().into_iter().map(String::from).collect(),
         driver: if threads == 1 { "1 thread".into() } else { format!("{threads} threads") },
         limits: Limits { max_binding_bytes: u64::MAX, max_buffer_bytes: u64::MAX },
+        offers: Vec::new(),
+        precisions: vec![Precision::F32],
         precision: Precision::F32,
         memory_bytes: None,
+        rehearsed: false,
     }
 }
 
@@ -160,21 +216,18 @@ impl Backend for CpuBackend {
         &self.info
     }
 
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
-        self.release(id);
-        let stored = stored(entry)?;
-        self.memory.add(stored.pool(), stored.bytes());
-        let index = id.0 as usize;
-        if self.stored.len() <= index {
-            self.stored.resize_with(index + 1, || None);
-        }
-        self.stored[index] = Some(stored);
-        Ok(())
+    fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()> {
+        Box::pin(ready(self.store(id, entry)))
     }
 
     fn release(&mut self, id: StorageId) {
-        if let Some(old) = self.stored.get_mut(id.0 as usize).and_then(Option::take) {
-            self.memory.sub(old.pool(), old.bytes());
+        let place = self.stored_at.get(&id).copied();
+        if let Some(old) = place.and_then(|place| self.stored[place].take()) {
+            self.usage.memory.sub(old.pool(), old.bytes());
         }
     }
 
@@ -183,55 +236,30 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>> {
         Box::pin(ready(self.words(id, offset, words).map(|words| words.to_vec())))
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
-        let taken = self.slots.take(&plan.slots);
-        self.buffers.resize_with(self.slots.places(), Vec::new);
-        let program = Program::new(plan, &self.stored, taken.places.clone());
-        let program = match program.and_then(|program| self.allocate(&taken, &plan.name).map(|()| program)) {
-            Ok(program) => program,
-            Err(error) => {
-                self.free(&taken.places);
-                return Err(error);
-            }
-        };
-        self.memory.add(Pool::Activations, taken.new_bytes());
-        self.programs.push(Some(program));
-        Ok(ProgramId(self.programs.len() as u32 - 1))
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId> {
+        Box::pin(ready(self.add_program(plan)))
     }
 
     fn discard(&mut self, program: ProgramId) {
         if let Some(old) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
             let freed = self.free(&old.places);
-            self.memory.sub(Pool::Activations, freed);
+            self.usage.memory.sub(Pool::Activations, freed);
         }
     }
 
-    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
-        self.run_until(program, step, 0, None).map(drop)
-    }
-
-    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+    fn run(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
         let began = Instant::now();
         // Times vary: those that are measured are to stay below the target.
-        let next = self.run_until(program, step, part, Some(began + self.target * 3 / 4))?;
-        self.times.add(began.elapsed().as_micros());
+        let next = self.run_until(program, step, part, began + self.target * 3 / 4)?;
+        self.usage.times.add(began.elapsed().as_micros());
         Ok(next)
     }
 
-    fn set_target(&mut self, target: Duration) {
-        self.target = target;
-        self.times = Times::default();
-    }
-
-    fn times(&self) -> Option<&Times> {
-        Some(&self.times)
-    }
-
-    fn memory(&self) -> &Memory {
-        &self.memory
+    fn settle(&mut self) -> Pending<'_, ()> {
+        Box::pin(ready(Ok(())))
     }
 }

@@ -1,29 +1,36 @@
 //! Back ends: what runs a plan.
 //!
-//! The trait is small on purpose: provide stored buffers, write, read, compile a plan, run a program. Both back ends
-//! run the same plans: [`cpu`] with host functions over the mapped file, `wgpu` with WGSL on any GPU.
+//! The trait is small on purpose: allocate stored buffers, write, read, compile a plan, run a program. All back ends
+//! run the same plans: [`cpu`] with host functions over the mapped file, `wgpu` with WGSL on any GPU. What is chosen once,
+//! precision and the length of submissions, is chosen when a device is opened ([`Options`]). Which of several kernels runs
+//! is decided above the trait, in [`choice`], so that every back end gets it.
 
+pub mod choice;
 pub mod cpu;
 mod overhead;
+mod provider;
 mod rehearsal;
 pub mod select;
 pub(crate) mod slots;
 mod times;
+mod usage;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
+pub use provider::{Device, Provider};
 pub use rehearsal::Rehearsal;
+pub use usage::{Memory, Usage};
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
 use embassy_time::Duration;
-use loam_shaders::Step;
+use loam_shaders::{Need, Step};
 
 pub use self::times::Times;
 use crate::error::Result;
-use crate::plan::{Entry, Plan, Pool, StorageId};
+use crate::plan::{Entry, Plan, StorageId};
 pub use loam_shaders::Precision;
 
 /// What kind of processor a device is.
@@ -48,6 +55,11 @@ impl Kind {
     pub fn shares_host(self) -> bool {
         matches!(self, Kind::Cpu | Kind::Software | Kind::IntegratedGpu)
     }
+
+    /// Whether `auto` and `gpu` may take it. Unknown devices can still be named.
+    pub fn is_real_gpu(self) -> bool {
+        matches!(self, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu)
+    }
 }
 
 /// A device as `loam devices` lists it.
@@ -61,6 +73,10 @@ pub struct DeviceInfo {
     pub kind: Kind,
     /// Features that loam uses on it, e.g. `avx2`; `f16` and `cooperative-matrix-16` with [`Precision::F16`].
     pub features: Vec<String>,
+    /// What kernels can ask of it beyond the baseline.
+    pub offers: Vec<Need>,
+    /// What it can multiply in.
+    pub precisions: Vec<Precision>,
     /// Driver name and version.
     pub driver: String,
     /// What plans must respect.
@@ -69,6 +85,8 @@ pub struct DeviceInfo {
     pub precision: Precision,
     /// Size of the memory that is the device's own, where the driver says. Others may use it too.
     pub memory_bytes: Option<u64>,
+    /// Nothing is really allocated: the back end only counts ([`Rehearsal`]).
+    pub rehearsed: bool,
 }
 
 /// Limits that a plan must respect.
@@ -84,58 +102,56 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProgramId(pub u32);
 
-/// Device memory by pool, in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Allocated now.
-    pub current: std::collections::BTreeMap<Pool, u64>,
-    /// Largest sum over all pools so far.
-    pub peak_bytes: u64,
-}
-
-impl Memory {
-    /// Counts an allocation.
-    pub fn add(&mut self, pool: Pool, bytes: u64) {
-        let entry = self.current.entry(pool).or_default();
-        *entry = entry.saturating_add(bytes);
-        self.peak_bytes = self.peak_bytes.max(self.current_bytes());
-    }
-
-    /// Sum over all pools.
-    pub fn current_bytes(&self) -> u64 {
-        self.current.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
-    }
-
-    /// What of it is the host's memory on a device of `kind`. The CPU's weights are not: they are where the file is mapped.
-    pub fn on_host(&self, kind: Kind) -> u64 {
-        let pool = |pool| self.current.get(&pool).copied().unwrap_or(0);
-        match kind {
-            Kind::Cpu => self.current_bytes() - pool(Pool::Weights),
-            kind if kind.shares_host() => self.current_bytes(),
-            _ => pool(Pool::Staging),
-        }
-    }
-
-    /// Counts a release.
-    pub fn sub(&mut self, pool: Pool, bytes: u64) {
-        let entry = self.current.entry(pool).or_default();
-        *entry = entry.saturating_sub(bytes);
-    }
-}
-
-/// Longest time of one submission unless [`Backend::set_target`] says otherwise. Operating systems reset a GPU whose
+/// Longest time of one submission unless [`Options::target`] says otherwise. Operating systems reset a GPU whose
 /// work does not end (Windows after two seconds, phones earlier), and a busy queue delays everything else.
 pub const TARGET: Duration = Duration::from_millis(50);
 
-/// Words on their way back from the device. The browser cannot block, so reading is a future everywhere.
-pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u32>>> + 'a>>;
+/// Whether kernels are chosen by measurement. Only the speed depends on it: all choices compute the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tuning {
+    /// Plans run as they were recorded.
+    #[default]
+    Off,
+    /// On real GPUs, and not on software rasterisers.
+    RealGpus,
+    /// On every device that has a choice.
+    Always,
+}
 
-/// Types that other threads may own, where there are threads: a browser's handles stay where they were made.
+/// What is settled when a device is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What products are multiplied in.
+    pub precision: Precision,
+    /// Whether kernels are chosen by measurement, once per device, driver and shape.
+    pub tuning: Tuning,
+    /// Where choices are kept for the next process, if they are.
+    pub tuning_folder: Option<PathBuf>,
+    /// How long one submission should take at most, as far as its kernels allow. Below [`TARGET`] none is queued while
+    /// another runs, so that what a user looks at can be drawn in between: 8 ms for that.
+    pub target: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { precision: Precision::F32, tuning: Tuning::Off, tuning_folder: None, target: TARGET }
+    }
+}
+
+/// What takes its time. A browser cannot block, so that whatever waits for the device is a future; where there are
+/// threads, it can be sent to another.
+#[cfg(not(target_family = "wasm"))]
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+/// What takes its time. A browser cannot block, so that whatever waits for the device is a future.
+#[cfg(target_family = "wasm")]
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
+/// [`Send`] where devices can be used from several threads: not in browsers.
 #[cfg(not(target_family = "wasm"))]
 pub trait MaybeSend: Send {}
 #[cfg(not(target_family = "wasm"))]
 impl<T: Send + ?Sized> MaybeSend for T {}
-/// Types that other threads may own, where there are threads: a browser's handles stay where they were made.
+/// Nothing: in browsers a device stays on its thread.
 #[cfg(target_family = "wasm")]
 pub trait MaybeSend {}
 #[cfg(target_family = "wasm")]
@@ -146,16 +162,14 @@ pub trait Backend: MaybeSend {
     /// The device.
     fn info(&self) -> &DeviceInfo;
 
-    /// Whether memory is really taken: not by a [`Rehearsal`].
-    fn allocates(&self) -> bool {
-        true
-    }
+    /// Memory and time used so far.
+    fn usage(&self) -> &Usage;
 
-    /// Allocates the stored buffer `id` and fills it with its content.
+    /// Allocates the stored buffer `id` and fills it with its content. What it held before is freed.
     ///
     /// # Errors
     /// Out of memory, or over a limit of the device.
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()>;
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()>;
 
     /// Frees a stored buffer. Programs that bind it must not run any more.
     fn release(&mut self, id: StorageId);
@@ -170,57 +184,41 @@ pub trait Backend: MaybeSend {
     ///
     /// # Errors
     /// If the range is outside the buffer, or the device failed.
-    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_>;
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>>;
 
-    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be provided. Programs
+    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be allocated. Programs
     /// share the memory of their slots, so the largest one is best compiled first.
     ///
     /// # Errors
     /// Out of memory, or a kernel that the device refuses.
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId>;
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId>;
 
     /// Frees a program, and its slots that no other program uses.
     fn discard(&mut self, program: ProgramId);
 
-    /// Runs a program once. On a GPU this returns when the work is submitted.
+    /// Runs the part of a program that begins at `part` (0 first), for about as long as [`Options::target`] says, and
+    /// returns where the next part begins; `None` at the end. Nothing else may run between the parts of a program. On a
+    /// GPU this returns when the work is submitted. [`run`] runs all parts.
     ///
     /// # Errors
     /// If the device failed.
-    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()>;
-
-    /// Runs the part of a program that begins at `part` (0 first), for about as long as [`Self::set_target`] says, and
-    /// returns where the next part begins; `None` behind the last. Nothing else may run between the parts of a program.
-    /// A back end that knows no parts runs everything.
-    ///
-    /// # Errors
-    /// If the device failed.
-    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
-        debug_assert_eq!(part, 0, "there is one part");
-        self.run(program, step).map(|()| None)
-    }
-
-    /// How long one submission should take at most. Below [`TARGET`] no second one is queued behind it, so that others
-    /// can use the device in between. Set it before programs are compiled. [`Self::times`] starts again.
-    fn set_target(&mut self, _target: Duration) {}
+    fn run(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>>;
 
     /// Waits until the device has nothing to do.
     ///
     /// # Errors
     /// If the device failed.
-    fn settle(&mut self) -> Result<()> {
-        Ok(())
+    fn settle(&mut self) -> Pending<'_, ()>;
+}
+
+/// Runs all parts of a program.
+///
+/// # Errors
+/// As [`Backend::run`].
+pub fn run(backend: &mut dyn Backend, program: ProgramId, step: &Step) -> Result<()> {
+    let mut next = backend.run(program, step, 0)?;
+    while let Some(part) = next {
+        next = backend.run(program, step, part)?;
     }
-
-    /// How long the submissions took since the target was set, where that is measured.
-    fn times(&self) -> Option<&Times> {
-        None
-    }
-
-    /// Memory in use and its peak.
-    fn memory(&self) -> &Memory;
-
-    /// From now on, plans are compiled with the fastest of kernels that compute the same bits, measured once per device,
-    /// driver and shape and kept in `folder`. Without this call plans run as they were recorded; a back end that has
-    /// no choice ignores it.
-    fn tune(&mut self, _folder: Option<PathBuf>) {}
+    Ok(())
 }

@@ -1,13 +1,14 @@
 //! A back end that computes nothing and allocates nothing, but counts what the device would hold: whoever declares buffers and
 //! compiles plans on it learns their memory from the very code that will need it.
 
+use std::collections::HashMap;
 use std::future::ready;
 
 use loam_shaders::Step;
 
 use super::overhead::{ReadBack, STEP_BYTES, UPLOAD_BYTES, Uploads, params_bytes, upload_rows};
 use super::slots::{self, SlotPool};
-use super::{Backend, DeviceInfo, Kind, Memory, ProgramId, Reading};
+use super::{Backend, DeviceInfo, Kind, Pending, ProgramId, Usage};
 use crate::error::{Error, Result};
 use crate::host::heap;
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
@@ -20,8 +21,8 @@ const NODE_BYTES: u64 = 512;
 #[derive(Debug)]
 pub struct Rehearsal {
     info: DeviceInfo,
-    memory: Memory,
-    stored: Vec<Option<(Pool, u64)>>,
+    usage: Usage,
+    stored: HashMap<StorageId, (Pool, u64)>,
     slots: SlotPool,
     programs: Vec<Option<Program>>,
     uploads: Uploads,
@@ -52,14 +53,14 @@ impl Drop for Rehearsal {
 impl Rehearsal {
     /// For the device that `info` describes.
     pub fn new(info: DeviceInfo) -> Self {
-        let mut memory = Memory::default();
+        let mut usage = Usage::default();
         if info.kind != Kind::Cpu {
-            memory.add(Pool::Inputs, STEP_BYTES);
+            usage.memory.add(Pool::Inputs, STEP_BYTES);
         }
         let mut rehearsal = Self {
-            info,
-            memory,
-            stored: Vec::new(),
+            info: DeviceInfo { rehearsed: true, ..info },
+            usage,
+            stored: HashMap::new(),
             slots: SlotPool::default(),
             programs: Vec::new(),
             uploads: Uploads::default(),
@@ -74,9 +75,9 @@ impl Rehearsal {
     /// Counts on the heap what is in the host's memory now.
     fn follow(&mut self) {
         let kept: u64 = self.programs.iter().flatten().map(|program| program.kept).sum();
-        let staging = self.memory.current.get(&Pool::Staging).copied().unwrap_or(0);
+        let staging = self.usage.memory.current.get(&Pool::Staging).copied().unwrap_or(0);
         self.staged = self.staged.max(staging);
-        let now = self.memory.on_host(self.info.kind) - staging + self.staged + kept;
+        let now = self.usage.memory.on_host(self.info.kind) - staging + self.staged + kept;
         heap::pretend(now as i64 - self.on_heap as i64);
         self.on_heap = now;
     }
@@ -87,9 +88,9 @@ impl Rehearsal {
     }
 
     fn stage(&mut self, words: usize) {
-        if words > 0 && self.uploads.add(&mut self.memory, words as u64 * 4) {
+        if words > 0 && self.uploads.add(&mut self.usage.memory, words as u64 * 4) {
             self.follow();
-            self.uploads.flush(&mut self.memory);
+            self.uploads.flush(&mut self.usage.memory);
         }
     }
 
@@ -109,18 +110,9 @@ impl Rehearsal {
             }
         }
     }
-}
 
-impl Backend for Rehearsal {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn allocates(&self) -> bool {
-        false
-    }
-
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
+    /// Counts a stored buffer.
+    fn store(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
         let bytes = match &entry.content {
             Content::Weight { blocks, .. } if !self.is_gpu() => blocks.range.len() as u64,
             _ => entry.words.saturating_mul(4),
@@ -130,13 +122,9 @@ impl Backend for Rehearsal {
             return Err(Error::Limit { what, value: bytes, limit: self.info.limits.max_buffer_bytes });
         }
         self.release(id);
-        self.memory.add(entry.pool, bytes);
+        self.usage.memory.add(entry.pool, bytes);
         self.follow();
-        let index = id.0 as usize;
-        if self.stored.len() <= index {
-            self.stored.resize(index + 1, None);
-        }
-        self.stored[index] = Some((entry.pool, bytes));
+        self.stored.insert(id, (entry.pool, bytes));
         if self.is_gpu() {
             self.upload(&entry.content);
             self.follow();
@@ -144,9 +132,35 @@ impl Backend for Rehearsal {
         Ok(())
     }
 
+    /// Counts a program.
+    fn add_program(&mut self, plan: &Plan) -> ProgramId {
+        let (params, kept) =
+            if self.is_gpu() { (params_bytes(plan), 0) } else { (0, plan.nodes.len() as u64 * NODE_BYTES) };
+        self.uploads.flush(&mut self.usage.memory);
+        let taken = self.slots.take(&plan.slots);
+        self.usage.memory.add(Pool::Activations, taken.new_bytes().saturating_add(params));
+        self.programs.push(Some(Program { places: taken.places, params, kept }));
+        self.follow();
+        ProgramId(self.programs.len() as u32 - 1)
+    }
+}
+
+impl Backend for Rehearsal {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()> {
+        Box::pin(ready(self.store(id, entry)))
+    }
+
     fn release(&mut self, id: StorageId) {
-        if let Some((pool, bytes)) = self.stored.get_mut(id.0 as usize).and_then(Option::take) {
-            self.memory.sub(pool, bytes);
+        if let Some((pool, bytes)) = self.stored.remove(&id) {
+            self.usage.memory.sub(pool, bytes);
             self.follow();
         }
     }
@@ -155,43 +169,36 @@ impl Backend for Rehearsal {
         Ok(())
     }
 
-    fn read(&mut self, _id: StorageId, _offset: u64, words: u64) -> Reading<'_> {
+    fn read(&mut self, _id: StorageId, _offset: u64, words: u64) -> Pending<'_, Vec<u32>> {
         if self.is_gpu() && words > 0 {
-            self.uploads.flush(&mut self.memory);
-            self.read_back.reserve(&mut self.memory, words, false);
+            self.uploads.flush(&mut self.usage.memory);
+            self.read_back.reserve(&mut self.usage.memory, words, false);
             self.follow();
             if ReadBack::is_too_large(words) {
-                self.read_back.free(&mut self.memory);
+                self.read_back.free(&mut self.usage.memory);
             }
             self.follow();
         }
         Box::pin(ready(Ok(vec![0; words as usize])))
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
-        let (params, kept) =
-            if self.is_gpu() { (params_bytes(plan), 0) } else { (0, plan.nodes.len() as u64 * NODE_BYTES) };
-        self.uploads.flush(&mut self.memory);
-        let taken = self.slots.take(&plan.slots);
-        self.memory.add(Pool::Activations, taken.new_bytes().saturating_add(params));
-        self.programs.push(Some(Program { places: taken.places, params, kept }));
-        self.follow();
-        Ok(ProgramId(self.programs.len() as u32 - 1))
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId> {
+        Box::pin(ready(Ok(self.add_program(plan))))
     }
 
     fn discard(&mut self, program: ProgramId) {
         if let Some(Program { places, params, .. }) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
             let unused = self.slots.give_back(&places);
-            self.memory.sub(Pool::Activations, slots::bytes(&unused).saturating_add(params));
+            self.usage.memory.sub(Pool::Activations, slots::bytes(&unused).saturating_add(params));
             self.follow();
         }
     }
 
-    fn run(&mut self, _program: ProgramId, _step: &Step) -> Result<()> {
-        Ok(())
+    fn run(&mut self, _program: ProgramId, _step: &Step, _part: usize) -> Result<Option<usize>> {
+        Ok(None)
     }
 
-    fn memory(&self) -> &Memory {
-        &self.memory
+    fn settle(&mut self) -> Pending<'_, ()> {
+        Box::pin(ready(Ok(())))
     }
 }

@@ -23,6 +23,16 @@ impl Times {
         self.max = self.max.max(micros);
     }
 
+    /// What was counted since `before`, an earlier state of the same counts. Its longest is known up to the bound of its
+    /// count.
+    pub fn since(&self, before: &Times) -> Times {
+        let mut counts = self.counts;
+        counts.iter_mut().zip(before.counts).for_each(|(count, before)| *count -= before);
+        let longest = counts.iter().zip(BOUNDS).rev().find(|(count, _)| **count > 0).map_or(0, |(_, bound)| bound);
+        let (sum, unmeasured) = (self.sum - before.sum, self.unmeasured - before.unmeasured);
+        Times { counts, sum, max: self.max.min(longest), unmeasured }
+    }
+
     /// Measured submissions.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -66,5 +76,10 @@ mod tests {
         assert_eq!(buckets, [(0.25, 2), (0.5, 1), (8.0, 1), (16.0, 1), (f64::INFINITY, 1)]);
         assert_eq!((times.count(), times.max_ms()), (6, 5_000.0));
         assert!((times.within_ms(8.0) - 4.0 / 6.0).abs() < 1e-12);
+        let before = times.clone();
+        times.add(3_000);
+        let since = times.since(&before);
+        assert_eq!((since.count(), since.mean_ms(), since.max_ms()), (1, 3.0, 4.0));
+        assert_eq!(times.since(&times).count(), 0);
     }
 }

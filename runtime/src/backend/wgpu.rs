@@ -4,21 +4,17 @@
 //! run writes the step and replays a flat list of dispatches. A slot is one buffer, which programs
 //! share, and so is a stored tensor.
 
+mod answer;
 mod buffers;
 mod device;
-mod measure;
+mod half;
+mod nodes;
 mod pipeline;
 mod program;
 mod read;
-mod reduced;
 mod replay;
 mod segments;
-mod tuning;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use embassy_time::Duration;
 use loam_shaders::Step;
 
 pub use self::device::{Adapter, adapters};
@@ -29,47 +25,50 @@ use self::device::Gpu;
 use self::pipeline::Pipelines;
 use self::program::Program;
 use self::read::Reader;
-use self::reduced::Replacements;
-use self::replay::Flights;
-use self::tuning::Tuning;
+use self::replay::{InFlight, Run};
 use super::overhead::{STEP_BYTES, params_bytes};
-use super::{Backend, DeviceInfo, Memory, Precision, ProgramId, Reading, Times};
+use super::{Backend, Device, DeviceInfo, Options, Pending, Precision, ProgramId, Provider, Usage};
 use crate::error::{Error, Result};
 use crate::plan::{Entry, Plan, Pool, StorageId};
 
-pub(crate) use self::device::at_once;
+/// GPUs that wgpu reaches.
+pub static PROVIDER: Provider =
+    Provider { name: "wgpu", may_have_gpu: Some(nodes::may_have_gpu), devices: || Box::pin(devices()) };
+
+async fn devices() -> Result<Vec<Device>> {
+    let open = |adapter: Adapter| Device {
+        info: adapter.info.clone(),
+        open: Box::new(|options| Box::pin(open(adapter, options))),
+    };
+    Ok(adapters().await.into_iter().map(open).collect())
+}
+
+async fn open(adapter: Adapter, options: Options) -> Result<Box<dyn Backend>> {
+    Ok(Box::new(WgpuBackend::open(adapter, &options, Checks::default()).await?))
+}
 
 /// Runs plans on a GPU.
 #[derive(Debug)]
 pub struct WgpuBackend {
     gpu: Gpu,
-    memory: Memory,
+    usage: Usage,
     buffers: Buffers,
     pipelines: Pipelines,
     programs: Vec<Option<Program>>,
     slots: Slots,
-    flights: Flights,
+    in_flight: InFlight,
     reader: Reader,
     step: ::wgpu::Buffer,
-    tuning: Option<Tuning>,
-    replacements: Replacements,
 }
 
 impl WgpuBackend {
-    /// Opens a device with all limits that it has.
-    ///
-    /// # Errors
-    /// If the driver refuses.
-    pub async fn open(adapter: Adapter, checks: Checks) -> Result<Self> {
-        Self::open_for(adapter, Precision::F32, checks).await
-    }
-
-    /// As [`Self::open`], to multiply in `precision`.
+    /// Opens a device with all limits that it has. Of `options` it takes precision and target; kernels are chosen above
+    /// it ([`super::choice`]).
     ///
     /// # Errors
     /// If the driver refuses, or the device has no such precision.
-    pub async fn open_for(adapter: Adapter, precision: Precision, checks: Checks) -> Result<Self> {
-        Self::new(Gpu::open(adapter, precision).await?, checks)
+    pub async fn open(adapter: Adapter, options: &Options, checks: Checks) -> Result<Self> {
+        Self::new(Gpu::open(adapter, options.precision).await?, options, checks)
     }
 
     /// Opens a device with chosen limits, e.g. those of a phone on a desktop.
@@ -77,40 +76,27 @@ impl WgpuBackend {
     /// # Errors
     /// If the driver refuses, or the adapter has less.
     pub async fn open_limited(adapter: Adapter, limits: ::wgpu::Limits, checks: Checks) -> Result<Self> {
-        Self::new(Gpu::open_limited(adapter, limits, Precision::F32).await?, checks)
+        Self::new(Gpu::open_limited(adapter, limits, Precision::F32).await?, &Options::default(), checks)
     }
 
-    fn new(gpu: Gpu, checks: Checks) -> Result<Self> {
+    fn new(gpu: Gpu, options: &Options, checks: Checks) -> Result<Self> {
         let usage = ::wgpu::BufferUsages::UNIFORM | ::wgpu::BufferUsages::COPY_DST;
         let step = buffers::create(&gpu, "step", STEP_BYTES / 4, usage)?;
         let pipelines = Pipelines::new(&gpu, checks);
         gpu.check("layouts", 0)?;
-        let mut memory = Memory::default();
-        memory.add(Pool::Inputs, STEP_BYTES);
+        let mut usage = Usage::default();
+        usage.memory.add(Pool::Inputs, STEP_BYTES);
         Ok(Self {
             gpu,
-            memory,
+            usage,
             buffers: Buffers::default(),
             pipelines,
             programs: Vec::new(),
             slots: Slots::default(),
-            flights: Flights::new(),
+            in_flight: InFlight::new(options.target),
             reader: Reader::default(),
             step,
-            tuning: None,
-            replacements: Replacements::default(),
         })
-    }
-
-    /// Kernels by shape class, as measured so far: see [`Backend::tune`].
-    pub fn choices(&self) -> Option<&BTreeMap<String, String>> {
-        self.tuning.as_ref().map(Tuning::choices)
-    }
-
-    /// Kernels and those in less precision that run in their place: see [`Precision`]. `None` where the device gets every
-    /// one wrong.
-    pub fn replacements(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-        self.replacements.names()
     }
 
     /// Loses the device on purpose: every later call gives [`Error::DeviceLost`]. For tests of recovery.
@@ -123,6 +109,11 @@ impl WgpuBackend {
         self.gpu.destroy_after(submissions);
     }
 
+    async fn store(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
+        self.gpu.check(&entry.name, 0)?;
+        self.buffers.allocate(&self.gpu, &mut self.usage.memory, id, entry).await
+    }
+
     async fn read_back(&mut self, id: StorageId, offset: u64, words: u64) -> Result<Vec<u32>> {
         self.gpu.check("read", 0)?;
         let stored = self.buffers.get(&self.gpu, id)?;
@@ -131,11 +122,33 @@ impl WgpuBackend {
             return Ok(Vec::new());
         }
         let source = stored.buffer.clone();
-        self.buffers.flush(&self.gpu, &mut self.memory)?;
+        self.buffers.flush(&self.gpu, &mut self.usage.memory).await?;
         if cfg!(not(target_family = "wasm")) {
-            self.flights.settle(&self.gpu, &mut self.programs)?;
+            self.in_flight.settle(&self.gpu, &mut self.programs, &mut self.usage.times)?;
         }
-        self.reader.read(&self.gpu, &mut self.memory, &source, offset, words).await
+        self.reader.read(&self.gpu, &mut self.usage.memory, &source, offset, words).await
+    }
+
+    async fn add_program(&mut self, plan: &Plan) -> Result<ProgramId> {
+        self.gpu.check(&plan.name, 0)?;
+        self.buffers.flush(&self.gpu, &mut self.usage.memory).await?;
+        let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
+        let memory = &mut self.usage.memory;
+        let places = self.slots.take(&self.gpu, memory, plan)?;
+        let (gpu, stored, made) = (&self.gpu, (&self.buffers, &self.slots), (plan, places.clone()));
+        let target = self.in_flight.target.as_micros();
+        let program = Program::new(gpu, stored, &mut self.pipelines, &self.step, made, target)
+            .inspect_err(|_| self.slots.give_back(memory, &places))?;
+        memory.add(Pool::Activations, params_bytes(plan));
+        self.programs.push(Some(program));
+        Ok(ProgramId(id))
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        match cfg!(target_family = "wasm") {
+            true => self.gpu.idle().await,
+            false => self.in_flight.settle(&self.gpu, &mut self.programs, &mut self.usage.times),
+        }
     }
 
     fn program(&self, id: ProgramId) -> Result<&Program> {
@@ -149,13 +162,16 @@ impl Backend for WgpuBackend {
         &self.gpu.info
     }
 
-    fn provide(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
-        self.gpu.check(&entry.name, 0)?;
-        self.buffers.provide(&self.gpu, &mut self.memory, id, entry)
+    fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    fn allocate<'a>(&'a mut self, id: StorageId, entry: &'a Entry) -> Pending<'a, ()> {
+        Box::pin(self.store(id, entry))
     }
 
     fn release(&mut self, id: StorageId) {
-        self.buffers.release(&mut self.memory, id);
+        self.buffers.release(&mut self.usage.memory, id);
     }
 
     fn write(&mut self, id: StorageId, offset: u64, words: &[u32]) -> Result<()> {
@@ -163,70 +179,32 @@ impl Backend for WgpuBackend {
         self.buffers.write(&self.gpu, id, offset, words)
     }
 
-    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Reading<'_> {
+    fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>> {
         Box::pin(self.read_back(id, offset, words))
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<ProgramId> {
-        self.gpu.check(&plan.name, 0)?;
-        self.buffers.flush(&self.gpu, &mut self.memory)?;
-        let id = u32::try_from(self.programs.len()).map_err(|_| Error::Argument("too many programs".into()))?;
-        let places = self.slots.take(&self.gpu, &mut self.memory, plan)?;
-        let (gpu, stored, made) = (&self.gpu, (&self.buffers, &self.slots), (plan, places.clone()));
-        let target = self.flights.target.as_micros();
-        let mut program = Program::new(gpu, stored, &mut self.pipelines, &self.step, made, target)
-            .inspect_err(|_| self.slots.give_back(&mut self.memory, &places))?;
-        self.memory.add(Pool::Activations, params_bytes(plan));
-        if let Some(tuning) = &mut self.tuning {
-            tuning.improve(&self.gpu, &mut self.pipelines, plan, &mut program)?;
-        }
-        self.replacements.replace(&self.gpu, &mut self.pipelines, plan, &mut program)?;
-        self.programs.push(Some(program));
-        Ok(ProgramId(id))
+    fn compile<'a>(&'a mut self, plan: &'a Plan) -> Pending<'a, ProgramId> {
+        Box::pin(self.add_program(plan))
     }
 
     fn discard(&mut self, program: ProgramId) {
         if let Some(old) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
-            self.slots.give_back(&mut self.memory, &old.places);
-            self.memory.sub(Pool::Activations, old.free());
+            self.slots.give_back(&mut self.usage.memory, &old.places);
+            self.usage.memory.sub(Pool::Activations, old.free());
         }
     }
 
-    fn run(&mut self, program: ProgramId, step: &Step) -> Result<()> {
-        let mut next = self.run_part(program, step, 0)?;
-        while let Some(part) = next {
-            next = self.run_part(program, step, part)?;
-        }
-        Ok(())
-    }
-
-    fn run_part(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
+    fn run(&mut self, program: ProgramId, step: &Step, part: usize) -> Result<Option<usize>> {
         self.gpu.check("run", 0)?;
         self.program(program)?;
         if part == 0 {
             self.gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         }
-        self.flights.run(&self.gpu, &mut self.programs, program.0, step, part)
+        let run = Run { program: program.0, step, segment: part };
+        self.in_flight.run(&self.gpu, &mut self.programs, &mut self.usage.times, run)
     }
 
-    fn set_target(&mut self, target: Duration) {
-        self.flights.target = target;
-        self.flights.times = Times::default();
-    }
-
-    fn settle(&mut self) -> Result<()> {
-        self.flights.settle(&self.gpu, &mut self.programs)
-    }
-
-    fn times(&self) -> Option<&Times> {
-        Some(&self.flights.times)
-    }
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn tune(&mut self, folder: Option<PathBuf>) {
-        self.tuning = Some(Tuning::new(&self.gpu, folder));
+    fn settle(&mut self) -> Pending<'_, ()> {
+        Box::pin(self.wait())
     }
 }

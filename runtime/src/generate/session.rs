@@ -183,7 +183,7 @@ impl Session {
         backend.write(self.inputs.positions, 0, &positions)?;
         backend.write(self.inputs.rows, 0, &list)?;
         let step = Step { past: self.past as u32, ..Step::default() };
-        backend.run(program, &step)?;
+        engine.run(program, &step)?;
         self.past += tokens.len();
         Ok(())
     }

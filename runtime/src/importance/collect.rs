@@ -77,9 +77,9 @@ impl Collector {
         backend.write(self.inputs.tokens, 0, tokens)?;
         backend.write(self.inputs.positions, 0, &positions)?;
         backend.write(self.inputs.starts, 0, &vec![0; tokens.len()])?;
-        backend.run(self.program, &Step::default())?;
+        engine.run(self.program, &Step::default())?;
         for watched in &mut self.watched {
-            watched.collect(backend.as_mut(), self.context).await?;
+            watched.collect(engine.backend.as_mut(), self.context).await?;
         }
         self.chunks += 1;
         Ok(())

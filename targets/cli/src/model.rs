@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use embassy_time::Duration;
 use loam::Base;
 use loam::adapter::{AdapterFile, Attach};
-use loam::backend::{Backend, Kind};
+use loam::backend::{Backend, Options, TARGET, Tuning, select};
 use loam::chat::Message;
 use loam::engine::{AdapterHandle, Engine};
 
@@ -29,17 +30,19 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
 
 /// Puts `base` on the device that the flag or `LOAM_DEVICE` names: once for all that a verb does.
 pub fn engine(base: &Base, args: &DeviceArgs) -> Result<Engine> {
-    Ok(Engine::new(base, device(args)?)?)
+    Ok(Engine::new(base, device(args, TARGET)?)?)
 }
 
-/// Opens the device that the flag or `LOAM_DEVICE` names.
-pub fn device(args: &DeviceArgs) -> loam::Result<Box<dyn Backend>> {
-    let mut backend = loam::backend::select::open_for(&args.name(), args.precision.into())?;
-    let real = matches!(backend.info().kind, Kind::DiscreteGpu | Kind::IntegratedGpu | Kind::VirtualGpu);
-    if args.tune == TuneArg::On || (args.tune == TuneArg::Auto && real) {
-        backend.tune(cache_folder());
-    }
-    Ok(backend)
+/// Opens the device that the flag or `LOAM_DEVICE` names, for submissions of about `target`.
+pub fn device(args: &DeviceArgs, target: Duration) -> loam::Result<Box<dyn Backend>> {
+    let tuning = match args.tune {
+        TuneArg::On => Tuning::Always,
+        TuneArg::Auto => Tuning::RealGpus,
+        TuneArg::Off => Tuning::Off,
+    };
+    let tuning_folder = if tuning == Tuning::Off { None } else { cache_folder() };
+    let options = Options { precision: args.precision.into(), tuning, tuning_folder, target };
+    pollster::block_on(select::open(&args.name(), &options))
 }
 
 /// Where choices of kernels are kept: `LOAM_CACHE`, else loam's folder in the system's place for caches.

@@ -40,6 +40,11 @@ pub fn checkpoints(args: &UpkeepArgs) -> Option<Checkpoints> {
     Some(Checkpoints { folder, every, resume: args.resume })
 }
 
+/// How long a submission of the run may take.
+pub fn target(args: &UpkeepArgs) -> Duration {
+    if args.foreground { FOREGROUND } else { TARGET }
+}
+
 /// What the flags ask for, with signals led to the run, after `spent` of the deadline's time.
 pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) -> (Upkeep, Signals) {
     let control = PAUSES.get_or_init(Control::new).clone();
@@ -47,15 +52,14 @@ pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) ->
     let checkpoints = checkpoints(args);
     // A run without checkpoints ends at once: there is nothing to wait for.
     lead(Some(if checkpoints.is_some() { UnderWay::Kept(control.clone()) } else { UnderWay::Lost }));
-    let device = device.clone();
+    let (device, target) = (device.clone(), target(args));
     let upkeep = Upkeep {
         checkpoints,
         control,
         duty: args.duty,
-        target: if args.foreground { FOREGROUND } else { TARGET },
         deadline: args.deadline.map(|deadline| deadline.checked_sub(spent).unwrap_or(Duration::MIN)),
         conditions: None,
-        reopen: Some(Box::new(move || model::device(&device))),
+        reopen: Some(Box::new(move || model::device(&device, target))),
     };
     (upkeep, Signals(()))
 }

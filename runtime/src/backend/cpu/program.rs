@@ -1,5 +1,6 @@
 //! A compiled plan of the CPU back end: host functions with their checked operands.
 
+use std::collections::HashMap;
 use std::mem::take;
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use loam_shaders::{Access, Bind, HostFn, Step};
 
 use super::failure;
 use crate::error::Result;
-use crate::plan::{Location, Node, Plan, Pool, View, When};
+use crate::plan::{Location, Node, Plan, Pool, StorageId, View, When};
 use loam_files::SharedBytes;
 
 /// Most storage bindings that a kernel has (the WebGPU default limit).
@@ -39,9 +40,13 @@ impl Stored {
     }
 }
 
+/// The stored buffers, and where among them each is.
+pub(super) type StoredBuffers<'a> = (&'a [Option<Stored>], &'a HashMap<StorageId, usize>);
+
 /// One binding of a node: which words of which buffer, and whether they are written.
 #[derive(Debug, Clone)]
 struct Operand {
+    /// The place of the slot's or stored buffer's memory in the back end's list.
     location: Location,
     range: Range<usize>,
     written: bool,
@@ -72,7 +77,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Checks every node of `plan` against the stored buffers. `places` says where the back end keeps its slots.
-    pub(super) fn new(plan: &Plan, stored: &[Option<Stored>], places: Vec<usize>) -> Result<Self> {
+    pub(super) fn new(plan: &Plan, stored: StoredBuffers<'_>, places: Vec<usize>) -> Result<Self> {
         let works: Vec<Work> =
             plan.nodes.iter().map(|node| work(node, plan, stored, &places)).collect::<Result<_>>()?;
         Ok(Self { took: vec![Duration::MIN; works.len()], works, places })
@@ -86,7 +91,7 @@ impl Program {
         (stored, slots): (&mut [Option<Stored>], &mut [Vec<u32>]),
         step: &Step,
         first: usize,
-        end: Option<Instant>,
+        end: Instant,
     ) -> Result<Option<usize>> {
         let works = self.works.get(first..).unwrap_or_default();
         for work in works {
@@ -95,7 +100,7 @@ impl Program {
         let mut now = Instant::now();
         let active = works.iter().zip(first..).filter(|(work, _)| work.when.holds(step));
         for (number, (work, index)) in active.enumerate() {
-            if number > 0 && end.is_some_and(|end| now + self.took[index] > end) {
+            if number > 0 && now + self.took[index] > end {
                 return Ok(Some(index));
             }
             work.execute(stored, slots, step);
@@ -168,7 +173,7 @@ fn bind_read<'a>(stored: &'a [Option<Stored>], slots: &'a [Vec<u32>], operand: &
     }
 }
 
-fn work(node: &Node, plan: &Plan, stored: &[Option<Stored>], places: &[usize]) -> Result<Work> {
+fn work(node: &Node, plan: &Plan, stored: StoredBuffers<'_>, places: &[usize]) -> Result<Work> {
     let kernel = node.call.kernel;
     let name = format!("{} {}", kernel.name(), node.label);
     let bindings = kernel.source.bindings;
@@ -199,25 +204,27 @@ fn operand(
     view: &View,
     written: bool,
     (plan, places): (&Plan, &[usize]),
-    stored: &[Option<Stored>],
+    (stored, stored_at): StoredBuffers<'_>,
 ) -> std::result::Result<Operand, String> {
-    let mut location = view.location;
-    let (total, blocks) = match view.location {
+    let (location, total, blocks) = match view.location {
         Location::Slot(index) => {
             let words = plan.slots.get(index as usize).ok_or_else(|| format!("there is no slot {index}"))?;
-            location = Location::Slot(places[index as usize] as u32);
-            (*words, false)
+            (Location::Slot(places[index as usize] as u32), *words, false)
         }
-        Location::Stored(id) => match stored.get(id.0 as usize).and_then(Option::as_ref) {
-            Some(Stored::Words { words, .. }) => (words.len() as u64, false),
-            Some(Stored::Blocks { name, packed_words, .. }) => {
-                if written || view.offset != 0 || view.words != *packed_words {
-                    return Err(format!("weight {name} can only be read, and only as a whole"));
+        Location::Stored(id) => {
+            let missing = || format!("stored buffer {} is not allocated", id.0);
+            let place = *stored_at.get(&id).ok_or_else(missing)?;
+            let location = Location::Stored(StorageId(place as u32));
+            match stored[place].as_ref().ok_or_else(missing)? {
+                Stored::Words { words, .. } => (location, words.len() as u64, false),
+                Stored::Blocks { name, packed_words, .. } => {
+                    if written || view.offset != 0 || view.words != *packed_words {
+                        return Err(format!("weight {name} can only be read, and only as a whole"));
+                    }
+                    (location, *packed_words, true)
                 }
-                (*packed_words, true)
             }
-            None => return Err(format!("stored buffer {} is not provided", id.0)),
-        },
+        }
     };
     let end = view.offset.checked_add(view.words).filter(|&end| end <= total);
     let end = end.ok_or_else(|| format!("{} words at {} of a buffer of {total}", view.words, view.offset))?;

@@ -7,6 +7,7 @@ use loam_shaders::{Access, Bind, Binding, Call, Format, Kernel, Source, Step};
 use super::*;
 use crate::plan::{Location, Node, View, When};
 use loam_files::SharedBytes;
+use pollster::block_on;
 
 const SUM_BINDINGS: &[Binding] = &[
     Binding { name: "x", access: Access::Read },
@@ -61,9 +62,9 @@ fn backend() -> CpuBackend {
     let source: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(vec![7u8; 100]);
     let blocks = SharedBytes { source, range: 10..44 };
     let weight = Content::Weight { format: Format::Q8_0, rows: 1, cols: 32, blocks };
-    backend.provide(StorageId(0), &entry(Pool::Inputs, Content::Words(input), 128)).unwrap();
-    backend.provide(StorageId(1), &entry(Pool::Weights, weight, 20)).unwrap();
-    backend.provide(StorageId(2), &entry(Pool::Inputs, Content::Zeros, 64)).unwrap();
+    block_on(backend.allocate(StorageId(0), &entry(Pool::Inputs, Content::Words(input), 128))).unwrap();
+    block_on(backend.allocate(StorageId(1), &entry(Pool::Weights, weight, 20))).unwrap();
+    block_on(backend.allocate(StorageId(2), &entry(Pool::Inputs, Content::Zeros, 64))).unwrap();
     backend
 }
 
@@ -72,7 +73,7 @@ fn plan(nodes: Vec<Node>) -> Plan {
 }
 
 fn result(backend: &mut CpuBackend) -> Vec<f32> {
-    pollster::block_on(backend.read(StorageId(2), 0, 64)).unwrap().into_iter().map(f32::from_bits).collect()
+    block_on(backend.read(StorageId(2), 0, 64)).unwrap().into_iter().map(f32::from_bits).collect()
 }
 
 #[test]
@@ -80,9 +81,9 @@ fn nodes_run_in_order_on_views_slots_and_blocks() {
     let mut backend = backend();
     let first = node([stored_view(0, 64, 64), stored_view(1, 0, 20), slot(0, 64)], 0);
     let second = node([slot(0, 64), stored_view(0, 0, 64), stored_view(2, 0, 64)], 0);
-    let program = backend.compile(&plan(vec![first, second])).unwrap();
+    let program = block_on(backend.compile(&plan(vec![first, second]))).unwrap();
     let step = Step { lr: 0.5, ..Step::default() };
-    backend.run(program, &step).unwrap();
+    crate::backend::run(&mut backend, program, &step).unwrap();
     let expected: Vec<f32> = (65..=128).map(|x| (x as f32 + 7.0 + 2.0 + 0.5) + 1.0 + 2.0 + 0.5).collect();
     assert_eq!(result(&mut backend), expected);
 }
@@ -91,10 +92,10 @@ fn nodes_run_in_order_on_views_slots_and_blocks() {
 fn nodes_behind_the_last_trained_row_are_skipped() {
     let mut backend = backend();
     let skipped = node([stored_view(0, 0, 64), stored_view(1, 0, 20), stored_view(2, 0, 64)], 5);
-    let program = backend.compile(&plan(vec![skipped])).unwrap();
-    backend.run(program, &Step { trained: 5, ..Step::default() }).unwrap();
+    let program = block_on(backend.compile(&plan(vec![skipped]))).unwrap();
+    crate::backend::run(&mut backend, program, &Step { trained: 5, ..Step::default() }).unwrap();
     assert!(result(&mut backend).iter().all(|&x| x == 0.0));
-    backend.run(program, &Step { trained: 6, ..Step::default() }).unwrap();
+    crate::backend::run(&mut backend, program, &Step { trained: 6, ..Step::default() }).unwrap();
     assert_eq!(result(&mut backend)[0], 1.0 + 7.0 + 2.0);
 }
 
@@ -108,11 +109,11 @@ fn wrong_plans_are_refused_with_the_node() {
         ([x, stored_view(1, 0, 10), y], "only as a whole"),
         ([stored_view(0, 64, 65), w, y], "65 words at 64 of a buffer of 128"),
         ([stored_view(0, u64::MAX, 2), w, y], "of a buffer of 128"),
-        ([stored_view(9, 0, 1), w, y], "stored buffer 9 is not provided"),
+        ([stored_view(9, 0, 1), w, y], "stored buffer 9 is not allocated"),
         ([x, w, slot(3, 64)], "no slot 3"),
     ];
     for (views, message) in cases {
-        let error = backend().compile(&plan(vec![node(views, 0)])).unwrap_err().to_string();
+        let error = block_on(backend().compile(&plan(vec![node(views, 0)]))).unwrap_err().to_string();
         assert!(error.contains(message) && error.contains("sum test"), "{error}");
     }
 }
@@ -121,12 +122,12 @@ fn wrong_plans_are_refused_with_the_node() {
 fn a_released_buffer_is_an_error_not_a_panic() {
     let mut backend = backend();
     let work = node([stored_view(0, 0, 64), stored_view(1, 0, 20), stored_view(2, 0, 64)], 0);
-    let program = backend.compile(&plan(vec![work])).unwrap();
+    let program = block_on(backend.compile(&plan(vec![work]))).unwrap();
     backend.release(StorageId(1));
-    let error = backend.run(program, &Step::default()).unwrap_err().to_string();
+    let error = backend.run(program, &Step::default(), 0).unwrap_err().to_string();
     assert!(error.contains("released"), "{error}");
     backend.discard(program);
-    assert!(backend.run(program, &Step::default()).is_err());
+    assert!(backend.run(program, &Step::default(), 0).is_err());
 }
 
 #[test]
@@ -135,35 +136,35 @@ fn reads_and_writes_stay_inside_their_buffer() {
     backend.write(StorageId(2), 62, &[1, 2]).unwrap();
     assert!(backend.write(StorageId(2), 63, &[1, 2]).is_err());
     assert!(backend.write(StorageId(1), 0, &[1]).is_err(), "a weight is not written");
-    assert_eq!(pollster::block_on(backend.read(StorageId(2), 61, 3)).unwrap(), [0, 1, 2]);
-    assert!(pollster::block_on(backend.read(StorageId(2), u64::MAX, 3)).is_err());
+    assert_eq!(block_on(backend.read(StorageId(2), 61, 3)).unwrap(), [0, 1, 2]);
+    assert!(block_on(backend.read(StorageId(2), u64::MAX, 3)).is_err());
 }
 
 #[test]
 fn memory_is_counted_by_pool() {
     let mut backend = backend();
-    let program = backend.compile(&plan(vec![])).unwrap();
-    let memory = backend.memory().clone();
+    let program = block_on(backend.compile(&plan(vec![]))).unwrap();
+    let memory = backend.usage().memory.clone();
     assert_eq!(memory.current[&Pool::Weights], 34);
     assert_eq!(memory.current[&Pool::Inputs], (128 + 64) * 4);
     assert_eq!(memory.current[&Pool::Activations], 256);
     backend.discard(program);
     backend.release(StorageId(0));
-    assert_eq!(backend.memory().current[&Pool::Activations], 0);
-    assert_eq!(backend.memory().current[&Pool::Inputs], 256);
-    assert_eq!(backend.memory().peak_bytes, memory.peak_bytes);
+    assert_eq!(backend.usage().memory.current[&Pool::Activations], 0);
+    assert_eq!(backend.usage().memory.current[&Pool::Inputs], 256);
+    assert_eq!(backend.usage().memory.peak_bytes, memory.peak_bytes);
 }
 
 #[test]
 fn contents_that_do_not_fit_their_entry_are_refused() {
     let mut backend = backend();
-    assert!(backend.provide(StorageId(5), &entry(Pool::Inputs, Content::Words(vec![0; 3]), 4)).is_err());
+    assert!(block_on(backend.allocate(StorageId(5), &entry(Pool::Inputs, Content::Words(vec![0; 3]), 4))).is_err());
     let source: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(vec![0u8; 33]);
     let short = SharedBytes { source, range: 0..33 };
     let weight = Content::Weight { format: Format::Q8_0, rows: 1, cols: 32, blocks: short };
-    let error = backend.provide(StorageId(5), &entry(Pool::Weights, weight, 20)).unwrap_err().to_string();
+    let error = block_on(backend.allocate(StorageId(5), &entry(Pool::Weights, weight, 20))).unwrap_err().to_string();
     assert!(error.contains("33 bytes for 1 x 32 q8_0"), "{error}");
-    let huge = backend.provide(StorageId(5), &entry(Pool::Inputs, Content::Zeros, u64::MAX)).unwrap_err();
+    let huge = block_on(backend.allocate(StorageId(5), &entry(Pool::Inputs, Content::Zeros, u64::MAX))).unwrap_err();
     assert!(matches!(huge, Error::OutOfMemory { .. }));
     assert!(matches!(CpuBackend::new(Some(0)), Err(Error::Option(_))));
 }

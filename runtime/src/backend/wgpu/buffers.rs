@@ -3,6 +3,8 @@
 //! A weight goes up in chunks of rows, so that neither its packed copy on the host nor the driver's upload memory ever
 //! holds more than a chunk or two of it.
 
+use std::collections::HashMap;
+
 use ::wgpu as api;
 use loam_shaders::Format;
 
@@ -29,7 +31,7 @@ pub struct Stored {
 /// All stored buffers by id.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    stored: Vec<Option<Stored>>,
+    stored: HashMap<StorageId, Stored>,
     uploads: Uploads,
 }
 
@@ -37,17 +39,17 @@ impl Buffers {
     /// The buffer `id`.
     ///
     /// # Errors
-    /// If it is not provided.
+    /// If it is not allocated.
     pub fn get(&self, gpu: &Gpu, id: StorageId) -> Result<&Stored> {
-        let stored = self.stored.get(id.0 as usize).and_then(Option::as_ref);
-        stored.ok_or_else(|| gpu.failure(format!("stored buffer {} is not provided", id.0)))
+        let missing = || gpu.failure(format!("stored buffer {} is not allocated", id.0));
+        self.stored.get(&id).ok_or_else(missing)
     }
 
     /// Allocates and fills the buffer `id`. What it held before is freed.
     ///
     /// # Errors
     /// Over the device's largest buffer, out of memory, or content that does not fit the declared length.
-    pub fn provide(&mut self, gpu: &Gpu, memory: &mut Memory, id: StorageId, entry: &Entry) -> Result<()> {
+    pub async fn allocate(&mut self, gpu: &Gpu, memory: &mut Memory, id: StorageId, entry: &Entry) -> Result<()> {
         self.release(memory, id);
         check_content(gpu, entry)?;
         let usage = api::BufferUsages::STORAGE | api::BufferUsages::COPY_SRC | api::BufferUsages::COPY_DST;
@@ -55,21 +57,17 @@ impl Buffers {
         memory.add(entry.pool, entry.words * 4);
         let weight = matches!(entry.content, Content::Weight { .. });
         let stored = Stored { name: entry.name.clone(), buffer, words: entry.words, pool: entry.pool, weight };
-        let filled = self.fill(gpu, memory, &stored, &entry.content);
-        let index = id.0 as usize;
-        if self.stored.len() <= index {
-            self.stored.resize_with(index + 1, || None);
-        }
-        self.stored[index] = Some(stored);
+        let filled = self.fill(gpu, memory, &stored, &entry.content).await;
+        self.stored.insert(id, stored);
         if filled.is_err() {
             self.release(memory, id);
         }
         filled
     }
 
-    /// Frees the buffer `id`, if it is provided.
+    /// Frees the buffer `id`, if it is allocated.
     pub fn release(&mut self, memory: &mut Memory, id: StorageId) {
-        if let Some(old) = self.stored.get_mut(id.0 as usize).and_then(Option::take) {
+        if let Some(old) = self.stored.remove(&id) {
             old.buffer.destroy();
             memory.sub(old.pool, old.words * 4);
         }
@@ -93,30 +91,28 @@ impl Buffers {
     ///
     /// # Errors
     /// If the device failed.
-    pub fn flush(&mut self, gpu: &Gpu, memory: &mut Memory) -> Result<()> {
-        if !self.uploads.flush(memory) {
-            return Ok(());
-        }
-        let submission = gpu.submit([]);
-        gpu.wait(&submission)
+    pub async fn flush(&mut self, gpu: &Gpu, memory: &mut Memory) -> Result<()> {
+        if self.uploads.flush(memory) { gpu.idle().await } else { Ok(()) }
     }
 
-    fn fill(&mut self, gpu: &Gpu, memory: &mut Memory, stored: &Stored, content: &Content) -> Result<()> {
+    async fn fill(&mut self, gpu: &Gpu, memory: &mut Memory, stored: &Stored, content: &Content) -> Result<()> {
         match content {
             // wgpu hands out cleared memory.
             Content::Zeros => Ok(()),
             Content::Words(words) => {
                 let step = UPLOAD_BYTES as usize / 4;
-                let mut chunks = words.chunks(step).zip((0..).step_by(step));
-                chunks.try_for_each(|(chunk, at)| self.stage(gpu, memory, stored, at as u64, chunk))
+                for (chunk, at) in words.chunks(step).zip((0..).step_by(step)) {
+                    self.stage(gpu, memory, stored, at as u64, chunk).await?;
+                }
+                Ok(())
             }
             Content::Weight { format, rows, cols, blocks } => {
-                self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks.bytes())
+                self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks.bytes()).await
             }
         }
     }
 
-    fn fill_weight(
+    async fn fill_weight(
         &mut self,
         gpu: &Gpu,
         memory: &mut Memory,
@@ -131,20 +127,27 @@ impl Buffers {
             let count = chunk_rows.min(rows - first);
             let packed = format.pack(count, cols, &blocks[first * row_bytes..][..count * row_bytes]);
             let (quant_part, scale_part) = packed.split_at(count * quants);
-            self.stage(gpu, memory, stored, (first * quants) as u64, quant_part)?;
-            self.stage(gpu, memory, stored, (rows * quants + first * scales) as u64, scale_part)?;
+            self.stage(gpu, memory, stored, (first * quants) as u64, quant_part).await?;
+            self.stage(gpu, memory, stored, (rows * quants + first * scales) as u64, scale_part).await?;
         }
         Ok(())
     }
 
-    fn stage(&mut self, gpu: &Gpu, memory: &mut Memory, stored: &Stored, offset: u64, words: &[u32]) -> Result<()> {
+    async fn stage(
+        &mut self,
+        gpu: &Gpu,
+        memory: &mut Memory,
+        stored: &Stored,
+        offset: u64,
+        words: &[u32],
+    ) -> Result<()> {
         let bytes = words.len() as u64 * 4;
         if bytes == 0 {
             return Ok(());
         }
         gpu.queue.write_buffer(&stored.buffer, offset * 4, bytemuck::cast_slice(words));
         gpu.check(&stored.name, bytes)?;
-        if self.uploads.add(memory, bytes) { self.flush(gpu, memory) } else { Ok(()) }
+        if self.uploads.add(memory, bytes) { self.flush(gpu, memory).await } else { Ok(()) }
     }
 }
 

@@ -5,17 +5,15 @@
 //! operation. Error scopes would say the same on native targets, but the browser answers them after the operation
 //! has returned, and a noted fault is then still reported by the next call.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ::wgpu as api;
 
-use super::reduced::Half;
+use super::answer::Answer;
+use super::half::Half;
 use crate::backend::select::has_not;
 use crate::backend::{DeviceInfo, Kind, Limits, Precision};
 use crate::error::{Error, Result};
@@ -80,6 +78,7 @@ fn same_device(a: &api::AdapterInfo, b: &api::AdapterInfo) -> bool {
 }
 
 fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
+    let half = Half::of(adapter);
     DeviceInfo {
         name: info.name.clone(),
         backend: info.backend.to_str().into(),
@@ -91,11 +90,14 @@ fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
             api::DeviceType::Other => Kind::Other,
         },
         // With single precision the kernels are baseline WGSL, and nothing optional is requested.
-        features: Half::of(adapter).map_or_else(Vec::new, |half| half.names()),
+        features: half.map_or_else(Vec::new, Half::names),
+        offers: half.map_or_else(Vec::new, Half::offers),
+        precisions: [Precision::F32, Precision::Int8].into_iter().chain(half.map(|_| Precision::F16)).collect(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
         limits: plan_limits(&adapter.limits()),
         precision: Precision::F32,
         memory_bytes: memory_bytes(adapter),
+        rehearsed: false,
     }
 }
 
@@ -170,6 +172,7 @@ impl Gpu {
             Precision::F32 | Precision::Int8 => None,
             Precision::F16 => Some(Half::of(&adapter).ok_or_else(|| has_not(&info.name, precision))?),
         };
+        info.offers = half.map_or_else(Vec::new, Half::offers);
         let descriptor = api::DeviceDescriptor {
             label: Some("loam"),
             required_features: half.map_or(api::Features::empty(), Half::features),
@@ -238,6 +241,22 @@ impl Gpu {
         Err(self.failure(format!("no answer for {} seconds", WAIT_LIMIT.as_secs())))
     }
 
+    /// Waits until everything that was submitted has completed. In a browser nothing can block, so that this is a future.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub async fn idle(&self) -> Result<()> {
+        let submission = self.submit([]);
+        if cfg!(not(target_family = "wasm")) {
+            return self.wait(&submission);
+        }
+        let answer = Answer::default();
+        let given = answer.clone();
+        self.queue.on_submitted_work_done(move || given.give(()));
+        answer.await;
+        self.check("device", 0)
+    }
+
     /// `Device::poll`, which panics in wgpu 30 when the wait itself finds the device lost.
     fn poll(&self, poll: api::PollType) -> Result<bool> {
         self.check("device", 0)?;
@@ -282,12 +301,4 @@ fn wait_for(submission: &api::SubmissionIndex, timeout: Duration) -> api::PollTy
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The value of a future that is ready at once, as all of wgpu's set-up futures are on native targets.
-pub fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
 }

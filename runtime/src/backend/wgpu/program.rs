@@ -76,20 +76,6 @@ impl Program {
         gpu.check(&plan.name, params_bytes(plan)).map(|()| program)
     }
 
-    /// The buffer of a slot.
-    ///
-    /// # Panics
-    /// If the plan has no such slot.
-    pub fn slot(&self, slot: u32) -> &api::Buffer {
-        &self.slots[slot as usize]
-    }
-
-    /// Runs a twin in place of a node's kernel.
-    pub fn replace(&mut self, node: usize, pipeline: api::ComputePipeline, grid: [u32; 3]) {
-        let dispatch = &mut self.dispatches[node];
-        (dispatch.pipeline, dispatch.grid) = (pipeline, grid);
-    }
-
     /// Frees the parameters. Returns how many bytes they had.
     pub fn free(&self) -> u64 {
         self.params.destroy();

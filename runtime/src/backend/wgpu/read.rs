@@ -1,11 +1,8 @@
 //! Reading back: a copy into a mappable buffer, and a future that resolves when it is mapped.
 
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
-
 use ::wgpu as api;
 
+use super::answer::Answer;
 use super::buffers;
 use super::device::Gpu;
 use crate::backend::Memory;
@@ -25,13 +22,6 @@ struct Staging {
 pub struct Reader {
     staging: Option<Staging>,
     size: ReadBack,
-}
-
-/// Where the map callback leaves its result.
-#[derive(Default)]
-struct Answer {
-    result: Option<std::result::Result<(), api::BufferAsyncError>>,
-    waker: Option<Waker>,
 }
 
 impl Reader {
@@ -54,8 +44,7 @@ impl Reader {
         let submission = gpu.submit([encoder.finish()]);
         gpu.check("read", bytes)?;
         staging.mapped = true;
-        let answer = request_map(&staging.buffer, bytes);
-        poll_fn(|context| poll_map(gpu, &submission, &answer, context)).await?;
+        mapped(gpu, &submission, &staging.buffer, bytes).await?;
         let view = staging.buffer.get_mapped_range(..bytes).map_err(|error| gpu.failure(error.to_string()))?;
         let result = bytemuck::pod_collect_to_vec(&view);
         drop(view);
@@ -91,40 +80,17 @@ impl Reader {
     }
 }
 
-fn request_map(buffer: &api::Buffer, bytes: u64) -> Arc<Mutex<Answer>> {
-    let answer = Arc::new(Mutex::new(Answer::default()));
-    let shared = Arc::clone(&answer);
-    buffer.map_async(api::MapMode::Read, ..bytes, move |result| {
-        let mut answer = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        answer.result = Some(result);
-        if let Some(waker) = answer.waker.take() {
-            waker.wake();
-        }
-    });
-    answer
-}
-
-/// One poll of a mapping. Native devices only call back while they are polled, so this waits for the submission there;
-/// a browser calls back by itself.
-fn poll_map(
-    gpu: &Gpu,
-    submission: &api::SubmissionIndex,
-    answer: &Mutex<Answer>,
-    context: &Context<'_>,
-) -> Poll<Result<()>> {
-    if cfg!(not(target_family = "wasm"))
-        && let Err(error) = gpu.wait(submission)
-    {
-        return Poll::Ready(Err(error));
-    }
-    let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
-    match answer.result.take() {
-        Some(Ok(())) => Poll::Ready(Ok(())),
-        Some(Err(error)) => Poll::Ready(Err(gpu.failure(format!("read: {error}")))),
-        None if cfg!(target_family = "wasm") => {
-            answer.waker = Some(context.waker().clone());
-            Poll::Pending
-        }
-        None => Poll::Ready(Err(gpu.failure("read: no answer"))),
-    }
+/// Waits until `submission` is done and its result is mapped. Native devices only call back while they are polled, so this
+/// waits for the submission there; a browser calls back by itself.
+async fn mapped(gpu: &Gpu, submission: &api::SubmissionIndex, buffer: &api::Buffer, bytes: u64) -> Result<()> {
+    let answer = Answer::default();
+    let given = answer.clone();
+    buffer.map_async(api::MapMode::Read, ..bytes, move |result| given.give(result));
+    let result = if cfg!(target_family = "wasm") {
+        answer.await
+    } else {
+        gpu.wait(submission)?;
+        answer.take().ok_or_else(|| gpu.failure("read: no answer"))?
+    };
+    result.map_err(|error| gpu.failure(format!("read: {error}")))
 }

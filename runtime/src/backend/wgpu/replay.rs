@@ -11,44 +11,48 @@ use super::program::Program;
 use crate::backend::{TARGET, Times};
 use crate::error::Result;
 
-/// Submissions that may be under way at once: enough to keep the device busy while the host records the next.
+/// Submissions that may be in flight at once: enough to keep the device busy while the host records the next.
 const IN_FLIGHT: usize = 3;
+
+/// Which part of which program runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'s> {
+    /// Index of the program.
+    pub program: u32,
+    /// What changes from run to run.
+    pub step: &'s Step,
+    /// The segment to begin with.
+    pub segment: usize,
+}
 
 /// A submission that has not been seen to complete.
 #[derive(Debug)]
-struct Flight {
-    submission: api::SubmissionIndex,
+struct Submission {
+    index: api::SubmissionIndex,
     started: Instant,
     program: u32,
     version: u32,
     segment: usize,
 }
 
-/// Submissions under way, oldest first.
+/// Submissions in flight, oldest first.
 #[derive(Debug)]
-pub struct Flights {
-    queue: VecDeque<Flight>,
+pub struct InFlight {
+    queue: VecDeque<Submission>,
     /// When the last submission was seen to complete.
-    landed: Instant,
-    /// Longest time of one submission. Programs that are compiled from then on keep to it.
+    completed: Instant,
+    /// Longest time of one submission.
     pub target: Duration,
-    /// How long submissions took.
-    pub times: Times,
 }
 
-impl Flights {
-    /// None.
-    pub fn new() -> Self {
-        Self {
-            queue: VecDeque::with_capacity(IN_FLIGHT),
-            landed: Instant::from_ticks(0),
-            target: TARGET,
-            times: Times::default(),
-        }
+impl InFlight {
+    /// None, of at most about `target` each.
+    pub fn new(target: Duration) -> Self {
+        Self { queue: VecDeque::with_capacity(IN_FLIGHT), completed: Instant::from_ticks(0), target }
     }
 
-    /// Submits segment `segment` of program `id`, or the next one that has something to do in this run, waiting only
-    /// while too much is under way. Returns the next segment, if there is one.
+    /// Submits the segment that `run` names, or the next one that has something to do in this run, waiting only while too
+    /// much is in flight. Returns the next segment, if there is one.
     ///
     /// # Errors
     /// If the device failed.
@@ -56,10 +60,10 @@ impl Flights {
         &mut self,
         gpu: &Gpu,
         programs: &mut [Option<Program>],
-        id: u32,
-        step: &Step,
-        mut segment: usize,
+        times: &mut Times,
+        run: Run<'_>,
     ) -> Result<Option<usize>> {
+        let Run { program: id, step, mut segment } = run;
         if segment == 0
             && let Some(program) = programs[id as usize].as_mut()
         {
@@ -70,14 +74,14 @@ impl Flights {
             let (version, segments) = (program.segments.version(), program.segments.len());
             segment += 1;
             if let Some(commands) = commands {
-                self.make_room(gpu, programs)?;
+                self.make_room(gpu, programs, times)?;
                 let started = Instant::now();
-                let submission = gpu.submit([commands]);
+                let index = gpu.submit([commands]);
                 gpu.check("submit", 0)?;
-                self.queue.push_back(Flight { submission, started, program: id, version, segment: segment - 1 });
+                self.queue.push_back(Submission { index, started, program: id, version, segment: segment - 1 });
                 if self.target < TARGET {
-                    // Others use the device in between: nothing is queued behind it.
-                    self.settle(gpu, programs)?;
+                    // Others use the device in between: nothing is queued while it works.
+                    self.settle(gpu, programs, times)?;
                 }
                 return Ok(Some(segment).filter(|&next| next < segments));
             }
@@ -85,43 +89,49 @@ impl Flights {
         Ok(None)
     }
 
-    /// Waits for everything that is under way.
+    /// Waits for everything that is in flight.
     ///
     /// # Errors
     /// If the device failed.
-    pub fn settle(&mut self, gpu: &Gpu, programs: &mut [Option<Program>]) -> Result<()> {
-        while let Some(flight) = self.queue.pop_front() {
-            self.land(gpu, programs, &flight)?;
+    pub fn settle(&mut self, gpu: &Gpu, programs: &mut [Option<Program>], times: &mut Times) -> Result<()> {
+        while let Some(submission) = self.queue.pop_front() {
+            self.complete(gpu, programs, times, &submission)?;
         }
         Ok(())
     }
 
-    fn make_room(&mut self, gpu: &Gpu, programs: &mut [Option<Program>]) -> Result<()> {
+    fn make_room(&mut self, gpu: &Gpu, programs: &mut [Option<Program>], times: &mut Times) -> Result<()> {
         while self.queue.len() >= IN_FLIGHT {
-            if let Some(flight) = self.queue.pop_front() {
-                self.land(gpu, programs, &flight)?;
+            if let Some(submission) = self.queue.pop_front() {
+                self.complete(gpu, programs, times, &submission)?;
             }
         }
         Ok(())
     }
 
     /// Waits for a submission and notes how long it took: from its start, or from the end of the one before it. If it had
-    /// completed already, that is too long by the time that nobody looked; such a measurement only counts as an upper
-    /// bound, which is good enough to join segments and never a reason to cut one.
-    fn land(&mut self, gpu: &Gpu, programs: &mut [Option<Program>], flight: &Flight) -> Result<()> {
-        let late = gpu.completed(&flight.submission)?;
+    /// completed already, that is too long by the time since; such a measurement only counts as an upper bound, which is
+    /// good enough to join segments and never a reason to cut one.
+    fn complete(
+        &mut self,
+        gpu: &Gpu,
+        programs: &mut [Option<Program>],
+        times: &mut Times,
+        submission: &Submission,
+    ) -> Result<()> {
+        let late = gpu.completed(&submission.index)?;
         if !late {
-            gpu.wait(&flight.submission)?;
+            gpu.wait(&submission.index)?;
         }
         let now = Instant::now();
-        let micros = now.saturating_duration_since(flight.started.max(self.landed)).as_micros();
-        self.landed = now;
+        let micros = now.saturating_duration_since(submission.started.max(self.completed)).as_micros();
+        self.completed = now;
         match late {
-            true => self.times.unmeasured += 1,
-            false => self.times.add(micros),
+            true => times.unmeasured += 1,
+            false => times.add(micros),
         }
-        if let Some(program) = programs.get_mut(flight.program as usize).and_then(Option::as_mut) {
-            program.segments.measure(flight.version, flight.segment, micros, late);
+        if let Some(program) = programs.get_mut(submission.program as usize).and_then(Option::as_mut) {
+            program.segments.measure(submission.version, submission.segment, micros, late);
         }
         Ok(())
     }

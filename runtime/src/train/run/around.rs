@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use embassy_time::Duration;
-
 use super::task::Task;
 use super::{Control, Event, Upkeep};
 use crate::adapter::AdapterFile;
-use crate::backend::Backend;
+use crate::backend::{Backend, Times};
 use crate::base::Base;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -24,7 +22,6 @@ pub(super) struct Around {
     pub every: u64,
     pub control: Control,
     pub pace: Pace,
-    pub target: Duration,
     pub clock: Clock,
     pub rescue: Rescue,
     /// What is still to be told of the beginning; `None` once it is.
@@ -32,6 +29,8 @@ pub(super) struct Around {
     /// Steps and evaluations that were told of: those that are repeated after a loss are not told of again.
     pub told: (u64, u64),
     pub peak_device_bytes: u64,
+    /// How long submissions took before the run, on the device that it is on now.
+    pub times_before: Times,
 }
 
 /// What opening the folder of checkpoints brought.
@@ -111,12 +110,12 @@ impl Around {
             every,
             pace: Pace::new(upkeep.duty, upkeep.control.clone(), upkeep.conditions)?,
             control: upkeep.control,
-            target: upkeep.target,
             clock,
             rescue: Rescue::new(upkeep.reopen, backend, (&chosen, open), state),
             news: Some(News { notes, resumed, memory }),
             told: (0, 0),
             peak_device_bytes: 0,
+            times_before: backend.usage().times.clone(),
         })
     }
 

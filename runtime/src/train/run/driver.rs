@@ -11,7 +11,7 @@ use super::stopping::{self, Best};
 use super::task::Task;
 use super::{Event, Outcome, Progress, Upkeep};
 use crate::adapter::AdapterFile;
-use crate::backend::TARGET;
+use crate::backend::Times;
 use crate::base::Base;
 use crate::data::Dataset;
 use crate::engine::Engine;
@@ -56,10 +56,7 @@ pub async fn run_with(
     options.check()?;
     let mut task = Task { base, start: adapter, data, held_out, options };
     let mut around = Around::open(&mut task, &*engine.backend, upkeep).await?;
-    engine.backend.set_target(around.target);
-    let done = attempts(&mut task, engine, &mut around, on_event).await;
-    engine.backend.set_target(TARGET);
-    done
+    attempts(&mut task, engine, &mut around, on_event).await
 }
 
 /// Trains to the end, on another device where one fails that can be opened again. The engine is a new one then: what
@@ -77,7 +74,7 @@ async fn attempts(
                 match around.rescue.after(error, task.options.batch, on_event) {
                     Ok(opened) => {
                         *engine = Engine::new(task.base, opened)?;
-                        engine.backend.set_target(around.target);
+                        around.times_before = Times::default();
                         task.options.checkpointing = Some(around.rescue.checkpointing);
                     }
                     Err(error) if lost => return Err(around.give_up(error, on_event)),
@@ -441,8 +438,8 @@ impl Run<'_> {
         let mut outcome = self.progress.outcome;
         let backend = &self.engine.backend;
         outcome.planned_steps = self.around.steps;
-        outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.memory().peak_bytes);
-        outcome.times = backend.times().cloned();
+        outcome.peak_device_bytes = self.around.peak_device_bytes.max(backend.usage().memory.peak_bytes);
+        outcome.times = Some(backend.usage().times.since(&self.around.times_before));
         let Task { base, data, options, .. } = self.task;
         adapter.metadata = describe(base, (options, &adapter), &data.digest, &outcome)?;
         Ok((adapter, outcome))

@@ -3,7 +3,6 @@
 use embassy_time::Duration;
 
 use super::Control;
-use crate::backend::TARGET;
 use crate::train::{Checkpoints, Conditions, Reopen};
 
 /// What surrounds a run: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that comes
@@ -15,9 +14,6 @@ pub struct Upkeep {
     pub control: Control,
     /// The fraction of the time that the device works, above 0 and up to 1.
     pub duty: f32,
-    /// Longest time of one submission to the device, as far as its kernels allow. Below [`TARGET`] nothing is queued
-    /// behind one, so that what a user looks at can be drawn in between: 8 ms for that.
-    pub target: Duration,
     /// When the run is to have ended: it stops in time for its last evaluation, keeps a checkpoint if it has a folder, and
     /// returns what is there.
     pub deadline: Option<Duration>,
@@ -29,14 +25,6 @@ pub struct Upkeep {
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self {
-            checkpoints: None,
-            control: Control::new(),
-            duty: 1.0,
-            target: TARGET,
-            deadline: None,
-            conditions: None,
-            reopen: None,
-        }
+        Self { checkpoints: None, control: Control::new(), duty: 1.0, deadline: None, conditions: None, reopen: None }
     }
 }

@@ -104,7 +104,7 @@ impl Pace {
         if began.elapsed() < LEAST {
             return Ok(());
         }
-        backend.settle()?;
+        backend.settle().await?;
         let worked = began.elapsed().as_micros() as f64;
         self.rest(worked * f64::from((1.0 - duty) / duty)).await;
         self.began = Some(Instant::now());
@@ -121,7 +121,7 @@ impl Pace {
             return Ok(condition);
         }
         // What is submitted ends first: a paused run leaves the device alone.
-        backend.settle()?;
+        backend.settle().await?;
         let began = Instant::now();
         on_event(&Event::Paused { step: self.step, why });
         while condition == Condition::Pause && !self.is_ending() {

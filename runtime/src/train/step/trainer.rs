@@ -186,7 +186,7 @@ impl Trainer {
         shape.load(engine, batch)?;
         let mut next = Some(0);
         while let Some(part) = next {
-            next = engine.backend.run_part(program, &step, part)?;
+            next = engine.backend.run(program, &step, part)?;
             pace.breathe(&mut *engine.backend, on_event).await?;
         }
         shape.sum(engine, batch).await
@@ -213,7 +213,7 @@ impl Trainer {
         let (correction1, correction2) = self.options.optimizer.corrections(self.step);
         let step =
             Step { step: self.step as u32, lr, correction1, correction2, clip: self.options.clip, ..Step::default() };
-        engine.backend.run(self.update, &step)?;
+        engine.run(self.update, &step)?;
         let norm = engine.backend.read(self.buffers.norm, 0, 1).await?;
         let norm = f32::from_bits(norm[0]);
         if !norm.is_finite() {

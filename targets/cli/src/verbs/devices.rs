@@ -10,7 +10,7 @@ use crate::output::{Output, bytes, escape};
 /// Runs the verb.
 pub fn run(args: &DevicesArgs) -> Result {
     let output = Output::new(args.json.json);
-    let devices = loam::backend::select::devices();
+    let devices = pollster::block_on(loam::backend::select::devices())?;
     for device in &devices {
         output.line(escape(&device.name))?;
         output.line(format!("  backend   {} ({})", device.backend, kind(device.kind)))?;

@@ -34,7 +34,7 @@ pub fn run(args: &TrainArgs) -> Result {
         reopens: true,
         ..data.as_ref().map(of).unwrap_or_default()
     };
-    let device = select::info(&args.device.name(), args.device.precision.into())?;
+    let device = pollster::block_on(select::info(&args.device.name(), args.device.precision.into()))?;
     let fitting = loam::train::fit(&base, &device, start.as_ref(), &options, scope);
     let (options, memory) = pollster::block_on(fitting)?;
     output.line(format!("device         {}", escape(&device.name)))?;

@@ -8,7 +8,7 @@ use loam::adapter::AdapterFile;
 use loam::backend::Times;
 use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
-use loam::engine::weight_uploads;
+use loam::engine::{Engine, weight_uploads};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::{Event, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
 use loam::{Base, LoraOptions, TrainOptions};
@@ -45,7 +45,7 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every > 0 && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
-    let mut engine = model::engine(&base, &args.device)?;
+    let mut engine = Engine::new(&base, model::device(&args.device, upkeep::target(&args.upkeep))?)?;
     if args.report.is_some() {
         // The base's answers take time: what refuses the run is to be told of before.
         let (data, kept) = ((&data, held_out.as_ref()), upkeep::checkpoints(&args.upkeep));
