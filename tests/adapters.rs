@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use loam::adapter::{Attach, BASE_DIGEST, Pair, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
+use loam::adapter::lora::{self, Pair};
+use loam::adapter::{Attach, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
 use loam::data::{Dataset, Example, Notes, Records};
 use loam::gguf::Value;
-use loam::{AdapterFile, Base, Engine, Error, LoraOptions, TrainOptions, random, train};
+use loam::{AdapterFile, Base, Engine, Error, NewAdapter, TrainOptions, train};
 use loam_files::Error as File;
-use loam_tests::{back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
+use loam_tests::{back_ends, convert_asset, fill_b, full_batch, new_session, new_trainer, relative, some_rows};
 
 fn base(format: &str) -> Base {
     Base::open(convert_asset("loam-micro", format)).expect("base")
@@ -15,14 +16,11 @@ fn base(format: &str) -> Base {
 
 /// An adapter with values in A and B that says it was made for `base`.
 fn adapter(base: &Base, seed: u64) -> AdapterFile {
-    let lora = LoraOptions { rank: 4, seed, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, seed, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 8, ..TrainOptions::default() };
     let (mut engine, trainer) = new_trainer(base, back_ends().remove(0).1, None, options).expect("trainer");
     let mut adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
-    for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
-        let value = |i: usize| ((random::uniform(seed, stream as u32, i as u64) - 0.5) * 0.1) as f32;
-        pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
-    }
+    fill_b(&mut adapter, seed, 0.1);
     adapter.metadata.push((BASE_DIGEST.into(), Value::from(base.digest())));
     adapter
 }
@@ -75,11 +73,13 @@ fn an_adapter_of_another_tokenizer_or_architecture_is_refused() {
 fn an_adapter_that_does_not_fit_is_refused_by_tensor() {
     let base = base("q4_0");
     let mut other = adapter(&base, 1);
-    other.tensors[3].0 = "blk.9.attn_q.weight".into();
+    other.parameters[6].site = "blk.9.attn_q.weight".into();
+    other.parameters[7].site = "blk.9.attn_q.weight".into();
     assert!(attach(&base, &other).to_string().contains("blk.9.attn_q.weight"));
     let mut other = adapter(&base, 1);
-    other.tensors[3].1.b.truncate(4);
-    let name = other.tensors[3].0.clone();
+    let b = other.parameters.iter_mut().find(|parameter| parameter.part == lora::B).expect("a B");
+    (b.shape[1], b.values) = (1, vec![0.5; 4]);
+    let name = b.site.clone();
     assert!(attach(&base, &other).to_string().contains(&name));
 }
 
@@ -88,8 +88,7 @@ fn an_adapter_on_a_norm_is_refused_instead_of_ignored() {
     let base = base("f32");
     let pair = Pair { a: vec![0.1; 2 * 64], b: vec![0.1; 2], rank: 2, matrices: 1 };
     for name in ["output_norm.weight", "blk.0.attn_norm.weight"] {
-        let tensors = vec![(name.to_owned(), pair.clone())];
-        let adapter = AdapterFile { architecture: "llama".into(), alpha: 2.0, tensors, metadata: Vec::new() };
+        let adapter = lora::adapter("llama", 2.0, [(name.to_owned(), pair.clone())]);
         let error = attach(&base, &adapter).to_string();
         assert!(error.contains(name) && error.contains("ignores nothing"), "{error}");
     }
@@ -99,14 +98,14 @@ fn an_adapter_on_a_norm_is_refused_instead_of_ignored() {
 #[test]
 fn embedding_and_head_are_trained_where_asked() {
     let base = base("q4_0");
-    let lora =
-        LoraOptions { rank: 3, targets: "token_embd,output".parse().expect("targets"), ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 2, context: 8, ..TrainOptions::default() };
+    let adapter =
+        NewAdapter { rank: 3, targets: Some("token_embd,output".parse().expect("targets")), ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 2, context: 8, ..TrainOptions::default() };
     let plain = logits(&base, &[]);
     for (device, backend) in back_ends() {
         let (mut engine, mut trainer) = new_trainer(&base, backend, None, options.clone()).expect("trainer");
         let start = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
-        let names: Vec<&str> = start.tensors.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = start.sites().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["token_embd.weight", "output.weight"]);
         assert!(relative(&logits(&base, &[(&start, 1.0)]), &plain) < 1e-6, "{device}: a new adapter changes the base");
         let batch = [full_batch(&some_rows(2, 8, 4096))];
@@ -114,8 +113,8 @@ fn embedding_and_head_are_trained_where_asked() {
             (0..12).map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").loss).collect();
         assert!(losses[11] < 0.7 * losses[0], "{device}: {losses:?}");
         let end = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
-        for ((name, start), (_, end)) in start.tensors.iter().zip(&end.tensors) {
-            assert!(start.a != end.a && start.b != end.b, "{device}: {name} does not learn");
+        for (start, end) in start.parameters.iter().zip(&end.parameters) {
+            assert!(start.values != end.values, "{device}: {} does not learn", start.name());
         }
     }
 }
@@ -147,8 +146,9 @@ fn a_saved_adapter_comes_back_bit_for_bit() {
 #[test]
 fn an_adapter_that_goes_on_from_another_describes_itself() {
     let base = base("q4_0");
-    let lora = LoraOptions { rank: 3, targets: "attn_q,ffn_up".parse().expect("targets"), ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 8, steps: Some(1), ..TrainOptions::default() };
+    let adapter =
+        NewAdapter { rank: 3, targets: Some("attn_q,ffn_up".parse().expect("targets")), ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 8, steps: Some(1), ..TrainOptions::default() };
     let example = Example { tokens: some_rows(1, 8, 4096).remove(0), trained: vec![true; 8], line: 1, cut: 0 };
     let data =
         Dataset { records: Records::Answers, examples: vec![example], notes: Notes::default(), digest: "test".into() };

@@ -6,7 +6,7 @@
 use loam::backend::cpu::CpuBackend;
 use loam::data::Batch;
 use loam::train::Schedule;
-use loam::{Base, LoraOptions, TrainOptions};
+use loam::{Base, NewAdapter, TrainOptions};
 use loam_tests::{golden_adapter, new_trainer, shared};
 use pollster::block_on;
 use safetensors::SafeTensors;
@@ -59,8 +59,8 @@ fn fine_tuning_on_gsm8k_follows_pefts_curve() {
     let Some(base) = shared("golden/loam-tiny-Q4_0.gguf") else { return };
     let base = Base::open(base).expect("base");
     let start = golden_adapter(&bytes, "init", &json, &base);
-    let lora = LoraOptions { rank: size("rank"), ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: rows, context, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: size("rank"), ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: rows, context, ..TrainOptions::default() };
     let backend = Box::new(CpuBackend::new(None).expect("cpu back end"));
     let (mut engine, mut trainer) = new_trainer(&base, backend, Some(start), options).expect("trainer");
 

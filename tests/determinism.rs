@@ -4,14 +4,14 @@
 use loam::backend::cpu::CpuBackend;
 use loam::backend::{Backend, Options, Precision, select};
 use loam::plan::Checkpointing;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
-use loam_tests::{back_ends, convert_asset, full_batch, new_trainer, relative, skipped, some_rows};
+use loam::{AdapterFile, Base, NewAdapter, TrainOptions};
+use loam_tests::{back_ends, convert_asset, flat, full_batch, new_trainer, relative, skipped, some_rows};
 
 /// Three accumulated steps; the adapter's values as bits.
 fn train(format: &str, backend: Box<dyn Backend>) -> Vec<u32> {
     let base = Base::open(convert_asset("loam-micro", format)).expect("base");
-    let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 2, context: 17, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, seed: 5, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 2, context: 17, ..TrainOptions::default() };
     let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
     for step in 0..3 {
         let rows = some_rows(4, 17 * (step + 1), 4096);
@@ -24,8 +24,7 @@ fn train(format: &str, backend: Box<dyn Backend>) -> Vec<u32> {
 }
 
 fn bits(adapter: &AdapterFile) -> Vec<u32> {
-    let values = adapter.tensors.iter().flat_map(|(_, pair)| pair.a.iter().chain(&pair.b));
-    values.map(|v| v.to_bits()).collect()
+    flat(adapter).into_iter().map(f32::to_bits).collect()
 }
 
 #[test]
@@ -44,9 +43,9 @@ fn the_same_run_gives_the_same_bits() {
 fn checkpointing_does_not_change_the_bits() {
     let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
     let run = |backend, checkpointing, (dropout, neftune_noise_alpha)| {
-        let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
+        let adapter = NewAdapter { rank: 4, seed: 5, ..NewAdapter::default() };
         let checkpointing = Some(checkpointing);
-        let options = TrainOptions { lora, batch: 2, context: 17, checkpointing, ..TrainOptions::default() };
+        let options = TrainOptions { adapter, batch: 2, context: 17, checkpointing, ..TrainOptions::default() };
         let options = TrainOptions { dropout, neftune_noise_alpha, ..options };
         let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
         let mut seen = Vec::new();
@@ -90,8 +89,8 @@ fn half_precision_trains_close_to_single_precision_and_repeats_its_bits() {
     };
     let base = Base::open(convert_asset("loam-micro", "q4_0")).expect("base");
     let run = |backend: Box<dyn Backend>| {
-        let lora = LoraOptions { rank: 4, seed: 5, ..LoraOptions::default() };
-        let options = TrainOptions { lora, batch: 2, context: 17, ..TrainOptions::default() };
+        let adapter = NewAdapter { rank: 4, seed: 5, ..NewAdapter::default() };
+        let options = TrainOptions { adapter, batch: 2, context: 17, ..TrainOptions::default() };
         let single = backend.info().precision == Precision::F32;
         let (mut engine, mut trainer) = new_trainer(&base, backend, None, options).expect("trainer");
         // Updates must not take the products of the base back to single precision.

@@ -8,7 +8,7 @@ use loam::engine::AdapterHandle;
 use loam::evaluate::Scorer;
 use loam::importance::Collector;
 use loam::plan::Pool;
-use loam::{AdapterFile, Base, Engine, Error, LoraOptions, Session, TrainOptions, Trainer};
+use loam::{AdapterFile, Base, Engine, Error, NewAdapter, Session, TrainOptions, Trainer};
 use loam_tests::counted::Counted;
 use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
 use pollster::block_on;
@@ -20,8 +20,8 @@ fn base() -> Base {
 }
 
 fn options() -> TrainOptions {
-    let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-    TrainOptions { lora, batch: 2, context: CONTEXT, ..TrainOptions::default() }
+    let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
+    TrainOptions { adapter, batch: 2, context: CONTEXT, ..TrainOptions::default() }
 }
 
 fn logits(engine: &mut Engine, adapters: &AdapterHandle) -> Vec<f32> {

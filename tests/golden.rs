@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use loam::adapter::Attach;
 use loam::backend::Backend;
 use loam::train::Optimizer;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
-use loam_tests::{back_ends, convert_asset, full_batch, golden_adapter, new_session, new_trainer, relative, shared};
+use loam::{AdapterFile, Base, NewAdapter, TrainOptions};
+use loam_tests::{
+    back_ends, convert_asset, flat, full_batch, golden_adapter, new_session, new_trainer, parameter_errors, relative,
+    shared,
+};
 use safetensors::SafeTensors;
 
 /// DESIGN: logits against Transformers on the same dequantised weights.
@@ -133,9 +136,9 @@ impl Golden {
             weight_decay: number("weight_decay"),
         });
         let size = |key: &str| self.json[key].as_u64().expect("size") as usize;
-        let lora = LoraOptions { rank: size("rank"), ..LoraOptions::default() };
+        let adapter = NewAdapter { rank: size("rank"), ..NewAdapter::default() };
         let (batch, context) = (size("batch"), size("context"));
-        TrainOptions { lora, batch, context, lr: number("lr"), clip: 0.0, optimizer, ..TrainOptions::default() }
+        TrainOptions { adapter, batch, context, lr: number("lr"), clip: 0.0, optimizer, ..TrainOptions::default() }
     }
 }
 
@@ -205,18 +208,13 @@ fn training(golden: &Golden, device: &str, backend: Box<dyn Backend>) {
 }
 
 fn compare(golden: &Golden, device: &str, what: &str, found: &AdapterFile, expected: &AdapterFile, bound: f64) {
-    assert_eq!(found.tensors.len(), expected.tensors.len());
-    let mut worst = 0.0_f64;
-    for (name, expected) in &expected.tensors {
-        let (_, found) = found.tensors.iter().find(|(n, _)| n == name).expect("same tensors");
-        for (side, found, expected) in [("A", &found.a, &expected.a), ("B", &found.b, &expected.b)] {
-            let error = relative(found, expected);
-            worst = worst.max(error);
-            assert!(error <= bound, "{} {what} {name} {side} on {device}: relative error {error:.2e}", golden.label);
-            let lost = found.iter().zip(expected).filter(|(f, e)| **f == 0.0 && **e != 0.0).count();
-            assert_eq!(lost, 0, "{} {what} {name} {side} on {device}: zeros where PEFT has none", golden.label);
-        }
+    let errors = parameter_errors(found, expected);
+    for (name, error) in &errors {
+        assert!(*error <= bound, "{} {what} {name} on {device}: relative error {error:.2e}", golden.label);
     }
+    let lost = flat(found).into_iter().zip(flat(expected)).filter(|(f, e)| *f == 0.0 && *e != 0.0).count();
+    assert_eq!(lost, 0, "{} {what} on {device}: zeros where PEFT has none", golden.label);
+    let worst = errors.iter().map(|(_, error)| *error).fold(0.0, f64::max);
     eprintln!("{} {what} on {device}: {worst:.2e}", golden.label);
 }
 

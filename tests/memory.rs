@@ -5,12 +5,12 @@ use loam::backend::{DeviceInfo, Kind};
 use loam::data::Batch;
 use loam::plan::Checkpointing;
 use loam::train::{MemoryPlan, Scope, fit, plan};
-use loam::{Base, Engine, Error, LoraOptions, TrainOptions, Trainer};
+use loam::{Base, Engine, Error, NewAdapter, TrainOptions, Trainer};
 use loam_tests::{back_ends, convert_asset, full_batch, new_trainer, some_rows};
 
 fn options(rank: usize, batch: usize, context: usize, checkpointing: Option<Checkpointing>) -> TrainOptions {
-    let lora = LoraOptions { rank, ..LoraOptions::default() };
-    TrainOptions { lora, batch, context, checkpointing, ..TrainOptions::default() }
+    let adapter = NewAdapter { rank, ..NewAdapter::default() };
+    TrainOptions { adapter, batch, context, checkpointing, ..TrainOptions::default() }
 }
 
 /// What a run does to memory: two steps, perhaps an evaluation and a checkpoint, and the adapter read back.

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use loam::backend::Backend;
 use loam::gguf::{GgmlType, Metadata};
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
+use loam::{AdapterFile, Base, NewAdapter, TrainOptions};
 use loam_shaders::Format;
 use loam_tests::rewrite::{Tensor, rewrite};
-use loam_tests::{back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
+use loam_tests::{
+    back_ends, convert_asset, full_batch, new_session, new_trainer, parameter_errors, relative, some_rows,
+};
 
 /// Layers that are kept.
 const LAYERS: u32 = 3;
@@ -81,8 +83,8 @@ fn logits(base: &Base, backend: Box<dyn Backend>, tokens: usize) -> Vec<f32> {
 
 /// The losses of two steps, and the gradient of the third: A has one only after the first.
 fn train(base: &Base, backend: Box<dyn Backend>) -> (Vec<f64>, AdapterFile) {
-    let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: CONTEXT, clip: 0.0, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: CONTEXT, clip: 0.0, ..TrainOptions::default() };
     let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
     let batch = [full_batch(&some_rows(1, CONTEXT, 4096))];
     let mut losses = Vec::new();
@@ -111,8 +113,7 @@ fn agrees(pair: &Pair) {
         for (loss, expected) in losses.iter().zip(&expected_losses) {
             assert!((loss - expected).abs() <= 1e-5 * expected, "{what}: losses {losses:?}, not {expected_losses:?}");
         }
-        for ((name, found), (_, expected)) in gradients.tensors.iter().zip(&expected_gradients.tensors) {
-            let error = relative(&found.a, &expected.a).max(relative(&found.b, &expected.b));
+        for (name, error) in parameter_errors(&gradients, &expected_gradients) {
             assert!(error <= 1e-4, "{what}: gradient of {name} differs by {error:.2e}");
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use loam::backend::cpu::CpuBackend;
 use loam::plan::{Checkpointing, Location, Plan};
-use loam::{Base, Engine, LoraOptions, TrainOptions, Trainer};
+use loam::{Base, Engine, NewAdapter, TrainOptions, Trainer};
 use loam_shaders::Access;
 use loam_tests::{convert_asset, new_session, new_trainer};
 
@@ -23,8 +23,9 @@ fn trainer(base: &Base, batch: usize, context: usize) -> (Engine, Trainer) {
 }
 
 fn trainer_with(base: &Base, batch: usize, context: usize, checkpointing: Checkpointing) -> (Engine, Trainer) {
-    let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch, context, checkpointing: Some(checkpointing), ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
+    let options =
+        TrainOptions { adapter, batch, context, checkpointing: Some(checkpointing), ..TrainOptions::default() };
     new_trainer(base, cpu(), None, options).expect("trainer")
 }
 
@@ -136,8 +137,8 @@ fn adapters_on_a_late_layer_leave_early_layers_without_gradient() {
     let base = micro();
     let (engine, all) = trainer(&base, 1, 8);
     let all = all.plan(&engine).nodes.len();
-    let lora = LoraOptions { rank: 4, targets: "attn_q".parse().expect("targets"), ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, targets: Some("attn_q".parse().expect("targets")), ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 8, ..TrainOptions::default() };
     let (engine, some) = new_trainer(&base, cpu(), None, options).expect("trainer");
     let some = some.plan(&engine);
     assert!(some.nodes.len() < all);

@@ -1,15 +1,17 @@
 //! Weights over a device's binding limit are split by rows: the same logits and gradients as in one piece.
 
 use loam::backend::Backend;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
-use loam_tests::{Limited, back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
+use loam::{AdapterFile, Base, NewAdapter, TrainOptions};
+use loam_tests::{
+    Limited, back_ends, convert_asset, full_batch, new_session, new_trainer, parameter_errors, relative, some_rows,
+};
 
 /// The embedding (4 MiB in f32) becomes seven parts, the feed-forward weights (768 KiB) and the adapter two.
 const LIMIT: u64 = 600 * 1024;
 
 fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
-    let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
     let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
     let batch = [full_batch(&some_rows(1, 16, 4096))];
     // Two steps, so that A has a gradient too.
@@ -35,8 +37,7 @@ fn a_split_base_gives_the_same_logits_and_gradients() {
         let whole: Vec<_> = back_ends().into_iter().map(|(_, backend)| gradients(&base, backend)).collect();
         for ((device, backend), whole) in back_ends().into_iter().zip(&whole) {
             let split = gradients(&base, Limited::boxed(backend, LIMIT));
-            for ((name, split), (_, whole)) in split.tensors.iter().zip(&whole.tensors) {
-                let error = relative(&split.a, &whole.a).max(relative(&split.b, &whole.b));
+            for (name, error) in parameter_errors(&split, whole) {
                 assert!(error <= 1e-4, "{format} {name} on {device}: gradients differ by {error:.2e}");
             }
         }

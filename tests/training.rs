@@ -3,13 +3,14 @@
 
 use std::ops::ControlFlow;
 
+use loam::adapter::lora;
 use loam::data::{Batch, Dataset, Example, Notes, Records};
 use loam::generate::GenerateOptions;
 use loam::generate::sampler::SamplerOptions;
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::{self, Event, Keep, Optimizer, Outcome};
-use loam::{AdapterFile, Base, Engine, Error, LoraOptions, TrainOptions, Trainer, random};
-use loam_tests::{back_ends, convert_asset, full_batch, new_session, new_trainer, relative, some_rows};
+use loam::{AdapterFile, Base, Engine, Error, NewAdapter, TrainOptions, Trainer};
+use loam_tests::{back_ends, convert_asset, fill_b, flat, full_batch, new_session, new_trainer, relative, some_rows};
 use pollster::block_on;
 
 fn base() -> Base {
@@ -17,8 +18,8 @@ fn base() -> Base {
 }
 
 fn options(batch: usize, context: usize) -> TrainOptions {
-    let lora = LoraOptions { rank: 4, alpha: 8.0, seed: 3, ..LoraOptions::default() };
-    TrainOptions { lora, batch, context, clip: 0.0, ..TrainOptions::default() }
+    let adapter = NewAdapter { rank: 4, alpha: 8.0, seed: 3, ..NewAdapter::default() };
+    TrainOptions { adapter, batch, context, clip: 0.0, ..TrainOptions::default() }
 }
 
 fn trainer(base: &Base, adapter: Option<&AdapterFile>, options: TrainOptions) -> (Engine, Trainer) {
@@ -29,15 +30,8 @@ fn trainer(base: &Base, adapter: Option<&AdapterFile>, options: TrainOptions) ->
 fn started(base: &Base) -> AdapterFile {
     let (mut engine, trainer) = trainer(base, None, options(1, 8));
     let mut adapter = block_on(trainer.adapter(&mut engine)).expect("adapter");
-    for (stream, (_, pair)) in adapter.tensors.iter_mut().enumerate() {
-        let value = |i: usize| ((random::uniform(11, stream as u32, i as u64) - 0.5) * 0.2) as f32;
-        pair.b.iter_mut().enumerate().for_each(|(i, b)| *b = value(i));
-    }
+    fill_b(&mut adapter, 11, 0.2);
     adapter
-}
-
-fn flat(adapter: &AdapterFile) -> Vec<f32> {
-    adapter.tensors.iter().flat_map(|(_, pair)| pair.a.iter().chain(&pair.b).copied()).collect()
 }
 
 fn gradients(base: &Base, adapter: &AdapterFile, options: TrainOptions, batch: &Batch) -> (f64, Vec<f32>) {
@@ -81,18 +75,18 @@ fn gradients_with_dropout_and_noise_match_finite_differences() {
             new_trainer(&base, backend, Some(start.clone()), noisy.clone()).expect("trainer");
         block_on(trainer.accumulate(&mut engine, std::slice::from_ref(&batch))).expect("step");
         let gradient = block_on(trainer.gradients(&mut engine)).expect("gradients");
-        for b in [false, true] {
-            let side = |pair: &loam::adapter::Pair| if b { pair.b.clone() } else { pair.a.clone() };
+        for part in [lora::A, lora::B] {
             let squares = |adapter: &AdapterFile| -> f64 {
-                adapter.tensors.iter().flat_map(|(_, pair)| side(pair)).map(|v| f64::from(v).powi(2)).sum()
+                let half = adapter.parameters.iter().filter(|parameter| parameter.part == part);
+                half.flat_map(|parameter| &parameter.values).map(|v| f64::from(*v).powi(2)).sum()
             };
             let (slope, length) = (squares(&gradient).sqrt(), 1e-3 * squares(&start).sqrt());
             let moved = |sign: f64| {
                 let mut moved = start.clone();
-                for ((_, pair), (_, gradient)) in moved.tensors.iter_mut().zip(&gradient.tensors) {
-                    let values = if b { &mut pair.b } else { &mut pair.a };
-                    for (value, g) in values.iter_mut().zip(side(gradient)) {
-                        *value += (sign * length / slope * f64::from(g)) as f32;
+                let both = moved.parameters.iter_mut().zip(&gradient.parameters);
+                for (parameter, gradient) in both.filter(|(parameter, _)| parameter.part == part) {
+                    for (value, g) in parameter.values.iter_mut().zip(&gradient.values) {
+                        *value += (sign * length / slope * f64::from(*g)) as f32;
                     }
                 }
                 gradients(&base, &moved, noisy.clone(), &batch).0
@@ -165,11 +159,11 @@ fn loraplus_moves_b_faster_than_a() {
         trainer(&base, Some(&start), TrainOptions { loraplus_lr_ratio: 16.0, ..options(2, 9) });
     block_on(trainer.step(&mut engine, &[full_batch(&some_rows(2, 9, 4096))], 1e-3)).expect("step");
     let end = block_on(trainer.adapter(&mut engine)).expect("adapter");
-    for ((name, from), (_, to)) in start.tensors.iter().zip(&end.tensors) {
-        for (from, to, expected) in [(&from.a, &to.a, 1e-3), (&from.b, &to.b, 1.6e-2)] {
-            let most = from.iter().zip(to).map(|(from, to)| f64::from((from - to).abs())).fold(0.0, f64::max);
-            assert!((most - expected).abs() <= 0.01 * expected, "{name}: {most}, expected {expected}");
-        }
+    for (from, to) in start.parameters.iter().zip(&end.parameters) {
+        let expected = if from.part == lora::B { 1.6e-2 } else { 1e-3 };
+        let both = from.values.iter().zip(&to.values);
+        let most = both.map(|(from, to)| f64::from((from - to).abs())).fold(0.0, f64::max);
+        assert!((most - expected).abs() <= 0.01 * expected, "{}: {most}, expected {expected}", from.name());
     }
 }
 
@@ -276,10 +270,7 @@ fn runs_that_end_worse_than_they_began_return_nothing_unless_forced() {
 fn a_gradient_that_is_zero_everywhere_is_told_once() {
     let base = base();
     let mut zeros = started(&base);
-    for (_, pair) in &mut zeros.tensors {
-        pair.a.fill(0.0);
-        pair.b.fill(0.0);
-    }
+    zeros.parameters.iter_mut().for_each(|parameter| parameter.values.fill(0.0));
     let data = Dataset {
         records: Records::Answers,
         examples: vec![example(0, 12, 1)],

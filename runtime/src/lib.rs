@@ -28,7 +28,7 @@ pub mod train;
 pub use loam_files::{SharedBytes, digest, file, gguf, option};
 pub use loam_text::{chat, tokenizer};
 
-pub use adapter::{AdapterFile, LoraOptions, Targets};
+pub use adapter::{AdapterFile, NewAdapter, Targets};
 pub use base::Base;
 pub use engine::Engine;
 pub use error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use loam::AdapterFile;
-use loam::adapter::Attach;
+use loam::adapter::{Attach, lora};
 use loam_tests::{back_ends, new_session};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -100,16 +100,20 @@ fn check_embeddings(name: &'static str) {
 
 /// PEFT's gradients of gate and up projections, of which it has one A, and a B that is scaled twice as much.
 fn fold_experts(found: &mut AdapterFile) {
-    let of = |found: &AdapterFile, name: &str| found.tensors.iter().position(|(n, _)| n == name);
     for layer in 0..2 {
-        let kinds = ["ffn_gate_exps", "ffn_up_exps"].map(|kind| of(found, &format!("blk.{layer}.{kind}.weight")));
-        let [gate, up] = kinds.map(|at| at.expect("experts"));
-        let sum: Vec<f32> = found.tensors[gate].1.a.iter().zip(&found.tensors[up].1.a).map(|(a, b)| a + b).collect();
-        for at in [gate, up] {
-            let pair = &mut found.tensors[at].1;
-            pair.a.clone_from(&sum);
+        let kinds = ["ffn_gate_exps", "ffn_up_exps"];
+        let at = |found: &AdapterFile, kind: &str, part: &str| {
+            let name = format!("blk.{layer}.{kind}.weight.{part}");
+            found.parameters.iter().position(|parameter| parameter.name() == name).expect("experts")
+        };
+        let [gate, up] = kinds.map(|kind| at(found, kind, lora::A));
+        let both = found.parameters[gate].values.iter().zip(&found.parameters[up].values);
+        let sum: Vec<f32> = both.map(|(a, b)| a + b).collect();
+        for kind in kinds {
+            let (a, b) = (at(found, kind, lora::A), at(found, kind, lora::B));
+            found.parameters[a].values.clone_from(&sum);
             // Once for the scale, and once because the expected gradient was taken in as a B.
-            pair.b.iter_mut().for_each(|b| *b *= 4.0);
+            found.parameters[b].values.iter_mut().for_each(|b| *b *= 4.0);
         }
     }
 }
@@ -121,7 +125,7 @@ fn router_and_experts_as_parameters() {
     family.fold = fold_experts;
     let saved = Saved::read("qwen3moe", "all-linear");
     let mut family = check_against_peft("qwen3moe", &saved, saved.halves.clone(), family);
-    assert_eq!(family.adapter.tensors.len(), 2 * (4 + 1 + 3));
+    assert_eq!(family.adapter.sites().len(), 2 * (4 + 1 + 3));
     let (config, exported) = export(&family);
     let names =
         |values: &[Named]| values.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect::<Vec<_>>();
@@ -130,10 +134,10 @@ fn router_and_experts_as_parameters() {
     assert_eq!(config["target_parameters"], serde_json::json!(parameters));
     assert_eq!(config["rank_pattern"]["model.layers.1.mlp.experts.gate_up_proj"], 8);
     let again = import(&family, &config, exported).expect("import");
-    assert!(again.tensors == family.adapter.tensors);
+    assert!(again.parameters == family.adapter.parameters);
     // Other updates of gate and up projection than PEFT makes: an A each.
-    let up = family.adapter.tensors.iter_mut().find(|(name, _)| name == "blk.1.ffn_up_exps.weight").expect("experts");
-    up.1.a.iter_mut().for_each(|a| *a = -*a);
+    let up = family.adapter.parameters.iter_mut().find(|p| p.name() == "blk.1.ffn_up_exps.weight.lora_a");
+    up.expect("experts").values.iter_mut().for_each(|a| *a = -*a);
     let expected = adapted_logits(&family);
     let (config, exported) = export(&family);
     assert_eq!(config["rank_pattern"]["model.layers.1.mlp.experts.gate_up_proj"], 16);
@@ -166,9 +170,10 @@ fn experts_as_modules_are_those_of_a_parameter() {
         }
     }
     let adapter = import(&family, &config, values.clone()).expect("import");
-    let names: Vec<&str> = adapter.tensors.iter().map(|(name, _)| name.as_str()).collect();
+    let pairs = lora::pairs(&adapter);
+    let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["blk.1.ffn_down_exps.weight", "blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight"]);
-    for (kind, (name, pair)) in ["down_proj", "gate_proj", "up_proj"].iter().zip(&adapter.tensors) {
+    for (kind, (name, pair)) in ["down_proj", "gate_proj", "up_proj"].iter().zip(&pairs) {
         let all = |half: &str| -> Vec<f32> {
             let end = format!("{kind}.lora_{half}.weight");
             values.iter().filter(|(name, ..)| name.ends_with(&end)).flat_map(|(_, _, v)| v.clone()).collect()

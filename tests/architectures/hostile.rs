@@ -2,7 +2,7 @@
 
 use loam::backend::cpu::CpuBackend;
 use loam::gguf::{Metadata, Value};
-use loam::{Base, Error, LoraOptions, TrainOptions};
+use loam::{Base, Error, NewAdapter, TrainOptions};
 use loam_files::Error as File;
 use loam_shaders::Format;
 use loam_tests::rewrite::{Tensor, rewrite};
@@ -112,8 +112,8 @@ fn targets_that_a_model_does_not_have_are_refused() {
     {
         let (_, _folder, path) = convert(family, Format::F32);
         let base = Base::open(path).expect("base");
-        let lora = LoraOptions { rank: 2, targets: target.parse().expect("target"), ..LoraOptions::default() };
-        let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+        let adapter = NewAdapter { rank: 2, targets: Some(target.parse().expect("target")), ..NewAdapter::default() };
+        let options = TrainOptions { adapter, batch: 1, context: 8, ..TrainOptions::default() };
         let cpu = Box::new(CpuBackend::new(Some(1)).expect("cpu back end"));
         match new_trainer(&base, cpu, None, options) {
             Ok(_) => panic!("{family} has no {target}"),

@@ -16,10 +16,10 @@ use loam::adapter::Attach;
 use loam::backend::Backend;
 use loam::gguf::Metadata;
 use loam::plan::Checkpointing;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
+use loam::{AdapterFile, Base, NewAdapter, TrainOptions};
 use loam_shaders::Format;
 use loam_tests::rewrite::rewrite;
-use loam_tests::{back_ends, full_batch, new_session, new_trainer, relative};
+use loam_tests::{back_ends, full_batch, new_session, new_trainer, parameter_errors, relative};
 use safetensors::SafeTensors;
 
 /// DESIGN: logits against Transformers.
@@ -89,8 +89,8 @@ impl Family {
     fn loss(&self, backend: Box<dyn Backend>, checkpointing: Checkpointing) -> (f64, AdapterFile) {
         let rows = self.tokens();
         let (batch, context, checkpointing) = (rows.len(), rows[0].len(), Some(checkpointing));
-        let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-        let options = TrainOptions { lora, batch, context, checkpointing, ..TrainOptions::default() };
+        let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
+        let options = TrainOptions { adapter, batch, context, checkpointing, ..TrainOptions::default() };
         let (mut engine, mut trainer) =
             new_trainer(&self.base, backend, Some(self.adapter.clone()), options).expect("trainer");
         let loss = pollster::block_on(trainer.accumulate(&mut engine, &[full_batch(&rows)])).expect("step");
@@ -103,19 +103,14 @@ impl Family {
         let (again, checkpointed) = self.loss(layers, Checkpointing::Layers);
         assert_eq!(again.to_bits(), loss.to_bits(), "{} loss with checkpointing on {device}", self.name);
         // Neither holds a NaN: compared with PEFT's below.
-        assert!(checkpointed.tensors == found.tensors, "{} gradients with checkpointing on {device}", self.name);
-        assert_eq!(found.tensors.len(), self.gradients.tensors.len());
+        assert!(checkpointed.parameters == found.parameters, "{} gradients with checkpointing on {device}", self.name);
         (self.fold)(&mut found);
-        let mut worst = (0.0_f64, "");
-        for (name, expected) in &self.gradients.tensors {
-            let (_, found) = found.tensors.iter().find(|(n, _)| n == name).expect("same tensors");
-            for (found, expected) in [(&found.a, &expected.a), (&found.b, &expected.b)] {
-                let error = relative(found, expected);
-                assert!(error <= GRADIENT, "{} gradient of {name} on {device}: {error:.2e}", self.name);
-                worst = if error > worst.0 { (error, name) } else { worst };
-            }
+        let errors = parameter_errors(&found, &self.gradients);
+        for (name, error) in &errors {
+            assert!(*error <= GRADIENT, "{} gradient of {name} on {device}: {error:.2e}", self.name);
         }
-        eprintln!("{:<12} {:<16} {device:<5} {:.1e} ({})", self.name, "gradients", worst.0, worst.1);
+        let worst = errors.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b)).expect("parameters");
+        eprintln!("{:<12} {:<16} {device:<5} {:.1e} ({})", self.name, "gradients", worst.1, worst.0);
     }
 
     fn check(&self, what: &str, device: &str, found: &[f32], expected: &[f32], bound: f64) {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use loam::adapter::{Attach, Pair};
+use loam::adapter::Attach;
+use loam::adapter::lora::{self, Pair};
 use loam::backend::Backend;
 use loam::plan::Plan;
-use loam::{AdapterFile, Base, LoraOptions, TrainOptions};
+use loam::{AdapterFile, Base, NewAdapter, TrainOptions};
 use loam_shaders::Format;
-use loam_tests::{Limited, back_ends, full_batch, new_session, new_trainer, relative, some_rows};
+use loam_tests::{Limited, back_ends, full_batch, new_session, new_trainer, parameter_errors, relative, some_rows};
 
 /// Stacks of experts (64 and 128 KiB in f32) become several parts. Borders inside of an expert: tests/ops/moe.rs.
 const LIMIT: u64 = 33 * 1024;
@@ -30,8 +31,8 @@ fn logits(base: &Base, backend: Box<dyn Backend>) -> Vec<f32> {
 
 /// Gradients of the second step, in which A has one too.
 fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
-    let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
     let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
     let batch = [full_batch(&some_rows(1, 16, VOCABULARY))];
     pollster::block_on(trainer.step(&mut engine, &batch, 1e-2)).expect("step");
@@ -40,9 +41,7 @@ fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
 }
 
 fn compare(what: &str, found: &AdapterFile, expected: &AdapterFile) {
-    assert_eq!(found.tensors.len(), expected.tensors.len());
-    for ((name, found), (_, expected)) in found.tensors.iter().zip(&expected.tensors) {
-        let error = relative(&found.a, &expected.a).max(relative(&found.b, &expected.b));
+    for (name, error) in parameter_errors(found, expected) {
         assert!(error <= 1e-4, "{what} {name}: gradients differ by {error:.2e}");
     }
 }
@@ -58,7 +57,7 @@ fn quantised_and_split_experts_agree_on_all_back_ends() {
         }
         let slopes = back_ends().into_iter().map(|(_, backend)| gradients(&base, backend)).collect::<Vec<_>>();
         for ((device, backend), slopes) in back_ends().into_iter().zip(&slopes) {
-            assert!(slopes.tensors.iter().any(|(name, _)| name == "blk.0.ffn_gate_inp.weight"));
+            assert!(slopes.parameters.iter().any(|p| p.site == "blk.0.ffn_gate_inp.weight"));
             let split = gradients(&base, Limited::boxed(backend, LIMIT));
             compare(&format!("{format} on {device}"), &split, slopes);
         }
@@ -84,8 +83,7 @@ fn updates_of_other_numbers_of_experts_are_refused() {
     let name = "blk.1.ffn_up_exps.weight";
     let attach = |matrices: usize, len: usize| {
         let pair = Pair { a: vec![0.1; matrices * 64], b: vec![0.1; matrices * len], rank: 1, matrices };
-        let tensors = vec![(name.to_owned(), pair)];
-        let adapter = AdapterFile { architecture: "qwen3moe".into(), alpha: 1.0, tensors, metadata: Vec::new() };
+        let adapter = lora::adapter("qwen3moe", 1.0, [(name.to_owned(), pair)]);
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("adapter.gguf");
         adapter.write(&path).expect("write");
@@ -104,9 +102,9 @@ fn updates_of_other_numbers_of_experts_are_refused() {
 #[test]
 fn experts_are_trained_where_asked() {
     let (_folder, base) = base(Format::Q8_0);
-    let targets = "ffn_gate_exps,ffn_up_exps,ffn_down_exps".parse().expect("targets");
-    let lora = LoraOptions { rank: 3, targets, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let targets = Some("ffn_gate_exps,ffn_up_exps,ffn_down_exps".parse().expect("targets"));
+    let adapter = NewAdapter { rank: 3, targets, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 8, ..TrainOptions::default() };
     let batch = [full_batch(&some_rows(1, 8, VOCABULARY))];
     for (device, backend) in back_ends() {
         let (mut engine, mut trainer) = new_trainer(&base, backend, None, options.clone()).expect("trainer");
@@ -114,11 +112,9 @@ fn experts_are_trained_where_asked() {
             (0..12).map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").loss).collect();
         assert!(losses[11] < 0.8 * losses[0], "{device}: {losses:?}");
         let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
-        assert!(adapter.tensors.len() == 6 && adapter.tensors.iter().all(|(_, pair)| pair.matrices == 8));
-        assert!(
-            adapter.tensors.iter().all(|(_, pair)| pair.b.iter().any(|b| *b != 0.0)),
-            "{device}: some do not learn"
-        );
+        let pairs = lora::pairs(&adapter);
+        assert!(pairs.len() == 6 && pairs.iter().all(|(_, pair)| pair.matrices == 8));
+        assert!(pairs.iter().all(|(_, pair)| pair.b.iter().any(|b| *b != 0.0)), "{device}: some do not learn");
     }
 }
 
@@ -126,12 +122,13 @@ fn experts_are_trained_where_asked() {
 #[test]
 fn a_router_takes_ranks_above_the_number_of_experts() {
     let (_folder, base) = base(Format::F32);
-    let lora = LoraOptions { rank: 16, ..LoraOptions::default() };
-    let options = TrainOptions { lora, batch: 1, context: 8, ..TrainOptions::default() };
+    let adapter = NewAdapter { rank: 16, ..NewAdapter::default() };
+    let options = TrainOptions { adapter, batch: 1, context: 8, ..TrainOptions::default() };
     let (mut engine, mut trainer) = new_trainer(&base, back_ends().remove(0).1, None, options).expect("trainer");
     pollster::block_on(trainer.step(&mut engine, &[full_batch(&some_rows(1, 8, VOCABULARY))], 1e-3)).expect("step");
     let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
-    let router = adapter.tensors.iter().find(|(name, _)| name == "blk.0.ffn_gate_inp.weight").expect("router");
+    let pairs = lora::pairs(&adapter);
+    let router = pairs.iter().find(|(name, _)| *name == "blk.0.ffn_gate_inp.weight").expect("router");
     assert_eq!((router.1.rank, router.1.rows()), (16, 8));
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("adapter.gguf");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use loam::adapter::{AdapterFile, BASE_DIGEST};
+use loam::adapter::{AdapterFile, BASE_DIGEST, lora};
 use loam::gguf::GgufFile;
 use loam_convert::{Error, from_peft, to_peft};
 use loam_shaders::Format;
@@ -110,7 +110,8 @@ fn trained_adapters_survive_the_round_trip() {
     let mut config = config();
     (config["r"], config["lora_alpha"]) = (golden["rank"].clone(), golden["alpha"].clone());
     let adapter = bench.import(&config, &trained).unwrap();
-    assert_eq!((adapter.tensors.len() * 2, Some(f64::from(adapter.alpha))), (trained.len(), golden["alpha"].as_f64()));
+    let alpha = f64::from(lora::alpha(&adapter.settings));
+    assert_eq!((adapter.parameters.len(), Some(alpha)), (trained.len(), golden["alpha"].as_f64()));
     assert!(bench.export().1 == trained);
 }
 
@@ -164,9 +165,10 @@ fn check_merged(config: &Value, rank: impl Fn(usize, &str) -> usize, scale: impl
     });
     to(Format::F32, merged.path(), &merged.file("merged.gguf")).unwrap();
     let expected = GgufFile::open(&merged.file("merged.gguf")).unwrap();
-    assert_eq!(adapter.tensors.len(), 16);
-    for (name, pair) in &adapter.tensors {
-        let scale = f64::from(adapter.alpha) / pair.rank as f64;
+    let pairs = lora::pairs(&adapter);
+    assert_eq!(pairs.len(), 16);
+    for (name, pair) in &pairs {
+        let scale = f64::from(lora::alpha(&adapter.settings)) / pair.rank as f64;
         let sum = add(&gguf_values(&bench.base, name), &pair.a, &pair.b, pair.rows(), pair.inner(), scale);
         for (found, expected) in sum.iter().zip(gguf_values(&expected, name)) {
             assert!((found - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{name}: {found} {expected}");
@@ -278,7 +280,7 @@ fn copies_of_the_embedding_are_taken_if_nothing_was_trained_in_them() {
                 bench.import(&config(), &tensors)
             };
             let rows = embedding.1[0];
-            assert_eq!(import(copy(rows, 1.0)).unwrap().tensors.len(), 16, "{name} in {format:?}");
+            assert_eq!(import(copy(rows, 1.0)).unwrap().sites().len(), 16, "{name} in {format:?}");
             for (copy, named) in [(copy(rows, 1.5), "row 77"), (copy(rows + 8, 1.0), "resized")] {
                 let message = import(copy).unwrap_err().to_string();
                 assert!(message.contains(name) && message.contains(named), "{format:?}: {message}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use loam::adapter::AdapterFile;
+use loam::adapter::{AdapterFile, lora};
 use loam::gguf::{GgmlType, Metadata, TensorDeclaration, Writer};
 use loam_convert::{from_peft, to_peft};
 use loam_tests::Random;
@@ -13,7 +13,7 @@ use super::families::Model;
 use super::folder::{Tensors, f32_bytes, read_tensors, values, write_tensors};
 
 /// A LoRA of rank `rank(module)` on every linear layer that is no expert: PEFT's names.
-fn lora(model: &Model, rank: impl Fn(&str) -> usize) -> Tensors {
+fn halves(model: &Model, rank: impl Fn(&str) -> usize) -> Tensors {
     let mut random = Random::new(11);
     let mut out = Tensors::new();
     for named in model.names.iter().filter(|n| n.hf.ends_with("_proj.weight") && !n.hf.contains("experts")) {
@@ -51,31 +51,35 @@ fn there_and_back(model: &Model, edit: Value, tensors: &Tensors) -> (AdapterFile
 #[test]
 fn adapters_of_every_family_survive_the_round_trip_bit_by_bit() {
     for model in Model::all() {
-        let tensors = lora(&model, |_| 4);
+        let tensors = halves(&model, |_| 4);
         let (adapter, config, back) = there_and_back(&model, json!({}), &tensors);
         assert!(back == tensors, "{}", model.name);
         assert_eq!(config["base_model_name_or_path"], "some/model");
         assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8)));
         let gguf = |hf: &str| &model.names.iter().find(|n| n.hf.strip_suffix(".weight") == Some(hf)).unwrap().gguf;
+        let pairs = lora::pairs(&adapter);
         for (name, tensor) in &tensors {
             let module = name.strip_prefix("base_model.model.").unwrap();
             let Some(module) = module.strip_suffix(".lora_B.weight") else { continue };
-            let pair = &adapter.tensors.iter().find(|(name, _)| name == gguf(module)).unwrap().1;
+            let pair = &pairs.iter().find(|(name, _)| name == gguf(module)).unwrap().1;
             assert!(pair.b == model.reorder(module, &values(tensor), 4), "{}: {module}", model.name);
         }
-        assert_eq!(adapter.tensors.len() * 2, tensors.len(), "{}", model.name);
+        assert_eq!(adapter.parameters.len(), tensors.len(), "{}", model.name);
     }
 }
 
 #[test]
 fn patterns_and_rslora_survive_as_one_alpha() {
     let model = Model::named("qwen3");
-    let tensors = lora(&model, |module| if module.ends_with("down_proj") { 9 } else { 4 });
+    let tensors = halves(&model, |module| if module.ends_with("down_proj") { 9 } else { 4 });
     let edit = json!({"use_rslora": true, "rank_pattern": {"down_proj": 9}, "alpha_pattern": {"layers.1.mlp.up_proj": 2},
         "target_modules": r".*\.(self_attn|mlp)\..*_proj", "layers_to_transform": [0, 1]});
     let (adapter, config, back) = there_and_back(&model, edit, &tensors);
     // alpha / sqrt(rank) for rank 4 is 4 = 16 / 4; B of other scales is multiplied by what is missing.
-    assert_eq!((adapter.alpha, &config["lora_alpha"], &config["use_rslora"]), (16.0, &json!(16), &json!(false)));
+    assert_eq!(
+        (lora::alpha(&adapter.settings), &config["lora_alpha"], &config["use_rslora"]),
+        (16.0, &json!(16), &json!(false))
+    );
     assert_eq!(config["rank_pattern"].as_object().unwrap().len(), 2);
     let factor = |name: &str| match name {
         name if name.contains("down_proj") => (8.0 / 3.0) / (16.0 / 9.0),
@@ -94,7 +98,7 @@ fn patterns_and_rslora_survive_as_one_alpha() {
 #[test]
 fn names_with_other_prefixes_are_the_same_layers() {
     let model = Model::named("gemma3");
-    let tensors = lora(&model, |_| 4);
+    let tensors = halves(&model, |_| 4);
     let (plain, ..) = there_and_back(&model, json!({}), &tensors);
     let changes: [(&str, &str, &str); 4] = [
         ("base_model.model.model.", "base_model.model.model.language_model.", ".weight"),
@@ -126,7 +130,7 @@ fn layers_that_cannot_be_adapted_are_named() {
     ];
     for (name, module, [rows, inner]) in cases {
         let model = Model::named(name);
-        let mut tensors = lora(&model, |_| 4);
+        let mut tensors = halves(&model, |_| 4);
         for (half, shape) in [("A", [4, inner]), ("B", [rows, 4])] {
             let bytes = f32_bytes(&vec![0.5; shape[0] * shape[1]]);
             tensors

@@ -12,7 +12,7 @@ use loam::plan::Checkpointing;
 use loam::train::{Event, Upkeep};
 use loam::{AdapterFile, Error, Result};
 use loam_tests::watched::{Call, full, lost};
-use loam_tests::{Watched, relative};
+use loam_tests::{Watched, flat, relative};
 
 use crate::job::{Job, kept_in};
 
@@ -215,8 +215,7 @@ fn smaller_micro_batches_have_the_same_masks_and_noise() {
 
 /// A and B of all layers.
 fn values(adapter: &Path) -> Vec<f32> {
-    let adapter = AdapterFile::read(adapter).expect("an adapter");
-    adapter.tensors.iter().flat_map(|(_, pair)| pair.a.iter().chain(&pair.b)).copied().collect()
+    flat(&AdapterFile::read(adapter).expect("an adapter"))
 }
 
 fn open(adapter: &Adapter) -> WgpuBackend {

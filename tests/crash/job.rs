@@ -10,7 +10,7 @@ use loam::data::{Dataset, Example, Notes, Records};
 use loam::digest::sha256_file;
 use loam::train::checkpoint::Identity;
 use loam::train::{self, Checkpoints, Event, Upkeep};
-use loam::{Base, Engine, LoraOptions, Result, Targets, TrainOptions};
+use loam::{Base, Engine, NewAdapter, Result, Targets, TrainOptions};
 use loam_tests::convert_asset;
 
 /// Steps of the run.
@@ -27,10 +27,10 @@ pub struct Job {
 impl Job {
     pub fn new() -> Self {
         let base = Base::open(convert_asset("loam-micro", "q8_0")).expect("base");
-        let targets = Targets::Kinds(vec!["attn_q".into()]);
-        let lora = LoraOptions { rank: 2, seed: 3, targets, ..LoraOptions::default() };
+        let targets = Some(Targets::Kinds(vec!["attn_q".into()]));
+        let adapter = NewAdapter { rank: 2, seed: 3, targets, ..NewAdapter::default() };
         let options = TrainOptions {
-            lora,
+            adapter,
             batch: 2,
             accumulate: 2,
             context: 8,

@@ -126,7 +126,7 @@ fn another_run_is_refused_by_name_and_a_forgotten_option_loses_nothing() {
     other.options.lr = 2e-2;
     refused(&other, "lr");
     let mut other = Job::new();
-    other.options.lora.rank = 4;
+    other.options.adapter.rank = 4;
     refused(&other, "rank");
     let mut other = Job::new();
     other.options.optimizer = "adamw_8bit".parse().expect("known");

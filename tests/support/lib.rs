@@ -1,6 +1,7 @@
 //! What the conformance tests share: shared inputs, random values, a plain GPU device, and the check of a kernel
 //! against its reference.
 
+pub mod adapter;
 pub mod budget;
 pub mod check;
 pub mod counted;
@@ -14,6 +15,7 @@ pub mod rewrite;
 pub mod tenants;
 pub mod watched;
 
+pub use adapter::{fill_b, flat, parameter_errors};
 pub use check::{Operand, check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};
 pub use gradient::check_gradient;

@@ -1,25 +1,23 @@
-//! PEFT LoRA folders (adapter_config.json + adapter_model.safetensors) to GGUF adapters and back.
+//! PEFT folders (adapter_config.json + adapter_model.safetensors) to GGUF adapters and back. [`EXCHANGES`] has the methods.
 //!
 //! PEFT names modules as Transformers does and keeps the rows of q and k in Transformers' order; a GGUF adapter names
-//! tensors of the base and keeps the base's row order. GGUF has one alpha and scales each update by alpha / rank; what
-//! rsLoRA and alpha patterns make of that for single modules is folded into B.
+//! tensors of the base and keeps the base's row order.
 
-mod config;
-mod copies;
-mod experts;
-mod read;
-mod write;
+mod folder;
+mod lora;
+mod options;
 
 use std::path::Path;
 
-use loam_files::adapter::{AdapterFile, BASE_DIGEST};
+use loam_files::adapter::{AdapterFile, BASE_DIGEST, Method};
 use loam_files::gguf::{Gguf, GgufFile};
 use loam_files::gguf::{OUTPUT, TOKEN_EMBD};
 
-pub use config::PeftConfig;
-use experts::Sizes;
+use lora::Sizes;
 
 use crate::architecture::{FAMILIES, Family, by_architecture, permuted_row};
+use crate::problem::SourceProblem;
+use crate::source::{Json, find, lacks, present};
 use crate::{Error, Result};
 
 /// What every PEFT tensor name starts with.
@@ -30,6 +28,13 @@ const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 /// Modules outside of blocks, and their tensors.
 const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", TOKEN_EMBD), ("lm_head", OUTPUT)];
 
+/// What says how an adapter is meant.
+const CONFIG: &str = "adapter_config.json";
+
+/// Programs whose adapters have an adapter_config.json too, with keys that tell them.
+const FOREIGN: [(&str, &[&str]); 2] =
+    [("mlx-lm", &["lora_parameters"]), ("AdapterHub", &["config", "model_class", "hidden_size"])];
+
 /// Converts the PEFT folder `dir`, trained on the model that `base` was made from, to the GGUF adapter `out`. A and B
 /// are stored in F32; plain configurations keep their bits. The adapter is not bound to this base's digest: it was
 /// trained on the weights before quantisation, and fits every base made from them.
@@ -38,7 +43,14 @@ const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", TOKEN_EMBD), ("lm_hea
 /// Options that GGUF cannot express (DoRA, biases, saved modules: named), tensors that do not fit the base,
 /// NaN; errors of the files. A previous `out` stays as it was.
 pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile> {
-    let adapter = read::read(dir, base, &Layout::of(&base.gguf)?)?;
+    std::fs::metadata(dir).map_err(Error::io("open", dir))?;
+    let found = find(dir, CONFIG)?;
+    let dir = found.dir.as_path();
+    if !present(&dir.join(CONFIG))? {
+        return Err(Error::source(dir, lacks(dir, CONFIG)));
+    }
+    let config = Json::read(&dir.join(CONFIG))?;
+    let adapter = (Exchange::of_config(&config)?.read)(dir, &config, base, &Layout::of(&base.gguf)?)?;
     adapter.check_against(&base.gguf, dir)?;
     adapter.write(out)?;
     Ok(adapter)
@@ -53,7 +65,48 @@ pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
     let file = AdapterFile::read(adapter)?;
     file.check_against(&base.gguf, adapter)?;
     check_digest(&file, adapter, base)?;
-    write::write(&file, adapter, &Layout::of(&base.gguf)?, out_dir)
+    let exchange = EXCHANGES.into_iter().find(|exchange| exchange.method == file.method);
+    let exchange = exchange.ok_or_else(|| {
+        let problem = format!("PEFT folders of {} cannot be written", file.method.name);
+        loam_files::Error::Adapter { path: adapter.into(), problem }
+    })?;
+    (exchange.write)(&file, adapter, &Layout::of(&base.gguf)?, out_dir)
+}
+
+/// The methods whose folders are read and written.
+const EXCHANGES: [Exchange; 1] = [lora::EXCHANGE];
+
+/// How the folders of a method are read and written.
+#[derive(Clone, Copy)]
+struct Exchange {
+    method: &'static Method,
+    /// `peft_type` in adapter_config.json.
+    peft_type: &'static str,
+    /// Reads a folder with this adapter_config.json into the base's names and row order.
+    read: fn(&Path, &Json, &GgufFile, &Layout) -> Result<AdapterFile>,
+    /// Writes the adapter that was read from a path as a folder.
+    write: fn(&AdapterFile, &Path, &Layout, &Path) -> Result<()>,
+}
+
+impl Exchange {
+    /// The one for folders with this adapter_config.json.
+    fn of_config(config: &Json) -> Result<Exchange> {
+        let known = || EXCHANGES.map(|exchange| exchange.peft_type).join(" and ");
+        let foreign = FOREIGN.iter().find(|(_, keys)| keys.iter().all(|key| config.get(key).is_some()));
+        match (config.text("peft_type")?, foreign) {
+            (Some(found), _) => EXCHANGES.into_iter().find(|exchange| exchange.peft_type == found).ok_or_else(|| {
+                let found: String = found.escape_debug().take(60).collect();
+                config.error("peft_type", format!("{found} is not supported, only {}", known()))
+            }),
+            (None, Some((program, _))) => {
+                let folder = config.path.parent().unwrap_or(&config.path);
+                Err(Error::source(folder, SourceProblem::ForeignAdapter { program }))
+            }
+            (None, None) => {
+                Err(config.error("peft_type", format!("is missing; of PEFT's adapters {} is supported", known())))
+            }
+        }
+    }
 }
 
 /// An adapter that says which base it was trained on is not exported with the names and row order of another.
@@ -143,6 +196,14 @@ impl Layout {
         Some(format!("blk.{number}.{}.weight", self.family.linear_name(rest)?))
     }
 
+    /// The module of `tensor`, which is in the adapter `path`.
+    fn need_module(&self, path: &Path, tensor: &str) -> Result<String> {
+        self.module_of(tensor).ok_or_else(|| {
+            let problem = format!("has no counterpart in a Transformers {} model", self.family.architecture);
+            Error::tensor(path, tensor, problem)
+        })
+    }
+
     /// The inverse of [`Layout::tensor_name`].
     fn module_of(&self, tensor: &str) -> Option<String> {
         if let Some((module, _)) = OUTSIDE.iter().find(|(_, name)| *name == tensor) {
@@ -153,14 +214,26 @@ impl Layout {
     }
 }
 
-/// The columns of a matrix of `cols` columns as rows.
-fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
-    (0..cols).flat_map(|col| values.iter().skip(col).step_by(cols.max(1)).copied()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[test]
+    fn adapters_of_others_are_told_by_their_keys() {
+        let told = |value: Value| {
+            let json = Json::from_value(Path::new("mine/adapter_config.json"), "", value);
+            Exchange::of_config(&json).err().expect("not of PEFT").to_string()
+        };
+        let mlx = json!({"fine_tune_type": "lora", "num_layers": 3, "lora_parameters": {"rank": 4, "scale": 2.0}});
+        assert_eq!(told(mlx), "mine is an adapter of mlx-lm, not of PEFT");
+        let hub = json!({"config": {"reduction_factor": 16}, "hidden_size": 64, "model_class": "LlamaModel"});
+        assert_eq!(told(hub), "mine is an adapter of AdapterHub, not of PEFT");
+        let peft = "mine/adapter_config.json: peft_type: ";
+        assert_eq!(told(json!({"peft_type": "LOHA"})), format!("{peft}LOHA is not supported, only LORA"));
+        assert_eq!(told(json!({"r": 8})), format!("{peft}is missing; of PEFT's adapters LORA is supported"));
+    }
 
     #[test]
     fn names_go_both_ways() {

@@ -54,7 +54,7 @@ impl Engine {
             let arena = Arena::new(attach.adapter);
             let content = Content::Words(arena.pack(attach.adapter));
             let id = self.add(&mut resources, "adapter", Pool::Adapter, arena.words(), content)?;
-            arena.attach(&mut sites, id, None, attach.scale, attach.adapter.alpha);
+            arena.attach(&mut sites, id, None, attach.scale);
         }
         let attached = (!adapters.is_empty()).then(|| Arc::new(Attached { sites, resources }));
         Ok(AdapterHandle(attached))

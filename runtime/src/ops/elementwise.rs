@@ -43,11 +43,16 @@ pub fn scale(r: &mut Recorder, label: &str, x: Tensor, value: f32) -> Tensor {
     x
 }
 
-/// A copy of `a` in a new temporary.
+/// A copy of a gradient `a` in a new temporary.
 pub fn copy(r: &mut Recorder, a: Tensor) -> Tensor {
     let out = r.temporary(a.rows, a.cols);
-    r.call("gradient", kernels::copy(params(a, 0.0)), &[a.view(), out.view()]);
+    copy_to(r, "gradient", a, out);
     out
+}
+
+/// out = a, without a way back.
+pub fn copy_to(r: &mut Recorder, label: &str, a: Tensor, out: Tensor) {
+    r.call(label, kernels::copy(params(a, 0.0)), &[a.view(), out.view()]);
 }
 
 /// out += a.

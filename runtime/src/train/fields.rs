@@ -1,6 +1,6 @@
 //! Options by the names of their fields, with values as text: what a checkpoint keeps of them and a report shows.
 
-use crate::adapter::LoraOptions;
+use crate::adapter::NewAdapter;
 use crate::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use crate::plan::Checkpointing;
 
@@ -11,7 +11,7 @@ impl TrainOptions {
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         // Named one by one: the compiler then finds what a new option has forgotten here.
         let TrainOptions {
-            lora,
+            adapter,
             objective,
             batch,
             accumulate,
@@ -38,11 +38,12 @@ impl TrainOptions {
             keep,
             force,
         } = self;
-        let LoraOptions { rank, alpha, targets, seed: start } = lora;
-        let mut all = vec![
-            ("rank", rank.to_string()),
-            ("alpha", alpha.to_string()),
-            ("targets", targets.to_string()),
+        let NewAdapter { tuning, targets, seed: start, rank, alpha } = adapter;
+        let mut all = vec![("method", tuning.method.name.to_owned())];
+        let own = [("rank", rank.to_string()), ("alpha", alpha.to_string())];
+        all.extend(own.into_iter().filter(|(option, _)| tuning.options.contains(option)));
+        all.extend([
+            ("targets", or(targets.as_ref(), tuning.targets)),
             ("objective", objective.objective.name.to_owned()),
             ("batch", batch.to_string()),
             ("accumulate", accumulate.to_string()),
@@ -56,7 +57,7 @@ impl TrainOptions {
             ("steps", or(steps.as_ref(), "by epochs")),
             ("epochs", if steps.is_some() { "by steps".to_owned() } else { epochs.to_string() }),
             ("optimizer", optimizer.name().to_owned()),
-        ];
+        ]);
         all.extend(constants(optimizer));
         let switch = |on: &bool| if *on { "on" } else { "off" }.to_owned();
         all.extend([
@@ -119,10 +120,10 @@ mod tests {
 
     #[test]
     fn every_field_is_there_once() {
-        let lora =
-            LoraOptions { targets: Targets::Kinds(vec!["attn_q".into(), "output".into()]), ..Default::default() };
+        let targets = Some(Targets::Kinds(vec!["attn_q".into(), "output".into()]));
+        let adapter = NewAdapter { targets, ..NewAdapter::default() };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.5, weight_decay: 0.25 });
-        let options = TrainOptions { lora, steps: Some(7), optimizer: sgd, ..TrainOptions::default() };
+        let options = TrainOptions { adapter, steps: Some(7), optimizer: sgd, ..TrainOptions::default() };
         let found = options.fields();
         let of = |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         let expected = [

@@ -1,6 +1,6 @@
 //! What a training run is asked to do.
 
-use crate::adapter::LoraOptions;
+use crate::adapter::{AdapterFile, NewAdapter, Rate, Tuning};
 use crate::data::BatchOptions;
 use crate::error::Result;
 use crate::option::OptionError;
@@ -12,7 +12,7 @@ use super::{Keep, ObjectiveOptions, Optimizer, Schedule};
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
     /// The adapter to start when none is given.
-    pub lora: LoraOptions,
+    pub adapter: NewAdapter,
     /// What is learned.
     pub objective: ObjectiveOptions,
     /// Records per micro-batch: rows, unless a record has several sequences, see [`Self::rows`].
@@ -41,7 +41,7 @@ pub struct TrainOptions {
     pub epochs: u64,
     /// How gradients become steps.
     pub optimizer: Optimizer,
-    /// Factor on the learning rate of B (LoRA+, Hayou et al. 2024); 1 for the same rate.
+    /// Factor on the learning rate of LoRA's B (LoRA+, Hayou et al. 2024); 1 for the same rate.
     pub loraplus_lr_ratio: f32,
     /// Rate of the dropout on what an adapter sees of a layer's input (PEFT's `lora_dropout`); 0 for none.
     pub dropout: f32,
@@ -50,7 +50,7 @@ pub struct TrainOptions {
     pub neftune_noise_alpha: f32,
     /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f32,
-    /// Seed of the data order, of dropout and of noise (and, in [`LoraOptions`], of A).
+    /// Seed of the data order, of dropout and of noise; a new adapter's is in [`NewAdapter`].
     pub seed: u64,
     /// Whether examples are shuffled in each epoch.
     pub shuffle: bool,
@@ -72,7 +72,7 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
-            lora: LoraOptions::default(),
+            adapter: NewAdapter::default(),
             objective: ObjectiveOptions::default(),
             batch: 4,
             accumulate: 1,
@@ -114,6 +114,22 @@ impl TrainOptions {
     /// Rows of a micro-batch.
     pub fn rows(&self) -> usize {
         self.batch.saturating_mul(self.objective.objective.records.sequences())
+    }
+
+    /// Checks that the method of `adapter` has what is asked for.
+    ///
+    /// # Errors
+    /// [`crate::Error::Option`].
+    pub fn check_for(&self, adapter: &AdapterFile) -> Result<()> {
+        let (tuning, dropout, ratio) = (Tuning::of(adapter.method), self.dropout, self.loraplus_lr_ratio);
+        if dropout > 0.0 {
+            (tuning.drops)(adapter).map_err(|why| OptionError::new("dropout", format!("is {dropout}: {why}")))?;
+        }
+        if ratio != 1.0 && tuning.parts.iter().all(|part| part.rate != Rate::LoraPlus) {
+            let problem = format!("is {ratio}: {} has no part that it is for", adapter.method.name);
+            return Err(OptionError::new("loraplus_lr_ratio", problem).into());
+        }
+        Ok(())
     }
 
     /// Checks every number.

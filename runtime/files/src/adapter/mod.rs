@@ -1,12 +1,10 @@
-//! Adapter files: GGUF as llama.cpp loads it (`src/llama-adapter.cpp`): `general.type` = "adapter", `adapter.type` = "lora",
-//! `adapter.lora.alpha`, and for each weight W [out, in] the tensors `<name of W>.lora_a` and `<name of W>.lora_b`.
+//! Adapter files: GGUF with `general.type` = "adapter", `adapter.type` = the name of a method ([`METHODS`]), the
+//! settings of the method, and its parameters as tensors `<name of the base's tensor>.<name of the part>`.
 //!
-//! The update is `alpha / rank * B A`, with A [rank, in] and B [out, rank] row-major, as PyTorch has them; in GGUF's order
-//! `lora_a` is {in, rank} and `lora_b` {rank, out}. Experts have {in, rank, experts} and {rank, out, experts}; of the token
-//! embedding [D, V] `lora_a` is {rank, V} and `lora_b` {rank, D}. [`AdapterFile::read`] refuses what llama.cpp would ignore
-//! or misread.
+//! LoRA adapters are such as llama.cpp loads. [`AdapterFile::read`] refuses what llama.cpp would ignore or misread.
 
-mod pair;
+mod method;
+mod parameter;
 pub mod weights;
 
 use std::collections::HashMap;
@@ -18,8 +16,9 @@ use crate::gguf::{
     GgmlType, Gguf, GgufFile, Metadata, OUTPUT, TOKEN_EMBD, TensorDeclaration, TensorInfo, Value, Writer, printable,
 };
 
-use pair::MAX_VALUE;
-pub use pair::{Pair, is_lookup};
+pub use method::{METHODS, Method, Problem, Setting, lora};
+use parameter::by_site;
+pub use parameter::{Parameter, part};
 
 /// Metadata key: content digest of the base that the adapter was trained on.
 pub const BASE_DIGEST: &str = "loam.base.digest";
@@ -27,61 +26,61 @@ pub const BASE_DIGEST: &str = "loam.base.digest";
 pub const TOKENIZER_DIGEST: &str = "loam.tokenizer.digest";
 /// Metadata key: digest of the chat template that rendered the data.
 pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
+
 /// Architecture of the base, e.g. "llama".
 const ARCHITECTURE: &str = "general.architecture";
 const TYPE: &str = "general.type";
 const ADAPTER_TYPE: &str = "adapter.type";
-const ALPHA: &str = "adapter.lora.alpha";
-/// Keys that are fields of [`AdapterFile`] or belong to the container.
-const OWN_KEYS: [&str; 5] = [ARCHITECTURE, TYPE, ADAPTER_TYPE, ALPHA, crate::gguf::ALIGNMENT_KEY];
+/// Keys that are fields of [`AdapterFile`] or belong to the container, besides the settings of the method.
+const OWN_KEYS: [&str; 4] = [ARCHITECTURE, TYPE, ADAPTER_TYPE, crate::gguf::ALIGNMENT_KEY];
 /// Elements converted at a time while writing.
 const CHUNK: usize = 16_384;
+/// Values beyond this are a broken file: the product of two of them still is far from the end of f32.
+const MAX_VALUE: f32 = 1e9;
 
 /// The contents of an adapter file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterFile {
     /// Architecture of the base: "llama".
     pub architecture: String,
-    /// The update of each weight is scaled by alpha / rank.
-    pub alpha: f32,
-    /// Updates by the name of the base's tensor ("blk.0.attn_q.weight"), in the order of the file.
-    pub tensors: Vec<(String, Pair)>,
+    /// What it does with its parameters.
+    pub method: &'static Method,
+    /// The method's numbers, in the order of [`Method::settings`].
+    pub settings: Vec<Setting>,
+    /// Parameters, those of one site one after the other.
+    pub parameters: Vec<Parameter>,
     /// All other metadata in the order of the file, `loam.*` keys among it.
     pub metadata: Vec<(String, Value)>,
 }
 
 impl AdapterFile {
-    /// The rank of all updates, if they have the same.
-    pub fn rank(&self) -> Option<usize> {
-        let mut ranks = self.tensors.iter().map(|(_, pair)| pair.rank);
-        let first = ranks.next()?;
-        ranks.all(|rank| rank == first).then_some(first)
+    /// Its parameters by their sites.
+    pub fn sites(&self) -> Vec<(&str, Vec<&Parameter>)> {
+        by_site(&self.parameters)
     }
 
-    /// Reads and checks an adapter: complete pairs of matching rank, finite values, nothing that would be ignored.
-    /// A and B may be F32, F16, BF16 or any other type that loam computes with.
+    /// Reads and checks an adapter: the parameters of each site complete and fitting each other, finite values, nothing that
+    /// would be ignored. Tensors may be F32, F16, BF16 or any other type that loam computes with.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Gguf`] if the file cannot be read, [`Error::Adapter`] if it is something else than a LoRA
-    /// adapter or a pair is unusable, [`Error::NonFinite`] for NaN or infinity.
+    /// [`Error::Io`] or [`Error::Gguf`] if the file cannot be read, [`Error::Adapter`] if it is no adapter of a method that
+    /// loam knows or its parameters are unusable, [`Error::NonFinite`] for NaN or infinity.
     pub fn read(path: &Path) -> Result<AdapterFile> {
         let file = GgufFile::open(path)?;
-        check_kind(&file.gguf)?;
-        let alpha = check_alpha(path, file.gguf.f32(ALPHA)?)?;
+        let method = method(&file.gguf)?;
+        let setting = |&key: &&'static str| Ok(Setting { key, value: file.gguf.f32(key)? });
+        let settings = method.settings.iter().map(setting).collect::<Result<Vec<_>>>()?;
         let architecture = file.gguf.str(ARCHITECTURE)?.to_owned();
-        let mut tensors = Vec::new();
-        for (name, (a, b)) in pair_up(&file.gguf)? {
-            tensors.push((name.to_owned(), Pair::read(&file, name, [a, b])?));
-        }
-        let own = |key: &str| OWN_KEYS.contains(&key);
+        let own = |key: &str| OWN_KEYS.contains(&key) || method.settings.contains(&key);
         let metadata = file.gguf.metadata().iter().filter(|(key, _)| !own(key));
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value.clone())).collect();
-        let adapter = AdapterFile { architecture, alpha, tensors, metadata };
+        let parameters = parameters(&file, method)?;
+        let adapter = AdapterFile { architecture, method, settings, parameters, metadata };
         adapter.check(path)?;
         Ok(adapter)
     }
 
-    /// Writes the adapter, atomically, with A and B in F32. A previous file stays as it was if anything fails.
+    /// Writes the adapter, atomically, with its values in F32. A previous file stays as it was if anything fails.
     ///
     /// # Errors
     /// [`Error::Adapter`] and [`Error::NonFinite`] for what [`AdapterFile::read`] would refuse, [`Error::Io`].
@@ -90,39 +89,34 @@ impl AdapterFile {
         let mut metadata = Metadata::new();
         metadata.set(ARCHITECTURE, self.architecture.as_str());
         metadata.set(TYPE, "adapter");
-        metadata.set(ADAPTER_TYPE, "lora");
-        metadata.set(ALPHA, self.alpha);
-        for (key, value) in self.metadata.iter().filter(|(key, _)| !OWN_KEYS.contains(&key.as_str())) {
+        metadata.set(ADAPTER_TYPE, self.method.name);
+        self.settings.iter().for_each(|setting| metadata.set(setting.key, setting.value));
+        let own = |key: &str| OWN_KEYS.contains(&key) || self.method.settings.contains(&key);
+        for (key, value) in self.metadata.iter().filter(|(key, _)| !own(key)) {
             metadata.set(key.as_str(), value.clone());
         }
-        let mut halves = Vec::with_capacity(self.tensors.len() * 2);
-        for (name, pair) in &self.tensors {
-            let [a, b] = pair.shapes(name);
-            halves.push((format!("{name}.lora_a"), a, &pair.a));
-            halves.push((format!("{name}.lora_b"), b, &pair.b));
-        }
-        let declare = |(name, shape, _): &(String, Vec<u64>, _)| TensorDeclaration {
-            name: name.clone(),
-            shape: shape.clone(),
+        let declare = |parameter: &Parameter| TensorDeclaration {
+            name: parameter.name(),
+            shape: parameter.shape.clone(),
             ty: GgmlType::F32,
         };
-        let declarations: Vec<_> = halves.iter().map(declare).collect();
+        let declarations: Vec<_> = self.parameters.iter().map(declare).collect();
         let mut writer = Writer::new(AtomicFile::create(path)?, path, &metadata, &declarations)?;
-        for (name, _, values) in &halves {
-            for chunk in values.chunks(CHUNK) {
+        for (parameter, declaration) in self.parameters.iter().zip(&declarations) {
+            for chunk in parameter.values.chunks(CHUNK) {
                 let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
-                writer.write(name, &bytes)?;
+                writer.write(&declaration.name, &bytes)?;
             }
         }
         writer.finish()?.commit()
     }
 
-    /// Checks that every weight is in `base` with the shape that its pair fits. `path` is the adapter's file, named in
+    /// Checks that every site is in `base`, with a shape that its parameters fit. `path` is the adapter's file, named in
     /// errors.
     ///
     /// # Errors
-    /// [`Error::BaseMismatch`] for another architecture, [`Error::Adapter`] for a weight that is missing, of another
-    /// shape, or whose update loam cannot apply.
+    /// [`Error::BaseMismatch`] for another architecture, [`Error::Adapter`] for a tensor that is missing, of another
+    /// shape, or that the method does nothing at.
     pub fn check_against(&self, base: &Gguf, path: &Path) -> Result<()> {
         let found = base.str(ARCHITECTURE)?;
         if found != self.architecture {
@@ -130,34 +124,35 @@ impl AdapterFile {
             let found = printable(found.as_bytes());
             return Err(Error::BaseMismatch { path: path.into(), what: "architecture", expected, found });
         }
-        for (name, pair) in &self.tensors {
+        for (site, parameters) in self.sites() {
             let bad =
-                |problem: String| adapter_error(path, format!("tensor {}: {problem}", printable(name.as_bytes())));
-            let weight = match base.opt_tensor(name) {
-                // A tied head is the embedding, but an update of it is not one of the embedding.
-                None if name == OUTPUT => base.opt_tensor(TOKEN_EMBD),
-                weight => weight,
+                |problem: String| adapter_error(path, format!("tensor {}: {problem}", printable(site.as_bytes())));
+            let tensor = match base.opt_tensor(site) {
+                // A tied head is the embedding, but what is done at it is not done at the embedding.
+                None if site == OUTPUT => base.opt_tensor(TOKEN_EMBD),
+                tensor => tensor,
             };
-            let weight = weight.ok_or_else(|| bad("is not in the base".into()))?;
-            if weights::kind_of(name).is_none() {
-                // Norms, say: applying the rest without them would be another model.
-                return Err(bad("loam updates the embedding, the head and linear layers, and ignores nothing".into()));
+            let tensor = tensor.ok_or_else(|| bad("is not in the base".into()))?;
+            if !(self.method.takes)(site) {
+                // Applying the rest without it would be another model.
+                return Err(bad(format!("{} is not for it, and loam ignores nothing", self.method.name)));
             }
-            pair.check_fit(name, weight).map_err(bad)?;
+            (self.method.fits)(&parameters, tensor).map_err(bad)?;
         }
         Ok(())
     }
 
-    /// What a user of the adapter on `base` should know: updates that a stock llama.cpp does not apply.
+    /// What a user of the adapter on `base` should know: what a stock llama.cpp does not apply.
     pub fn notes(&self, base: &Gguf) -> Vec<String> {
         let tied = base.opt_tensor(OUTPUT).is_none();
-        let apart = self.tensors.iter().filter(|(name, _)| tied && [TOKEN_EMBD, OUTPUT].contains(&name.as_str()));
+        let sites = self.sites().into_iter().map(|(site, _)| site);
+        let apart = sites.filter(|site| tied && [TOKEN_EMBD, OUTPUT].contains(site));
         let note = |name: &str| {
             format!(
                 "{name}: the base's head is its embedding; a stock llama.cpp cannot run an update of one of them alone"
             )
         };
-        apart.map(|(name, _)| note(name)).collect()
+        apart.map(note).collect()
     }
 
     /// The metadata value of `key`, if it is UTF-8 text.
@@ -170,12 +165,22 @@ impl AdapterFile {
 
     /// What must hold of every adapter, read or about to be written.
     fn check(&self, path: &Path) -> Result<()> {
-        check_alpha(path, self.alpha)?;
-        if self.tensors.is_empty() {
+        for Setting { key, value } in &self.settings {
+            if !(value.is_finite() && *value > 0.0 && *value <= MAX_VALUE) {
+                return Err(adapter_error(path, format!("{key} is {value}, must be a positive number")));
+            }
+        }
+        if self.parameters.is_empty() {
             return Err(adapter_error(path, "has no tensors".into()));
         }
-        for (name, pair) in &self.tensors {
-            pair.check(path, name)?;
+        self.parameters.iter().try_for_each(|parameter| check_values(path, parameter))?;
+        for (site, of) in self.sites() {
+            let twice = |i: usize| of[..i].iter().any(|earlier| earlier.part == of[i].part);
+            let twice = (0..of.len()).find(|&i| twice(i)).map(|i| (of[i].part, "is there twice".to_owned()));
+            let bad = (self.method.check)(&of).err().map(|Problem { part, problem }| (part, problem));
+            if let Some((part, problem)) = twice.or(bad) {
+                return Err(adapter_error(path, format!("tensor {}.{part}: {problem}", printable(site.as_bytes()))));
+            }
         }
         Ok(())
     }
@@ -185,59 +190,66 @@ fn adapter_error(path: &Path, problem: String) -> Error {
     Error::Adapter { path: path.into(), problem }
 }
 
-fn check_kind(gguf: &Gguf) -> Result<()> {
+/// Checks that there are as many values as the shape says, all of them finite and none broken.
+fn check_values(path: &Path, parameter: &Parameter) -> Result<()> {
+    let shown = printable(parameter.name().as_bytes());
+    let Parameter { shape, values, .. } = parameter;
+    let len = shape.iter().try_fold(1u64, |len, &n| len.checked_mul(n));
+    if values.is_empty() || len != Some(values.len() as u64) {
+        return Err(adapter_error(
+            path,
+            format!("tensor {shown}: has {} values for a shape of {shape:?}", values.len()),
+        ));
+    }
+    match values.iter().find(|x| x.is_nan() || x.abs() > MAX_VALUE) {
+        None => Ok(()),
+        Some(x) if x.is_finite() => {
+            Err(adapter_error(path, format!("tensor {shown}: holds {x}, the limit is {MAX_VALUE}")))
+        }
+        Some(_) => Err(Error::NonFinite(format!("{}: tensor {shown}", path.display()))),
+    }
+}
+
+/// The method of the adapter.
+fn method(gguf: &Gguf) -> Result<&'static Method> {
     let kind = gguf.opt_str(TYPE)?.unwrap_or("model");
     if kind != "adapter" {
         let kind = printable(kind.as_bytes());
         return Err(adapter_error(gguf.path(), format!("is no adapter: its general.type is {kind:?}")));
     }
-    let method = gguf.str(ADAPTER_TYPE)?;
-    if method != "lora" {
-        let method = printable(method.as_bytes());
-        return Err(adapter_error(gguf.path(), format!("has the adapter.type {method:?}, only \"lora\" is supported")));
-    }
+    let name = gguf.str(ADAPTER_TYPE)?;
+    let method = Method::by_name(name).ok_or_else(|| {
+        let (name, known) = (printable(name.as_bytes()), Method::names());
+        adapter_error(gguf.path(), format!("has the adapter.type {name:?}, loam has {known}"))
+    })?;
     let gate = "adapter.alora.invocation_tokens";
     if gguf.metadata().get(gate).is_some() {
         return Err(adapter_error(gguf.path(), format!("is an activated LoRA ({gate}), which is not supported")));
     }
-    Ok(())
+    Ok(method)
 }
 
-fn check_alpha(path: &Path, alpha: f32) -> Result<f32> {
-    if alpha.is_finite() && alpha > 0.0 && alpha <= MAX_VALUE {
-        return Ok(alpha);
-    }
-    Err(adapter_error(path, format!("{ALPHA} is {alpha}, must be a positive number")))
-}
-
-/// Names of the weights with their two tensors, in the order in which the first of each is in the file.
-fn pair_up(gguf: &Gguf) -> Result<Vec<(&str, (&TensorInfo, &TensorInfo))>> {
-    let mut order: Vec<&str> = Vec::new();
-    let mut halves: HashMap<&str, [Option<&TensorInfo>; 2]> = HashMap::new();
-    for tensor in gguf.tensors() {
-        let parts = [tensor.name.strip_suffix(".lora_a"), tensor.name.strip_suffix(".lora_b")];
-        let Some((half, name)) = parts.iter().enumerate().find_map(|(i, name)| Some((i, (*name)?))) else {
-            let problem = "is neither a .lora_a nor a .lora_b; nothing in an adapter may be ignored";
-            return Err(gguf.tensor_error(&tensor.name, problem));
+/// All tensors, those of one site one after the other, in the method's order of parts.
+fn parameters(file: &GgufFile, method: &'static Method) -> Result<Vec<Parameter>> {
+    let mut all = Vec::new();
+    for tensor in file.gguf.tensors() {
+        let known = |part: &str| method.parts.iter().copied().find(|known| *known == part);
+        let Some((site, part)) = tensor.name.rsplit_once('.').and_then(|(site, part)| Some((site, known(part)?)))
+        else {
+            let problem = format!("is neither of {}; nothing in an adapter may be ignored", method.parts.join(", "));
+            return Err(file.gguf.tensor_error(&tensor.name, problem));
         };
-        let entry = halves.entry(name).or_insert_with(|| {
-            order.push(name);
-            [None, None]
-        });
-        entry[half] = Some(tensor);
+        let (site, shape) = (site.to_owned(), tensor.shape.clone());
+        all.push(Parameter { site, part, shape, values: decode(file, tensor)? });
     }
-    order.into_iter().map(|name| Ok((name, matched(gguf, name, halves[name])?))).collect()
-}
-
-fn matched<'g>(
-    gguf: &Gguf,
-    name: &str,
-    halves: [Option<&'g TensorInfo>; 2],
-) -> Result<(&'g TensorInfo, &'g TensorInfo)> {
-    let missing = |half: &str| gguf.tensor_error(&format!("{name}.{half}"), "is missing, its other half is there");
-    let a = halves[0].ok_or_else(|| missing("lora_a"))?;
-    let b = halves[1].ok_or_else(|| missing("lora_b"))?;
-    Ok((a, b))
+    // Sites in the order in which the first parameter of each comes.
+    let mut first = HashMap::new();
+    for (place, parameter) in all.iter().enumerate() {
+        first.entry(parameter.site.clone()).or_insert(place);
+    }
+    let place = |part: &str| method.parts.iter().position(|known| *known == part);
+    all.sort_by_key(|parameter| (first[&parameter.site], place(parameter.part)));
+    Ok(all)
 }
 
 /// A tensor's values, decoded row by row.

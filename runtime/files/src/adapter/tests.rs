@@ -1,6 +1,7 @@
 //! Round trip, and every broken adapter that needs no base to be recognised.
 
 use super::*;
+use crate::adapter::lora::{self, ALPHA, Pair};
 
 fn sample() -> AdapterFile {
     let pair = |rows: usize, inner: usize, rank: usize| Pair {
@@ -9,12 +10,9 @@ fn sample() -> AdapterFile {
         rank,
         matrices: 1,
     };
-    AdapterFile {
-        architecture: "llama".into(),
-        alpha: 16.0,
-        tensors: vec![("blk.0.attn_q.weight".into(), pair(6, 4, 2)), ("blk.0.attn_v.weight".into(), pair(3, 4, 3))],
-        metadata: vec![("loam.seed".into(), Value::U64(7)), ("loam.base.digest".into(), "abc".into())],
-    }
+    let pairs = [("blk.0.attn_q.weight".into(), pair(6, 4, 2)), ("blk.0.attn_v.weight".into(), pair(3, 4, 3))];
+    let metadata = vec![("loam.seed".into(), Value::U64(7)), ("loam.base.digest".into(), "abc".into())];
+    AdapterFile { metadata, ..lora::adapter("llama", 16.0, pairs) }
 }
 
 #[test]
@@ -36,15 +34,16 @@ fn broken_adapters_are_not_written_and_leave_the_previous_file() {
     let path = dir.path().join("a.gguf");
     sample().write(&path).unwrap();
     let before = std::fs::read(&path).unwrap();
-    let edits: [fn(&mut AdapterFile); 8] = [
-        |f| f.alpha = 0.0,
-        |f| f.alpha = -1.0,
-        |f| f.alpha = f32::NAN,
-        |f| f.tensors.clear(),
-        |f| f.tensors[0].1.rank = 0,
-        |f| f.tensors[0].1.rank = 5,
-        |f| f.tensors[0].1.a[3] = f32::INFINITY,
-        |f| f.tensors[1].1.b[0] = 1e30,
+    let edits: [fn(&mut AdapterFile); 9] = [
+        |f| f.settings[0].value = 0.0,
+        |f| f.settings[0].value = -1.0,
+        |f| f.settings[0].value = f32::NAN,
+        |f| f.parameters.clear(),
+        |f| f.parameters[0].shape = vec![4, 0],
+        |f| f.parameters[0].shape = vec![5, 2],
+        |f| f.parameters[0].values[3] = f32::INFINITY,
+        |f| f.parameters[3].values[0] = 1e30,
+        |f| f.parameters[3] = f.parameters[2].clone(),
     ];
     for (i, edit) in edits.iter().enumerate() {
         let mut broken = sample();
@@ -93,7 +92,7 @@ fn another_kind_of_file_is_named() {
     assert!(read(&good_keys(), &[A, B]).is_ok());
     let cases: [(&str, Value, &str); 6] = [
         (TYPE, "model".into(), "is no adapter"),
-        (ADAPTER_TYPE, "ia3".into(), "ia3"),
+        (ADAPTER_TYPE, "loha".into(), "loha"),
         (ALPHA, Value::F32(0.0), ALPHA),
         (ALPHA, Value::F32(f32::NAN), ALPHA),
         (ALPHA, Value::U32(8), ALPHA),

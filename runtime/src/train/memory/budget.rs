@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::prediction::{MemoryPlan, Scope, plan};
-use crate::adapter::{AdapterFile, LoraOptions};
+use crate::adapter::{AdapterFile, NewAdapter};
 use crate::backend::{DeviceInfo, Kind, Rehearsal};
 use crate::base::Base;
 use crate::engine::Engine;
@@ -29,7 +29,7 @@ pub async fn fit(
 ) -> Result<(TrainOptions, MemoryPlan)> {
     options.check()?;
     // Only the shapes matter, and they are the same for all candidates.
-    let new = adapter.is_none().then(|| start(base, info, &options.lora)).transpose()?;
+    let new = adapter.is_none().then(|| start(base, info, &options.adapter)).transpose()?;
     let adapter = adapter.or(new.as_ref());
     let Some(budget) = options.budget else {
         let begun = (options.batch, options.loss_chunk);
@@ -83,9 +83,9 @@ fn has_room(info: &DeviceInfo, memory: &MemoryPlan) -> bool {
 }
 
 /// A new adapter as the trainer would start it.
-fn start(base: &Base, info: &DeviceInfo, lora: &LoraOptions) -> Result<AdapterFile> {
+fn start(base: &Base, info: &DeviceInfo, new: &NewAdapter) -> Result<AdapterFile> {
     let engine = Engine::new(base, Box::new(Rehearsal::new(info.clone())))?;
-    lora.start(&engine.config, &engine.weights)
+    new.start(&engine.config, &engine.weights)
 }
 
 /// Every way to run the same steps that the options leave open, the fastest first.

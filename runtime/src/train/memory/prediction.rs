@@ -234,5 +234,5 @@ fn batch_bytes(options: &TrainOptions, examples: usize) -> u64 {
 
 /// What the values of an adapter keep on the heap.
 fn heap_bytes(adapter: &AdapterFile) -> u64 {
-    adapter.tensors.iter().map(|(_, pair)| bytes_of::<f32>(pair.a.len()) + bytes_of::<f32>(pair.b.len())).sum()
+    adapter.parameters.iter().map(|parameter| bytes_of::<f32>(parameter.values.len())).sum()
 }

@@ -1,6 +1,6 @@
 //! What a trained adapter says about itself: `loam.*` metadata that ties it to its base, data and result.
 
-use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST, Targets};
+use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST, Targets, Tuning};
 use crate::base::Base;
 use crate::error::Result;
 use crate::gguf::Value;
@@ -30,12 +30,11 @@ pub(super) fn describe(
     if let Some(template) = base.template()? {
         set(TEMPLATE_DIGEST, Value::from(template.digest()));
     }
-    set("loam.method", Value::from("lora"));
-    // Of the adapter itself: one that was given to start from brings its own rank and targets.
-    if let Some(rank) = adapter.rank() {
-        set("loam.lora.rank", Value::U32(rank as u32));
-    }
-    set("loam.lora.targets", Value::from(Targets::of(adapter, base.gguf()).to_string()));
+    // Of the adapter itself: one that was given to start from brings its own method and targets.
+    let method = adapter.method;
+    set("loam.method", Value::from(method.name));
+    (Tuning::of(method).facts)(adapter).into_iter().for_each(|(key, value)| set(key, value));
+    set(&format!("loam.{}.targets", method.name), Value::from(Targets::of(adapter, base.gguf()).to_string()));
     set("loam.optimizer", Value::from(options.optimizer.name()));
     set("loam.seed", Value::U64(options.seed));
     set("loam.data.digest", Value::from(data));

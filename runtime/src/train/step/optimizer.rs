@@ -170,10 +170,35 @@ pub struct Arenas<'a> {
     pub norm: Tensor,
     /// What the optimizer keeps.
     pub state: &'a [Tensor],
-    /// Where the B matrices begin, behind all A matrices.
-    pub b: usize,
-    /// Factor on the learning rate of the B matrices (LoRA+, Hayou et al. 2024).
-    pub b_factor: f32,
+    /// All parameters in order.
+    pub groups: &'a [Group],
+}
+
+/// Parameters that are updated in the same way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Their words.
+    pub range: Range<usize>,
+    /// Factor on the step's learning rate.
+    pub rate: f32,
+    /// Whether they decay.
+    pub decays: bool,
+}
+
+impl Group {
+    /// `groups` with neighbours that are updated in the same way as one.
+    pub fn merged(groups: impl IntoIterator<Item = Group>) -> Vec<Group> {
+        let mut merged: Vec<Group> = Vec::new();
+        for group in groups {
+            match merged.last_mut() {
+                Some(last) if (last.rate, last.decays) == (group.rate, group.decays) => {
+                    last.range.end = group.range.end
+                }
+                _ => merged.push(group),
+            }
+        }
+        merged
+    }
 }
 
 /// Records the gradient norm, clipping to `step.clip`, the optimizer's update, and zeroed gradients for the next step. No
@@ -182,12 +207,9 @@ pub fn update(r: &mut Recorder, arenas: &Arenas<'_>, optimizer: &Optimizer, limi
     let Arenas { parameters, gradients, norm, .. } = *arenas;
     let len = parameters.len();
     gradient_norm(r, gradients, &ranges(0..len, limit), norm);
-    let groups: Vec<(Range<usize>, f32)> = match arenas.b_factor {
-        1.0 => vec![(0..len, 1.0)],
-        factor => vec![(0..arenas.b, 1.0), (arenas.b..len, factor)],
-    };
-    for (group, lr_factor) in groups {
-        for range in ranges(group, limit) {
+    for group in arenas.groups {
+        let optimizer = if group.decays { *optimizer } else { optimizer.with_weight_decay(0.0) };
+        for range in ranges(group.range.clone(), limit) {
             let gradients = slice(gradients, &range);
             let part = Part {
                 first: range.start,
@@ -195,7 +217,7 @@ pub fn update(r: &mut Recorder, arenas: &Arenas<'_>, optimizer: &Optimizer, limi
                 gradients: gradients.view(),
                 norm: norm.view(),
                 len: range.len(),
-                lr_factor,
+                lr_factor: group.rate,
             };
             optimizer.update(r, &part, arenas.state);
             elementwise::fill(r, "gradients", gradients, 0.0);

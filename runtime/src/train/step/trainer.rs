@@ -3,13 +3,12 @@
 use loam_shaders::Step;
 
 use super::optimizer::{self, Arenas};
-use crate::adapter::{AdapterFile, Arena, Sites, Trained};
+use crate::adapter::{self, AdapterFile, Arena, Rate, Sites, Trained};
 use crate::backend::ProgramId;
 use crate::data::Batch;
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, Result};
 use crate::loss::{LossBuffers, Reverse};
-use crate::option::OptionError;
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
 use crate::train::{Event, Pace, TrainOptions};
 
@@ -59,7 +58,7 @@ pub struct Trainer {
 
 impl Trainer {
     /// Puts `adapter` on `engine` and compiles the plans for `options.batch` rows of `options.context` tokens. Without an
-    /// adapter a new one is started with `options.lora`.
+    /// adapter a new one is started with `options.adapter`.
     ///
     /// # Errors
     /// Options that make no sense, an adapter without a target, or a device without enough memory.
@@ -68,17 +67,14 @@ impl Trainer {
         let mut resources = engine.resources();
         let adapter = match adapter {
             Some(adapter) => adapter,
-            None => options.lora.start(&engine.config, &engine.weights)?,
+            None => options.adapter.start(&engine.config, &engine.weights)?,
         };
+        options.check_for(&adapter)?;
         let arena = Arena::new(&adapter);
-        if let Some(name) = arena.stack().filter(|_| options.dropout > 0.0) {
-            let problem = format!("is {}: experts have none (nor in PEFT), the adapter has {name}", options.dropout);
-            return Err(OptionError::new("dropout", problem).into());
-        }
         let buffers = Buffers::new(engine, &mut resources, &arena, &options)?;
         let mut sites = Sites::default();
         let trained = Trained { gradients: buffers.gradients, dropout: options.dropout };
-        arena.attach(&mut sites, buffers.parameters, Some(trained), 1.0, adapter.alpha);
+        arena.attach(&mut sites, buffers.parameters, Some(trained), 1.0);
         let noise = noise(engine, &mut resources, &options)?;
         let loss = LossBuffers::new(engine, &mut resources, options.batch, options.context, options.loss_chunk)?;
         let loss = loss.with_noise(noise);
@@ -97,7 +93,7 @@ impl Trainer {
         Ok(Self {
             resources,
             // The device has the values now.
-            adapter: AdapterFile { tensors: Vec::new(), ..adapter },
+            adapter: AdapterFile { parameters: Vec::new(), ..adapter },
             arena,
             sites,
             buffers,
@@ -301,17 +297,14 @@ impl Trainer {
         engine.backend.write(self.buffers.parameters, 0, values)
     }
 
-    /// Makes the adapter one that has learned nothing: `start`, or a new one, which changes nothing as its B is zero.
+    /// Makes the adapter one that has learned nothing: `start`, or one that changes nothing.
     ///
     /// # Errors
     /// A device failure.
     pub fn forget(&self, engine: &mut Engine, start: Option<&AdapterFile>) -> Result<()> {
         engine.owns(&self.resources)?;
-        let (at, words) = match start {
-            Some(start) => (0, self.arena.pack(start)),
-            None => (self.arena.b(), vec![0; (self.arena.words() - self.arena.b()) as usize]),
-        };
-        engine.backend.write(self.buffers.parameters, at, &words)
+        let words = start.map_or_else(|| self.arena.neutral(), |start| self.arena.pack(start));
+        engine.backend.write(self.buffers.parameters, 0, &words)
     }
 
     /// The adapter as it is now.
@@ -320,23 +313,21 @@ impl Trainer {
     /// A device failure, or a value that is not finite.
     pub async fn adapter(&self, engine: &mut Engine) -> Result<AdapterFile> {
         let words = self.read(engine, self.buffers.parameters).await?;
-        let tensors = self.arena.unpack(&words);
-        for (name, pair) in &tensors {
-            if pair.a.iter().chain(&pair.b).any(|v| !v.is_finite()) {
-                return Err(Error::NonFinite(format!("the adapter on {name}")));
-            }
+        let parameters = self.arena.unpack(&words);
+        match parameters.iter().find(|parameter| parameter.values.iter().any(|v| !v.is_finite())) {
+            Some(parameter) => Err(Error::NonFinite(format!("the adapter on {}", parameter.site))),
+            None => Ok(AdapterFile { parameters, ..self.adapter.clone() }),
         }
-        Ok(AdapterFile { tensors, ..self.adapter.clone() })
     }
 
-    /// The summed gradients of A and B by weight name, as they are before [`Self::update`].
+    /// The summed gradients of all parameters, as they are before [`Self::update`].
     ///
     /// # Errors
     /// A device failure.
     pub async fn gradients(&self, engine: &mut Engine) -> Result<AdapterFile> {
         let words = self.read(engine, self.buffers.gradients).await?;
-        let tensors = self.arena.unpack(&words);
-        Ok(AdapterFile { tensors, ..self.adapter.clone() })
+        let parameters = self.arena.unpack(&words);
+        Ok(AdapterFile { parameters, ..self.adapter.clone() })
     }
 
     /// Updates done: the optimizer's own count, without the skipped ones.
@@ -418,6 +409,18 @@ fn noise(engine: &mut Engine, resources: &mut Resources, options: &TrainOptions)
     engine.add(resources, "embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros).map(Some)
 }
 
+/// The parameters as the optimizer walks them.
+fn groups(arena: &Arena, options: &TrainOptions) -> Vec<optimizer::Group> {
+    let group = |group: &adapter::Group| {
+        let rate = match group.rate {
+            Rate::Plain => 1.0,
+            Rate::LoraPlus => options.loraplus_lr_ratio,
+        };
+        optimizer::Group { range: group.range.start as usize..group.range.end as usize, rate, decays: group.decays }
+    };
+    optimizer::Group::merged(arena.groups().iter().map(group))
+}
+
 fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &TrainOptions) -> Plan {
     let limit = engine.backend.info().limits.max_binding_bytes / 4;
     let mut r = Recorder::new();
@@ -428,8 +431,7 @@ fn update_plan(engine: &Engine, buffers: &Buffers, arena: &Arena, options: &Trai
         gradients: of(buffers.gradients),
         norm: Tensor::stored(buffers.norm, 0, 1, 1),
         state: &buffers.optimizer,
-        b: arena.b() as usize,
-        b_factor: options.loraplus_lr_ratio,
+        groups: &groups(arena, options),
     };
     optimizer::update(&mut r, &arenas, &options.optimizer, limit);
     r.finish("update")

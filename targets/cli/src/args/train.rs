@@ -4,18 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use loam::Targets;
+use loam::adapter::Tuning;
 use loam::plan::Checkpointing;
 use loam::train::{Keep, Objective};
 
-use super::values::{above_zero, not_negative, objective, share, size, split};
+use super::values::{above_zero, method, not_negative, objective, share, size, split};
 use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
-
-/// Training methods.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum MethodArg {
-    /// Low-rank adaptation
-    Lora,
-}
 
 /// Optimizers, by their names in Transformers.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -93,9 +87,9 @@ pub struct TrainArgs {
     /// The adapter to write
     #[arg(short, long, value_name = "ADAPTER.gguf")]
     pub output: PathBuf,
-    /// Training method
-    #[arg(long, value_enum, default_value = "lora")]
-    pub method: MethodArg,
+    /// Training method [default: lora, or that of --init]
+    #[arg(long, value_parser = method())]
+    pub method: Option<&'static Tuning>,
     /// What is learned from an example [default: clm for .txt, else sft]
     #[arg(long, value_parser = objective(|_| true))]
     pub objective: Option<&'static Objective>,

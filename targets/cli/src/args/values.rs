@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use embassy_time::Duration;
+use loam::adapter::{TUNINGS, Tuning};
 use loam::train::Objective;
 use loam::train::objective::ALL;
 
@@ -41,6 +42,13 @@ pub fn objective(wanted: fn(&Objective) -> bool) -> impl TypedValueParser<Value 
     let known = ALL.iter().filter(move |objective| wanted(objective));
     let values = known.map(|objective| PossibleValue::new(objective.name).help(objective.summary));
     PossibleValuesParser::new(values).try_map(|name| Objective::named(&name).ok_or("no objective has this name"))
+}
+
+/// The name of a tuning method.
+pub fn method() -> impl TypedValueParser<Value = &'static Tuning> {
+    let values = TUNINGS.iter().map(|tuning| PossibleValue::new(tuning.method.name).help(tuning.about));
+    let named = |name: String| TUNINGS.into_iter().find(|tuning| tuning.method.name == name);
+    PossibleValuesParser::new(values).try_map(move |name| named(name).ok_or("no method has this name"))
 }
 
 /// `1,2,3`: token ids, at least one.

@@ -28,7 +28,6 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Vec<(String, String)
         ("--skip-bad", args.skip_bad.to_string()),
         ("--eval-data", file(&args.eval_data)),
         ("--eval-split", or(args.eval_split.map(|share| share.to_string()), "none")),
-        ("--method", or(named(args.method.to_possible_value()), "")),
         ("--init", file(&args.init)),
     ];
     let around = [

@@ -73,13 +73,19 @@ fn opened(output: Output, base: &Path) -> Result {
 
 /// Checking takes the digest of the whole base.
 fn checked(output: Output, adapter: &AdapterFile) -> Result {
-    output.object(&json!({"event": "checked", "layers": adapter.tensors.len()}))
+    output.object(&json!({"event": "checked", "layers": adapter.sites().len()}))
 }
 
 fn report(output: Output, args: &ExchangeArgs, adapter: &AdapterFile) -> Result {
-    let (sites, written) = (adapter.tensors.len(), args.output.to_string_lossy());
-    output.line(format!("{}: {sites} layers, alpha {}", escape(&written), adapter.alpha))?;
-    output.object(&json!({"event": "done", "output": written, "layers": sites, "alpha": adapter.alpha}))
+    let (sites, written) = (adapter.sites().len(), args.output.to_string_lossy());
+    let mut object = json!({"event": "done", "output": written, "layers": sites, "method": adapter.method.name});
+    let mut line = format!("{}: {sites} layers", escape(&written));
+    for setting in &adapter.settings {
+        line.push_str(&format!(", {} {}", setting.name(), setting.value));
+        object[setting.name()] = json!(setting.value);
+    }
+    output.line(line)?;
+    output.object(&object)
 }
 
 fn verify(args: &VerifyArgs) -> Result {
@@ -98,7 +104,7 @@ fn verify(args: &VerifyArgs) -> Result {
     let how = if known { "digests, names and shapes agree" } else { "names and shapes agree; it names no base digest" };
     output.line(format!("{} fits {}: {how}", show(&args.adapter), show(&args.base)))?;
     output.object(&json!({
-        "event": "done", "fits": true, "digest_checked": known, "base_digest": digest, "layers": adapter.tensors.len(),
+        "event": "done", "fits": true, "digest_checked": known, "base_digest": digest, "layers": adapter.sites().len(),
     }))
 }
 

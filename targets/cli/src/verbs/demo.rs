@@ -10,7 +10,7 @@ use loam::data::{DataOptions, Dataset, Records};
 use loam::engine::{Engine, weight_uploads};
 use loam::generate::Session;
 use loam::train::{Event, Outcome};
-use loam::{Base, LoraOptions, TrainOptions};
+use loam::{Base, NewAdapter, TrainOptions};
 use loam_shaders::Format;
 use serde_json::json;
 
@@ -119,7 +119,7 @@ fn adapt(
 ) -> Result<(AdapterFile, Outcome)> {
     let (data, held_out) = datasets(base, temporary, output)?;
     let options = TrainOptions {
-        lora: LoraOptions { rank: 16, alpha: 32.0, ..LoraOptions::default() },
+        adapter: NewAdapter { rank: 16, alpha: 32.0, ..NewAdapter::default() },
         batch: 4,
         context: CONTEXT,
         lr: 5e-3,

@@ -1,6 +1,6 @@
 //! `loam inspect`: what a GGUF file holds. Only the declarations are read, and those through the checking reader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loam::gguf::{Array, Gguf, GgufFile, Value, printable};
 use loam::train::checkpoint;
@@ -171,10 +171,12 @@ impl Summary {
 fn adapter_details(gguf: &Gguf) -> Vec<(&'static str, String)> {
     let mut details = Vec::new();
     let ranks = gguf.tensors().iter().filter(|t| t.name.ends_with(".lora_b"));
-    let ranks: std::collections::BTreeSet<u64> = ranks.map(|t| t.cols()).collect();
-    details.push(("rank", ranks.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")));
-    let sites = gguf.tensors().iter().filter(|t| t.name.ends_with(".lora_a")).count();
-    details.push(("sites", sites.to_string()));
+    let ranks: BTreeSet<u64> = ranks.map(|t| t.cols()).collect();
+    if !ranks.is_empty() {
+        details.push(("rank", ranks.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")));
+    }
+    let sites: BTreeSet<&str> = gguf.tensors().iter().filter_map(|t| Some(t.name.rsplit_once('.')?.0)).collect();
+    details.push(("sites", sites.len().to_string()));
     for (what, key) in [("method", "adapter.type"), ("alpha", "adapter.lora.alpha")] {
         if let Some(value) = gguf.metadata().get(key) {
             details.push((what, line(value)));

@@ -16,11 +16,12 @@ use crate::output::{Output, bytes, escape};
 /// Runs the verb: what `loam train` does before it trains.
 pub fn run(args: &TrainArgs) -> Result {
     let output = Output::new(args.json.json);
-    let lora = train::lora(args)?;
+    let adapter = train::new_adapter(args)?;
     let base = model::base(&args.base)?;
     let objective = train::objective(args)?;
-    let options = TrainOptions { lora, objective, ..train::options(args, &base)? };
+    let mut options = TrainOptions { adapter, objective, ..train::options(args, &base)? };
     let start = args.init.as_deref().map(|path| train::start(&base, path)).transpose()?;
+    train::like(&mut options, start.as_ref(), args)?;
     // These are in the memory of a training too.
     base.tokenizer()?;
     base.template()?;

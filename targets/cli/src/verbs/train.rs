@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use loam::adapter::AdapterFile;
+use loam::adapter::{AdapterFile, NewAdapter, Tuning};
 use loam::backend::Times;
 use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
 use loam::engine::{Engine, weight_uploads};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::{Event, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
-use loam::{Base, LoraOptions, TrainOptions};
+use loam::{Base, TrainOptions};
 use serde_json::json;
 
 use crate::args::{BaseArgs, OptimArg, ScheduleArg, TrainArgs};
@@ -33,12 +33,13 @@ pub fn run(args: &TrainArgs) -> Result {
     let begun = Instant::now();
     let output = Output::new(args.json.json);
     check_files(args)?;
-    let lora = lora(args)?;
+    let adapter = new_adapter(args)?;
     let objective = objective(args)?;
     // One time for all that is rendered, also when the run goes on on another day.
     let base = model::base(&args.base)?.at(began(args))?;
-    let options = TrainOptions { lora, objective, ..options(args, &base)? };
+    let mut options = TrainOptions { adapter, objective, ..options(args, &base)? };
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
+    like(&mut options, start.as_ref(), args)?;
     let loading =
         DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
     let (data, held_out) = datasets(args, &base, &loading, output)?;
@@ -125,21 +126,38 @@ fn check_files(args: &TrainArgs) -> Result {
     Ok(())
 }
 
-/// The adapter that the flags ask for. One that is gone on from has its own shape: nothing is asked for then.
-pub fn lora(args: &TrainArgs) -> Result<LoraOptions> {
-    let given =
-        [("--rank", args.rank.is_some()), ("--alpha", args.alpha.is_some()), ("--targets", args.targets.is_some())];
-    if let (Some(_), Some((flag, _))) = (&args.init, given.into_iter().find(|(_, given)| *given)) {
-        let message = format!("{flag} cannot be given with --init: rank, alpha and targets come from the adapter");
+/// The adapter that the flags ask for. With --init it has its shape already: nothing is asked for then.
+pub fn new_adapter(args: &TrainArgs) -> Result<NewAdapter> {
+    let default = NewAdapter::default();
+    let tuning = args.method.unwrap_or(default.tuning);
+    let given = [("rank", args.rank.is_some()), ("alpha", args.alpha.is_some()), ("targets", args.targets.is_some())];
+    let given = || given.into_iter().filter(|(_, given)| *given).map(|(option, _)| option);
+    if let (Some(_), Some(option)) = (&args.init, given().next()) {
+        let message = format!("--{option} cannot be given with --init: rank, alpha and targets come from the adapter");
         return Err(Failure::Usage(message));
     }
-    let default = LoraOptions::default();
-    Ok(LoraOptions {
+    if let Some(option) = given().find(|option| *option != "targets" && !tuning.options.contains(option)) {
+        return Err(Failure::Usage(format!("--{option} is not for --method {}", tuning.method.name)));
+    }
+    Ok(NewAdapter {
+        tuning,
         rank: args.rank.map_or(default.rank, |rank| rank as usize),
         alpha: args.alpha.unwrap_or(default.alpha),
-        targets: args.targets.clone().unwrap_or(default.targets),
+        targets: args.targets.clone(),
         seed: args.seed,
     })
+}
+
+/// The method is that of the adapter `start`, where there is one.
+pub fn like(options: &mut TrainOptions, start: Option<&AdapterFile>, args: &TrainArgs) -> Result {
+    let Some(start) = start else { return Ok(()) };
+    let (tuning, found) = (Tuning::of(start.method), start.method.name);
+    if let Some(asked) = args.method.filter(|asked| *asked != tuning) {
+        let message = format!("--method {} cannot be given with an --init that is {found}", asked.method.name);
+        return Err(Failure::Usage(message));
+    }
+    options.adapter.tuning = tuning;
+    Ok(())
 }
 
 /// What is learned: as the flag says, else as all of the files do.

@@ -127,12 +127,14 @@ fn mismatch(path: &Path, name: &str, expected: String, found: String) -> Error {
 fn digest_of_adapter(adapter: &AdapterFile) -> String {
     let mut hash = Sha256::new();
     hash.update(adapter.architecture.as_bytes());
-    hash.update(&adapter.alpha.to_le_bytes());
-    for (name, pair) in &adapter.tensors {
+    hash.update(adapter.method.name.as_bytes());
+    adapter.settings.iter().for_each(|setting| hash.update(&setting.value.to_le_bytes()));
+    for parameter in &adapter.parameters {
+        let name = parameter.name();
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());
-        hash.update(&(pair.rank as u64).to_le_bytes());
-        pair.a.iter().chain(&pair.b).for_each(|value| hash.update(&value.to_le_bytes()));
+        parameter.shape.iter().for_each(|n| hash.update(&n.to_le_bytes()));
+        parameter.values.iter().for_each(|value| hash.update(&value.to_le_bytes()));
     }
     hash.hex()
 }

@@ -1,12 +1,10 @@
 //! adapter_config.json. Every option is read, known to leave the computation as it is, or refused by name; options that
 //! are not known are refused unless they are off.
 
-use std::path::Path;
-
 use regex::Regex;
 use serde_json::Value;
 
-use crate::problem::SourceProblem;
+use crate::peft::options;
 use crate::source::Json;
 use crate::source::json::brief;
 use crate::{Error, Result};
@@ -78,10 +76,6 @@ const HARMLESS: [&str; 24] = [
     "_custom_modules",
 ];
 
-/// Programs whose adapters have an adapter_config.json too, with keys that tell them.
-const FOREIGN: [(&str, &[&str]); 2] =
-    [("mlx-lm", &["lora_parameters"]), ("AdapterHub", &["config", "model_class", "hidden_size"])];
-
 /// What an update's scale depends on.
 #[derive(Debug, Clone)]
 pub struct PeftConfig {
@@ -100,28 +94,11 @@ pub struct PeftConfig {
 }
 
 impl PeftConfig {
-    /// Reads and checks `path`.
+    /// Reads and checks an adapter_config.json.
     ///
     /// # Errors
-    /// The file is missing, malformed, not of a LoRA, or has an option that GGUF cannot express.
-    pub fn read(path: &Path) -> Result<PeftConfig> {
-        PeftConfig::parse(&Json::read(path)?)
-    }
-
-    fn parse(json: &Json) -> Result<PeftConfig> {
-        let foreign = FOREIGN.iter().find(|(_, keys)| keys.iter().all(|key| json.get(key).is_some()));
-        match (json.text("peft_type")?, foreign) {
-            (Some("LORA"), _) => {}
-            (Some(other), _) => {
-                let other: String = other.escape_debug().take(60).collect();
-                return Err(json.error("peft_type", format!("{other} is not supported, only LORA")));
-            }
-            (None, Some((program, _))) => {
-                let folder = json.path.parent().unwrap_or(&json.path);
-                return Err(Error::source(folder, SourceProblem::ForeignAdapter { program }));
-            }
-            (None, None) => return Err(json.error("peft_type", "is missing; only PEFT's LORA is supported")),
-        }
+    /// Something that is malformed, or an option that GGUF cannot express.
+    pub fn parse(json: &Json) -> Result<PeftConfig> {
         refuse(json)?;
         Ok(PeftConfig {
             rank: json.need_count("r", MAX_RANK)?,
@@ -154,18 +131,7 @@ impl PeftConfig {
 }
 
 fn refuse(json: &Json) -> Result<()> {
-    for (key, why) in REFUSED {
-        if let Some(value) = json.get(key).filter(|value| !off(value)) {
-            return Err(json.error(key, format!("is {}, which cannot be converted: {why}", brief(value))));
-        }
-    }
-    let known =
-        |key: &str| READ.contains(&key) || HARMLESS.contains(&key) || REFUSED.iter().any(|(name, _)| *name == key);
-    let on = |key: &&str| json.get(key).is_some_and(|value| !off(value));
-    if let Some(key) = json.keys().find(|key| !known(key) && on(key)) {
-        let problem = "is no option that loam knows: it may change what the adapter computes";
-        return Err(Error::field(&json.path, key.escape_debug().to_string(), problem));
-    }
+    options::check(json, &[&READ, &HARMLESS], &REFUSED)?;
     match json.text("bias")? {
         None | Some("none") => {}
         Some(other) => return Err(json.error("bias", format!("{other:?} cannot be converted: biases were trained"))),
@@ -177,17 +143,6 @@ fn refuse(json: &Json) -> Result<()> {
             let problem = "may change the base's weights; save the adapter converted to plain LoRA";
             Err(json.error("init_lora_weights", format!("{} {problem}", brief(other))))
         }
-    }
-}
-
-/// Whether an option with this value does nothing.
-fn off(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
     }
 }
 
@@ -217,6 +172,8 @@ fn patterns(json: &Json) -> Result<Vec<(Regex, f64)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::json;
 
     use super::*;
@@ -246,7 +203,6 @@ mod tests {
     #[test]
     fn what_gguf_cannot_express_is_named() {
         let cases = [
-            ("peft_type", json!("LOHA")),
             ("use_dora", json!(true)),
             ("bias", json!("all")),
             ("modules_to_save", json!(["lm_head"])),
@@ -282,21 +238,6 @@ mod tests {
             let message = parse(json!({ key: value })).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("adapter_config.json"), "{message}");
         }
-    }
-
-    #[test]
-    fn adapters_of_others_are_told_by_their_keys() {
-        let told = |value: Value| {
-            let json = Json::from_value(Path::new("mine/adapter_config.json"), "", value);
-            PeftConfig::parse(&json).unwrap_err().to_string()
-        };
-        let mlx = json!({"fine_tune_type": "lora", "num_layers": 3, "lora_parameters": {"rank": 4, "scale": 2.0}});
-        assert_eq!(told(mlx), "mine is an adapter of mlx-lm, not of PEFT");
-        let hub = json!({"config": {"reduction_factor": 16}, "hidden_size": 64, "model_class": "LlamaModel"});
-        assert_eq!(told(hub), "mine is an adapter of AdapterHub, not of PEFT");
-        let peft = "mine/adapter_config.json: peft_type: ";
-        assert_eq!(told(json!({"peft_type": "LOHA"})), format!("{peft}LOHA is not supported, only LORA"));
-        assert_eq!(told(json!({"r": 8})), format!("{peft}is missing; only PEFT's LORA is supported"));
     }
 
     /// What PEFT 0.21 writes for a plain adapter, and options that change nothing.

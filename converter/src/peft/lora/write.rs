@@ -1,19 +1,17 @@
 //! Adapter -> PEFT folder.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use loam_files::adapter::{AdapterFile, Pair, is_lookup};
-use loam_files::file::{io_error, write_atomic};
-use safetensors::tensor::{Dtype, TensorView, serialize};
+use loam_files::adapter::AdapterFile;
+use loam_files::adapter::lora::{self, Pair, is_lookup};
 use serde_json::{Map, Value, json};
 
 use super::experts::{self, Halves};
-use super::{BASE_NAME, Layout, OUTSIDE, PREFIX, transposed};
-use crate::{Error, Result};
-
-/// A tensor of the folder: name, shape, values.
-type Tensor = (String, [usize; 2], Vec<f32>);
+use super::transposed;
+use crate::Result;
+use crate::peft::folder::{self, Tensor};
+use crate::peft::{BASE_NAME, Layout, PREFIX};
 
 /// An adapted module, or a parameter of one.
 struct Module {
@@ -29,31 +27,21 @@ struct Module {
 pub(super) fn write(adapter: &AdapterFile, path: &Path, layout: &Layout, out: &Path) -> Result<()> {
     let mut modules = Vec::new();
     let mut experts = Experts::default();
-    for (tensor, pair) in &adapter.tensors {
+    let pairs = lora::pairs(adapter);
+    for (tensor, pair) in &pairs {
         if !experts.take(tensor, pair) {
             modules.push(linear(path, layout, tensor, pair)?);
         }
     }
     modules.extend(experts.modules());
     let config = config(adapter, layout, &modules);
-    let weights = weights(path, &modules)?;
-    if !out.is_dir() {
-        std::fs::create_dir(out).map_err(Error::io("create", out))?;
-    }
-    let put = |name: &str, bytes: &[u8]| {
-        let file = out.join(name);
-        write_atomic(&file, |w| w.write_all(bytes).map_err(io_error("write", &file)))
-    };
-    put("adapter_model.safetensors", &weights)?;
-    Ok(put("adapter_config.json", format!("{config:#}\n").as_bytes())?)
+    let tensors: Vec<&Tensor> = modules.iter().flat_map(|module| &module.halves).collect();
+    folder::write(path, &tensors, &config, out)
 }
 
 /// The update of a linear layer, the embedding or the head, B's rows in Transformers' order.
 fn linear(path: &Path, layout: &Layout, tensor: &str, pair: &Pair) -> Result<Module> {
-    let module = layout.module_of(tensor).ok_or_else(|| {
-        let problem = format!("has no counterpart in a Transformers {} model", layout.family.architecture);
-        Error::tensor(path, tensor, problem)
-    })?;
+    let module = layout.need_module(path, tensor)?;
     layout.check_rows(path, tensor, pair.rows())?;
     let mut b = vec![0.0; pair.b.len()];
     for (row, values) in pair.b.chunks_exact(pair.rank).enumerate() {
@@ -63,8 +51,8 @@ fn linear(path: &Path, layout: &Layout, tensor: &str, pair: &Pair) -> Result<Mod
         true => (transposed(&pair.a, pair.rank), ["lora_embedding_A", "lora_embedding_B"]),
         false => (pair.a.clone(), ["lora_A.weight", "lora_B.weight"]),
     };
-    let name = |half: &str| format!("{PREFIX}{module}.{half}");
-    let halves = [(name(names[0]), [pair.rank, pair.inner()], a), (name(names[1]), [pair.rows(), pair.rank], b)];
+    let half = |end: &str, shape, values| Tensor { name: format!("{PREFIX}{module}.{end}"), shape, values };
+    let halves = [half(names[0], [pair.rank, pair.inner()], a), half(names[1], [pair.rows(), pair.rank], b)];
     let parameter = layout.is_parameter(tensor);
     let name = if parameter { format!("{module}.weight") } else { module };
     Ok(Module { name, parameter, rank: pair.rank, halves })
@@ -114,22 +102,12 @@ impl<'a> Experts<'a> {
 /// The update of a parameter of experts called `name`, whose halves are those of `module`.
 fn parameter(name: &str, module: &str, pair: &Pair) -> Module {
     let Halves { a: (a, a_shape), b: (b, b_shape) } = experts::join(pair);
-    let half = |half: &str| format!("{PREFIX}{module}.lora_{half}.weight");
-    let halves = [(half("A"), a_shape, a), (half("B"), b_shape, b)];
+    let half = |half: &str, shape, values| {
+        let name = format!("{PREFIX}{module}.lora_{half}.weight");
+        Tensor { name, shape, values }
+    };
+    let halves = [half("A", a_shape, a), half("B", b_shape, b)];
     Module { name: name.to_owned(), parameter: true, rank: pair.rank, halves }
-}
-
-/// A and B in F32.
-fn weights(path: &Path, modules: &[Module]) -> Result<Vec<u8>> {
-    let failed = |e: safetensors::SafeTensorError| Error::Safetensors { path: path.into(), problem: e.to_string() };
-    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let tensors = modules.iter().flat_map(|module| &module.halves);
-    let data: Vec<_> = tensors.map(|(name, shape, values)| (name, shape.to_vec(), bytes(values))).collect();
-    let mut views = Vec::with_capacity(data.len());
-    for (name, shape, bytes) in &data {
-        views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?));
-    }
-    serialize(views, Some(HashMap::from([("format".to_owned(), "pt".to_owned())]))).map_err(failed)
 }
 
 /// adapter_config.json. The rank that most modules have is `r`; the others are in `rank_pattern`. As alpha is the same
@@ -142,7 +120,7 @@ fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module]) -> Value {
     let rank = counts.iter().max_by_key(|(_, count)| **count).map_or(0, |(rank, _)| *rank);
     let others = modules.iter().filter(|module| module.rank != rank);
     let pattern: Map<String, Value> = others.map(|m| (m.name.clone(), json!(m.rank))).collect();
-    let alpha = f64::from(adapter.alpha);
+    let alpha = f64::from(lora::alpha(&adapter.settings));
     let alpha = if alpha.fract() == 0.0 { json!(alpha as i64) } else { json!(alpha) };
     json!({
         "peft_type": "LORA",
@@ -165,20 +143,8 @@ fn config(adapter: &AdapterFile, layout: &Layout, modules: &[Module]) -> Value {
     })
 }
 
-/// Names of the modules, or of the parameters: short ones ("q_proj", "mlp.gate.weight") if each of those in layers is
-/// adapted in every layer, else full ones.
+/// Names of the modules, or of the parameters.
 fn targets(layout: &Layout, modules: &[Module], parameters: bool) -> Vec<String> {
-    let names = || modules.iter().filter(|module| module.parameter == parameters).map(|module| module.name.as_str());
-    // A parameter's last name alone says little.
-    let short = |name: &str| match name.splitn(4, '.').nth(3) {
-        Some(inside) if parameters => inside.to_owned(),
-        _ => name.rsplit('.').next().unwrap_or_default().to_owned(),
-    };
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    names().for_each(|name| *counts.entry(short(name)).or_default() += 1);
-    let outside = |name: &str| OUTSIDE.iter().any(|(module, _)| module.rsplit('.').next() == Some(name));
-    match counts.iter().all(|(name, count)| *count == layout.layers || outside(name)) {
-        true => counts.into_keys().collect(),
-        false => names().map(str::to_owned).collect(),
-    }
+    let all: Vec<&str> = modules.iter().filter(|m| m.parameter == parameters).map(|m| m.name.as_str()).collect();
+    folder::names(layout, &all, parameters)
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use loam_files::adapter::Pair;
+use loam_files::adapter::lora::Pair;
 use loam_files::gguf::Gguf;
 
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ fn number(text: &str) -> Option<u32> {
 
 /// Sizes of the base's experts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(in crate::peft) struct Sizes {
     /// Experts of a layer.
     pub count: usize,
     /// Width of the residual stream.
@@ -66,7 +66,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// Reads the metadata of a base of `architecture`.
-    pub(super) fn of(base: &Gguf, architecture: &str) -> Result<Sizes> {
+    pub(in crate::peft) fn of(base: &Gguf, architecture: &str) -> Result<Sizes> {
         let count = |suffix: &str| base.u32_in(&format!("{architecture}.{suffix}"), 1..=1 << 24).map(|n| n as usize);
         let (hidden, intermediate) = (count("embedding_length")?, count("expert_feed_forward_length")?);
         Ok(Sizes { count: count("expert_count")?, hidden, intermediate })

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use loam_files::adapter::{AdapterFile, Pair, is_lookup};
+use loam_files::adapter::AdapterFile;
+use loam_files::adapter::lora::{self, Pair, is_lookup};
 use loam_files::gguf::{GgufFile, Value};
 
 use super::experts::{self, Halves, Place, Stacks};
-use super::{BASE_NAME, Layout, OUTSIDE, PREFIX, PeftConfig, copies, transposed};
+use super::{PeftConfig, copies, transposed};
 use crate::architecture::order;
-use crate::source::{Checkpoint, View, find, lacks, present};
+use crate::peft::folder::{open, plain, view};
+use crate::peft::{BASE_NAME, Layout, OUTSIDE, PREFIX};
+use crate::source::{Checkpoint, Json, View};
 use crate::{Error, Result};
-
-/// What says how the adapter is meant.
-const CONFIG: &str = "adapter_config.json";
 
 /// The tensors of one adapted module, by their names in the file.
 struct Module<'n> {
@@ -38,14 +38,8 @@ impl<'n> Module<'n> {
 }
 
 /// Reads the folder `dir` into the base's names and row order.
-pub(super) fn read(dir: &Path, base: &GgufFile, layout: &Layout) -> Result<AdapterFile> {
-    std::fs::metadata(dir).map_err(Error::io("open", dir))?;
-    let found = find(dir, CONFIG)?;
-    let dir = found.dir.as_path();
-    if !present(&dir.join(CONFIG))? {
-        return Err(Error::source(dir, lacks(dir, CONFIG)));
-    }
-    let config = PeftConfig::read(&dir.join(CONFIG))?;
+pub(super) fn read(dir: &Path, config: &Json, base: &GgufFile, layout: &Layout) -> Result<AdapterFile> {
+    let config = PeftConfig::parse(config)?;
     let weights = open(dir)?;
     let reader = Reader { dir, base, layout, alpha: config.gguf_alpha(), config: &config, weights: &weights };
     let mut tensors = Vec::new();
@@ -68,9 +62,9 @@ pub(super) fn read(dir: &Path, base: &GgufFile, layout: &Layout) -> Result<Adapt
     if let Some(pair) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(Error::tensor(dir, pair[0].0.as_str(), "has two updates"));
     }
-    let (architecture, alpha) = (layout.family.architecture.into(), reader.alpha);
-    let metadata = config.base_name.map(|name| (BASE_NAME.to_owned(), Value::from(name))).into_iter().collect();
-    Ok(AdapterFile { architecture, alpha, tensors, metadata })
+    let name = config.base_name.as_deref();
+    let metadata = name.map(|name| (BASE_NAME.to_owned(), Value::from(name))).into_iter().collect();
+    Ok(AdapterFile { metadata, ..lora::adapter(layout.family.architecture, reader.alpha, tensors) })
 }
 
 /// What modules are read with.
@@ -182,15 +176,6 @@ fn modules<'n>(dir: &Path, weights: &'n Checkpoint) -> Result<BTreeMap<String, M
     Ok(modules)
 }
 
-fn open(dir: &Path) -> Result<Checkpoint> {
-    let path = dir.join("adapter_model.safetensors");
-    let pickle = dir.join("adapter_model.bin");
-    if !present(&path)? && pickle.exists() {
-        return Err(Error::Pickle { path: pickle });
-    }
-    Checkpoint::open(&path)
-}
-
 /// What of a module a tensor is.
 #[derive(Clone, Copy)]
 enum Part {
@@ -242,18 +227,6 @@ fn split<'n>(dir: &Path, name: &'n str) -> Result<(&'n str, Part)> {
     Err(Error::tensor(dir, name, problem))
 }
 
-/// The module as a causal language model names it: without what models with images, or adapters of a model without its
-/// head, have before it.
-fn plain(module: &str) -> String {
-    if ["lm_head", "language_model.lm_head"].contains(&module) {
-        return "lm_head".into();
-    }
-    let bodies = ["model.language_model.", "language_model.model.", "language_model.", "model.", ""];
-    let known = |rest: &&str| rest.starts_with("layers.") || *rest == "embed_tokens";
-    let rest = bodies.iter().find_map(|body| module.strip_prefix(body).filter(known));
-    rest.map_or_else(|| module.to_owned(), |rest| format!("model.{rest}"))
-}
-
 /// A [rank, in] and B [out, rank], with B's rows in the base's order; of the embedding A's transpose.
 fn pair(dir: &Path, weights: &Checkpoint, names: [&str; 2], layout: &Layout, tensor: &str) -> Result<Pair> {
     let (a, b) = (view(dir, weights, names[0])?, view(dir, weights, names[1])?);
@@ -269,10 +242,6 @@ fn pair(dir: &Path, weights: &Checkpoint, names: [&str; 2], layout: &Layout, ten
     }
     let a = if is_lookup(tensor) { transposed(&a.to_f32(), inner) } else { a.to_f32() };
     Ok(Pair { a, b: ours, rank, matrices: 1 })
-}
-
-fn view<'w>(dir: &Path, weights: &'w Checkpoint, name: &str) -> Result<View<'w>> {
-    weights.tensor(name)?.ok_or_else(|| Error::tensor(dir, name, "is missing"))
 }
 
 /// Rows and columns.
