@@ -15,8 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
     let sft = DataOptions::new(Records::Answers, options.context);
     let data = load(data, base.tokenizer()?, base.template()?, &sft)?;
-    let mut engine =
-        Engine::new(&base, pollster::block_on(backend::select::open("auto", &backend::Options::default()))?)?;
+    let device = pollster::block_on(backend::select::open("auto", &backend::Options::default()))?;
+    let mut engine = Engine::new(&base, device)?;
     let mut on_event = |event: &train::Event| println!("{event:?}");
     let run = train::run(&base, &mut engine, None, (&data, None), options, &mut on_event);
     let (adapter, outcome) = pollster::block_on(run)?;

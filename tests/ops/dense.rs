@@ -5,7 +5,7 @@ use loam_shaders::{Bind, Step};
 use loam_tests::{Operand, Random, check_gradient, check_kernel};
 
 /// A product whose operands lie as they are or transposed.
-fn params((m, n, k): (u32, u32, u32), transposed: (bool, bool)) -> Params {
+fn params([m, n, k]: [u32; 3], transposed: (bool, bool)) -> Params {
     let (a_row, a_col) = if transposed.0 { (1, m) } else { (k, 1) };
     let (b_row, b_col) = if transposed.1 { (1, k) } else { (n, 1) };
     Params { m, n, k, a_row, a_col, b_row, b_col, accumulate: 0, alpha: 0.75, pad: [0; 3] }
@@ -21,7 +21,7 @@ const LAYOUTS: [(bool, bool); 4] = [(false, false), (false, true), (true, false)
 fn products() {
     let mut random = Random::new(20);
     let shapes =
-        [(1, 1, 1), (1, 8, 64), (5, 8, 64), (33, 16, 172), (65, 67, 4), (8, 172, 33), (17, 3, 300), (64, 48, 32)];
+        [[1, 1, 1], [1, 8, 64], [5, 8, 64], [33, 16, 172], [65, 67, 4], [8, 172, 33], [17, 3, 300], [64, 48, 32]];
     for shape in shapes {
         for layout in LAYOUTS {
             let p = params(shape, layout);
@@ -35,7 +35,7 @@ fn products() {
 #[test]
 fn a_low_rank_and_a_long_sum() {
     let mut random = Random::new(21);
-    for shape in [(1, 16, 768), (4, 8, 130), (1, 1, 1000), (8, 17, 129), (67, 5, 200)] {
+    for shape in [[1, 16, 768], [4, 8, 130], [1, 1, 1000], [8, 17, 129], [67, 5, 200]] {
         for layout in LAYOUTS {
             let p = params(shape, layout);
             let (a, b) = (operand(p.m, p.k, &mut random), operand(p.k, p.n, &mut random));
@@ -49,7 +49,7 @@ fn a_low_rank_and_a_long_sum() {
 #[test]
 fn accumulates() {
     let mut random = Random::new(22);
-    for shape in [(9, 20, 40), (2, 8, 256)] {
+    for shape in [[9, 20, 40], [2, 8, 256]] {
         let p = Params { accumulate: 1, ..params(shape, (false, true)) };
         let (a, b) = (operand(p.m, p.k, &mut random), operand(p.k, p.n, &mut random));
         check_kernel(&dense::product(p), &[a, b, operand(p.m, p.n, &mut random)]);
@@ -60,8 +60,8 @@ fn accumulates() {
 #[test]
 fn strided_operands() {
     let mut random = Random::new(23);
-    for (m, n, k) in [(6, 7, 10), (3, 4, 200)] {
-        let p = Params { a_row: k + 5, b_row: n + 3, ..params((m, n, k), (false, false)) };
+    for [m, n, k] in [[6, 7, 10], [3, 4, 200]] {
+        let p = Params { a_row: k + 5, b_row: n + 3, ..params([m, n, k], (false, false)) };
         let (mut a, mut b) = (random.values((m * (k + 5)) as usize), random.values((k * (n + 3)) as usize));
         a.iter_mut().enumerate().filter(|(i, _)| i % (k as usize + 5) >= k as usize).for_each(|(_, v)| *v = f32::NAN);
         b.iter_mut().enumerate().filter(|(i, _)| i % (n as usize + 3) >= n as usize).for_each(|(_, v)| *v = f32::NAN);
@@ -83,13 +83,13 @@ fn by_reference(p: Params, a: &[f32], b: &[f32]) -> Vec<f32> {
 #[test]
 fn gradients_are_products() {
     let mut random = Random::new(24);
-    let (m, n, k) = (5, 4, 6);
-    let p = params((m, n, k), (false, false));
+    let [m, n, k] = [5, 4, 6];
+    let p = params([m, n, k], (false, false));
     let (a, b) = (random.values((m * k) as usize), random.values((k * n) as usize));
     let dc = random.values((m * n) as usize);
     let loss = |c: &[f32]| c.iter().zip(&dc).map(|(c, dc)| f64::from(*c) * f64::from(*dc)).sum::<f64>();
-    let da = by_reference(params((m, k, n), (false, true)), &dc, &b);
-    let db = by_reference(params((k, n, m), (true, false)), &a, &dc);
+    let da = by_reference(params([m, k, n], (false, true)), &dc, &b);
+    let db = by_reference(params([k, n, m], (true, false)), &a, &dc);
     check_gradient("a", &a, &da, (0.5, 1e-5), |a| loss(&by_reference(p, a, &b)));
     check_gradient("b", &b, &db, (0.5, 1e-5), |b| loss(&by_reference(p, &a, b)));
 }

@@ -8,7 +8,7 @@ use loam_tests::{Operand, Random, check_gradient, check_kernel};
 /// Ranks that have a kernel: less than a step of 32, whole steps, and more.
 const RANKS: [u32; 5] = [4, 8, 16, 40, 64];
 
-fn params(format: Format, (tokens, inner, rows): (u32, u32, u32), rank: u32) -> Params {
+fn params(format: Format, [tokens, inner, rows]: [u32; 3], rank: u32) -> Params {
     Params { tokens, inner, row0: 0, rows, stride: rows, accumulate: 0, format: format.ggml_id(), rank }
 }
 
@@ -55,7 +55,7 @@ fn forward() {
     let mut random = Random::new(40);
     for format in Format::ALL {
         for (rank, (tokens, rows)) in RANKS.into_iter().zip([(5, 67), (33, 5), (65, 129), (130, 64), (5, 1)]) {
-            let p = params(format, (tokens, inner(format), rows), rank);
+            let p = params(format, [tokens, inner(format), rows], rank);
             let mut operands = forward_operands(&p, &mut random);
             operands[2] = Operand::unset((tokens * rows) as usize);
             let call = low_rank::forward(p);
@@ -71,7 +71,7 @@ fn transposed() {
     let mut random = Random::new(41);
     for format in Format::ALL {
         for (rank, (tokens, rows)) in RANKS.into_iter().zip([(5, 67), (33, 5), (65, 129), (130, 64), (1, 33)]) {
-            let p = params(format, (tokens, inner(format), rows), rank);
+            let p = params(format, [tokens, inner(format), rows], rank);
             let mut operands = transposed_operands(&p, &mut random);
             operands[2] = Operand::unset((tokens * p.inner) as usize);
             let call = low_rank::transposed(p);
@@ -88,7 +88,7 @@ fn parts_of_a_split_weight() {
     let mut random = Random::new(42);
     for format in Format::ALL {
         for (accumulate, rank) in [(0, 8), (1, 20)] {
-            let p = Params { row0: 21, stride: 77, accumulate, ..params(format, (19, 256, 35), rank) };
+            let p = Params { row0: 21, stride: 77, accumulate, ..params(format, [19, 256, 35], rank) };
             let mut operands = forward_operands(&p, &mut random);
             let start = random.values(19 * 77);
             operands[2] = Operand::f32(&start);
@@ -114,7 +114,7 @@ fn twins_give_the_same_bits() {
     let mut random = Random::new(43);
     for format in Format::ALL {
         for (rank, (tokens, rows)) in [(8, (5, 67)), (40, (130, 37)), (20, (65, 64))] {
-            let p = Params { accumulate: 1, ..params(format, (tokens, inner(format), rows), rank) };
+            let p = Params { accumulate: 1, ..params(format, [tokens, inner(format), rows], rank) };
             let forward = (low_rank::forward(p), forward_operands(&p, &mut random), 2);
             let transposed = (low_rank::transposed(p), transposed_operands(&p, &mut random), 1);
             for (call, operands, twins) in [forward, transposed] {
@@ -154,7 +154,7 @@ fn one_pass_is_two_passes() {
     let mut random = Random::new(44);
     let (tokens, inner, rows, rank) = (9, 256, 70, 12);
     for format in [Format::F32, Format::Q4_0, Format::Q4_K] {
-        let p = params(format, (tokens, inner, rows), rank);
+        let p = params(format, [tokens, inner, rows], rank);
         let Operand::Weight { blocks, .. } = weight(&p, &mut random) else { unreachable!("a weight") };
         let mut values = |len: u32| random.values(len as usize);
         let (x, u, b) = (values(tokens * inner), values(tokens * rank), values(rows * rank));
@@ -180,7 +180,7 @@ fn transposed_is_the_gradient_of_forward() {
     let mut random = Random::new(45);
     let (tokens, inner, rows, rank) = (5, 256, 11, 8);
     for format in Format::ALL {
-        let p = params(format, (tokens, inner, rows), rank);
+        let p = params(format, [tokens, inner, rows], rank);
         let Operand::Weight { blocks, .. } = weight(&p, &mut random) else { unreachable!("a weight") };
         let mut values = |len: u32| random.values(len as usize);
         let (x, dy) = (values(tokens * inner), values(tokens * rows));

@@ -5,7 +5,7 @@ use loam_tests::{Operand, Random, check_gradient, check_kernel};
 
 const CONTEXT: u32 = 100;
 
-fn params(tokens: u32, (heads, head_dim, rotary): (u32, u32, u32), style: u32) -> Params {
+fn params(tokens: u32, [heads, head_dim, rotary]: [u32; 3], style: u32) -> Params {
     Params { tokens, heads, head_dim, rotary, style, sign: 1.0, pad: [0; 2] }
 }
 
@@ -32,7 +32,7 @@ fn inputs(p: Params, random: &mut Random) -> (Vec<u32>, Vec<f32>) {
 fn both_styles_and_their_inverse() {
     let mut random = Random::new(110);
     for tokens in [1, 3, 17, 65] {
-        for heads in [(1, 16, 16), (4, 48, 48), (3, 80, 32), (2, 128, 128)] {
+        for heads in [[1, 16, 16], [4, 48, 48], [3, 80, 32], [2, 128, 128]] {
             for style in [ADJACENT, HALVES] {
                 let p = params(tokens, heads, style);
                 let (positions, x) = inputs(p, &mut random);
@@ -51,9 +51,9 @@ fn pairs_by_hand() {
     let (cos, sin) = (1f32.cos(), 1f32.sin());
     let mut x = vec![0.0; 8];
     x[0] = 1.0;
-    let adjacent = rotate(params(1, (1, 8, 6), ADJACENT), &[1], &x);
+    let adjacent = rotate(params(1, [1, 8, 6], ADJACENT), &[1], &x);
     assert!((adjacent[0] - cos).abs() < 1e-6 && (adjacent[1] - sin).abs() < 1e-6, "{adjacent:?}");
-    let halves = rotate(params(1, (1, 8, 6), HALVES), &[1], &x);
+    let halves = rotate(params(1, [1, 8, 6], HALVES), &[1], &x);
     assert!((halves[0] - cos).abs() < 1e-6 && (halves[3] - sin).abs() < 1e-6, "{halves:?}");
 }
 
@@ -62,7 +62,7 @@ fn pairs_by_hand() {
 fn gradient() {
     let mut random = Random::new(111);
     for style in [ADJACENT, HALVES] {
-        let p = params(3, (2, 8, 6), style);
+        let p = params(3, [2, 8, 6], style);
         let (positions, x) = inputs(p, &mut random);
         let dy = random.values(x.len());
         let dx = rotate(Params { sign: -1.0, ..p }, &positions, &dy);
