@@ -152,7 +152,8 @@ pub enum Precision {
     F32,
     /// Half precision: relative errors of about 4e-4 per product.
     F16,
-    /// Integers of 8 bits with a factor for each eight of them, forward only: relative errors of about 4e-3 per product.
+    /// Integers of 8 bits with a factor for each eight of them, forward only: relative errors of about 4e-3 per
+    /// product.
     Int8,
 }
 
@@ -206,7 +207,7 @@ impl Kernel {
         kernels
     }
 
-    /// The kernels of a family with their twins, by format.
+    /// The kernels of a family with their variants, by format.
     pub const fn with_twins<const N: usize>(
         mut kernels: [Self; FORMATS],
         twins: &'static [[Twin; N]; FORMATS],
@@ -257,7 +258,7 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Twin {
-    /// The twins from some families, each with its grid, by format.
+    /// The variants from some families, each with its grid, by format.
     pub const fn families<const N: usize>(families: &[(&'static [Kernel; FORMATS], Grid); N]) -> [[Self; N]; FORMATS] {
         let mut twins = [[Self { kernel: &families[0].0[0], grid: families[0].1 }; N]; FORMATS];
         let mut format = 0;
@@ -314,7 +315,7 @@ impl Call {
         Self { kernel, params, grid }
     }
 
-    /// The same call by a twin of its kernel.
+    /// The same call by a variant of its kernel.
     pub fn by(&self, twin: &Twin) -> Self {
         Self { kernel: twin.kernel, params: self.params.clone(), grid: (twin.grid)(&self.params) }
     }

@@ -124,8 +124,8 @@ fn no_file_is_a_bag_of_things() {
     assert_none(&found.collect::<Vec<_>>());
 }
 
-/// Whether a line of code names a flag of a command line: two dashes and a letter behind a quote, a space, a bracket or a
-/// backquote.
+/// Whether a line of code names a flag of a command line: two dashes and a letter behind a quote, a space, a bracket or
+/// a backquote.
 fn names_a_flag(line: &str) -> bool {
     line.match_indices("--").any(|(at, _)| {
         let before = line[..at].chars().next_back();

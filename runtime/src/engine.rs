@@ -1,6 +1,7 @@
 //! A base on a device: its weights, and whatever tenants store beside them.
 //!
-//! The engine owns the device. Tenants (a session, a trainer, a scorer, ..) own [`Resources`] on it and borrow it to run.
+//! The engine owns the device. Tenants (a session, a trainer, a scorer, ..) own [`Resources`] on it and borrow it to
+//! run.
 
 mod adapters;
 mod inputs;

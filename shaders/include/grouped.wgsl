@@ -5,7 +5,7 @@
 var<private> expert_row0: u32;
 var<private> rows_here: vec2<u32>;
 
-// First row of `expert` that this part holds, and the one behind its last; (0, 0) if it holds none.
+// First row of `expert` that this part holds, and the one after its last; (0, 0) if it holds none.
 fn rows_of(expert: u32) -> vec2<u32> {
     let first = expert * params.stride;
     let begin = max(first, params.row0);

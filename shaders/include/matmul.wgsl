@@ -33,12 +33,12 @@ fn octets_of_row() -> u32 {
 #ifdef GROUPED
 #import "include/grouped.wgsl"
 #else
-// Behind the last token.
+// After the last token.
 fn tokens_end() -> u32 {
     return params.tokens;
 }
 
-// Row of x, and of y, that a token has; NONE behind the last.
+// Row of x, and of y, that a token has; NONE after the last.
 fn x_row(token: u32) -> u32 {
     return select(NONE, token, token < params.tokens);
 }
@@ -52,7 +52,7 @@ fn y_column(row: u32) -> u32 {
     return params.row0 + row;
 }
 
-// First row that this part holds, and the one behind its last.
+// First row that this part holds, and the one after its last.
 fn row_range() -> vec2<u32> {
     return vec2<u32>(0u, params.rows);
 }

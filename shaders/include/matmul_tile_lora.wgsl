@@ -1,5 +1,5 @@
-// With LORA a tile goes on where the columns of x and W end: with the ranks of u [tokens, rank] and B [rows, rank]. The
-// rank is a multiple of 4; u holds the scale of the update already.
+// With LORA a tile continues where the columns of x and W end: with the ranks of u [tokens, rank] and B [rows, rank].
+// The rank is a multiple of 4; u holds the scale of the update already.
 @group(0) @binding(3) var<storage, read> u: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> b: array<vec4<f32>>;
 

@@ -1,4 +1,4 @@
-// With LORA a transposed product goes on where the rows of dy and W end: with the ranks of du [tokens, rank] and
+// With LORA a transposed product continues where the rows of dy and W end: with the ranks of du [tokens, rank] and
 // A [rank, inner]. The rank is a multiple of 4; du holds the scale of the update already.
 @group(0) @binding(3) var<storage, read> du: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> a: array<vec4<f32>>;

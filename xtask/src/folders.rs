@@ -13,9 +13,9 @@ pub fn is_test(path: &str) -> bool {
     path.ends_with("tests.rs") || path.contains("/tests/") || path.starts_with("tests/") || path.starts_with("benches/")
 }
 
-/// The uses in the crate whose sources lie below `src`, for example `runtime/src`. Names that the crate's root re-exports
-/// count for the folder they come from. Code after `#[cfg(test)]` and files of tests are left out, and so is the module
-/// `error`: every folder knows the errors, and they hold values of every folder.
+/// The uses in the crate whose sources lie below `src`, for example `runtime/src`. Names that the crate's root
+/// re-exports count for the folder they come from. Code after `#[cfg(test)]` and files of tests are left out, and so is
+/// the module `error`: every folder knows the errors, and they hold values of every folder.
 pub fn uses(src: &str, sources: &[Source]) -> Uses {
     let below: Vec<(&str, &Source)> = sources
         .iter()

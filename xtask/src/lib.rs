@@ -1,5 +1,5 @@
-//! How loam's source is read for counts and rules: the files, what is code and what is comment in them, functions, and which
-//! folder uses which. Text only: nothing is compiled.
+//! How loam's source is read for counts and rules: the files, what is code and what is comment in them, functions, and
+//! which folder uses which. Text only: nothing is compiled.
 
 pub mod count;
 pub mod folders;

@@ -18,7 +18,8 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository").to_owned()
 }
 
-/// All files below `root` whose name ends in one of `endings`, ordered by path; build output and hidden folders left out.
+/// All files below `root` whose name ends in one of `endings`, ordered by path; build output and hidden folders left
+/// out.
 ///
 /// # Errors
 /// What the system says of a folder or file that cannot be read, or is not UTF-8.

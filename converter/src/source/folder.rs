@@ -1,5 +1,5 @@
-//! Which folder is meant: a hub's cache keeps a model some folders below the one that people know, a training keeps several
-//! in folders of their own.
+//! Which folder is meant: a hub's cache keeps a model some folders below the one that people know, a training keeps
+//! several in folders of their own.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};

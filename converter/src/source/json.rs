@@ -210,8 +210,8 @@ pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether there is something called `path`. A link that leads nowhere is not the same as no file: a model would silently
-/// lose what the file says, its chat template for one.
+/// Whether there is something called `path`. A link that leads nowhere is not the same as no file: a model would
+/// silently lose what the file says, its chat template for one.
 ///
 /// # Errors
 /// [`SourceProblem::DanglingLink`]; it cannot be looked at.

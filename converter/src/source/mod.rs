@@ -26,8 +26,8 @@ fn is_of_training(path: &Path) -> bool {
     STATES.iter().any(|state| name.starts_with(state))
 }
 
-/// The weights of the folder `dir`. One file wins over an index, as in Transformers. Without either, what is there instead
-/// decides the message.
+/// The weights of the folder `dir`. One file wins over an index, as in Transformers. Without either, what is there
+/// instead decides the message.
 ///
 /// # Errors
 /// No safetensors weights, or bad ones.

@@ -1,6 +1,6 @@
-//! Checkpoints that are quantised already, in ways that GGUF has no name for: told by the names and the element types of
-//! their tensors. They are refused by name: reading the pieces as weights would give nonsense. What config.json says of it
-//! names the method, but decides nothing: models that were merged back to 16 bits often keep its section.
+//! Checkpoints that are quantised already, in ways that GGUF has no name for: told by the names and the element types
+//! of their tensors. They are refused by name: reading the pieces as weights would give nonsense. What config.json says
+//! of it names the method, but decides nothing: models that were merged back to 16 bits often keep its section.
 
 use safetensors::Dtype;
 
@@ -21,8 +21,8 @@ const TRACES: [(&str, &str); 9] = [
     (".weight_packed", "compressed-tensors"),
 ];
 
-/// Refuses weights that are quantised, by what `quantization_config` of config.json calls it. The note is about a section
-/// that is left over beside weights that are not.
+/// Refuses weights that are quantised, by what `quantization_config` of config.json calls it. The note is about a
+/// section that is left over beside weights that are not.
 ///
 /// # Errors
 /// [`Error::Field`], [`Error::Tensor`].

@@ -24,8 +24,8 @@ impl Vocabulary {
         Vocabulary { tokens: vec![None; size as usize], ids: HashMap::new() }
     }
 
-    /// The entries of a BPE model and the added tokens. Added tokens beyond the model's rows are left out, with a note: no
-    /// text that the model can read has them.
+    /// The entries of a BPE model and the added tokens. Added tokens beyond the model's rows are left out, with a note:
+    /// no text that the model can read has them.
     ///
     /// # Errors
     /// Ids or texts that repeat, are missing, or are beyond `size`.

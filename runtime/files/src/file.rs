@@ -59,8 +59,8 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
 }
 
-/// Whether a file that begins with `start` is what git keeps in place of a large file whose bytes are elsewhere: people have
-/// them instead of weights after a clone without Git LFS.
+/// Whether a file that begins with `start` is what git keeps in place of a large file whose bytes are elsewhere: people
+/// have them instead of weights after a clone without Git LFS.
 pub fn is_lfs_pointer(start: &[u8]) -> bool {
     start.starts_with(b"version https://git-lfs.github.com/")
 }

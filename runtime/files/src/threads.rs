@@ -9,11 +9,12 @@ use crate::error::{Error, Result};
 /// Threads of an attempt that failed are counted until they have ended.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// A pool of `wanted` threads, or of as many as the process may use; of fewer if the system does not give so many. Nothing
-/// in loam depends on their number but the time.
+/// A pool of `wanted` threads, or of as many as the process may use; of fewer if the system does not give so many.
+/// Nothing in loam depends on their number but the time.
 ///
 /// # Errors
-/// [`Error::Threads`] if there is not even one. Work that has no pool must not run in rayon's global one, which panics then.
+/// [`Error::Threads`] if there is not even one. Work that has no pool must not run in rayon's global one, which panics
+/// then.
 pub fn pool(wanted: Option<usize>) -> Result<ThreadPool> {
     let mut threads = wanted.unwrap_or_else(available).max(1);
     loop {

@@ -44,8 +44,8 @@ impl NewAdapter {
     /// The adapter, which changes nothing yet.
     ///
     /// # Errors
-    /// [`crate::Error::Option`] for an option that the method or a target does not allow, or if the model has no layer of a kind
-    /// that is asked for.
+    /// [`crate::Error::Option`] for an option that the method or a target does not allow, or if the model has no layer
+    /// of a kind that is asked for.
     pub fn start(&self, config: &ModelConfig, weights: &Weights) -> Result<AdapterFile> {
         let tuning = self.tuning;
         let (method, values): (&'static Method, _) = (tuning.method, (tuning.set)(self)?);

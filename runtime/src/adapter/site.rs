@@ -54,8 +54,8 @@ impl Sites {
         self.by_tensor.get(tensor).map_or(&[], Vec::as_slice)
     }
 
-    /// The same for rows with a loss, `first` of which were before: not rows of the batch. Masks continue from one list to
-    /// the next, so that they do not depend on how many there are.
+    /// The same for rows with a loss, `first` of which were before: not rows of the batch. Masks continue from one list
+    /// to the next, so that they do not depend on how many there are.
     pub fn at_listed(&self, tensor: &str, first: usize) -> Vec<Site> {
         let listed = |dropout| Dropout { first_row: first as u32, context: 0, ..dropout };
         self.at(tensor).iter().map(|site| Site { dropout: site.dropout.map(listed), ..site.clone() }).collect()

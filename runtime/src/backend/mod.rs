@@ -1,9 +1,9 @@
 //! Back ends: what runs a plan.
 //!
 //! The trait is small on purpose: allocate stored buffers, write, read, compile a plan, run a program. All back ends
-//! run the same plans: [`cpu`] with host functions over the mapped file, `wgpu` with WGSL on any GPU. What is chosen once,
-//! precision and the length of submissions, is chosen when a device is opened ([`Options`]). Which of several kernels runs
-//! is decided above the trait, in [`choice`], so that every back end gets it.
+//! run the same plans: [`cpu`] with host functions over the mapped file, `wgpu` with WGSL on any GPU. What is chosen
+//! once, precision and the length of submissions, is chosen when a device is opened ([`Options`]). Which of several
+//! kernels runs is decided above the trait, in [`choice`], so that every back end gets it.
 
 pub mod choice;
 pub mod cpu;
@@ -186,8 +186,8 @@ pub trait Backend: MaybeSend {
     /// If the range is outside the buffer, or the device failed.
     fn read(&mut self, id: StorageId, offset: u64, words: u64) -> Pending<'_, Vec<u32>>;
 
-    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be allocated. Programs
-    /// share the memory of their slots, so the largest one is best compiled first.
+    /// Makes a plan ready to run: slots, pipelines, bind groups. Every stored buffer it names must be allocated.
+    /// Programs share the memory of their slots, so the largest one is best compiled first.
     ///
     /// # Errors
     /// Out of memory, or a kernel that the device refuses.

@@ -1,5 +1,5 @@
-//! What a GPU holds besides stored buffers and slots: uniforms, memory of uploads and of reading back. The back end and the
-//! prediction of its memory ([`super::Rehearsal`]) both count with these.
+//! What a GPU holds besides stored buffers and slots: uniforms, memory of uploads and of reading back. The back end and
+//! the prediction of its memory ([`super::Rehearsal`]) both count with these.
 
 use loam_shaders::{Format, Step};
 

@@ -22,8 +22,8 @@ pub async fn devices() -> Result<Vec<DeviceInfo>> {
 /// - anything else: the first GPU whose name contains it, in whatever case.
 ///
 /// # Errors
-/// If no such device exists (the message lists what does), it cannot be opened, or it has no such precision. There is no
-/// fallback to another.
+/// If no such device exists (the message lists what does), it cannot be opened, or it has no such precision. There is
+/// no fallback to another.
 pub async fn open(spec: &str, options: &Options) -> Result<Box<dyn Backend>> {
     let device = find(spec, options.precision).await?;
     let backend = (device.open)(options.clone()).await?;

@@ -1,5 +1,5 @@
-//! The buffers behind plans' slots. Programs of one back end never run at the same time and expect nothing in a slot when they
-//! start, so they share buffers: an evaluation runs in the memory of the training.
+//! The buffers of plans' slots. Programs of one back end never run at the same time and expect nothing in a slot when
+//! they start, so they share buffers: an evaluation runs in the memory of the training.
 
 /// A buffer and how many programs use it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,7 +75,7 @@ impl SlotPool {
         }
     }
 
-    /// Ends a program's use of its buffers. Returns those that nobody uses any more, with their lengths in words.
+    /// Ends a program's use of its buffers. Returns those that no program uses any more, with their lengths in words.
     pub fn give_back(&mut self, places: &[usize]) -> Vec<(usize, u64)> {
         let mut unused = Vec::new();
         for &place in places {

@@ -23,8 +23,8 @@ impl Times {
         self.max = self.max.max(micros);
     }
 
-    /// What was counted since `before`, an earlier state of the same counts. Its longest is known up to the bound of its
-    /// count.
+    /// What was counted since `before`, an earlier state of the same counts. Its longest is known up to the bound of
+    /// its count.
     pub fn since(&self, before: &Times) -> Times {
         let mut counts = self.counts;
         counts.iter_mut().zip(before.counts).for_each(|(count, before)| *count -= before);

@@ -36,7 +36,8 @@ impl Memory {
         self.current.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// What of it is the host's memory on a device of `kind`. The CPU's weights are not: they are where the file is mapped.
+    /// What of it is the host's memory on a device of `kind`. The CPU's weights are not: they are where the file is
+    /// mapped.
     pub fn on_host(&self, kind: Kind) -> u64 {
         let pool = |pool| self.current.get(&pool).copied().unwrap_or(0);
         match kind {

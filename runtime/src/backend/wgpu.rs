@@ -1,8 +1,8 @@
 //! The WGSL back end: runs plans on any GPU that wgpu reaches (Vulkan, Metal, DX12).
 //!
-//! Everything that a run needs is made when a plan is compiled: pipelines, bind groups, one uniform of all parameters. A
-//! run writes the step and replays a flat list of dispatches. A slot is one buffer, which programs
-//! share, and so is a stored tensor.
+//! Everything that a run needs is made when a plan is compiled: pipelines, bind groups, one uniform of all parameters.
+//! A run writes the step and replays a flat list of dispatches. A slot is one buffer, which programs share, and so is a
+//! stored tensor.
 
 mod answer;
 mod buffers;
@@ -104,7 +104,7 @@ impl WgpuBackend {
         self.gpu.destroy();
     }
 
-    /// Loses the device on purpose behind `submissions` more submissions. For tests of recovery.
+    /// Loses the device on purpose after `submissions` more submissions. For tests of recovery.
     pub fn destroy_after(&mut self, submissions: u32) {
         self.gpu.destroy_after(submissions);
     }

@@ -24,8 +24,8 @@ const GROUP: usize = 50;
 /// Streams of the order of grouped steps, by epoch.
 const GROUP_STREAM: u64 = 1 << 63;
 
-/// `order` with items of similar length in a step of `step` items: runs of 50 steps are sorted by length, the longest first,
-/// and then, with a seed and an epoch, whole steps change places. A last step that is not whole stays the last.
+/// `order` with items of similar length in a step of `step` items: runs of 50 steps are sorted by length, the longest
+/// first, and then, with a seed and an epoch, whole steps change places. A last step that is not whole stays the last.
 pub(super) fn grouped(
     mut order: Vec<usize>,
     length: impl Fn(usize) -> usize,

@@ -23,9 +23,9 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The first question of an example and its answer: the tokens in front of the first trained one, and the text of
+    /// The first question of an example and its answer: the tokens before the first trained one, and the text of
     /// those that are trained from there on. Text that is trained as a whole is cut in the middle. `None` if there is
-    /// nothing in front or nothing behind.
+    /// nothing before or nothing after.
     pub fn of(example: &Example, tokenizer: &Tokenizer) -> Option<Pair> {
         let whole = example.trained.iter().skip(1).all(|&trained| trained);
         let first =
@@ -57,12 +57,12 @@ impl Pairs {
     }
 }
 
-/// Loads the pairs of a .jsonl file with messages or with prompts and completions. A line is bad if its prompt leaves no
-/// room for an answer in `context` tokens; `skip_bad` bad lines are left out.
+/// Loads the pairs of a .jsonl file with messages or with prompts and completions. A line is bad if its prompt leaves
+/// no room for an answer in `context` tokens; `skip_bad` bad lines are left out.
 ///
 /// # Errors
-/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain text
-/// and for a file without a usable line; [`Error::Option`] for a context below 2.
+/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain
+/// text and for a file without a usable line; [`Error::Option`] for a context below 2.
 pub fn load_pairs(
     path: &Path,
     tokenizer: &Tokenizer,

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 /// Longest n-gram.
 const ORDER: usize = 4;
 
-/// BLEU of pairs of answer and reference, from 0 to 100. Counts are added up over the corpus before they become a score,
-/// so this is not a mean of scores. A corpus whose answers have no 4-gram at all has the score 0.
+/// BLEU of pairs of answer and reference, from 0 to 100. Counts are added up over the corpus before they become a
+/// score, so this is not a mean of scores. A corpus whose answers have no 4-gram at all has the score 0.
 pub fn corpus_bleu<A: AsRef<str>, R: AsRef<str>>(pairs: &[(A, R)]) -> f64 {
     let mut counts = Counts::default();
     for (answer, reference) in pairs {

@@ -96,7 +96,8 @@ impl Sampler {
     /// The random number depends on the seed and on `history.len()` only. Among equal logits the lowest id wins.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if a logit is NaN or +infinity, or all are -infinity; [`Error::Argument`] if there are none.
+    /// [`Error::NonFinite`] if a logit is NaN or +infinity, or all are -infinity; [`Error::Argument`] if there are
+    /// none.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
         if logits.is_empty() {
             return Err(Error::Argument("no logits to sample from".into()));

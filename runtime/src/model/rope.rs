@@ -23,7 +23,8 @@ pub enum RopeScaling {
         /// Pairs with fewer turns than this in `original_context` are slow.
         beta_slow: f32,
     },
-    /// Frequencies are divided by `rope_factors_short.weight` or, beyond the original context, `rope_factors_long.weight`.
+    /// Frequencies are divided by `rope_factors_short.weight` or, beyond the original context,
+    /// `rope_factors_long.weight`.
     LongRope,
 }
 

@@ -25,10 +25,10 @@ pub struct LossInputs {
 /// Logits [n, V] of rows [n, D]; the number says how many rows with a loss were before them.
 pub type Head<'h, 'a> = &'h dyn Fn(&mut Recorder<'a>, Tensor, usize) -> Tensor;
 
-/// The log-probabilities of the labels by `head` applied to the listed rows of `hidden` [T, D]. With `gradient`, returns
-/// dL/dhidden by the weights: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and Apple's
-/// fused losses), so the loss is both the end of the forward pass and the start of the reverse one. Gradients of what is
-/// trained in the head are summed up over the chunks.
+/// The log-probabilities of the labels by `head` applied to the listed rows of `hidden` [T, D]. With `gradient`,
+/// returns dL/dhidden by the weights: it is computed chunk by chunk while the chunk's logits exist (as in Liger's and
+/// Apple's fused losses), so the loss is both the end of the forward pass and the start of the reverse one. Gradients
+/// of what is trained in the head are summed up over the chunks.
 pub fn loss<'a>(
     r: &mut Recorder<'a>,
     hidden: Tensor,

@@ -53,8 +53,8 @@ pub fn product(
     r.call(label, kernels::product(params), &[a.tensor.view(), b.tensor.view(), c.view()]);
 }
 
-/// y += bias [1, out] in every row: the product of a column of ones (`one` f32[1], read with strides of 0) and the bias.
-/// The bias is frozen, so the gradient of y passes unchanged.
+/// y += bias [1, out] in every row: the product of a column of ones (`one` f32[1], read with strides of 0) and the
+/// bias. The bias is frozen, so the gradient of y passes unchanged.
 pub fn add_bias(r: &mut Recorder, label: &str, bias: Tensor, one: Tensor, y: Tensor) {
     let (ones, bias) = (Operand { tensor: one, row: 0, col: 0 }, Operand { tensor: bias, row: 0, col: 1 });
     product(r, label, (ones, bias), 1, 1.0, y, true);
@@ -72,13 +72,13 @@ pub struct LowRank {
     pub scale: f32,
     /// Gradients of A and B, added to. `None`: the update is frozen.
     pub gradients: Option<(Tensor, Tensor)>,
-    /// What is dropped of the input in front of A (PEFT's `lora_dropout`); an embedding has none.
+    /// What is dropped of the input before A (PEFT's `lora_dropout`); an embedding has none.
     pub dropout: Option<Dropout>,
 }
 
-/// Records u = scale x Aᵀ, the first half of y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3); the second is [`raise`] with
-/// nothing left of the scale. With dropout x stands for what is left of it here and in the other functions; it is made anew
-/// instead of kept.
+/// Records u = scale x Aᵀ, the first half of y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3); the second is
+/// [`raise`] with nothing left of the scale. With dropout x stands for what remains of it here and in the other
+/// functions; it is made again instead of kept.
 pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
     let u = r.temporary(x.rows, l.a.rows);
     let seen = seen_of(r, label, x, l);
@@ -91,8 +91,8 @@ pub fn raise(r: &mut Recorder, label: &str, (u, left): (Tensor, f32), y: Tensor,
     product(r, label, (Operand::plain(u), Operand::transposed(l.b)), u.cols, left, y, true);
 }
 
-/// With u of [`low_rank_forward`] and the gradient `dy` of y: dA += duᵀ x and dB += dyᵀ u, if the update is trained. Returns
-/// du = scale dy B; what is left is [`low_rank_input`].
+/// With u of [`low_rank_forward`] and the gradient `dy` of y: dA += duᵀ x and dB += dyᵀ u, if the update is trained.
+/// Returns du = scale dy B; what is left is [`low_rank_input`].
 pub fn low_rank_backward(r: &mut Recorder, label: &str, (x, u): (Tensor, Tensor), dy: Tensor, l: LowRank) -> Tensor {
     let du = lower(r, label, (u, 1.0), dy, l);
     if let Some((da, _)) = l.gradients {

@@ -56,8 +56,8 @@ pub fn ranges(range: Range<usize>, limit: u64) -> Vec<Range<usize>> {
     range.clone().step_by(step).map(|start| start..range.end.min(start.saturating_add(step))).collect()
 }
 
-/// Chunks of the norm of a range of `len` gradients. With several ranges their partial sums lie one behind the other,
-/// so each begins where a device can bind it; chunks behind the end sum up to 0.
+/// Chunks of the norm of a range of `len` gradients. With several ranges their partial sums lie one after the other,
+/// so each begins where a device can bind it; chunks after the end sum up to 0.
 fn partials(len: usize, ranges: usize) -> usize {
     let count = kernels::partials(len as u32) as usize;
     if ranges == 1 { count } else { count.next_multiple_of(ALIGN) }

@@ -16,8 +16,8 @@ pub fn scatter(r: &mut Recorder, label: &str, list: View, offset: usize, source:
     r.call(label, kernels::scatter(params(source, offset)), &[list, source.view(), out.view()]);
 }
 
-/// Adds the rows of `source` to rows `list[offset..]` of `out`, of which any may occur several times; unused entries are
-/// skipped.
+/// Adds the rows of `source` to rows `list[offset..]` of `out`, of which any may occur several times; unused entries
+/// are skipped.
 pub fn add(r: &mut Recorder, label: &str, list: View, offset: usize, source: Tensor, out: Tensor) {
     r.call(label, kernels::add(params(source, offset)), &[list, source.view(), out.view()]);
 }

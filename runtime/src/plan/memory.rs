@@ -57,7 +57,8 @@ fn lives(nodes: &[Node], count: usize) -> Vec<Option<Life>> {
 }
 
 impl Slot {
-    /// Where `life` would come among the lives, and the nodes before it in which the slot is idle. `None`: it is in use.
+    /// Where `life` would come among the lives, and the nodes before it in which the slot is idle. `None`: it is in
+    /// use.
     fn room(&self, life: Life) -> Option<(usize, usize)> {
         let at = self.lives.partition_point(|other| other.first < life.first);
         let free = self.lives.get(at).is_none_or(|next| life.last < next.first);
@@ -66,7 +67,8 @@ impl Slot {
     }
 }
 
-/// The smallest slot that is free during `life`, of equal ones the one that was idle for the shortest time; else a new one.
+/// The smallest slot that is free during `life`, of equal ones the one that was idle for the shortest time; else a new
+/// one.
 fn take(slots: &mut Vec<Slot>, life: Life, words: u64) -> usize {
     let free = slots.iter().enumerate().filter_map(|(i, slot)| slot.room(life).map(|(at, idle)| (i, at, idle)));
     match free.min_by_key(|&(i, _, idle)| (slots[i].words, idle, i)) {

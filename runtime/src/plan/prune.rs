@@ -1,5 +1,5 @@
-//! Nodes that nobody needs: those whose results are neither stored nor read by a node that is needed. A layer that is recorded
-//! again for its gradients has some: its own result is there already.
+//! Nodes that are not needed: those whose results are neither stored nor read by a node that is needed. A layer that is
+//! recorded again for its gradients has some: its own result is there already.
 
 use loam_shaders::Access;
 

@@ -1,4 +1,4 @@
-//! Recording: a forward function is called once with a [`Recorder`] and leaves nodes and a tape behind.
+//! Recording: a forward function is called once with a [`Recorder`] and leaves nodes and a tape.
 
 use loam_shaders::{Access, Call};
 
@@ -82,8 +82,8 @@ impl<'a> Recorder<'a> {
         Self { checkpointing, ..Self::default() }
     }
 
-    /// The same recorder; with `apart` low-rank updates get nodes of their own, also where there is a kernel that multiplies
-    /// with weight and update in one pass: those kernels know single precision only.
+    /// The same recorder; with `apart` low-rank updates get nodes of their own, also where there is a kernel that
+    /// multiplies with weight and update in one pass: those kernels know single precision only.
     #[must_use]
     pub fn updates_apart(self, apart: bool) -> Self {
         Self { apart, ..self }
@@ -109,7 +109,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records what `f` records as nodes that run only when the step trains more than `rows` rows: the loss chunks
-    /// behind the last trained row cost nothing.
+    /// after the last trained row cost nothing.
     pub fn only_above(&mut self, rows: u32, f: impl FnOnce(&mut Self)) {
         let before = std::mem::replace(&mut self.when.above, rows);
         f(self);
@@ -141,8 +141,8 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records the layer `f` of `x`. With [`Checkpointing::Layers`] it is recorded without a tape, so that its
-    /// temporaries die at once, and recorded again from `x` when the reverse walk reaches it. `f` must not change `x` in
-    /// place, and what it draws at random must follow from names and step, not from the order of recording.
+    /// temporaries die at once, and recorded again from `x` when the reverse walk reaches it. `f` must not change `x`
+    /// in place, and what it draws at random must follow from names and step, not from the order of recording.
     pub fn layer(&mut self, x: Tensor, f: impl Fn(&mut Self, Tensor) -> Tensor + 'a) -> Tensor {
         let before = self.tape.len();
         let y = f(self, x);
@@ -170,7 +170,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Leaves out what nobody reads, assigns memory and returns the plan.
+    /// Leaves out what is not read, assigns memory and returns the plan.
     pub fn finish(self, name: impl Into<String>) -> Plan {
         let nodes = prune::used(self.nodes, self.temporaries.len());
         let mut plan = Plan { name: name.into(), nodes, slots: Vec::new() };

@@ -179,8 +179,8 @@ impl ValueEnum for FormatArg {
 /// `loam convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json), OWNER/NAME[@REVISION] to pull it first, or a
-    /// .gguf model to quantise again (of a split one the first shard)
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json), OWNER/NAME[@REVISION] to pull it first,
+    /// or a .gguf model to quantise again (of a split one the first shard)
     #[arg(value_name = "SRC")]
     pub source: PathBuf,
     /// The GGUF file to write
@@ -207,7 +207,7 @@ pub struct ConvertArgs {
     /// Print types, sizes, fallbacks and memory, and write nothing
     #[arg(long)]
     pub plan: bool,
-    /// Begin anew instead of going on where a killed run of the same conversion ended
+    /// Start over instead of continuing where a killed run of the same conversion ended
     #[arg(long)]
     pub restart: bool,
     #[command(flatten)]
@@ -247,7 +247,7 @@ pub struct TokenizeArgs {
     /// Treat the spelling of special tokens as plain text
     #[arg(long)]
     pub no_special: bool,
-    /// Put no beginning-of-sequence token in front
+    /// Put no beginning-of-sequence token before the text
     #[arg(long)]
     pub no_bos: bool,
     #[command(flatten)]

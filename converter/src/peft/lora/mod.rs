@@ -1,5 +1,5 @@
-//! LoRA folders. GGUF has one alpha and scales each update by alpha / rank; what rsLoRA and alpha patterns make of that for
-//! single modules is folded into B.
+//! LoRA folders. GGUF has one alpha and scales each update by alpha / rank; what rsLoRA and alpha patterns make of that
+//! for single modules is folded into B.
 
 mod config;
 mod copies;

@@ -1,8 +1,7 @@
 //! Which weights of a base an adapter can update, by their GGUF names.
 
-/// Kinds of linear layers, as they stand between `blk.N.` and `.weight`.
-/// `attn_qkv` stands for the first three where a model has them in one matrix; its `ffn_up` holds the gate too. The router
-/// of a mixture of experts is `ffn_gate_inp`.
+/// Kinds of linear layers, as they stand between `blk.N.` and `.weight`. `attn_qkv` stands for the first three where a
+/// model has them in one matrix; its `ffn_up` holds the gate too. The router of a mixture of experts is `ffn_gate_inp`.
 pub const LINEAR: [&str; 9] =
     ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", ROUTER, "ffn_gate", "ffn_up", "ffn_down"];
 /// The router has a row per expert, few of them.

@@ -1,5 +1,5 @@
-//! Importance matrices: how strongly each input of each product is driven on calibration text, which encoders weigh their
-//! errors by.
+//! Importance matrices: how strongly each input of each product is driven on calibration text, which encoders weigh
+//! their errors by.
 
 mod file;
 

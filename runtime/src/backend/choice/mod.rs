@@ -1,9 +1,9 @@
 //! Which of several kernels runs.
 //!
-//! Plans record one kernel for a product. Others with its bindings and parameters may run in its place: variants with the
-//! same bits and other tiles, of which [`tuning`] takes the fastest, and kernels in less than single precision, of which
-//! [`precision`] takes the first that is right on the device. Both change a plan before it is compiled and use nothing but
-//! the trait of back ends, so that every back end gets them.
+//! Plans record one kernel for a product. Others with its bindings and parameters may run in its place: variants with
+//! the same bits and other tiles, of which [`tuning`] takes the fastest, and kernels in less than single precision, of
+//! which [`precision`] takes the first that is right on the device. Both change a plan before it is compiled and use
+//! nothing but the trait of back ends, so that every back end gets them.
 
 mod bench;
 mod precision;
@@ -47,8 +47,8 @@ impl Choosing {
         Self { inner, tuner: None, replacements: Replacements::default() }
     }
 
-    /// The same, and chooses the fastest of kernels with the same bits. What is measured is kept in `folder`, if there is
-    /// one.
+    /// The same, and chooses the fastest of kernels with the same bits. What is measured is kept in `folder`, if there
+    /// is one.
     #[must_use]
     pub fn tuned(mut self, folder: Option<PathBuf>) -> Self {
         self.tuner = Some(Tuner::new(self.inner.info(), folder));
@@ -60,8 +60,8 @@ impl Choosing {
         self.tuner.as_ref().map(Tuner::choices)
     }
 
-    /// Kernels and those in less precision that run in their place: see [`Precision`]. `None` where the device gets every
-    /// one wrong.
+    /// Kernels and those in less precision that run in their place: see [`Precision`]. `None` where the device gets
+    /// every one wrong.
     pub fn replacements(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
         self.replacements.names()
     }

@@ -63,8 +63,8 @@ impl Replacements {
     }
 }
 
-/// The best kernel for `node` that this device can run and whose results are right, `Some(None)` if all are wrong. `None`
-/// for a node that cannot be run by itself.
+/// The best kernel for `node` that this device can run and whose results are right, `Some(None)` if all are wrong.
+/// `None` for a node that cannot be run by itself.
 async fn first_right(backend: &mut dyn Backend, node: &Node) -> Result<Option<Option<&'static Twin>>> {
     let info = backend.info().clone();
     let call = &node.call;

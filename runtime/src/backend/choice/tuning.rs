@@ -1,7 +1,8 @@
 //! Which variant of a kernel runs: measured on this device, once per kernel and parameters, and kept in a file.
 //!
-//! Variants compute the same bits ([`loam_shaders::Twin`]), so that what is chosen changes the speed of a run and nothing
-//! else. A variant whose bits differ on this driver is never used. Without a measurement the recorded kernel runs.
+//! Variants compute the same bits ([`loam_shaders::Twin`]), so that what is chosen changes the speed of a run and
+//! nothing else. A variant whose bits differ on this driver is never used. Without a measurement the recorded kernel
+//! runs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,8 +45,8 @@ pub struct Tuner {
 }
 
 impl Tuner {
-    /// Choices for the device `info`, read from a file in `folder` if there is one that holds for this device, driver and
-    /// version.
+    /// Choices for the device `info`, read from a file in `folder` if there is one that holds for this device, driver
+    /// and version.
     pub fn new(info: &DeviceInfo, folder: Option<PathBuf>) -> Self {
         let device = identity(info);
         let path = folder.map(|folder| folder.join(format!("tuning-{}.json", &sha256_hex(device.as_bytes())[..16])));

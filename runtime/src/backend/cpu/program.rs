@@ -83,9 +83,9 @@ impl Program {
         Ok(Self { took: vec![Duration::MIN; works.len()], works, places })
     }
 
-    /// Runs nodes in order from `first` on, and stops before one that would outlast `end` by the time it took when it last
-    /// ran; one at least is run. Returns the next node, if there is one. Stored buffers may have been released since
-    /// [`Program::new`], so they are checked first.
+    /// Runs nodes in order from `first` on, and stops before one that would outlast `end` by the time it took when it
+    /// last ran; one at least is run. Returns the next node, if there is one. Stored buffers may have been released
+    /// since [`Program::new`], so they are checked first.
     pub(super) fn run(
         &mut self,
         (stored, slots): (&mut [Option<Stored>], &mut [Vec<u32>]),
@@ -151,7 +151,7 @@ impl Work {
     }
 }
 
-/// The buffer behind a location that [`Work::check`] has accepted as words.
+/// The buffer of a location that [`Work::check`] has accepted as words.
 fn buffer_mut<'a>(stored: &'a mut [Option<Stored>], slots: &'a mut [Vec<u32>], location: Location) -> &'a mut Vec<u32> {
     match location {
         Location::Slot(index) => &mut slots[index as usize],

@@ -241,7 +241,8 @@ impl Gpu {
         Err(self.failure(format!("no answer for {} seconds", WAIT_LIMIT.as_secs())))
     }
 
-    /// Waits until everything that was submitted has completed. In a browser nothing can block, so that this is a future.
+    /// Waits until everything that was submitted has completed. In a browser nothing can block, so that this is a
+    /// future.
     ///
     /// # Errors
     /// If the device failed.
@@ -283,7 +284,7 @@ impl Gpu {
         submission
     }
 
-    /// Loses the device on purpose behind `submissions` more submissions.
+    /// Loses the device on purpose after `submissions` more submissions.
     pub fn destroy_after(&self, submissions: u32) {
         self.submissions_left.store(submissions.into(), Ordering::Relaxed);
     }

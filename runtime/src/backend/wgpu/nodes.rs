@@ -4,8 +4,8 @@
 #[cfg(target_os = "linux")]
 const NODES: [&str; 8] = ["dri", "nvidia", "dxg", "kgsl", "mali", "pvr", "galcore", "goldfish_"];
 
-/// Whether there may be a real GPU. Looking for one loads every driver (with Mesa's 50 MB, of which little comes back), so
-/// `auto` does not where the kernel has none.
+/// Whether there may be a real GPU. Looking for one loads every driver (with Mesa's 50 MB, of which little comes back),
+/// so `auto` does not where the kernel has none.
 #[cfg(target_os = "linux")]
 pub fn may_have_gpu() -> bool {
     let Ok(nodes) = std::fs::read_dir("/dev") else { return true };

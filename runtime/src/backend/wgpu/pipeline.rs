@@ -1,8 +1,8 @@
 //! Pipelines and their layouts, made once per kernel.
 //!
 //! Group 0 holds a kernel's storage bindings: kernels with the same accesses in the same order share a layout. Group 1
-//! is the same for all kernels: a window of [`PARAMS_STRIDE`] bytes into the program's parameters at a dynamic offset, and
-//! the step.
+//! is the same for all kernels: a window of [`PARAMS_STRIDE`] bytes into the program's parameters at a dynamic offset,
+//! and the step.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

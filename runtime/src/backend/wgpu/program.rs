@@ -44,8 +44,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles `plan` against the stored buffers and those of its slots. `step` is the step uniform, `target` the longest
-    /// time of a submission in microseconds.
+    /// Compiles `plan` against the stored buffers and those of its slots. `step` is the step uniform, `target` the
+    /// longest time of a submission in microseconds.
     ///
     /// # Errors
     /// Out of memory, a node that breaks a rule of the device, or a kernel that the driver refuses.

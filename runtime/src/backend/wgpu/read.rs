@@ -80,8 +80,8 @@ impl Reader {
     }
 }
 
-/// Waits until `submission` is done and its result is mapped. Native devices only call back while they are polled, so this
-/// waits for the submission there; a browser calls back by itself.
+/// Waits until `submission` is done and its result is mapped. Native devices only call back while they are polled, so
+/// this waits for the submission there; a browser calls back by itself.
 async fn mapped(gpu: &Gpu, submission: &api::SubmissionIndex, buffer: &api::Buffer, bytes: u64) -> Result<()> {
     let answer = Answer::default();
     let given = answer.clone();

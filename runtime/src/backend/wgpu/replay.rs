@@ -51,8 +51,8 @@ impl InFlight {
         Self { queue: VecDeque::with_capacity(IN_FLIGHT), completed: Instant::from_ticks(0), target }
     }
 
-    /// Submits the segment that `run` names, or the next one that has something to do in this run, waiting only while too
-    /// much is in flight. Returns the next segment, if there is one.
+    /// Submits the segment that `run` names, or the next one that has something to do in this run, waiting only while
+    /// too much is in flight. Returns the next segment, if there is one.
     ///
     /// # Errors
     /// If the device failed.
@@ -109,9 +109,9 @@ impl InFlight {
         Ok(())
     }
 
-    /// Waits for a submission and notes how long it took: from its start, or from the end of the one before it. If it had
-    /// completed already, that is too long by the time since; such a measurement only counts as an upper bound, which is
-    /// good enough to join segments and never a reason to cut one.
+    /// Waits for a submission and notes how long it took: from its start, or from the end of the one before it. If it
+    /// had completed already, that is too long by the time since; such a measurement only counts as an upper bound,
+    /// which is good enough to join segments and never a reason to cut one.
     fn complete(
         &mut self,
         gpu: &Gpu,

@@ -1,9 +1,9 @@
 //! Where a program is cut into submissions.
 //!
 //! Operating systems reset a GPU whose work does not end (Windows after two seconds, phones earlier), and a busy queue
-//! delays everything else on the machine. So a program goes out as segments of at most about a target each. Nobody knows
-//! beforehand how long a node takes, so the first run uses short segments and later runs cut or join them by what was
-//! measured. Where the cuts are has no influence on results.
+//! delays everything else on the machine. So a program goes out as segments of at most about a target each. It is not
+//! known beforehand how long a node takes, so the first run uses short segments and later runs cut or join them by what
+//! was measured. Where the cuts are has no influence on results.
 
 use crate::backend::TARGET;
 
@@ -50,7 +50,8 @@ impl Segments {
         self.target - self.target / 4
     }
 
-    /// Neighbours that together take at most this long are joined. Well under [`Self::aim`], so that joins are not undone.
+    /// Neighbours that together take at most this long are joined. Well under [`Self::aim`], so that joins are not
+    /// undone.
     fn join(&self) -> u64 {
         self.target / 2
     }

@@ -12,7 +12,7 @@ const CANCEL: u8 = 2;
 pub struct Control(Arc<AtomicU8>);
 
 impl Control {
-    /// A run goes on until it is told otherwise.
+    /// A run continues until it is told otherwise.
     pub fn new() -> Self {
         Self::default()
     }
@@ -22,7 +22,7 @@ impl Control {
         self.change(RUN, PAUSE);
     }
 
-    /// A paused run goes on.
+    /// A paused run continues.
     pub fn resume(&self) {
         self.change(PAUSE, RUN);
     }

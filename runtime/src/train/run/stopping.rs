@@ -36,13 +36,13 @@ pub struct Taken {
 }
 
 /// So much higher than before, in nats per trained token, the loss on the rows of the last step makes a run worse: rows
-/// that were just trained on do not become worse by accident, and numbers that differ by rounding are not told of.
+/// that were just trained on do not become worse by accident, and numbers that differ by rounding are not reported.
 pub(super) const WORSE: f64 = 0.1;
 
 /// Name of [`Best::values`] among the buffers of a checkpoint.
 const VALUES: &str = "best";
 
-/// What a run remembers of its evaluations: with it a run can go on as if it had never stopped.
+/// What a run remembers of its evaluations: with it a run can continue as if it had never stopped.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stopping {
     /// The best adapter after a step, if one was measured.
@@ -123,7 +123,8 @@ impl Stopping {
 ///
 /// # Errors
 /// Unless the options force it: [`Error::Diverged`] if the run ended with a loss or a gradient that is not finite,
-/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training, with what it `started` from.
+/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training, with what it `started`
+/// from.
 pub(super) fn check(options: &TrainOptions, progress: &Progress, started: bool) -> Result<()> {
     let Progress { outcome, stopping, not_finite, .. } = progress;
     if options.force {
@@ -151,8 +152,8 @@ fn than(started: bool) -> &'static str {
     if started { "what it started from" } else { "none" }
 }
 
-/// The same by the losses on the rows of the last step, `before` with no adapter or with what the run `started` from, and
-/// `after` with what it has learned.
+/// The same by the losses on the rows of the last step, `before` with no adapter or with what the run `started` from,
+/// and `after` with what it has learned.
 ///
 /// # Errors
 /// [`Error::Diverged`], or [`Error::Worse`] if the loss has clearly risen.

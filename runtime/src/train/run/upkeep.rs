@@ -5,8 +5,8 @@ use embassy_time::Duration;
 use super::Control;
 use crate::train::{Checkpoints, Conditions, Reopen};
 
-/// What surrounds a run: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that comes
-/// out, but for a deadline, which may end the run before its last step.
+/// What surrounds a run: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that
+/// comes out, but for a deadline, which may end the run before its last step.
 pub struct Upkeep {
     /// Where the run keeps its checkpoints, if it does.
     pub checkpoints: Option<Checkpoints>,
@@ -14,8 +14,8 @@ pub struct Upkeep {
     pub control: Control,
     /// The fraction of the time that the device works, above 0 and up to 1.
     pub duty: f32,
-    /// When the run is to have ended: it stops in time for its last evaluation, keeps a checkpoint if it has a folder, and
-    /// returns what is there.
+    /// When the run is to have ended: it stops in time for its last evaluation, keeps a checkpoint if it has a folder,
+    /// and returns what is there.
     pub deadline: Option<Duration>,
     /// What the application knows of battery and heat.
     pub conditions: Option<Box<dyn Conditions>>,

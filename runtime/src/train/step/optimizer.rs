@@ -201,8 +201,8 @@ impl Group {
     }
 }
 
-/// Records the gradient norm, clipping to `step.clip`, the optimizer's update, and zeroed gradients for the next step. No
-/// binding is longer than `limit` words: larger arenas are walked in ranges.
+/// Records the gradient norm, clipping to `step.clip`, the optimizer's update, and zeroed gradients for the next step.
+/// No binding is longer than `limit` words: larger arenas are walked in ranges.
 pub fn update(r: &mut Recorder, arenas: &Arenas<'_>, optimizer: &Optimizer, limit: u64) {
     let Arenas { parameters, gradients, norm, .. } = *arenas;
     let len = parameters.len();

@@ -102,7 +102,8 @@ pub struct EvalArgs {
     /// Which tokens count [default: clm for .txt, else sft]
     #[arg(long, value_parser = objective(|objective| objective.weights.is_none()))]
     pub objective: Option<&'static Objective>,
-    /// Numbers to print, separated by commas; rouge, bleu and accuracy let the model answer the last turn of each example
+    /// Numbers to print, separated by commas; rouge, bleu and accuracy let the model answer the last turn of each
+    /// example
     #[arg(long, value_enum, value_delimiter = ',', default_value = "loss,perplexity")]
     pub metric: Vec<MetricArg>,
     /// Most tokens of an answer
@@ -148,7 +149,7 @@ pub struct SamplingArgs {
     /// Seed of the choice
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Stop in front of this text; may be given several times
+    /// Stop before this text; may be given several times
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub stop: Vec<String>,
 }
@@ -174,7 +175,7 @@ impl SamplingArgs {
 pub struct GenerateArgs {
     #[command(flatten)]
     pub base: BaseArgs,
-    /// The question, or with --raw the text to go on from
+    /// The question, or with --raw the text to continue
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub prompt: String,
     /// Adapter to apply, with an optional factor; may be given several times

@@ -36,7 +36,7 @@ pub(super) struct Turns {
     pub(super) horizon: Rc<Horizon>,
 }
 
-/// The fault of a template that looks at messages that a prefix does not have. Nobody sees it.
+/// The fault of a template that looks at messages that a prefix does not have. It is never shown.
 pub(super) fn ahead() -> Fault {
     Fault::new("looks ahead")
 }
