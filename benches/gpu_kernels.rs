@@ -207,6 +207,6 @@ fn weight(format: Format, rows: usize, cols: usize, value: impl Fn(u64) -> f32) 
     let values: Vec<f32> = (0..8 * cols as u64).map(value).collect();
     format.encode_row(&values, &mut some);
     let blocks: Vec<u8> = some.into_iter().cycle().take(rows * row_bytes).collect();
-    let blocks = SharedBytes { range: 0..blocks.len(), source: Arc::new(blocks) };
+    let blocks = SharedBytes { range: 0..blocks.len(), source: Arc::new(blocks) }.into();
     (format.packed_words(rows, cols), Content::Weight { format, rows, cols, blocks })
 }

@@ -51,3 +51,22 @@ fn a_limit_that_holds_no_rows_is_refused() {
     let error = new_session(&base, backend, 16, &[]).err().expect("1 KiB holds no tile of weights");
     assert!(error.to_string().contains("token_embd.weight"), "{error}");
 }
+
+/// What a browser or a phone gives: no path, and not all bytes at once.
+#[test]
+fn a_base_from_memory_or_ranges_computes_the_same() {
+    let path = convert_asset("loam-micro", "q4_0");
+    let bytes = std::fs::read(&path).expect("readable");
+    let length = bytes.len() as u64;
+    let held = Base::from_bytes("memory.gguf", bytes.clone()).expect("base");
+    let read = move |range: std::ops::Range<u64>| Ok(bytes[range.start as usize..range.end as usize].to_vec());
+    let ranges = Base::from_ranges("ranges.gguf", length, std::sync::Arc::new(read)).expect("base");
+    let mapped = Base::open(path).expect("base");
+    for (at, (device, backend)) in back_ends().into_iter().enumerate() {
+        let expected = logits(&mapped, backend);
+        for base in [&held, &ranges] {
+            assert_eq!(logits(base, back_ends().remove(at).1), expected, "{device}");
+            assert_eq!(base.digest().expect("read"), mapped.digest().expect("read"));
+        }
+    }
+}

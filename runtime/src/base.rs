@@ -1,7 +1,9 @@
 //! A base: a GGUF file opened for running and training.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use loam_files::ReadRange;
 
 use crate::adapter::AdapterFile;
 use crate::chat::ChatTemplate;
@@ -10,7 +12,6 @@ use crate::gguf::{Gguf, GgufFile};
 use crate::host::heap::Gauge;
 use crate::model::ModelConfig;
 use crate::tokenizer::Tokenizer;
-use loam_files::kind;
 
 /// A quantised base model: the mapped file, its checked hyper-parameters, its tokenizer and chat template.
 pub struct Base {
@@ -42,9 +43,29 @@ impl Base {
     /// # Errors
     /// The file cannot be read, is no GGUF, or has hyper-parameters that make no sense.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::new(|| GgufFile::open(path.as_ref()))
+    }
+
+    /// As [`Self::open`], for a file whose bytes are in memory. `name` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
+        Self::new(|| GgufFile::from_bytes(name.as_ref(), bytes))
+    }
+
+    /// As [`Self::open`], for a file of `length` bytes whose ranges `read` reads: metadata now, weights when they go to a
+    /// device. `name` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_ranges(name: impl AsRef<Path>, length: u64, read: Arc<ReadRange>) -> Result<Self> {
+        Self::new(|| GgufFile::from_ranges(name.as_ref(), length, read))
+    }
+
+    fn new(open: impl FnOnce() -> loam_files::Result<GgufFile>) -> Result<Self> {
         let gauge = Gauge::start();
-        let file = GgufFile::open(path.as_ref())?;
-        kind::check(&file.gguf, kind::MODEL)?;
+        let file = open()?;
         let config = ModelConfig::from_gguf(&file.gguf)?;
         Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new(), heap: gauge.kept() })
     }
@@ -120,8 +141,11 @@ impl Base {
     }
 
     /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file once.
-    pub fn digest(&self) -> &str {
-        self.file.content_digest()
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] if a range of the file cannot be read.
+    pub fn digest(&self) -> Result<&str> {
+        Ok(self.file.content_digest()?)
     }
 
     /// Checks that `adapter` was made for this base: architecture, shapes and, where the adapter says so, the digests
@@ -134,7 +158,7 @@ impl Base {
         same("architecture", Some(&adapter.architecture), self.config.architecture)?;
         adapter.check_against(&self.file.gguf, path)?;
         if let Some(expected) = adapter.text(crate::adapter::BASE_DIGEST) {
-            same("content digest", Some(expected), self.digest())?;
+            same("content digest", Some(expected), self.digest()?)?;
         }
         if let Some(expected) = adapter.text(crate::adapter::TOKENIZER_DIGEST) {
             same("tokenizer digest", Some(expected), self.tokenizer()?.digest())?;

@@ -25,7 +25,7 @@ pub mod problem;
 pub mod random;
 pub mod train;
 
-pub use loam_files::{SharedBytes, digest, file, gguf, option};
+pub use loam_files::{FileRange, ReadRange, SharedBytes, digest, file, gguf, option};
 pub use loam_text::{chat, tokenizer};
 
 pub use adapter::{AdapterFile, NewAdapter, Targets};

@@ -26,7 +26,7 @@ fn weight(name: &str, format: Format, rows: u32, cols: u32, random: &mut Random)
     for (row, out) in weights.chunks(cols).zip(blocks.chunks_mut(format.row_bytes(cols).unwrap())) {
         format.encode_row(row, out);
     }
-    let blocks = SharedBytes { range: 0..blocks.len(), source: Arc::new(blocks) };
+    let blocks = SharedBytes { range: 0..blocks.len(), source: Arc::new(blocks) }.into();
     let content = Content::Weight { format, rows, cols, blocks };
     Entry { name: name.into(), pool: Pool::Weights, words: format.packed_words(rows, cols), content }
 }

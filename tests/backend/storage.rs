@@ -58,7 +58,7 @@ fn weights_go_up_packed_in_chunks() {
         let bytes = rows * format.row_bytes(cols).unwrap();
         let blocks: Vec<u8> = (0..bytes).map(|i| (i * 31 + i / 251) as u8).collect();
         let expected = format.pack(rows, cols, &blocks);
-        let blocks = SharedBytes { source: Arc::new(blocks), range: 0..bytes };
+        let blocks = SharedBytes { source: Arc::new(blocks), range: 0..bytes }.into();
         let content = Content::Weight { format, rows, cols, blocks };
         let words = format.packed_words(rows, cols);
         block_on(gpu.allocate(A, &Entry { name: "weight".into(), pool: Pool::Weights, words, content })).unwrap();
@@ -76,7 +76,7 @@ fn content_of_another_length_is_refused() {
     let entry = Entry { words: 4, ..values(&[1.0; 5]) };
     let error = block_on(gpu.allocate(A, &entry)).unwrap_err().to_string();
     assert!(error.contains("5 words of content for a buffer of 4"), "{error}");
-    let blocks = SharedBytes { source: Arc::new(vec![0u8; 17]), range: 0..17 };
+    let blocks = SharedBytes { source: Arc::new(vec![0u8; 17]), range: 0..17 }.into();
     let content = Content::Weight { format: Format::Q4_0, rows: 1, cols: 32, blocks };
     let error = block_on(gpu.allocate(A, &Entry { content, ..zeros(8) })).unwrap_err().to_string();
     assert!(error.contains("17 bytes for 1 x 32 q4_0"), "{error}");

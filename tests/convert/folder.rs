@@ -66,7 +66,7 @@ pub fn values((dtype, _, bytes): &(Dtype, Vec<usize>, Vec<u8>)) -> Vec<f32> {
 pub fn gguf_values(file: &GgufFile, name: &str) -> Vec<f32> {
     let tensor = file.gguf.tensor(name).unwrap();
     let mut out = vec![0.0; tensor.elements() as usize];
-    tensor.ty.format().unwrap().decode_row(file.bytes(tensor).bytes(), &mut out);
+    tensor.ty.format().unwrap().decode_row(file.bytes(tensor).unwrap().bytes(), &mut out);
     out
 }
 

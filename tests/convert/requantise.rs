@@ -34,7 +34,13 @@ fn float_sources_give_the_tensors_of_safetensors() {
             let (_expected_dir, expected) = source(format);
             let expected = GgufFile::open(&expected).unwrap();
             let (found, summary) = requantise(&path, format);
-            assert_eq!(found.content_digest(), expected.content_digest(), "{} to {}", from.name(), format.name());
+            assert_eq!(
+                found.content_digest().unwrap(),
+                expected.content_digest().unwrap(),
+                "{} to {}",
+                from.name(),
+                format.name()
+            );
             assert_eq!((found.gguf.metadata(), summary.notes.len()), (expected.gguf.metadata(), 0));
             let names = |file: &GgufFile| file.gguf.tensors().iter().map(|t| t.name.clone()).collect::<Vec<_>>();
             assert_eq!(names(&found), names(&expected));
@@ -47,15 +53,19 @@ fn quantised_sources_are_decoded_and_that_is_said() {
     let (_dir, path) = source(Format::Q8_0);
     let before = GgufFile::open(&path).unwrap();
     let (found, summary) = requantise(&path, Format::Q4_0);
-    assert!(summary.notes.iter().any(|n| n.contains("q8_0") && n.contains("a second time")), "{:?}", summary.notes);
+    assert!(
+        summary.notes.iter().any(|n| n.contains("q8_0") && n.contains("--allow-requantize")),
+        "{:?}",
+        summary.notes
+    );
     let name = "blk.2.ffn_down.weight";
     let values = gguf_values(&before, name);
     let mut expected = vec![0; Format::Q4_0.row_bytes(values.len()).unwrap()];
     Format::Q4_0.encode_row(&values, &mut expected);
-    assert_eq!(found.bytes(found.gguf.tensor(name).unwrap()).bytes(), expected);
+    assert_eq!(found.bytes(found.gguf.tensor(name).unwrap()).unwrap().bytes(), expected);
     // To the type that it has: nothing changes, nothing is lost, nothing need be said.
     let (same, summary) = requantise(&path, Format::Q8_0);
-    assert_eq!((same.content_digest(), summary.notes.len()), (before.content_digest(), 0));
+    assert_eq!((same.content_digest().unwrap(), summary.notes.len()), (before.content_digest().unwrap(), 0));
 }
 
 #[test]
@@ -108,7 +118,7 @@ fn unknown_architectures_change_their_types_and_nothing_else() {
     let list: Vec<_> = found.gguf.tensors().iter().map(|t| (t.name.as_str(), t.ty)).collect();
     assert_eq!(list, [("ids", GgmlType::I32), ("blk.0.scale", GgmlType::F16), ("blk.1.up.weight", GgmlType::Q5_K)]);
     for name in ["ids", "blk.0.scale"] {
-        let bytes = |file: &GgufFile| file.bytes(file.gguf.tensor(name).unwrap()).bytes().to_vec();
+        let bytes = |file: &GgufFile| file.bytes(file.gguf.tensor(name).unwrap()).unwrap().bytes().to_vec();
         assert_eq!(bytes(&found), bytes(&before), "{name}");
     }
     assert_eq!(found.gguf.alignment(), 64);

@@ -1,8 +1,9 @@
 //! Files as the system gives them: cases 18 and 23 of the hostile-input list, and digests.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use loam::file;
@@ -46,15 +47,15 @@ fn tensor_bytes_are_those_of_the_file() {
         let opened = opened.expect("valid");
         let a = opened.gguf.tensor("a").expect("declared");
         assert_eq!((a.cols(), a.rows()), (4, 2));
-        assert_eq!(opened.bytes(a).bytes(), bytemuck::cast_slice::<f32, u8>(&A));
-        assert_eq!(opened.tensor_digest(a), loam::digest::sha256_hex(bytemuck::cast_slice(&A)));
+        assert_eq!(opened.bytes(a).unwrap().bytes(), bytemuck::cast_slice::<f32, u8>(&A));
+        assert_eq!(opened.tensor_digest(a).unwrap(), loam::digest::sha256_hex(bytemuck::cast_slice(&A)));
     }
 }
 
 #[test]
 fn the_content_digest_depends_on_tensors_alone() {
     let folder = folder();
-    let digest = |path: &Path| GgufFile::open(path).expect("valid").content_digest().to_owned();
+    let digest = |path: &Path| GgufFile::open(path).expect("valid").content_digest().unwrap().to_owned();
     let first = digest(&sample(&folder, "1.gguf", &[("a", &A), ("b", &B)]));
     assert_eq!(first.len(), 64);
     let reordered = sample(&folder, "2.gguf", &[("b", &B), ("a", &A)]);
@@ -83,11 +84,11 @@ fn case_18_replaced_or_cut_while_open() {
     let mapped = GgufFile::open(&path).expect("valid");
     let tensor = mapped.gguf.tensor("a").expect("declared").clone();
     sample(&folder, "m.gguf", &[("a", &[9.0; 8])]);
-    assert_eq!(mapped.bytes(&tensor).bytes(), bytemuck::cast_slice::<f32, u8>(&A));
+    assert_eq!(mapped.bytes(&tensor).unwrap().bytes(), bytemuck::cast_slice::<f32, u8>(&A));
     // In memory, cutting the file changes nothing.
     let read = GgufFile::read(&path, 1 << 20).expect("valid");
     fs::OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(10)).expect("cut");
-    assert_eq!(read.bytes(&tensor).bytes(), bytemuck::cast_slice::<f32, u8>(&[9.0f32; 8]));
+    assert_eq!(read.bytes(&tensor).unwrap().bytes(), bytemuck::cast_slice::<f32, u8>(&[9.0f32; 8]));
     assert!(matches!(GgufFile::open(&path), Err(Error::Gguf { .. })));
 }
 
@@ -154,4 +155,61 @@ fn an_empty_file_is_truncated_and_a_long_one_over_the_limit() {
     }
     fs::write(&path, [0; 11]).expect("written");
     assert!(matches!(GgufFile::read(&path, 10), Err(Error::Limit { value: 11, limit: 10, .. })));
+}
+
+/// A file that is read by ranges out of `bytes`; the ranges that were asked for are noted in `asked`.
+fn by_ranges(bytes: Vec<u8>, asked: Arc<Mutex<Vec<Range<u64>>>>) -> loam_files::Result<GgufFile> {
+    let length = bytes.len() as u64;
+    let read = move |range: Range<u64>| {
+        asked.lock().expect("no panic").push(range.clone());
+        Ok(bytes[range.start as usize..range.end as usize].to_vec())
+    };
+    GgufFile::from_ranges(Path::new("ranges.gguf"), length, Arc::new(read))
+}
+
+#[test]
+fn bytes_in_memory_and_ranges_are_the_file() {
+    let folder = folder();
+    let path = folder.path().join("m.gguf");
+    let mut metadata = Metadata::new();
+    // More declarations than are read at first.
+    metadata.set("long", "x".repeat(3 << 20));
+    write(&path, &metadata, &[("a", &A), ("b", &B)]).expect("written");
+    let bytes = fs::read(&path).expect("readable");
+    let mapped = GgufFile::open(&path).expect("valid");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let held = GgufFile::from_bytes(Path::new("memory.gguf"), bytes.clone()).expect("valid");
+    let ranges = by_ranges(bytes.clone(), asked.clone()).expect("valid");
+    let first: Vec<_> = asked.lock().expect("no panic").drain(..).collect();
+    assert!(first.len() == 3 && first.iter().all(|range| range.start == 0), "1, 2 and 4 MiB at most: {first:?}");
+    let b = ranges.gguf.tensor("b").expect("declared");
+    for file in [&held, &ranges] {
+        assert_eq!(file.gguf.metadata(), mapped.gguf.metadata());
+        assert_eq!(file.bytes(b).expect("read").bytes(), bytemuck::cast_slice::<f32, u8>(&B));
+        assert_eq!(file.content_digest().expect("read"), mapped.content_digest().expect("read"));
+    }
+    let tensors = asked.lock().expect("no panic");
+    assert!(tensors.iter().all(|range| range.end - range.start <= 32), "one tensor at a time: {tensors:?}");
+}
+
+#[test]
+fn ranges_that_cannot_be_read_are_errors_that_name_the_file() {
+    let folder = folder();
+    let bytes = fs::read(sample(&folder, "m.gguf", &[("a", &A)])).expect("readable");
+    for cut in [0, 3, bytes.len() - 40] {
+        let error = by_ranges(bytes[..cut].to_vec(), Arc::default()).unwrap_err();
+        assert!(matches!(error, Error::Gguf { .. }), "{error}");
+    }
+    let length = bytes.len() as u64;
+    let read = move |range: Range<u64>| match range.start {
+        0 => Ok(bytes[..range.end as usize].to_vec()),
+        _ => Err(std::io::Error::other("the network is gone")),
+    };
+    let file = GgufFile::from_ranges(Path::new("ranges.gguf"), length, Arc::new(read)).expect("declarations");
+    let error = file.bytes(file.gguf.tensor("a").expect("declared")).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if path == Path::new("ranges.gguf")), "{error}");
+    assert!(file.content_digest().is_err());
+    // A reader that gives too few bytes.
+    let short = GgufFile::from_ranges(Path::new("short.gguf"), length, Arc::new(|_| Ok(vec![0; 4])));
+    assert!(matches!(short, Err(Error::Io { .. })));
 }

@@ -28,7 +28,7 @@ pub fn rewrite(
     let mut metadata = file.gguf.metadata().clone();
     let tensor = |info: &loam::gguf::TensorInfo| Tensor {
         declaration: TensorDeclaration { name: info.name.clone(), shape: info.shape.clone(), ty: info.ty },
-        bytes: file.bytes(info).bytes().to_vec(),
+        bytes: file.bytes(info).expect("source").bytes().to_vec(),
     };
     let mut tensors: Vec<Tensor> = file.gguf.tensors().iter().map(tensor).collect();
     change(&mut metadata, &mut tensors);

@@ -111,12 +111,13 @@ impl Exchange {
 
 /// An adapter that says which base it was trained on is not exported with the names and row order of another.
 fn check_digest(adapter: &AdapterFile, path: &Path, base: &GgufFile) -> Result<()> {
-    match adapter.text(BASE_DIGEST) {
-        Some(expected) if expected != base.content_digest() => Err(Error::File(loam_files::Error::BaseMismatch {
+    let Some(expected) = adapter.text(BASE_DIGEST) else { return Ok(()) };
+    match base.content_digest()? {
+        found if expected != found => Err(Error::File(loam_files::Error::BaseMismatch {
             path: path.into(),
             what: "content digest",
             expected: loam_files::gguf::printable(expected.as_bytes()),
-            found: base.content_digest().to_owned(),
+            found: found.to_owned(),
         })),
         _ => Ok(()),
     }

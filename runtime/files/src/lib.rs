@@ -10,9 +10,8 @@ pub mod error;
 pub mod file;
 pub mod gguf;
 pub mod importance;
-pub mod kind;
 pub mod option;
 pub mod threads;
 
-pub use bytes::SharedBytes;
+pub use bytes::{FileRange, ReadRange, SharedBytes};
 pub use error::{Error, GgufProblem, Result, TensorProblem};

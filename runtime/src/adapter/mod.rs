@@ -13,7 +13,7 @@ pub use loam_files::adapter::{
     AdapterFile, BASE_DIGEST, METHODS, Method, Parameter, Setting, TEMPLATE_DIGEST, TOKENIZER_DIGEST, lora,
 };
 pub use method::{Embedded, Experts, Part, Rate, Record, TUNINGS, Tuning};
-pub use new::{NewAdapter, Starting};
+pub use new::{NewAdapter, Starting, Target};
 pub use site::{Placed, Site, Sites};
 pub use targets::Targets;
 

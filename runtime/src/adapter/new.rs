@@ -5,8 +5,20 @@ use loam_files::adapter::{AdapterFile, Method, Setting};
 use super::method::{Tuning, lora};
 use super::targets::{Targets, kinds};
 use crate::error::Result;
-use crate::model::{ModelConfig, Target, Weights};
 use crate::option::OptionError;
+
+/// A weight that an adapter may target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Name of the update, in general the weight's.
+    pub name: &'a str,
+    /// Rows of a matrix.
+    pub rows: usize,
+    /// Columns of a matrix.
+    pub cols: usize,
+    /// How many matrices there are: 1, or experts.
+    pub matrices: usize,
+}
 
 /// Options of a new adapter, named as in PEFT.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,31 +53,31 @@ pub struct Starting<'a> {
 }
 
 impl NewAdapter {
-    /// The adapter, which changes nothing yet.
+    /// The adapter for a model of this architecture with these weights, which changes nothing yet.
     ///
     /// # Errors
     /// [`crate::Error::Option`] for an option that the method or a target does not allow, or if the model has no layer
     /// of a kind that is asked for.
-    pub fn start(&self, config: &ModelConfig, weights: &Weights) -> Result<AdapterFile> {
+    pub fn start(&self, architecture: &str, model: &[Target<'_>]) -> Result<AdapterFile> {
         let tuning = self.tuning;
         let (method, values): (&'static Method, _) = (tuning.method, (tuning.set)(self)?);
-        let targets = self.targets(weights)?;
+        let targets = self.targets(model)?;
         let mut parameters = Vec::new();
-        for (stream, target) in weights.targets().enumerate().filter(|(_, target)| targets.contains(target.name)) {
+        for (stream, target) in model.iter().enumerate().filter(|(_, target)| targets.contains(target.name)) {
             if !(method.takes)(target.name) {
                 let problem = format!("name {}, which {} is not for", target.name, method.name);
                 return Err(OptionError::new("targets", problem).into());
             }
-            parameters.extend((tuning.start)(&Starting { new: self, target, stream: stream as u32 })?);
+            parameters.extend((tuning.start)(&Starting { new: self, target: *target, stream: stream as u32 })?);
         }
         let settings = method.settings.iter().zip(values).map(|(&key, value)| Setting { key, value }).collect();
-        let architecture = config.architecture.to_owned();
+        let architecture = architecture.to_owned();
         Ok(AdapterFile { architecture, method, settings, parameters, metadata: Vec::new() })
     }
 
     /// The targets that are asked for, which the model must have, or those of the method that it has.
-    fn targets(&self, weights: &Weights) -> Result<Targets> {
-        let present = kinds(weights.targets().map(|target| target.name));
+    fn targets(&self, model: &[Target<'_>]) -> Result<Targets> {
+        let present = kinds(model.iter().map(|target| target.name));
         match (&self.targets, self.tuning.targets.parse()?) {
             (Some(Targets::Kinds(asked)), _) => match asked.iter().find(|kind| !present.contains(kind)) {
                 None => Ok(Targets::Kinds(asked.clone())),

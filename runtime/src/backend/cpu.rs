@@ -195,11 +195,11 @@ fn stored(entry: &Entry) -> Result<Stored> {
     let (name, pool) = (entry.name.clone(), entry.pool);
     if let Content::Weight { format, rows, cols, blocks } = &entry.content {
         let expected = format.row_bytes(*cols).and_then(|bytes| bytes.checked_mul(*rows));
-        if expected != Some(blocks.bytes().len()) {
-            let problem = format!("{name}: {} bytes for {rows} x {cols} {}", blocks.bytes().len(), format.name());
+        if expected.map(|bytes| bytes as u64) != Some(blocks.length()) {
+            let problem = format!("{name}: {} bytes for {rows} x {cols} {}", blocks.length(), format.name());
             return Err(failure(problem));
         }
-        return Ok(Stored::Blocks { name, pool, blocks: blocks.clone(), packed_words: entry.words });
+        return Ok(Stored::Blocks { name, pool, blocks: blocks.load()?, packed_words: entry.words });
     }
     let mut words = zeros(entry.words, &name)?;
     if let Content::Words(content) = &entry.content {

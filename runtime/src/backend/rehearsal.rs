@@ -114,7 +114,7 @@ impl Rehearsal {
     /// Counts a stored buffer.
     fn store(&mut self, id: StorageId, entry: &Entry) -> Result<()> {
         let bytes = match &entry.content {
-            Content::Weight { blocks, .. } if !self.is_gpu() => blocks.range.len() as u64,
+            Content::Weight { blocks, .. } if !self.is_gpu() => blocks.length(),
             _ => entry.words.saturating_mul(4),
         };
         if bytes > self.info.limits.max_buffer_bytes {

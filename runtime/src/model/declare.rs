@@ -8,12 +8,11 @@ use super::ModelConfig;
 use super::arch::HeadNorms;
 use super::moe::{Experts, ExpertsConfig};
 use super::rope::RopeScaling;
-use super::weights::{FeedForward, Layer, Projections, RopeFactors, Weight, WeightPart, Weights};
+use super::weights::{FeedForward, Layer, Projections, RopeFactors, Weights};
 use crate::backend::Limits;
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, TensorInfo};
-use crate::plan::{Content, Entry, Pool, Storage, StorageId, Tensor};
-use loam_files::SharedBytes;
+use crate::plan::{Content, Entry, Pool, Storage, StorageId, Tensor, Weight, WeightPart};
 use loam_files::TensorProblem;
 
 impl Weights {
@@ -168,7 +167,7 @@ impl Declarer<'_> {
         let info = self.info(name, &[len])?;
         let format = self.format(&info)?;
         let mut values = vec![0.0; len];
-        format.decode_row(self.file.bytes(&info).bytes(), &mut values);
+        format.decode_row(self.file.bytes(&info)?.bytes(), &mut values);
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
             return Err(self.bad(name, format!("value {i} is {}", values[i])));
         }
@@ -203,12 +202,12 @@ impl Declarer<'_> {
             return Err(self.bad(name, format!("rows of {cols} weights: loam needs a multiple of 4")));
         }
         let per_part = self.rows_per_part(name, format, cols)?;
-        let all = self.file.bytes(info);
+        let all = self.file.range(info);
         let mut parts = Vec::new();
         for row0 in (0..rows).step_by(per_part) {
             let rows = per_part.min(rows - row0);
-            let start = all.range.start + row0 * row_bytes;
-            let blocks = SharedBytes { source: all.source.clone(), range: start..start + rows * row_bytes };
+            let start = (row0 * row_bytes) as u64;
+            let blocks = all.part(start..start + (rows * row_bytes) as u64);
             let words = format.packed_words(rows, cols);
             let content = Content::Weight { format, rows, cols, blocks };
             let entry = Entry { name: name.into(), pool: Pool::Weights, words, content };

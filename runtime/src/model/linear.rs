@@ -1,6 +1,5 @@
 //! Linear layers, the embedding and the head: the only places where adapters touch the model.
 
-use super::Weight;
 use super::decoder::Pass;
 use crate::adapter::{Embedded, Experts, Site};
 use crate::gguf::TOKEN_EMBD;
@@ -9,7 +8,7 @@ use crate::ops::embed::embed;
 use crate::ops::matmul::matmul;
 use crate::ops::moe::{self, Routing};
 use crate::ops::{elementwise, importance, noise};
-use crate::plan::{Recorder, Tensor};
+use crate::plan::{Recorder, Tensor, Weight};
 
 /// y = x Wᵀ plus the bias, if there is one, with what every adapter does there: [T, w.cols] -> [T, w.rows].
 pub(super) fn linear(r: &mut Recorder, pass: &Pass<'_>, x: Tensor, w: &Weight) -> Tensor {

@@ -19,4 +19,4 @@ pub use decoder::{Cache, Inputs, Keys, Pass, forward, logits, loss_logits};
 pub use moe::{Experts, ExpertsConfig};
 pub use rope::{RopeConfig, RopeScaling};
 pub use watch::{Watch, Watches};
-pub use weights::{FeedForward, Layer, Projections, RopeFactors, Target, Weight, WeightPart, Weights};
+pub use weights::{FeedForward, Layer, Projections, RopeFactors, Weights};

@@ -3,10 +3,9 @@
 use super::decoder::Pass;
 use super::fields::Fields;
 use super::linear::{self, sorts};
-use super::weights::Weight;
 use crate::error::Result;
 use crate::ops::moe;
-use crate::plan::{Recorder, Tensor};
+use crate::plan::{Recorder, Tensor, Weight};
 
 /// Most experts of a layer (llama.cpp: 512).
 const MAX_EXPERTS: u32 = 1024;

@@ -1,47 +1,9 @@
 //! Weights by their GGUF names.
 
-use loam_shaders::Format;
-
 use super::moe::Experts;
+use crate::adapter::Target;
 use crate::gguf::{OUTPUT, TOKEN_EMBD};
-use crate::plan::{Location, StorageId, Tensor, View};
-
-/// Some rows of a weight in one stored buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WeightPart {
-    /// The buffer.
-    pub storage: StorageId,
-    /// First row.
-    pub row0: usize,
-    /// Number of rows.
-    pub rows: usize,
-    /// Length in words as a device binds it.
-    pub words: u64,
-}
-
-impl WeightPart {
-    /// The whole part.
-    pub fn view(&self) -> View {
-        View { location: Location::Stored(self.storage), offset: 0, words: self.words }
-    }
-}
-
-/// A frozen matrix [rows (out), cols (in)].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Weight {
-    /// GGUF tensor name.
-    pub name: String,
-    /// Block format.
-    pub format: Format,
-    /// Output features.
-    pub rows: usize,
-    /// Input features.
-    pub cols: usize,
-    /// All rows in order; one part unless the device's binding limit asks for more.
-    pub parts: Vec<WeightPart>,
-    /// f32[1, rows], added to every output row, and f32[1], the number 1 that it is multiplied with.
-    pub bias: Option<(Tensor, Tensor)>,
-}
+use crate::plan::{Tensor, Weight};
 
 /// The projections of the attention's input.
 #[derive(Debug, Clone)]
@@ -104,23 +66,8 @@ pub struct Layer {
     pub post_ffw_norm: Option<Tensor>,
 }
 
-/// A weight that an adapter may target.
-#[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
-    /// Name of the update, in general the weight's.
-    pub name: &'a str,
-    /// Rows of a matrix.
-    pub rows: usize,
-    /// Columns of a matrix.
-    pub cols: usize,
-    /// How many matrices there are: 1, or experts.
-    pub matrices: usize,
-}
-
-impl<'a> Target<'a> {
-    fn new(name: &'a str, weight: &Weight, matrices: usize) -> Self {
-        Self { name, rows: weight.rows / matrices, cols: weight.cols, matrices }
-    }
+fn target<'a>(name: &'a str, weight: &Weight, matrices: usize) -> Target<'a> {
+    Target { name, rows: weight.rows / matrices, cols: weight.cols, matrices }
 }
 
 impl Layer {
@@ -140,7 +87,7 @@ impl Layer {
                 list.extend([&experts.gate, &experts.up, &experts.down].map(|w| (w, experts.router.rows)));
             }
         }
-        list.into_iter().map(|(w, matrices)| Target::new(&w.name, w, matrices)).collect()
+        list.into_iter().map(|(w, matrices)| target(&w.name, w, matrices)).collect()
     }
 }
 
@@ -190,6 +137,6 @@ impl Weights {
     /// Every weight that an adapter may target: those of layers, then the embedding and the head. The name of a head that is the embedding is its own.
     pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
         let others = [(TOKEN_EMBD, &self.token_embd), (OUTPUT, &self.output)];
-        self.layers.iter().flat_map(Layer::targets).chain(others.map(|(name, w)| Target::new(name, w, 1)))
+        self.layers.iter().flat_map(Layer::targets).chain(others.map(|(name, w)| target(name, w, 1)))
     }
 }

@@ -43,21 +43,9 @@ pub fn scale(r: &mut Recorder, label: &str, x: Tensor, value: f32) -> Tensor {
     x
 }
 
-/// A copy of a gradient `a` in a new temporary.
-pub fn copy(r: &mut Recorder, a: Tensor) -> Tensor {
-    let out = r.temporary(a.rows, a.cols);
-    copy_to(r, "gradient", a, out);
-    out
-}
-
 /// out = a, without a way back.
 pub fn copy_to(r: &mut Recorder, label: &str, a: Tensor, out: Tensor) {
     r.call(label, kernels::copy(params(a, 0.0)), &[a.view(), out.view()]);
-}
-
-/// out += a.
-pub fn accumulate(r: &mut Recorder, a: Tensor, out: Tensor) {
-    r.call("gradient", kernels::accumulate(params(a, 0.0)), &[a.view(), out.view()]);
 }
 
 /// out = value.

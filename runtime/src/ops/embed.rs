@@ -2,8 +2,7 @@
 
 use loam_shaders::embed::{self as kernels, Params};
 
-use crate::model::Weight;
-use crate::plan::{Recorder, Tensor, View};
+use crate::plan::{Recorder, Tensor, View, Weight};
 
 /// Rows of `w` for `tokens` u32[count], times `scale` -> [count, w.cols].
 pub fn embed(r: &mut Recorder, tokens: View, w: &Weight, scale: f32) -> Tensor {

@@ -3,8 +3,7 @@
 use loam_shaders::matmul::{self as kernels, Params, VECTOR_TOKENS, low_rank};
 
 use super::dense::{self, LowRank};
-use crate::model::{Weight, WeightPart};
-use crate::plan::{Recorder, Tensor};
+use crate::plan::{Recorder, Tensor, Weight, WeightPart};
 
 /// y = x Wᵀ plus `updates`: [T, w.cols] -> y [T, w.rows]. Backward: dx = dy W through the quantised weight plus what comes
 /// through the updates, and the gradients of those; never a dW.

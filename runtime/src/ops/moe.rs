@@ -3,8 +3,7 @@
 use loam_shaders::moe::{self as kernels, Params, grouped, low_rank as small};
 
 use super::dense::LowRank;
-use crate::model::{Weight, WeightPart};
-use crate::plan::{Recorder, Tensor};
+use crate::plan::{Recorder, Tensor, Weight, WeightPart};
 
 /// Which experts every token goes through. A *pair* is a token and one of its slots.
 #[derive(Debug, Clone, Copy)]

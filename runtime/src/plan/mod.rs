@@ -12,10 +12,12 @@ mod prune;
 mod record;
 mod reverse;
 pub mod storage;
+mod weight;
 
 pub use record::{Checkpointing, GradFn, Recorder, Tensor};
 pub use reverse::Gradients;
 pub use storage::{Content, Entry, Pool, Storage, StorageId};
+pub use weight::{Weight, WeightPart};
 
 use loam_shaders::{Call, Step};
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use loam_shaders::elementwise::{self as kernels, Params};
+
 use super::Location;
 use super::record::{GradFn, Recorder, Tensor};
-use crate::ops::elementwise;
 
 /// The gradients known so far, by the tensor they belong to.
 ///
@@ -47,7 +48,7 @@ impl Gradients {
         if self.of.values().filter(|g| g.location == gradient.location).count() == 1 {
             return gradient;
         }
-        let copy = elementwise::copy(r, gradient);
+        let copy = copy(r, gradient);
         self.of.insert(x.location, copy);
         copy
     }
@@ -59,8 +60,24 @@ impl Gradients {
             return;
         }
         let target = self.exclusive(r, x);
-        elementwise::accumulate(r, gradient, target);
+        accumulate(r, gradient, target);
     }
+}
+
+/// A copy of `a` in a new temporary.
+fn copy(r: &mut Recorder, a: Tensor) -> Tensor {
+    let out = r.temporary(a.rows, a.cols);
+    r.call("gradient", kernels::copy(params(a)), &[a.view(), out.view()]);
+    out
+}
+
+/// out += a.
+fn accumulate(r: &mut Recorder, a: Tensor, out: Tensor) {
+    r.call("gradient", kernels::accumulate(params(a)), &[a.view(), out.view()]);
+}
+
+fn params(t: Tensor) -> Params {
+    Params { len: t.len() as u32, ..bytemuck::Zeroable::zeroed() }
 }
 
 /// A part of a plan with a tape of its own: [`Recorder::taped`].

@@ -1,6 +1,6 @@
 //! Stored buffers: what outlives a plan. Declared here as data; a back end allocates and fills them.
 
-use loam_files::SharedBytes;
+use loam_files::FileRange;
 use loam_shaders::Format;
 
 /// Index of an [`Entry`] in a [`Storage`].
@@ -62,7 +62,7 @@ pub enum Content {
         /// Columns (input features): a row is contiguous.
         cols: usize,
         /// `rows * format.row_bytes(cols)` bytes.
-        blocks: SharedBytes,
+        blocks: FileRange,
     },
 }
 

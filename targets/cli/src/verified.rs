@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use loam::gguf::{Gguf, GgufFile, TensorInfo};
+use loam_shaders::Format;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -27,7 +28,10 @@ pub struct Verified {
 
 impl Verified {
     /// Decodes all tensors of `file`.
-    pub fn new(file: &GgufFile) -> Self {
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn new(file: &GgufFile) -> Result<Self> {
         let mut found = Verified { tensors: 0, bad: Vec::new(), unknown: BTreeSet::new() };
         for tensor in file.gguf.tensors() {
             match tensor.ty.format() {
@@ -36,11 +40,11 @@ impl Verified {
                 }
                 Some(_) => {
                     found.tensors += 1;
-                    found.bad.extend(bad(file, tensor));
+                    found.bad.extend(bad(file, tensor)?);
                 }
             }
         }
-        found
+        Ok(found)
     }
 
     /// Adds what was found to a result for people.
@@ -83,11 +87,11 @@ impl Verified {
 }
 
 /// The values of `tensor` that are not finite, if there are some.
-fn bad(file: &GgufFile, tensor: &TensorInfo) -> Option<Bad> {
-    let format = tensor.ty.format()?;
-    let cols = usize::try_from(tensor.cols()).ok().filter(|&cols| cols > 0)?;
-    let row_bytes = format.row_bytes(cols).filter(|&bytes| bytes > 0)?;
-    let bytes = file.bytes(tensor);
+fn bad(file: &GgufFile, tensor: &TensorInfo) -> Result<Option<Bad>> {
+    let cols = usize::try_from(tensor.cols()).ok().filter(|&cols| cols > 0);
+    let row = |format: Format| Some((format, cols?, format.row_bytes(cols?).filter(|&bytes| bytes > 0)?));
+    let Some((format, cols, row_bytes)) = tensor.ty.format().and_then(row) else { return Ok(None) };
+    let bytes = file.bytes(tensor)?;
     let rows = bytes.bytes().par_chunks_exact(row_bytes).enumerate();
     let found = rows.map_init(
         || vec![0.0; cols],
@@ -100,5 +104,5 @@ fn bad(file: &GgufFile, tensor: &TensorInfo) -> Option<Bad> {
     );
     let first = |a: Option<(usize, usize)>, b: Option<(usize, usize)>| a.into_iter().chain(b).min();
     let (values, at) = found.reduce(|| (0, None), |a, b| (a.0 + b.0, first(a.1, b.1)));
-    at.map(|first| Bad { name: tensor.name.clone(), values, first })
+    Ok(at.map(|first| Bad { name: tensor.name.clone(), values, first }))
 }

@@ -104,7 +104,7 @@ fn each_row(
         return Err(base.gguf.tensor_error(&weight.name, problem).into());
     };
     let cols = weight.cols() as usize;
-    let blocks = base.bytes(weight);
+    let blocks = base.bytes(weight)?;
     let row_bytes = blocks.bytes().len() / (weight.rows() as usize).max(1);
     let (mut ours, mut theirs) = (vec![0.0; cols], vec![0.0; cols]);
     let rows = blocks.bytes().chunks_exact(row_bytes.max(1));

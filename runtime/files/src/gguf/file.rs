@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
-use super::{Gguf, TensorInfo, split};
-use crate::SharedBytes;
+use super::{Gguf, TensorInfo, read, split};
 use crate::digest::{self, Sha256};
-use crate::error::{Error, Result};
+use crate::error::{Error, GgufProblem, Result};
 use crate::file;
 use crate::threads;
+use crate::{FileRange, ReadRange, SharedBytes};
 
 /// A GGUF file with its tensor data, or all files of a split model.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct GgufFile {
     /// What the file declares, or all shards together.
     pub gguf: Gguf,
     /// The bytes of each shard.
-    shards: Vec<SharedBytes>,
+    shards: Vec<FileRange>,
     digest: OnceLock<String>,
 }
 
@@ -41,7 +41,7 @@ impl GgufFile {
             // but no length or offset. Cutting the file short raises SIGBUS, which is documented above.
             let map = unsafe { memmap2::MmapOptions::new().map(&file) }.map_err(file::io_error("map", path))?;
             let range = 0..map.len();
-            Ok(SharedBytes { source: Arc::new(map), range })
+            Ok(SharedBytes { source: Arc::new(map), range }.into())
         })
     }
 
@@ -55,22 +55,40 @@ impl GgufFile {
         GgufFile::assemble(path, |path| {
             let bytes = file::read_bounded(path, left)?;
             left -= bytes.len() as u64;
-            let range = 0..bytes.len();
-            Ok(SharedBytes { source: Arc::new(bytes), range })
+            Ok(SharedBytes::new(bytes).into())
         })
     }
 
-    fn assemble(path: &Path, mut load: impl FnMut(&Path) -> Result<SharedBytes>) -> Result<GgufFile> {
-        let bytes = load(path)?;
-        let mut gguf = Gguf::parse(path, bytes.bytes())?;
-        let mut shards = vec![bytes];
+    /// A file whose bytes are in memory. `name` is only named in errors.
+    ///
+    /// # Errors
+    /// [`Error::Gguf`] if it breaks a rule of the format, [`Error::MissingShard`] for one of several files of a model.
+    pub fn from_bytes(name: &Path, bytes: Vec<u8>) -> Result<GgufFile> {
+        let mut bytes = Some(bytes);
+        GgufFile::assemble(name, |path| Ok(SharedBytes::new(bytes.take().ok_or_else(|| alone(path))?).into()))
+    }
+
+    /// A file of `length` bytes whose ranges `read` reads: its declarations now, in growing pieces from its start, and the
+    /// data of a tensor when it is asked for. `name` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`GgufFile::from_bytes`], and [`Error::Io`] if a range cannot be read.
+    pub fn from_ranges(name: &Path, length: u64, read: Arc<ReadRange>) -> Result<GgufFile> {
+        let mut file = Some(FileRange::reading(name, length, read));
+        GgufFile::assemble(name, |path| file.take().ok_or_else(|| alone(path)))
+    }
+
+    fn assemble(path: &Path, mut open: impl FnMut(&Path) -> Result<FileRange>) -> Result<GgufFile> {
+        let file = open(path)?;
+        let mut gguf = declarations(path, &file)?;
+        let mut shards = vec![file];
         let others = split::others(&gguf)?;
         if !others.is_empty() {
             let mut parts = vec![gguf.clone()];
             for path in &others {
-                let bytes = load(path).map_err(|error| missing(&gguf, path, error))?;
-                parts.push(Gguf::parse(path, bytes.bytes())?);
-                shards.push(bytes);
+                let file = open(path).map_err(|error| missing(&gguf, path, error))?;
+                parts.push(declarations(path, &file)?);
+                shards.push(file);
             }
             gguf = split::join(parts)?;
         }
@@ -79,45 +97,85 @@ impl GgufFile {
 
     /// Length of all files together: what the process has in memory once everything was read.
     pub fn file_bytes(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.range.len() as u64).sum()
+        self.shards.iter().map(FileRange::length).sum()
     }
 
-    /// The data of a tensor of this file, in place. (A `tensor` of another file gives other bytes, or a range that
-    /// cannot be used.)
-    pub fn bytes(&self, tensor: &TensorInfo) -> SharedBytes {
-        // Checked by the reader: the data lie within the file, whose length is a usize.
-        let start = tensor.offset as usize;
-        let source = self.shards[usize::from(tensor.shard)].source.clone();
-        SharedBytes { source, range: start..start + tensor.bytes as usize }
+    /// Where the data of a tensor of this file are. (A `tensor` of another file gives other bytes.)
+    pub fn range(&self, tensor: &TensorInfo) -> FileRange {
+        self.shards[usize::from(tensor.shard)].part(tensor.offset..tensor.offset.saturating_add(tensor.bytes))
+    }
+
+    /// The data of a tensor of this file: in place where the file is in memory or mapped, else read now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn bytes(&self, tensor: &TensorInfo) -> Result<SharedBytes> {
+        self.range(tensor).load()
     }
 
     /// SHA-256 of a tensor's data, in hex.
-    pub fn tensor_digest(&self, tensor: &TensorInfo) -> String {
-        digest::sha256_hex(self.bytes(tensor).bytes())
+    ///
+    /// # Errors
+    /// As [`GgufFile::bytes`].
+    pub fn tensor_digest(&self, tensor: &TensorInfo) -> Result<String> {
+        Ok(digest::sha256_hex(self.bytes(tensor)?.bytes()))
     }
 
     /// SHA-256, in hex, of all tensors sorted by name: for each its name, type, shape and the digest of its data.
     /// Independent of metadata, of the order in the file, of alignment and of splits. Computed once.
-    pub fn content_digest(&self) -> &str {
-        self.digest.get_or_init(|| {
-            let tensors: Vec<&TensorInfo> = self.gguf.tensors_by_name().collect();
-            let digest = |tensor: &&TensorInfo| digest::sha256(self.bytes(tensor).bytes());
-            let digests: Vec<[u8; 32]> = match threads::pool(None) {
-                Ok(pool) => pool.install(|| tensors.par_iter().map(digest).collect()),
-                Err(_) => tensors.iter().map(digest).collect(),
-            };
-            let mut hash = Sha256::new();
-            for (tensor, digest) in tensors.iter().zip(&digests) {
-                hash.update(&(tensor.name.len() as u64).to_le_bytes());
-                hash.update(tensor.name.as_bytes());
-                hash.update(&tensor.ty.id().to_le_bytes());
-                hash.update(&(tensor.shape.len() as u64).to_le_bytes());
-                tensor.shape.iter().for_each(|dim| hash.update(&dim.to_le_bytes()));
-                hash.update(digest);
-            }
-            hash.hex()
-        })
+    ///
+    /// # Errors
+    /// As [`GgufFile::bytes`].
+    pub fn content_digest(&self) -> Result<&str> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(digest);
+        }
+        let digest = self.digest_contents()?;
+        Ok(self.digest.get_or_init(|| digest))
     }
+
+    fn digest_contents(&self) -> Result<String> {
+        let tensors: Vec<&TensorInfo> = self.gguf.tensors_by_name().collect();
+        let digest = |tensor: &&TensorInfo| Ok(digest::sha256(self.bytes(tensor)?.bytes()));
+        let digests: Vec<[u8; 32]> = match threads::pool(None) {
+            Ok(pool) => pool.install(|| tensors.par_iter().map(digest).collect::<Result<_>>())?,
+            Err(_) => tensors.iter().map(digest).collect::<Result<_>>()?,
+        };
+        let mut hash = Sha256::new();
+        for (tensor, digest) in tensors.iter().zip(&digests) {
+            hash.update(&(tensor.name.len() as u64).to_le_bytes());
+            hash.update(tensor.name.as_bytes());
+            hash.update(&tensor.ty.id().to_le_bytes());
+            hash.update(&(tensor.shape.len() as u64).to_le_bytes());
+            tensor.shape.iter().for_each(|dim| hash.update(&dim.to_le_bytes()));
+            hash.update(digest);
+        }
+        Ok(hash.hex())
+    }
+}
+
+/// Bytes of a file that are read first. Twice as many are read as long as they end within the declarations.
+const FIRST: u64 = 1 << 20;
+
+/// Reads the declarations of a file.
+fn declarations(path: &Path, file: &FileRange) -> Result<Gguf> {
+    let length = file.length();
+    let mut most = if file.is_held() { length } else { FIRST.min(length) };
+    loop {
+        let start = file.part(0..most).load()?;
+        let ends = |offset: u64| offset == most && most < length;
+        match read::parse(path, start.bytes(), length) {
+            Err(Error::Gguf { problem: GgufProblem::Truncated, offset, .. }) if ends(offset) => {
+                most = most.saturating_mul(2).min(length);
+            }
+            parsed => return parsed,
+        }
+    }
+}
+
+/// A file that is given by its bytes has no others beside it.
+fn alone(path: &Path) -> Error {
+    file::io_error("open", path)(std::io::Error::new(std::io::ErrorKind::NotFound, "only the first shard was given"))
 }
 
 /// Says which shard is missing, and of what.

@@ -153,7 +153,7 @@ impl Gguf {
     /// # Errors
     /// [`Error::Gguf`] with the field, the byte offset and the broken rule.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Gguf> {
-        read::parse(path, bytes)
+        read::parse(path, bytes, bytes.len() as u64)
     }
 
     /// The file, the first shard of a split model.

@@ -29,6 +29,8 @@ type Checked<T> = std::result::Result<T, Fault>;
 struct Cursor<'a> {
     bytes: &'a [u8],
     pos: usize,
+    /// Length of the whole file, of which `bytes` are the start.
+    file: u64,
 }
 
 struct Header {
@@ -46,11 +48,13 @@ struct Declared {
     at: u64,
 }
 
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Gguf> {
+/// Reads the declarations from the start of a file of `file` bytes. Where `bytes` end too early, the error is
+/// [`GgufProblem::Truncated`] at their end.
+pub(super) fn parse(path: &Path, bytes: &[u8], file: u64) -> Result<Gguf> {
     let name = |field: String| {
         move |fault: Fault| Error::Gguf { path: path.to_owned(), field, offset: fault.offset, problem: fault.problem }
     };
-    let mut cursor = Cursor { bytes, pos: 0 };
+    let mut cursor = Cursor { bytes, pos: 0, file };
     let header = cursor.header().map_err(name("header".into()))?;
     let (metadata, alignment) = read_metadata(&mut cursor, header.keys, &name)?;
     let declared = read_declarations(&mut cursor, header.tensors, &name)?;
@@ -154,7 +158,7 @@ fn place(
     declared: Vec<Declared>,
     alignment: u32,
 ) -> std::result::Result<(Vec<TensorInfo>, u64), (String, Fault)> {
-    let file = cursor.bytes.len() as u64;
+    let file = cursor.file;
     let overflow = |offset| Fault { offset, problem: GgufProblem::SizeOverflow };
     let header_end = cursor.pos as u64;
     let data = pad(header_end, alignment).ok_or_else(|| ("padding".to_owned(), overflow(header_end)))?;
@@ -231,8 +235,13 @@ impl<'a> Cursor<'a> {
         Fault { offset: self.pos as u64, problem }
     }
 
+    /// The bytes end, and perhaps the file.
+    fn at_end(&self) -> Fault {
+        Fault { offset: self.bytes.len() as u64, problem: GgufProblem::Truncated }
+    }
+
     fn remaining(&self) -> u64 {
-        (self.bytes.len() - self.pos) as u64
+        self.file - self.pos as u64
     }
 
     fn header(&mut self) -> Checked<Header> {
@@ -280,7 +289,7 @@ impl<'a> Cursor<'a> {
                 self.pos += N;
                 Ok(*bytes)
             }
-            None => Err(Fault { offset: self.bytes.len() as u64, problem: GgufProblem::Truncated }),
+            None => Err(self.at_end()),
         }
     }
 
@@ -298,13 +307,13 @@ impl<'a> Cursor<'a> {
         if count > possible {
             return Err(Fault { offset: at, problem: GgufProblem::CountExceedsFile { claimed: count, possible } });
         }
-        // Fits usize: it is no longer than the slice.
-        let end = self.pos + (count * size) as usize;
-        if end as u64 > MAX_HEADER {
-            let problem = GgufProblem::OverLimit { value: end as u64, limit: MAX_HEADER };
-            return Err(Fault { offset: at, problem });
+        // No longer than the file.
+        let end = self.pos as u64 + count * size;
+        if end > MAX_HEADER {
+            return Err(Fault { offset: at, problem: GgufProblem::OverLimit { value: end, limit: MAX_HEADER } });
         }
-        let items = &self.bytes[self.pos..end];
+        let end = end as usize;
+        let items = self.bytes.get(self.pos..end).ok_or_else(|| self.at_end())?;
         self.pos = end;
         Ok(items)
     }

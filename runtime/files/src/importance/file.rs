@@ -117,6 +117,6 @@ fn values(file: &GgufFile, tensor: &TensorInfo) -> Result<Vec<f32>> {
     if tensor.ty != GgmlType::F32 {
         return Err(file.gguf.tensor_error(&tensor.name, format!("has type {}, must be F32", tensor.ty.name())));
     }
-    let bytes = file.bytes(tensor);
+    let bytes = file.bytes(tensor)?;
     Ok(bytes.bytes().as_chunks::<4>().0.iter().map(|le| f32::from_le_bytes(*le)).collect())
 }

@@ -60,7 +60,7 @@ fn backend() -> CpuBackend {
     let mut backend = CpuBackend::new(Some(2)).unwrap();
     let input = (1..=128).map(|i| (i as f32).to_bits()).collect();
     let source: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(vec![7u8; 100]);
-    let blocks = SharedBytes { source, range: 10..44 };
+    let blocks = SharedBytes { source, range: 10..44 }.into();
     let weight = Content::Weight { format: Format::Q8_0, rows: 1, cols: 32, blocks };
     block_on(backend.allocate(StorageId(0), &entry(Pool::Inputs, Content::Words(input), 128))).unwrap();
     block_on(backend.allocate(StorageId(1), &entry(Pool::Weights, weight, 20))).unwrap();
@@ -160,7 +160,7 @@ fn contents_that_do_not_fit_their_entry_are_refused() {
     let mut backend = backend();
     assert!(block_on(backend.allocate(StorageId(5), &entry(Pool::Inputs, Content::Words(vec![0; 3]), 4))).is_err());
     let source: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(vec![0u8; 33]);
-    let short = SharedBytes { source, range: 0..33 };
+    let short = SharedBytes { source, range: 0..33 }.into();
     let weight = Content::Weight { format: Format::Q8_0, rows: 1, cols: 32, blocks: short };
     let error = block_on(backend.allocate(StorageId(5), &entry(Pool::Weights, weight, 20))).unwrap_err().to_string();
     assert!(error.contains("33 bytes for 1 x 32 q8_0"), "{error}");

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use ::wgpu as api;
+use loam_files::FileRange;
 use loam_shaders::Format;
 
 use super::device::Gpu;
@@ -107,7 +108,7 @@ impl Buffers {
                 Ok(())
             }
             Content::Weight { format, rows, cols, blocks } => {
-                self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks.bytes()).await
+                self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks).await
             }
         }
     }
@@ -118,14 +119,16 @@ impl Buffers {
         memory: &mut Memory,
         stored: &Stored,
         (format, rows, cols): (Format, usize, usize),
-        blocks: &[u8],
+        blocks: &FileRange,
     ) -> Result<()> {
         let (quants, scales) = (format.quant_words(cols), format.scale_words(cols));
         let row_bytes = format.row_bytes(cols).unwrap_or(0);
         let chunk_rows = upload_rows(format, cols);
         for first in (0..rows).step_by(chunk_rows) {
             let count = chunk_rows.min(rows - first);
-            let packed = format.pack(count, cols, &blocks[first * row_bytes..][..count * row_bytes]);
+            let start = (first * row_bytes) as u64;
+            let chunk = blocks.part(start..start + (count * row_bytes) as u64).load()?;
+            let packed = format.pack(count, cols, chunk.bytes());
             let (quant_part, scale_part) = packed.split_at(count * quants);
             self.stage(gpu, memory, stored, (first * quants) as u64, quant_part).await?;
             self.stage(gpu, memory, stored, (rows * quants + first * scales) as u64, scale_part).await?;
@@ -249,8 +252,8 @@ fn check_content(gpu: &Gpu, entry: &Entry) -> Result<()> {
         Content::Words(words) => words.len() as u64,
         Content::Weight { format, rows, cols, blocks } => {
             let expected = format.row_bytes(*cols).and_then(|bytes| bytes.checked_mul(*rows));
-            if expected != Some(blocks.bytes().len()) {
-                let bytes = blocks.bytes().len();
+            if expected.map(|bytes| bytes as u64) != Some(blocks.length()) {
+                let bytes = blocks.length();
                 return Err(gpu.failure(format!("{}: {bytes} bytes for {rows} x {cols} {format}", entry.name)));
             }
             format.packed_words(*rows, *cols)

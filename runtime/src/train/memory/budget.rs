@@ -85,7 +85,8 @@ fn has_room(info: &DeviceInfo, memory: &MemoryPlan) -> bool {
 /// A new adapter as the trainer would start it.
 fn start(base: &Base, info: &DeviceInfo, new: &NewAdapter) -> Result<AdapterFile> {
     let engine = Engine::new(base, Box::new(Rehearsal::new(info.clone())))?;
-    new.start(&engine.config, &engine.weights)
+    let targets: Vec<_> = engine.weights.targets().collect();
+    new.start(engine.config.architecture, &targets)
 }
 
 /// Every way to run the same steps that the options leave open, the fastest first.

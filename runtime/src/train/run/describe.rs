@@ -22,7 +22,7 @@ pub(super) fn describe(
     let mut set = |key: &str, value: Value| all.push((key.to_owned(), value));
     set("general.name", Value::from("loam adapter"));
     set("loam.version", Value::from(env!("CARGO_PKG_VERSION")));
-    set(BASE_DIGEST, Value::from(base.digest()));
+    set(BASE_DIGEST, Value::from(base.digest()?));
     if let Some(file_type) = base.gguf().opt_u32("general.file_type")? {
         set("loam.base.file_type", Value::U32(file_type));
     }

@@ -67,7 +67,10 @@ impl Trainer {
         let mut resources = engine.resources();
         let adapter = match adapter {
             Some(adapter) => adapter,
-            None => options.adapter.start(&engine.config, &engine.weights)?,
+            None => {
+                let targets: Vec<_> = engine.weights.targets().collect();
+                options.adapter.start(engine.config.architecture, &targets)?
+            }
         };
         options.check_for(&adapter)?;
         let arena = Arena::new(&adapter);

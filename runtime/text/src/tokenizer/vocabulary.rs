@@ -284,9 +284,7 @@ impl Vocabulary {
         for (id, (token, ty)) in self.tokens.iter().zip(types).enumerate() {
             if token.is_empty() {
                 if matches!(ty, TokenType::Control | TokenType::UserDefined) {
-                    return Err(wrong(format!(
-                        "token {id} is empty, but no gap in the vocabulary: its type says that texts have it"
-                    )));
+                    return Err(wrong(format!("token {id} is {ty:?} and empty")));
                 }
                 continue; // A gap: never produced, decodes to nothing.
             }

@@ -7,6 +7,7 @@ use loam::train::Outcome;
 use loam::{Base, TrainOptions};
 
 use crate::args::{TrainArgs, UpkeepArgs};
+use crate::failure::Result;
 use crate::output::bytes;
 use crate::upkeep::EVERY;
 use crate::{flag, memory};
@@ -49,8 +50,12 @@ fn path(path: &Path) -> String {
 }
 
 /// What the run worked with.
-pub fn origins(base: &Base, data: &str, device: &str) -> Rows {
-    vec![("device", device.to_owned()), ("base digest", base.digest().to_owned()), ("data digest", data.to_owned())]
+///
+/// # Errors
+/// If the base cannot be read.
+pub fn origins(base: &Base, data: &str, device: &str) -> Result<Rows> {
+    let digest = base.digest()?.to_owned();
+    Ok(vec![("device", device.to_owned()), ("base digest", digest), ("data digest", data.to_owned())])
 }
 
 /// What came out.

@@ -54,7 +54,7 @@ impl<'a> Page<'a> {
             Err(failure) => self.report.failure = Some(failure.message()),
         }
         let device = &engine.backend.info().name;
-        self.report.results.extend(facts::origins(base, &self.data, device));
+        self.report.results.extend(facts::origins(base, &self.data, device)?);
         self.report.samples = self.asked.into_iter().map(|(_, sample)| sample).collect();
         self.report.write(self.path)
     }

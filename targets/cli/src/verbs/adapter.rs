@@ -98,7 +98,7 @@ fn verify(args: &VerifyArgs) -> Result {
     base.check_template(&adapter, &args.adapter)?;
     checked(output, &adapter)?;
     adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
-    let digest = base.digest();
+    let digest = base.digest()?;
     // Adapters from elsewhere do not say which bytes they were trained on; only names and shapes can be checked then.
     let known = adapter.text(loam::adapter::BASE_DIGEST).is_some();
     let how = if known { "digests, names and shapes agree" } else { "names and shapes agree; it names no base digest" };

@@ -20,14 +20,14 @@ const LINE: usize = 100;
 pub fn run(args: &InspectArgs) -> Result {
     let output = Output::new(args.json.json);
     let file = GgufFile::open(&args.file)?;
-    let digest = if args.digest { Some(file.content_digest()) } else { None };
+    let digest = if args.digest { Some(file.content_digest()?) } else { None };
     let summary = Summary::from_gguf(&file.gguf);
     // Any bytes are as good as others in a checkpoint, but for its digest.
     let sealed = args.verify && file.gguf.metadata().get(checkpoint::DIGEST).is_some();
     if sealed {
         checkpoint::open(&args.file)?;
     }
-    let verified = (args.verify && !sealed).then(|| Verified::new(&file));
+    let verified = if args.verify && !sealed { Some(Verified::new(&file)?) } else { None };
     if output.is_json() {
         let mut object = summary.json(&file.gguf, args, digest);
         if let Some(verified) = &verified {

@@ -106,7 +106,7 @@ pub fn open(path: &Path) -> Result<(GgufFile, State)> {
             let problem = format!("has type {}, needs i32", tensor.ty.name());
             return Err(file.gguf.tensor_error(&tensor.name, problem).into());
         }
-        let bytes = file.bytes(tensor);
+        let bytes = file.bytes(tensor)?;
         let words = bytes.bytes().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
         buffers.push((tensor.name.clone(), words));
     }

@@ -46,7 +46,7 @@ impl Identity {
         let none = || "none".to_owned();
         let template = base.template()?.map_or_else(none, |template| template.digest().to_owned());
         let mut all = vec![
-            ("base".to_owned(), base.digest().to_owned()),
+            ("base".to_owned(), base.digest()?.to_owned()),
             ("tokenizer".to_owned(), base.tokenizer()?.digest().to_owned()),
             ("chat_template".to_owned(), template),
             ("device".to_owned(), format!("{} {}", device.backend, device.name)),
