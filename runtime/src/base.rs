@@ -12,6 +12,7 @@ use crate::gguf::{Gguf, GgufFile};
 use crate::host::heap::Gauge;
 use crate::model::ModelConfig;
 use crate::tokenizer::Tokenizer;
+use loam_files::kind;
 
 /// A quantised base model: the mapped file, its checked hyper-parameters, its tokenizer and chat template.
 pub struct Base {
@@ -66,6 +67,7 @@ impl Base {
     fn new(open: impl FnOnce() -> loam_files::Result<GgufFile>) -> Result<Self> {
         let gauge = Gauge::start();
         let file = open()?;
+        kind::check(&file.gguf, kind::MODEL)?;
         let config = ModelConfig::from_gguf(&file.gguf)?;
         Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new(), heap: gauge.kept() })
     }

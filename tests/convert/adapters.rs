@@ -306,6 +306,6 @@ fn folders_and_files_of_another_kind() {
     assert!(from_peft(Path::new("/nonexistent"), &bench.base, &out).is_err());
     let base = bench.model.file("base.gguf");
     let message = to_peft(&base, &bench.base, &bench.model.file("exported")).unwrap_err().to_string();
-    assert!(message.contains("is no adapter"), "{message}");
+    assert!(message.contains("is a model, not an adapter"), "{message}");
     assert!(!bench.model.file("exported").exists());
 }

@@ -196,11 +196,9 @@ fn configurations_that_cannot_be_converted() {
 fn tokenizers_that_do_not_fit() {
     refused("none", Format::Q4_0, &["tokenizer.json"], |f| remove(f, "tokenizer.json"));
     refused("too many tokens", Format::Q4_0, &["tokenizer.json", "4096"], |f| {
-        f.edit("tokenizer.json", |t| {
-            t["added_tokens"].as_array_mut().unwrap().push(json!({"id": 4096, "content": "<x>"}))
-        });
+        f.edit("tokenizer.json", |t| t["model"]["vocab"]["<x>"] = json!(4096));
     });
-    refused("unknown split", Format::Q4_0, &["tokenizer.json", "--pre"], |f| {
+    refused("unknown split", Format::Q4_0, &["tokenizer.json", "no GGUF name"], |f| {
         f.edit("tokenizer.json", |t| t["pre_tokenizer"] = json!({"type": "Whitespace"}));
     });
     let folder = Folder::micro();
@@ -238,7 +236,7 @@ fn sources_that_are_no_model() {
     assert!(message(&folder.file("config.json")).contains("no folder"));
     assert!(message(&folder.file("absent")).contains("absent"));
     std::fs::rename(folder.file("config.json"), folder.file("adapter_config.json")).unwrap();
-    assert!(message(folder.path()).contains("from-peft"));
+    assert!(message(folder.path()).contains("is a PEFT adapter"));
     assert!(!out.exists());
 }
 

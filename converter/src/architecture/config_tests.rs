@@ -40,7 +40,6 @@ fn what_cannot_be_converted_is_refused_by_name() {
         ("architectures", r#"["GPTNeoXForCausalLM"]"#, "GPTNeoXForCausalLM"),
         ("architectures", r#""LlamaForCausalLM""#, "architectures"),
         ("partial_rotary_factor", "0.5", "partial_rotary_factor"),
-        ("quantization_config", r#"{"load_in_4bit":true}"#, "quantization_config"),
         ("hidden_act", r#""gelu""#, "hidden_act"),
         ("rope_scaling", r#"{"rope_type":"dynamic","factor":4}"#, "rope_scaling.rope_type"),
         ("rope_scaling", r#"{"rope_type":"longrope","factor":4}"#, "rope_scaling.rope_type"),

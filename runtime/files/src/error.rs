@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::kind;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -31,6 +33,16 @@ pub enum Error {
         offset: u64,
         /// Which rule of the format is broken.
         problem: GgufProblem,
+    },
+    /// A GGUF file of another kind than was asked for: an adapter in place of a model, say.
+    #[error("{} is {}, not {}", path.display(), kind::named(found), kind::named(wanted))]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// Its `general.type`.
+        found: String,
+        /// The one that was asked for.
+        wanted: &'static str,
     },
     /// A shard of a split model is not there.
     #[error("{} is the first shard of a model: {} is missing", path.display(), shard.display())]

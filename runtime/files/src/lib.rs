@@ -10,6 +10,7 @@ pub mod error;
 pub mod file;
 pub mod gguf;
 pub mod importance;
+pub mod kind;
 pub mod option;
 pub mod threads;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use loam::problem::{CheckpointProblem, DataProblem, DeviceProblem};
 use loam_convert::problem as source;
-use loam_files::TensorProblem;
+use loam_files::{TensorProblem, kind};
 use loam_text::TokenizerProblem;
 
 /// What to do about an error of the converter. Most of its messages say it themselves.
@@ -124,6 +124,7 @@ fn file(error: &loam_files::Error) -> Option<String> {
             return part(path, source);
         }
         E::Io { path, source, .. } => return io(path, source),
+        E::Kind { found, wanted, .. } => return kind(found, wanted),
         E::MissingShard { .. } => "the download is not complete: all shards of a model belong into one folder",
         E::Gguf { problem: P::BadMagic, .. } => {
             "give a .gguf file; `loam convert FOLDER -o base.gguf` makes one from a Hugging Face model folder"
@@ -149,6 +150,18 @@ fn file(error: &loam_files::Error) -> Option<String> {
         E::Threads(_) => "the system gives no more threads: raise `ulimit -u`, or the container's limit of processes",
         E::Limit { .. } => "use a smaller --batch or --context, or another device",
         _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do with a file of the kind `found` where one of the kind `wanted` was asked for.
+fn kind(found: &str, wanted: &str) -> Option<String> {
+    let hint = match (found, wanted) {
+        (kind::ADAPTER, kind::MODEL) => "give the base here, and this file with --adapter",
+        (kind::MODEL, kind::ADAPTER) => "this is a base; adapters come from `loam train` or `loam adapter from-peft`",
+        (kind::IMPORTANCE, _) => "give it to `loam convert` with --imatrix",
+        ("checkpoint", _) => "`loam train --resume` continues the run that has left it",
+        _ => "`loam inspect FILE` shows what the file holds",
     };
     Some(hint.to_owned())
 }

@@ -15,6 +15,7 @@ use crate::file::AtomicFile;
 use crate::gguf::{
     GgmlType, Gguf, GgufFile, Metadata, OUTPUT, TOKEN_EMBD, TensorDeclaration, TensorInfo, Value, Writer, printable,
 };
+use crate::kind::{self, TYPE};
 
 pub use method::{METHODS, Method, Problem, Setting, lora};
 use parameter::by_site;
@@ -29,7 +30,6 @@ pub const TEMPLATE_DIGEST: &str = "loam.chat_template.digest";
 
 /// Architecture of the base, e.g. "llama".
 const ARCHITECTURE: &str = "general.architecture";
-const TYPE: &str = "general.type";
 const ADAPTER_TYPE: &str = "adapter.type";
 /// Keys that are fields of [`AdapterFile`] or belong to the container, besides the settings of the method.
 const OWN_KEYS: [&str; 4] = [ARCHITECTURE, TYPE, ADAPTER_TYPE, crate::gguf::ALIGNMENT_KEY];
@@ -88,7 +88,7 @@ impl AdapterFile {
         self.check(path)?;
         let mut metadata = Metadata::new();
         metadata.set(ARCHITECTURE, self.architecture.as_str());
-        metadata.set(TYPE, "adapter");
+        metadata.set(TYPE, kind::ADAPTER);
         metadata.set(ADAPTER_TYPE, self.method.name);
         self.settings.iter().for_each(|setting| metadata.set(setting.key, setting.value));
         let own = |key: &str| OWN_KEYS.contains(&key) || self.method.settings.contains(&key);
@@ -212,11 +212,7 @@ fn check_values(path: &Path, parameter: &Parameter) -> Result<()> {
 
 /// The method of the adapter.
 fn method(gguf: &Gguf) -> Result<&'static Method> {
-    let kind = gguf.opt_str(TYPE)?.unwrap_or("model");
-    if kind != "adapter" {
-        let kind = printable(kind.as_bytes());
-        return Err(adapter_error(gguf.path(), format!("is no adapter: its general.type is {kind:?}")));
-    }
+    kind::check(gguf, kind::ADAPTER)?;
     let name = gguf.str(ADAPTER_TYPE)?;
     let method = Method::by_name(name).ok_or_else(|| {
         let (name, known) = (printable(name.as_bytes()), Method::names());

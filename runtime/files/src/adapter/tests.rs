@@ -91,7 +91,7 @@ const B: (&str, &[u64], f32) = ("blk.0.attn_q.weight.lora_b", &[2, 6], 0.5);
 fn another_kind_of_file_is_named() {
     assert!(read(&good_keys(), &[A, B]).is_ok());
     let cases: [(&str, Value, &str); 6] = [
-        (TYPE, "model".into(), "is no adapter"),
+        (TYPE, "model".into(), "is a model, not an adapter"),
         (ADAPTER_TYPE, "loha".into(), "loha"),
         (ALPHA, Value::F32(0.0), ALPHA),
         (ALPHA, Value::F32(f32::NAN), ALPHA),

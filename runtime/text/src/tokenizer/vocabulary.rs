@@ -284,7 +284,9 @@ impl Vocabulary {
         for (id, (token, ty)) in self.tokens.iter().zip(types).enumerate() {
             if token.is_empty() {
                 if matches!(ty, TokenType::Control | TokenType::UserDefined) {
-                    return Err(wrong(format!("token {id} is {ty:?} and empty")));
+                    return Err(wrong(format!(
+                        "token {id} is empty, but no gap in the vocabulary: its type says that texts have it"
+                    )));
                 }
                 continue; // A gap: never produced, decodes to nothing.
             }
