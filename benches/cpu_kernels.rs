@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use loam_shaders::format::cpu;
 use loam_shaders::matmul::low_rank as fused;
-use loam_shaders::tiles::{Strided, Tiles, cuts, grid};
+use loam_shaders::tiles::{Product, Strided, Tiles, cuts, grid};
 use loam_shaders::{Access, Bind, Call, Format, Step, attention, dense, matmul, simd};
 use rayon::prelude::*;
 
@@ -145,7 +145,8 @@ fn products() {
         grid(cuts(rows, 192), cuts(tokens, 256)).into_par_iter().for_each(|((row, rows), (token, tokens))| {
             let (a, b) = (Strided::rows(&x_f32[token * inner..], inner), Strided::rows(&w_f32[row * inner..], inner));
             // SAFETY: tasks have disjoint tiles.
-            unsafe { y.product((token, row), (tokens, rows, inner), a, b.transposed(), 1.0, false) };
+            let product = Product { a, b: b.transposed(), m: tokens, n: rows, k: inner, alpha: 1.0, accumulate: false };
+            unsafe { y.product(token, row, product) };
         });
     };
     let mut cases = vec![Case::new("gemm f32".into(), flops, "GFLOP/s", plain)];

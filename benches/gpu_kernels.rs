@@ -7,14 +7,12 @@
 
 #![allow(clippy::print_stdout, reason = "a bench reports on stdout")]
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use loam::SharedBytes;
 use loam::backend::{self, Backend, Precision, select};
-use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View, When};
-use loam::random;
+use loam::plan::{Entry, StorageId, View};
 use loam_shaders::{Call, Format, Step, attention, dense, matmul};
+use loam_tests::{Random, plans};
 use pollster::block_on;
 
 const ROUNDS: usize = 5;
@@ -163,8 +161,7 @@ fn seconds(backend: &mut dyn Backend, call: &Call, operands: &[Operand]) -> f64 
     let views: Vec<View> = (0..).zip(operands).map(|(id, operand)| bind(backend, id, operand, &mut slots)).collect();
     let mut times = 1;
     loop {
-        let node = Node { call: call.clone(), operands: views.clone(), label: "bench".into(), when: When::default() };
-        let plan = Plan { name: "bench".into(), nodes: vec![node; times], slots: slots.clone() };
+        let plan = plans::plan(&slots, vec![plans::node("bench", call.clone(), &views); times]);
         let program = block_on(backend.compile(&plan)).unwrap_or_else(|error| panic!("{error}"));
         let mut best = f64::MAX;
         for _ in 0..ROUNDS {
@@ -184,29 +181,24 @@ fn seconds(backend: &mut dyn Backend, call: &Call, operands: &[Operand]) -> f64 
 }
 
 fn bind(backend: &mut dyn Backend, id: u32, operand: &Operand, slots: &mut Vec<u64>) -> View {
-    let value = |at: u64| (random::uniform(id.into(), 0, at) * 2.0 - 1.0) as f32;
-    let (words, content) = match *operand {
+    let mut random = Random::new(id.into());
+    let entry = match *operand {
         Operand::Slot(words) => {
             slots.push(words);
-            let slot = slots.len() as u32 - 1;
-            return View { location: Location::Slot(slot), offset: 0, words };
+            return plans::slot(slots.len() as u32 - 1, words);
         }
-        Operand::Words(words) => (words, Content::Words((0..words).map(|at| value(at).to_bits()).collect())),
-        Operand::Zeros(words) => (words, Content::Zeros),
-        Operand::Weight(format, rows, cols) => weight(format, rows as usize, cols as usize, value),
+        Operand::Words(words) => plans::values(&random.values(words as usize)),
+        Operand::Zeros(words) => plans::zeros(words),
+        Operand::Weight(format, rows, cols) => weight(format, rows as usize, cols as usize, &mut random),
     };
-    let entry = Entry { name: format!("operand {id}"), pool: Pool::Weights, words, content };
     block_on(backend.allocate(StorageId(id), &entry)).unwrap_or_else(|error| panic!("{error}"));
-    View { location: Location::Stored(StorageId(id)), offset: 0, words }
+    plans::stored(StorageId(id), entry.words)
 }
 
 /// Rows that repeat after some: encoding them all would take longer than measuring.
-fn weight(format: Format, rows: usize, cols: usize, value: impl Fn(u64) -> f32) -> (u64, Content) {
+fn weight(format: Format, rows: usize, cols: usize, random: &mut Random) -> Entry {
     let row_bytes = format.row_bytes(cols).expect("whole blocks");
     let mut some = vec![0; row_bytes * 8];
-    let values: Vec<f32> = (0..8 * cols as u64).map(value).collect();
-    format.encode_row(&values, &mut some);
-    let blocks: Vec<u8> = some.into_iter().cycle().take(rows * row_bytes).collect();
-    let blocks = SharedBytes { range: 0..blocks.len(), source: Arc::new(blocks) }.into();
-    (format.packed_words(rows, cols), Content::Weight { format, rows, cols, blocks })
+    format.encode_row(&random.values(8 * cols), &mut some);
+    plans::weight(format, rows, cols, some.into_iter().cycle().take(rows * row_bytes).collect())
 }

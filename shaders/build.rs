@@ -13,6 +13,8 @@ pub mod emit;
 pub mod expand;
 #[path = "build/reflect.rs"]
 pub mod reflect;
+#[path = "build/variants.rs"]
+pub mod variants;
 
 fn main() -> std::process::ExitCode {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
@@ -36,9 +38,9 @@ fn main() -> std::process::ExitCode {
 /// Builds every variant; returns the paths that the result depends on, or all errors.
 pub fn generate(root: &Path, out: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     let one = |error: String| vec![error];
-    let files = expand::kernel_files(root).map_err(one)?;
+    let files = variants::kernel_files(root).map_err(one)?;
     let listing = expand::read(root, "variants").map_err(one)?;
-    let variants = expand::variants(&files, &listing).map_err(one)?;
+    let variants = variants::variants(&files, &listing).map_err(one)?;
     let mut errors = Vec::new();
     let mut generated = Vec::new();
     for variant in variants {
@@ -54,7 +56,7 @@ pub fn generate(root: &Path, out: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     }
     emit::write(out, &generated).map_err(|error| one(format!("cannot write to {}: {error}", out.display())))?;
     let watched = ["build.rs", "build", "variants", "include", "format"].map(|name| root.join(name)).into_iter();
-    Ok(watched.chain(expand::op_folders(root).map_err(one)?).collect())
+    Ok(watched.chain(variants::op_folders(root).map_err(one)?).collect())
 }
 
 #[allow(clippy::print_stdout, reason = "standard output is how a build script talks to cargo")]

@@ -1,114 +1,212 @@
-//! For tests of fast host functions: they agree with the reference, and with themselves on any number of threads.
+//! The check of a kernel: its host functions against its reference, and against themselves on any number of threads.
+//! The conformance tests add devices. Built for tests only, here and with the feature `check`.
+
+use std::sync::OnceLock;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::kernel::{Access, Bind, Call, HostFn};
 use crate::{Format, Step};
 
-/// Largest accepted ||x - reference|| / ||reference||.
+/// Largest accepted ||x - reference|| / ||reference|| of a fast host function.
 const TOLERANCE: f64 = 2e-6;
+/// Threads that a fast host function runs on.
+const THREADS: [usize; 4] = [1, 2, 3, 7];
 
-/// What is bound.
+/// SplitMix64 (Steele, Lea & Flood 2014): a counter, hashed.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator whose values depend on `seed` only.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `0..end`.
+    pub fn below(&mut self, end: u32) -> u32 {
+        (self.bits() % u64::from(end)) as u32
+    }
+
+    /// A number in -1..1.
+    pub fn value(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+
+    /// `len` numbers in -1..1.
+    pub fn values(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.value()).collect()
+    }
+}
+
+/// A buffer that is bound to a kernel. A written one starts with these words.
 #[derive(Debug, Clone)]
 pub enum Operand {
-    /// Words, `f32` or `u32`.
+    /// Words: `f32` bits or `u32`.
     Words(Vec<u32>),
     /// A weight in GGUF blocks.
-    Blocks(Vec<u8>),
+    Weight {
+        /// Block format.
+        format: Format,
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        cols: usize,
+        /// `rows * row_bytes(cols)` bytes.
+        blocks: Vec<u8>,
+    },
 }
 
-/// Numbers from -1 to 1 that look random and depend on `seed`.
-pub fn values(len: usize, seed: u32) -> Vec<f32> {
-    let mix = |i: u32| {
-        let mut x = i.wrapping_add(seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-        x = (x ^ x >> 15).wrapping_mul(0xc2b2_ae35);
-        (x ^ x >> 16) as f32 / (1u32 << 31) as f32 - 1.0
-    };
-    (0..len as u32).map(mix).collect()
-}
+impl Operand {
+    /// These values.
+    pub fn f32(values: &[f32]) -> Self {
+        Operand::Words(bytemuck::cast_slice(values).to_vec())
+    }
 
-/// [`values`] as an operand.
-pub fn random(len: usize, seed: u32) -> Operand {
-    Operand::Words(values(len, seed).into_iter().map(f32::to_bits).collect())
-}
+    /// These words.
+    pub fn u32(words: &[u32]) -> Self {
+        Operand::Words(words.to_vec())
+    }
 
-/// An output whose values must all be overwritten.
-pub fn unset(len: usize) -> Operand {
-    Operand::Words(vec![f32::NAN.to_bits(); len])
-}
+    /// An output that the kernel must fill: what it leaves out stays NaN.
+    pub fn unset(len: usize) -> Self {
+        Operand::f32(&vec![f32::NAN; len])
+    }
 
-/// Words as they are.
-pub fn words(words: &[u32]) -> Operand {
-    Operand::Words(words.to_vec())
-}
+    /// Values from -1 to 1 that depend on `seed`.
+    pub fn random(len: usize, seed: u64) -> Self {
+        Operand::f32(&Random::new(seed).values(len))
+    }
 
-/// A weight of [`values`].
-pub fn weight(format: Format, rows: usize, cols: usize, seed: u32) -> Operand {
-    let row_bytes = format.row_bytes(cols).expect("whole blocks");
-    let mut blocks = vec![0; rows * row_bytes];
-    format.encode_row(&values(rows * cols, seed), &mut blocks);
-    Operand::Blocks(blocks)
-}
+    /// A random weight: every run of 16 columns has its own size, so that the scales within a block differ.
+    ///
+    /// # Panics
+    /// If a row is no whole number of blocks.
+    pub fn weight(format: Format, rows: usize, cols: usize, random: &mut Random) -> Self {
+        let mut values = random.values(rows * cols);
+        for run in values.chunks_mut(16) {
+            let size = random.value();
+            run.iter_mut().for_each(|value| *value *= size);
+        }
+        let row_bytes = format.row_bytes(cols).unwrap_or_else(|| panic!("{format}: rows of {cols}"));
+        let mut blocks = vec![0; rows * row_bytes];
+        format.encode_row(&values, &mut blocks);
+        Operand::Weight { format, rows, cols, blocks }
+    }
 
-/// Compares the fast function of `call` with its reference, and its bits over 1, 2, 3 and 7 threads.
-///
-/// # Panics
-/// If there is none, or a result differs.
-pub fn check(step: &Step, call: &Call, operands: &[Operand]) {
-    let name = call.kernel.name();
-    let fast = call.kernel.cpu.unwrap_or_else(|| panic!("{name} has no fast host function"));
-    let expected = run(call.kernel.reference, step, call, operands);
-    let mut first = None;
-    for threads in [1, 2, 3, 7] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        let found = pool.install(|| run(fast, step, call, operands));
-        match &first {
-            None => {
-                compare(name, call, &expected, &found);
-                first = Some(found);
-            }
-            Some(first) => assert!(*first == found, "{name}: other bits on {threads} threads"),
+    /// As a device binds it.
+    pub fn device_words(&self) -> Vec<u32> {
+        match self {
+            Operand::Words(words) => words.clone(),
+            Operand::Weight { format, rows, cols, blocks } => format.pack(*rows, *cols, blocks),
         }
     }
 }
 
-fn run(function: HostFn, step: &Step, call: &Call, operands: &[Operand]) -> Vec<Vec<u32>> {
-    let mut operands = operands.to_vec();
-    let bindings = call.kernel.source.bindings;
-    assert_eq!(operands.len(), bindings.len());
-    let mut bound: Vec<Bind<'_>> = operands
-        .iter_mut()
-        .zip(bindings)
-        .map(|(operand, binding)| match (operand, binding.access) {
-            (Operand::Blocks(blocks), _) => Bind::Blocks(blocks),
-            (Operand::Words(words), Access::Read) => Bind::Read(words),
-            (Operand::Words(words), Access::ReadWrite) => Bind::Write(words),
-        })
-        .collect();
-    function(step, &call.params, &mut bound);
-    operands
-        .into_iter()
-        .zip(bindings)
-        .filter(|(_, binding)| binding.access == Access::ReadWrite)
-        .map(|(operand, _)| match operand {
-            Operand::Words(words) => words,
-            Operand::Blocks(_) => panic!("a weight was bound for writing"),
-        })
-        .collect()
+/// What a kernel wrote, by written binding.
+pub type Written = Vec<Vec<f32>>;
+
+/// Runs `call` by its reference, with weights packed and as blocks, and by its fast host function if it has one: this
+/// agrees with the reference to a relative norm of 2e-6 in every written binding, and has the same bits on 1, 2, 3 and
+/// 7 threads. Returns what the reference wrote.
+///
+/// # Panics
+/// If a result differs.
+pub fn check(step: &Step, call: &Call, operands: &[Operand]) -> Written {
+    let name = call.kernel.name();
+    let expected = on_host(call.kernel.reference, step, call, operands, Weights::Packed);
+    if operands.iter().any(|operand| matches!(operand, Operand::Weight { .. })) {
+        let blocks = on_host(call.kernel.reference, step, call, operands, Weights::Blocks);
+        assert_near(call, "the reference with blocks", &expected, &blocks, TOLERANCE);
+    }
+    let Some(fast) = call.kernel.cpu else { return expected };
+    let mut on_threads =
+        pools().iter().map(|pool| pool.install(|| on_host(fast, step, call, operands, Weights::Blocks)));
+    let first = on_threads.next().expect("one thread");
+    assert_near(call, "cpu", &expected, &first, TOLERANCE);
+    for (found, threads) in on_threads.zip(&THREADS[1..]) {
+        assert!(bits(&first) == bits(&found), "{name}: other bits on {threads} threads");
+    }
+    expected
 }
 
-fn compare(name: &str, call: &Call, expected: &[Vec<u32>], found: &[Vec<u32>]) {
-    for (output, (expected, found)) in expected.iter().zip(found).enumerate() {
+fn pools() -> &'static [ThreadPool] {
+    static POOLS: OnceLock<Vec<ThreadPool>> = OnceLock::new();
+    POOLS.get_or_init(|| {
+        let pool = |threads: &usize| ThreadPoolBuilder::new().num_threads(*threads).build().expect("threads");
+        THREADS.iter().map(pool).collect()
+    })
+}
+
+fn bits(written: &Written) -> Vec<&[u32]> {
+    written.iter().map(|values| bytemuck::cast_slice(values)).collect()
+}
+
+/// How a host function is given weights.
+#[derive(Clone, Copy, PartialEq)]
+enum Weights {
+    Packed,
+    Blocks,
+}
+
+/// Runs a host function and returns the written bindings.
+fn on_host(run: HostFn, step: &Step, call: &Call, operands: &[Operand], weights: Weights) -> Written {
+    let bindings = call.kernel.source.bindings;
+    assert_eq!(operands.len(), bindings.len(), "{}: bindings", call.kernel.name());
+    let as_blocks = |operand: &Operand| weights == Weights::Blocks && matches!(operand, Operand::Weight { .. });
+    let words = |operand: &Operand| if as_blocks(operand) { Vec::new() } else { operand.device_words() };
+    let mut buffers: Vec<Vec<u32>> = operands.iter().map(words).collect();
+    let mut bound: Vec<Bind<'_>> = buffers
+        .iter_mut()
+        .zip(operands)
+        .zip(bindings)
+        .map(|((buffer, operand), binding)| match (operand, binding.access) {
+            (Operand::Weight { blocks, .. }, _) if weights == Weights::Blocks => Bind::Blocks(blocks),
+            (_, Access::Read) => Bind::Read(buffer),
+            (_, Access::ReadWrite) => Bind::Write(buffer),
+        })
+        .collect();
+    run(step, &call.params, &mut bound);
+    drop(bound);
+    written(call, buffers)
+}
+
+/// The written ones of a call's buffers.
+pub fn written(call: &Call, buffers: Vec<Vec<u32>>) -> Written {
+    let bindings = call.kernel.source.bindings;
+    let written = buffers.into_iter().zip(bindings).filter(|(_, binding)| binding.access == Access::ReadWrite);
+    written.map(|(buffer, _)| buffer.into_iter().map(f32::from_bits).collect()).collect()
+}
+
+/// Compares what `path` wrote with the reference: ||found - expected|| / ||expected|| is at most `tolerance`.
+///
+/// # Panics
+/// If it differs by more, or in what is finite.
+pub fn assert_near(call: &Call, path: &str, expected: &Written, found: &Written, tolerance: f64) {
+    let names = call.kernel.source.bindings.iter().filter(|binding| binding.access == Access::ReadWrite);
+    for ((expected, found), binding) in expected.iter().zip(found).zip(names) {
+        let what = || format!("{} ({path}) {:?}, {}", call.kernel.name(), call.params, binding.name);
+        assert_eq!(expected.len(), found.len(), "{}: length", what());
         let (mut error, mut norm) = (0.0f64, 0.0f64);
-        for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
-            let (e, f) = (f32::from_bits(e), f32::from_bits(f));
-            let same = e.is_finite() == f.is_finite() && e.is_nan() == f.is_nan();
-            assert!(same, "{name} {:?}: output {output}[{i}] is {f}, the reference has {e}", call.params);
-            if e.is_finite() {
-                error += f64::from(e - f).powi(2);
-                norm += f64::from(e).powi(2);
+        for (i, (e, f)) in expected.iter().zip(found).enumerate() {
+            // Bits, so that what a kernel leaves alone may be NaN.
+            if e.to_bits() != f.to_bits() {
+                let same = (e.is_finite() && f.is_finite()) || (e.is_nan() && f.is_nan()) || e == f;
+                assert!(same, "{}[{i}]: {f}, the reference has {e}", what());
+                error += if e.is_finite() { (f64::from(*e) - f64::from(*f)).powi(2) } else { 0.0 };
             }
+            norm += if e.is_finite() { f64::from(*e).powi(2) } else { 0.0 };
         }
-        let (error, norm) = (error.sqrt(), norm.sqrt());
-        let params = &call.params;
-        assert!(error <= TOLERANCE * norm, "{name} {params:?}: output {output} is {:.1e} off", error / norm);
+        let relative = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };
+        assert!(relative <= tolerance, "{}: {relative:.2e} from the reference, allowed {tolerance:.0e}", what());
     }
 }

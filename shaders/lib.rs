@@ -8,8 +8,8 @@
 pub mod adamw;
 pub mod adamw_8bit;
 pub mod attention;
-#[cfg(test)]
-mod check;
+#[cfg(any(test, feature = "check"))]
+pub mod check;
 pub mod columns;
 pub mod cross_entropy;
 pub mod dense;

@@ -16,9 +16,9 @@ pub fn philox(seed: u64, counter: [u32; 4]) -> [u32; 4] {
     x
 }
 
-/// Four words for elements `4 * place` to `4 * place + 3` of what kernels draw: a function of the seed and the optimizer step
-/// of `step`, of the `stream` (what they are for) and the `site` (where in the model), of the row of the step's batch and the
-/// place in that row. `row` such places are a row; 0: all of them are the first one.
+/// Four words for elements `4 * place` to `4 * place + 3` of what kernels draw: a function of the seed and the
+/// optimizer step of `step`, of the `stream` (what they are for) and the `site` (where in the model), of the row of the
+/// step's batch and the place in that row. `row` such places are a row; 0: all of them are the first one.
 pub fn words(step: &Step, (stream, site): (u32, u32), place: u32, row: u32) -> [u32; 4] {
     let rows = place.checked_div(row).unwrap_or(0);
     let key = u64::from(stream) << 32 | u64::from(step.seed);

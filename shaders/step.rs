@@ -15,7 +15,7 @@ pub struct Step {
     pub seed: u32,
     /// Optimizer step, from 1.
     pub step: u32,
-    /// Rows of the step in front of this micro-batch: what is drawn for a row does not depend on where the step is divided.
+    /// Rows of the step before this micro-batch: what is drawn for a row does not depend on where the step is divided.
     pub rows: u32,
     /// Learning rate of this step.
     pub lr: f32,
@@ -25,7 +25,7 @@ pub struct Step {
     pub correction2: f32,
     /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f32,
-    /// Rows with a loss in this run: loss chunks behind them are skipped by the host.
+    /// Rows with a loss in this run: loss chunks after them are skipped by the host.
     pub trained: u32,
     /// Which phase of a plan that has phases runs, for the host; 0: all of them.
     pub phase: u32,

@@ -71,6 +71,25 @@ impl<'a> Strided<'a> {
     }
 }
 
+/// A matrix product: `c = alpha * a * b`, or `c += alpha * a * b`.
+#[derive(Debug, Clone, Copy)]
+pub struct Product<'a> {
+    /// `m` x `k`.
+    pub a: Strided<'a>,
+    /// `k` x `n`.
+    pub b: Strided<'a>,
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// What is summed over.
+    pub k: usize,
+    /// Factor on the product.
+    pub alpha: f32,
+    /// Add to the result instead of overwriting it.
+    pub accumulate: bool,
+}
+
 /// Pairs of (first element, length) that cut `total` into tiles of `tile`.
 pub fn cuts(total: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     (0..total.div_ceil(tile)).map(move |index| (index * tile, tile.min(total - index * tile)))
@@ -109,24 +128,16 @@ impl<'a> Tiles<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride + from), len) }
     }
 
-    /// `c = alpha * a * b`, or `c += alpha * a * b`, where c is the `m` x `n` tile at (`row`, `col`), a is `m` x `k`
-    /// and b is `k` x `n`. Runs on this thread alone; the order of the sum depends on the shapes only.
+    /// Computes `product` into the tile at (`row`, `col`). Runs on this thread alone; the order of the sum depends on
+    /// the shapes only.
     ///
     /// # Safety
     /// No other task may use any element of the tile during the call.
     ///
     /// # Panics
     /// If the tile is outside of the matrix, or `a` or `b` do not hold their elements.
-    #[allow(clippy::too_many_arguments, reason = "a matrix product has three sizes, two factors and a place")]
-    pub unsafe fn product(
-        &self,
-        (row, col): (usize, usize),
-        (m, n, k): (usize, usize, usize),
-        a: Strided<'_>,
-        b: Strided<'_>,
-        alpha: f32,
-        accumulate: bool,
-    ) {
+    pub unsafe fn product(&self, row: usize, col: usize, product: Product<'_>) {
+        let Product { a, b, m, n, k, alpha, accumulate } = product;
         assert!(row <= self.rows && m <= self.rows - row, "{m} rows at {row} of {}", self.rows);
         assert!(col <= self.cols && n <= self.cols - col, "{n} columns at {col} of {}", self.cols);
         assert!(a.holds(m, k) && b.holds(k, n), "{m} x {k} times {k} x {n}");
@@ -178,7 +189,7 @@ mod tests {
                 let tiles = Tiles::new(&mut c, m + 2, n + 2, n + 3);
                 let (a, b) = (Strided::rows(&a, k), Strided { data: &b, row: 1, col: k });
                 // SAFETY: this is the only task.
-                unsafe { tiles.product((1, 2), (m, n, k), a, b, 2.0, accumulate) };
+                unsafe { tiles.product(1, 2, Product { a, b, m, n, k, alpha: 2.0, accumulate }) };
                 for (index, &found) in c.iter().enumerate() {
                     let (i, j) = (index / (n + 3), index % (n + 3));
                     let inside = (1..1 + m).contains(&i) && (2..2 + n).contains(&j);

@@ -2,7 +2,7 @@
 //! Tint (the browser's compiler, where installed), with uniforms laid out as the host writes them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use loam_shaders::kernel::Layout;
@@ -156,4 +156,46 @@ fn the_step_state_is_laid_out_as_the_host_writes_it() {
         }
     }
     assert!(seen > 0, "some kernel uses the step state");
+}
+
+/// All `.wgsl` files with their path.
+fn files(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "wgsl") {
+            let text = std::fs::read_to_string(&path).expect("text");
+            all.push((path, text));
+        }
+    }
+    all
+}
+
+#[test]
+fn texts_are_written_in_one_way() {
+    let all = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../shaders"));
+    assert!(all.len() > 100, "{} files", all.len());
+    for (path, text) in all {
+        for (index, line) in text.lines().enumerate() {
+            let at = || format!("{}:{}: {line}", path.display(), index + 1);
+            let condition = line.trim_start().strip_prefix("if ").and_then(|rest| rest.strip_suffix(" {"));
+            assert!(!condition.is_some_and(in_parentheses), "no parentheses around a condition: {}", at());
+            for (builtin, name) in [("workgroup_id", "workgroup"), ("local_invocation_index", "thread")] {
+                let named = line.split_once(&format!("@builtin({builtin}) ")).map(|(_, rest)| rest);
+                assert!(named.is_none_or(|rest| rest.starts_with(&format!("{name}: "))), "call it {name}: {}", at());
+            }
+        }
+    }
+}
+
+/// Whether the first parenthesis is closed by the last character.
+fn in_parentheses(condition: &str) -> bool {
+    let mut depth = 0;
+    let closed = condition.find(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        depth == 0
+    });
+    condition.starts_with('(') && closed == Some(condition.len() - 1)
 }

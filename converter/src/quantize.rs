@@ -20,39 +20,6 @@ use crate::{Error, Result};
 /// Rows are encoded in bands of about so many weights: what is held in memory is one band of blocks.
 const BAND: usize = 1 << 20;
 
-/// Largest magnitude that `format` can hold: beyond, the value, or the f16 scale of its block, would become infinite.
-fn limit(format: Format) -> f32 {
-    // The last f32 that f16 and bf16 do not round to infinity.
-    const F16: f32 = 65_519.996;
-    let bf16 = f32::from_bits(0x7f7f_7fff);
-    match format {
-        // MXFP4: a power of two has the range of f32.
-        Format::F32 | Format::MXFP4 => f32::MAX,
-        Format::BF16 => bf16,
-        Format::F16 => F16,
-        // d = max / -8.
-        Format::Q4_0 => F16 * 8.0,
-        // d = max / 127.
-        Format::Q8_0 => F16 * 127.0,
-        // dmin = min / 63, and d is smaller.
-        Format::Q4_K | Format::Q5_K => F16 * 63.0,
-        // m = min, and d is smaller.
-        Format::Q4_1 | Format::Q5_1 => F16,
-        // d = max / -16.
-        Format::Q5_0 => F16 * 16.0,
-        // d = max / 4096 or, after the search for the scale of a sub-block, somewhat more.
-        Format::Q6_K => F16 * 2048.0,
-        // d = max / 127 or, after the search, somewhat more.
-        Format::IQ4_NL => F16 * 100.0,
-        // d = max / 127 / 32 or, after the search, somewhat more.
-        Format::IQ4_XS => F16 * 2048.0,
-        // d = max / 3 / 15, and dmin = min / 15.
-        Format::Q2_K => F16 * 15.0,
-        // d = max / 4 / 32 or, after the search, somewhat more.
-        Format::Q3_K => F16 * 64.0,
-    }
-}
-
 /// Encodes the tensors of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<'s> {
@@ -151,7 +118,7 @@ impl Encoder<'_> {
             Some(calibration) => calibration.weights(&tensor.name, &tensor.shape)?,
             None => None,
         };
-        let largest = if self.allow_nonfinite { None } else { Some(limit(format)) };
+        let largest = if self.allow_nonfinite { None } else { Some(format.largest()) };
         let row =
             RowEncoder { format, largest, weights, rows_per_matrix: tensor.shape.get(1).map_or(1, |n| *n as usize) };
         let band = (BAND / rows.cols).clamp(1, rows.rows);
@@ -205,7 +172,7 @@ fn beyond(x: f32, largest: f32) -> bool {
 
 /// Says which value of a tensor cannot be encoded: the first in the order of the checkpoint, whatever thread met which.
 fn first_bad(rows: &Rows<'_>, format: Format) -> Error {
-    let largest = limit(format);
+    let largest = format.largest();
     let mut values = vec![0.0; rows.cols];
     let (mut path, mut name, mut found) = (rows.pieces[0].1.path, rows.pieces[0].0, (0, f32::NAN));
     'pieces: for (piece, view, row) in &rows.pieces {
@@ -237,9 +204,9 @@ mod tests {
     #[test]
     fn limits_are_where_f16_and_bf16_overflow() {
         let next = |x: f32| f32::from_bits(x.to_bits() + 1);
-        let f16 = limit(Format::F16);
+        let f16 = Format::F16.largest();
         assert!(half::f16::from_f32(f16).is_finite() && half::f16::from_f32(next(f16)).is_infinite());
-        let bf16 = limit(Format::BF16);
+        let bf16 = Format::BF16.largest();
         assert!(half::bf16::from_f32(bf16).is_finite() && half::bf16::from_f32(next(bf16)).is_infinite());
     }
 
@@ -248,7 +215,7 @@ mod tests {
         for format in Format::ALL.into_iter().filter(|format| format.block_len() > 1) {
             for sign in [1.0, -1.0] {
                 let mut row = vec![0.0; 256];
-                row[5] = limit(format) * sign;
+                row[5] = format.largest() * sign;
                 let mut bytes = vec![0; format.row_bytes(256).unwrap()];
                 format.encode_row(&row, &mut bytes);
                 let mut back = vec![0.0; 256];

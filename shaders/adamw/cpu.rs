@@ -49,7 +49,7 @@ fn chunk(u: &Update, weights: &mut [f32], m: &mut [f32], v: &mut [f32], grads: &
 mod tests {
     use super::*;
     use crate::adamw;
-    use crate::check::{check, random, values, words};
+    use crate::check::{Operand, Random, check};
 
     #[test]
     fn agrees_with_the_reference() {
@@ -65,8 +65,14 @@ mod tests {
                 pad: [0; 2],
             };
             let step = Step { lr: 1e-3, correction1: 0.19, correction2: 0.002, clip, ..Step::default() };
-            let squares: Vec<u32> = values(len, 4).iter().map(|x| (x * x).to_bits()).collect();
-            let operands = [random(len, 1), random(len, 2), random(len, 3), words(&squares), words(&[norm.to_bits()])];
+            let squares: Vec<u32> = Random::new(4).values(len).iter().map(|x| (x * x).to_bits()).collect();
+            let operands = [
+                Operand::random(len, 1),
+                Operand::random(len, 2),
+                Operand::random(len, 3),
+                Operand::u32(&squares),
+                Operand::u32(&[norm.to_bits()]),
+            ];
             check(&step, &adamw::update(p), &operands);
         }
     }

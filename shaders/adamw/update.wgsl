@@ -1,41 +1,17 @@
-// AdamW as torch.optim.AdamW, on clipped gradients, with lr = step.lr * lr_factor:
-// w *= 1 - lr * weight_decay; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-// w -= lr * (m / correction1) / (sqrt(v / correction2) + eps). A norm that is not finite changes nothing.
-// One thread per parameter.
-#import "include/fold.wgsl"
-#import "include/clip.wgsl"
+// AdamW with moments in single precision: see include/adamw.wgsl.
+#import "include/optimizer.wgsl" NORM=4
+#import "include/adamw.wgsl" FIRST_BLOCK=pad1
 
-struct Params {
-    len: u32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    weight_decay: f32,
-    lr_factor: f32,
-    pad0: u32,
-    pad1: u32,
-}
-
-@group(0) @binding(0) var<storage, read_write> weights: array<f32>;
-@group(0) @binding(1) var<storage, read> grads: array<f32>;
 @group(0) @binding(2) var<storage, read_write> m: array<f32>;
 @group(0) @binding(3) var<storage, read_write> v: array<f32>;
-@group(0) @binding(4) var<storage, read> norm: array<u32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = folded(group) * 256u + local;
-    if (i >= params.len || !counts(norm[0])) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let i = folded(workgroup) * 256u + thread;
+    if i >= params.len || !counts() {
         return;
     }
-    let lr = step.lr * params.lr_factor;
-    let gradient = grads[i] * clip_scale(norm[0]);
-    let first = params.beta1 * m[i] + (1.0 - params.beta1) * gradient;
-    let second = params.beta2 * v[i] + (1.0 - params.beta2) * gradient * gradient;
-    let root = sqrt(second / step.correction2) + params.eps;
-    let decayed = weights[i] * (1.0 - lr * params.weight_decay);
-    weights[i] = decayed - lr * (first / step.correction1) / root;
-    m[i] = first;
-    v[i] = second;
+    let moments = move_by_moments(i, m[i], v[i]);
+    m[i] = moments.x;
+    v[i] = moments.y;
 }

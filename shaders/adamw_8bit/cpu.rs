@@ -78,7 +78,7 @@ fn block(u: &Update<'_>, b: Block<'_>) {
 mod tests {
     use super::*;
     use crate::adamw_8bit::{self, map};
-    use crate::check::{check, random, words};
+    use crate::check::{Operand, check};
 
     #[test]
     fn agrees_with_the_reference() {
@@ -97,9 +97,17 @@ mod tests {
             let codes: Vec<u32> = (0..len.div_ceil(4) as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect();
             let absmax = vec![0.25f32.to_bits(); 2 * (3 + len.div_ceil(BLOCK))];
             let map: Vec<u32> = map().iter().map(|x| x.to_bits()).collect();
-            let state = [words(&codes), words(&codes), words(&absmax)];
+            let state = [Operand::u32(&codes), Operand::u32(&codes), Operand::u32(&absmax)];
             let [m, v, absmax] = state;
-            let operands = [random(len, 1), random(len, 2), m, v, absmax, words(&[norm.to_bits()]), words(&map)];
+            let operands = [
+                Operand::random(len, 1),
+                Operand::random(len, 2),
+                m,
+                v,
+                absmax,
+                Operand::u32(&[norm.to_bits()]),
+                Operand::u32(&map),
+            ];
             check(&step, &adamw_8bit::update(p), &operands);
         }
     }

@@ -1,11 +1,11 @@
 //! AdamW with moments of eight bits (Dettmers et al. 2021, "8-bit optimizers via block-wise quantization", arXiv
 //! 2110.02861), on clipped gradients.
 //!
-//! A moment is a code of a byte, an entry of a map of 256 values from -1 (or 0) to 1, times the largest magnitude of its
-//! block of 256 parameters, as bitsandbytes has it. The update is computed in f32 with the new moments; only what is
-//! kept is rounded, to the nearest entry, and of two equally near ones to the lower. Other than in bitsandbytes a
-//! positive second moment never becomes 0: a parameter whose gradients stop would otherwise be divided by eps alone. The
-//! weight decay comes before the step, as in `torch.optim.AdamW`.
+//! A moment is a code of a byte, an entry of a map of 256 values from -1 (or 0) to 1, times the largest magnitude of
+//! its block of 256 parameters, as bitsandbytes has it. The update is computed in f32 with the new moments; only what
+//! is kept is rounded, to the nearest entry, and of two equally near ones to the lower. Other than in bitsandbytes a
+//! positive second moment never becomes 0: a parameter whose gradients stop would otherwise be divided by eps alone.
+//! The weight decay comes before the step, as in `torch.optim.AdamW`.
 
 mod cpu;
 
@@ -61,9 +61,9 @@ pub fn update(params: Params) -> Call {
     Call::new(&UPDATE, &params, fold((params.len as u64).div_ceil(BLOCK as u64)))
 }
 
-/// The dynamic maps of `m` (signed) and `v` (unsigned), each rising: bitsandbytes' `create_dynamic_map` with seven bits of
-/// exponent. Decade `e` from 1e-6 to 1 has the centers of 2^i equal parts of [e / 10, e] (twice as many without a sign);
-/// 0 and 1 are there besides.
+/// The dynamic maps of `m` (signed) and `v` (unsigned), each rising: bitsandbytes' `create_dynamic_map` with seven bits
+/// of exponent. Decade `e` from 1e-6 to 1 has the centers of 2^i equal parts of [e / 10, e] (twice as many without a
+/// sign); 0 and 1 are there besides.
 pub fn map() -> &'static [f32; 2 * ENTRIES] {
     static MAP: LazyLock<[f32; 2 * ENTRIES]> = LazyLock::new(|| {
         let mut all = [0.0; 2 * ENTRIES];

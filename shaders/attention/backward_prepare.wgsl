@@ -7,9 +7,9 @@
 @group(0) @binding(2) var<storage, read_write> stats: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = folded(group) * 256u + local;
-    if (row >= params.batch * params.queries * params.heads) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = folded(workgroup) * 256u + thread;
+    if row >= params.batch * params.queries * params.heads {
         return;
     }
     let vectors = params.head_dim / 4u;

@@ -15,7 +15,7 @@ use crate::kernel::{Bind, operands, params};
 use crate::simd::Simd;
 use crate::simd::slices::{dot, exp, exp_sum, max};
 use crate::softcap::cpu::{cap_all, capped, slope};
-use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
+use crate::tiles::{Product, Strided, Tiles, cuts, grid, with_scratch};
 
 /// Query rows of a tile.
 const QUERIES: usize = 64;
@@ -66,6 +66,11 @@ impl<'a> View<'a> {
         tile.batch * self.shape.p.queries as usize + tile.first
     }
 
+    /// `c += a * b` with `m` rows as wide as a head and a sum over `k`.
+    fn added<'s>(&self, a: Strided<'s>, b: Strided<'s>, m: usize, k: usize) -> Product<'s> {
+        Product { a, b, m, n: self.dim, k, alpha: 1.0, accumulate: true }
+    }
+
     /// A tile of `q` or `dout`.
     fn queries(&self, data: &'a [f32], tile: Queries) -> Strided<'a> {
         Strided::rows(&data[self.row(tile) * self.q_width + tile.head * self.dim..], self.q_width)
@@ -76,7 +81,7 @@ impl<'a> View<'a> {
         Strided::rows(&data[self.shape.key(batch, key, head).start..], self.k_width)
     }
 
-    /// Keys that query `index` of a tile sees. The start is never behind the end.
+    /// Keys that query `index` of a tile sees. The start is never past the end.
     fn visible(&self, tile: Queries, index: usize) -> Range<usize> {
         let keys = self.shape.visible(tile.batch, tile.first + index);
         keys.start.min(keys.end)..keys.end
@@ -128,8 +133,9 @@ pub(super) fn forward(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                         out_row(index).iter_mut().for_each(|x| *x *= factor);
                     }
                 }
+                let weighted = view.added(Strided::rows(scores, keys), v, tile.count, keys);
                 // SAFETY: the task owns these rows of its head.
-                unsafe { out.product(place, (tile.count, view.dim, keys), Strided::rows(scores, keys), v, 1.0, true) };
+                unsafe { out.product(place.0, place.1, weighted) };
             }
             for index in 0..tile.count {
                 let (max, sum) = (maxima[index], sums[index]);
@@ -165,7 +171,7 @@ fn soften(scores: &mut [f32], seen: Range<usize>, maximum: &mut f32, sum: &mut f
 fn product(c: &mut [f32], cols: usize, (rows, k): (usize, usize), a: Strided<'_>, b: Strided<'_>, alpha: f32) {
     let c = Tiles::new(c, rows, cols, cols);
     // SAFETY: `c` is borrowed for this call alone.
-    unsafe { c.product((0, 0), (rows, cols, k), a, b, alpha, false) };
+    unsafe { c.product(0, 0, Product { a, b, m: rows, n: cols, k, alpha, accumulate: false }) };
 }
 
 /// `stats[.., 1] = rowsum(dout * out)`
@@ -278,8 +284,9 @@ pub(super) fn backward_q(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                 let (key, len) = (span.start + offset, tile.count * keys);
                 inputs.tile(tile, key, keys, &mut p[..len], &mut ds[..len]);
                 let (ds, k) = (Strided::rows(&ds[..len], keys), view.keys(inputs.k, tile.batch, key, tile.head));
+                let product = view.added(ds, k, tile.count, keys);
                 // SAFETY: the task owns these rows of its head.
-                unsafe { dq.product(place, (tile.count, view.dim, keys), ds, k, 1.0, true) };
+                unsafe { dq.product(place.0, place.1, product) };
             }
         });
     });
@@ -315,13 +322,15 @@ pub(super) fn backward_kv(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                 }
                 let len = count * keys;
                 inputs.tile(tile, key, keys, &mut p_tile[..len], &mut ds_tile[..len]);
-                let shape = (keys, view.dim, count);
                 let ds = Strided::rows(&ds_tile[..len], keys).transposed();
-                // SAFETY: the task owns these rows of its head.
-                unsafe { dk.product(place, shape, ds, view.queries(inputs.q, tile), 1.0, true) };
+                let of_keys = view.added(ds, view.queries(inputs.q, tile), keys, count);
                 let p = Strided::rows(&p_tile[..len], keys).transposed();
+                let of_values = view.added(p, view.queries(inputs.dout, tile), keys, count);
                 // SAFETY: the task owns these rows of its head.
-                unsafe { dv.product(place, shape, p, view.queries(inputs.dout, tile), 1.0, true) };
+                unsafe {
+                    dk.product(place.0, place.1, of_keys);
+                    dv.product(place.0, place.1, of_values);
+                }
             }
         });
     });
@@ -336,7 +345,7 @@ fn tiles_of_group(head: usize, heads: usize, queries: usize) -> impl Iterator<It
 mod tests {
     use super::*;
     use crate::attention;
-    use crate::check::{check, random, unset, values, words};
+    use crate::check::{Operand, Random, check};
     use crate::kernel::Call;
 
     fn params(queries: u32, keys: u32, window: u32, softcap: f32) -> Params {
@@ -367,12 +376,12 @@ mod tests {
                 ((p.batch * queries * p.heads) as usize, (p.batch * keys * p.kv_heads * p.head_dim) as usize);
             let step = Step { past, ..Step::default() };
             let operands = [
-                random(rows * p.head_dim as usize, 1),
-                random(keys, 2),
-                random(keys, 3),
-                words(&starts(&p, past)),
-                unset(rows * p.head_dim as usize),
-                random(rows * 2, 4),
+                Operand::random(rows * p.head_dim as usize, 1),
+                Operand::random(keys, 2),
+                Operand::random(keys, 3),
+                Operand::u32(&starts(&p, past)),
+                Operand::unset(rows * p.head_dim as usize),
+                Operand::random(rows * 2, 4),
             ];
             check(&step, &attention::forward(p), &operands);
         }
@@ -385,23 +394,23 @@ mod tests {
             let (rows, keys) =
                 ((p.batch * queries * p.heads) as usize, (p.batch * queries * p.kv_heads * p.head_dim) as usize);
             let len = rows * p.head_dim as usize;
-            let stats: Vec<u32> = values(2 * rows, 9).iter().map(|x| (x + 3.0).to_bits()).collect();
+            let stats: Vec<u32> = Random::new(9).values(2 * rows).iter().map(|x| (x + 3.0).to_bits()).collect();
             let inputs = [
-                random(len, 1),
-                random(keys, 2),
-                random(keys, 3),
-                words(&starts(&p, 0)),
-                random(len, 5),
-                words(&stats),
+                Operand::random(len, 1),
+                Operand::random(keys, 2),
+                Operand::random(keys, 3),
+                Operand::u32(&starts(&p, 0)),
+                Operand::random(len, 5),
+                Operand::u32(&stats),
             ];
             let run = |call: Call, outputs: &[usize]| {
                 let mut operands = inputs.to_vec();
-                operands.extend(outputs.iter().map(|&len| unset(len)));
+                operands.extend(outputs.iter().map(|&len| Operand::unset(len)));
                 check(&Step::default(), &call, &operands);
             };
             run(attention::backward_q(p), &[len]);
             run(attention::backward_kv(p), &[keys, keys]);
-            let prepare = [random(len, 1), random(len, 2), random(2 * rows, 3)];
+            let prepare = [Operand::random(len, 1), Operand::random(len, 2), Operand::random(2 * rows, 3)];
             check(&Step::default(), &attention::backward_prepare(p), &prepare);
         }
     }

@@ -4,6 +4,8 @@
 // out = out * exp(m_old - m_new) + P v; at the end out / l and lse = m + log(l).
 // Grid (ceil(queries / 32), heads, batch).
 #import "include/attention_tile.wgsl"
+#import "include/attention_products.wgsl" NAME=query_key_products OWN=q_at OWN_END=params.queries OTHER=k_at OTHER_END=end
+#import "include/attention_sums.wgsl" NAME=add_values OTHER=v_at OTHER_END=end
 
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
@@ -19,16 +21,16 @@ struct Softmax {
 }
 
 // Row maxima of the tile, over all columns.
-fn row_peaks(scores: ptr<function, array<vec4<f32>, 4>>, local: u32) -> vec4<f32> {
+fn row_peaks(scores: ptr<function, array<vec4<f32>, 4>>, thread: u32) -> vec4<f32> {
     var peak = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
         let row = (*scores)[i];
         peak[i] = max(max(row.x, row.y), max(row.z, row.w));
     }
-    by_rows[local] = peak;
+    by_rows[thread] = peak;
     workgroupBarrier();
     for (var n = 0u; n < 8u; n++) {
-        peak = max(peak, by_rows[local / 8u * 8u + n]);
+        peak = max(peak, by_rows[thread / 8u * 8u + n]);
     }
     return peak;
 }
@@ -38,9 +40,9 @@ fn soften(
     softmax: ptr<function, Softmax>,
     sums: ptr<function, array<vec4<f32>, KEPT * 4u>>,
     scores: ptr<function, array<vec4<f32>, 4>>,
-    local: u32,
+    thread: u32,
 ) {
-    let m = max((*softmax).m, row_peaks(scores, local));
+    let m = max((*softmax).m, row_peaks(scores, thread));
     let factor = exp((*softmax).m - m);
     var l = (*softmax).l * factor;
     for (var i = 0u; i < 4u; i++) {
@@ -48,7 +50,7 @@ fn soften(
         let score = (*scores)[i];
         let p = select(exp(score - m[i]), vec4<f32>(), score == vec4<f32>(LOWEST));
         l[i] += p.x + p.y + p.z + p.w;
-        weights[(i * 8u + local / 8u) * STRIDE + local % 8u] = p;
+        weights[(i * 8u + thread / 8u) * STRIDE + thread % 8u] = p;
         for (var slab = 0u; slab < SLABS; slab++) {
             (*sums)[slab * 4u + i] *= factor[i];
         }
@@ -64,55 +66,47 @@ fn store(
     i: u32,
     tx: u32,
 ) {
-    if (query >= params.queries) {
+    if query >= params.queries {
         return;
     }
     let some = softmax.l[i] > 0.0;
     let inverse = select(0.0, 1.0 / softmax.l[i], some);
     for (var slab = 0u; slab < SLABS; slab++) {
         let column = slab * 8u + tx;
-        if (column < params.head_dim / 4u) {
+        if column < params.head_dim / 4u {
             out[query_base(heads.batch, query, heads.query) + column] = (*sums)[slab * 4u + i] * inverse;
         }
     }
-    if (tx == 0u) {
+    if tx == 0u {
         let row = (heads.batch * params.queries + query) * params.heads + heads.query;
         stats[2u * row] = select(0.0, softmax.m[i] + log(softmax.l[i]), some);
     }
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let first = group.x * TILE;
-    let heads = Heads(group.z, group.y, group.y / (params.heads / params.kv_heads));
-    let tx = local % 8u;
-    let row = first + local / 8u * 4u;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let first = workgroup.x * TILE;
+    let heads = Heads(workgroup.z, workgroup.y, workgroup.y / (params.heads / params.kv_heads));
+    let tx = thread % 8u;
+    let row = first + thread / 8u * 4u;
     var sums: array<vec4<f32>, KEPT * 4u>;
     var softmax = Softmax(vec4<f32>(LOWEST), vec4<f32>());
     let range = visible_by_tile(heads.batch, first);
     for (var base = range.x / TILE * TILE; base < range.y; base += TILE) {
         var scores: array<vec4<f32>, 4>;
-        query_key_products(&scores, heads, first, base, range.y, local);
+        query_key_products(&scores, heads, first, base, range.y, thread);
         for (var i = 0u; i < 4u; i++) {
             let hidden = masked(visible(heads.batch, row + i), base + tx * 4u);
             scores[i] = select(scores_of(scores[i]), vec4<f32>(LOWEST), hidden);
         }
-        soften(&softmax, &sums, &scores, local);
-        for (var slab = 0u; slab < SLABS; slab++) {
-            for (var n = 0u; n < 4u; n++) {
-                let at = copied(local, n);
-                other[at.z] = v_at(heads, base + at.x, range.y, slab * 8u + at.y);
-            }
-            workgroupBarrier();
-            add_weighted(&sums, slab, local);
-            workgroupBarrier();
-        }
+        soften(&softmax, &sums, &scores, thread);
+        add_values(&sums, heads, base, range.y, 0u, thread);
     }
-    by_rows[local] = softmax.l;
+    by_rows[thread] = softmax.l;
     workgroupBarrier();
     softmax.l = vec4<f32>();
     for (var n = 0u; n < 8u; n++) {
-        softmax.l += by_rows[local / 8u * 8u + n];
+        softmax.l += by_rows[thread / 8u * 8u + n];
     }
     for (var i = 0u; i < 4u; i++) {
         store(softmax, &sums, heads, row + i, i, tx);

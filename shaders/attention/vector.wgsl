@@ -17,11 +17,11 @@ var<workgroup> weights: array<f32, 256>;
 var<workgroup> scratch: array<f32, 256>;
 var<workgroup> sums: array<vec4<f32>, 256>;
 
-fn add_partials(batch: u32, kv_head: u32, first: u32, end: u32, local: u32) {
-    let lane = local % 8u;
-    for (var n = local / 8u; n < 256u; n += 32u) {
+fn add_partials(batch: u32, kv_head: u32, first: u32, end: u32, thread: u32) {
+    let lane = thread % 8u;
+    for (var n = thread / 8u; n < 256u; n += 32u) {
         var partial = 0.0;
-        if (first + n < end) {
+        if first + n < end {
             let base = key_base(batch, first + n, kv_head);
             for (var column = lane; column < params.head_dim / 4u; column += 8u) {
                 partial += dot(query[column], k[base + column]);
@@ -32,27 +32,27 @@ fn add_partials(batch: u32, kv_head: u32, first: u32, end: u32, local: u32) {
 }
 
 // Largest value of the workgroup.
-fn workgroup_max(local: u32, value: f32) -> f32 {
-    scratch[local] = value;
+fn workgroup_max(thread: u32, value: f32) -> f32 {
+    scratch[thread] = value;
     for (var stride = 128u; stride > 0u; stride >>= 1u) {
         workgroupBarrier();
-        if (local < stride) {
-            scratch[local] = max(scratch[local], scratch[local + stride]);
+        if thread < stride {
+            scratch[thread] = max(scratch[thread], scratch[thread + stride]);
         }
     }
     return workgroupUniformLoad(&scratch[0]);
 }
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let head = group.x;
-    let batch = group.y;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let head = workgroup.x;
+    let batch = workgroup.y;
     let kv_head = head / (params.heads / params.kv_heads);
     let vectors = params.head_dim / 4u;
-    let column = local % COLUMNS;
-    let share = local / COLUMNS;
-    if (local < vectors) {
-        query[local] = q[query_base(batch, 0u, head) + local];
+    let column = thread % COLUMNS;
+    let share = thread / COLUMNS;
+    if thread < vectors {
+        query[thread] = q[query_base(batch, 0u, head) + thread];
     }
     workgroupBarrier();
     var m = LOWEST;
@@ -60,47 +60,47 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var mean = vec4<f32>();
     let range = visible(batch, 0u);
     for (var first = range.x; first < range.y; first += 256u) {
-        add_partials(batch, kv_head, first, range.y, local);
+        add_partials(batch, kv_head, first, range.y, thread);
         workgroupBarrier();
         var score = 0.0;
         for (var n = 0u; n < 8u; n++) {
-            score += partials[local * 9u + n];
+            score += partials[thread * 9u + n];
         }
-        let seen = first + local < range.y;
+        let seen = first + thread < range.y;
         score = select(LOWEST, score_of(score), seen);
-        let new_m = max(m, workgroup_max(local, score));
+        let new_m = max(m, workgroup_max(thread, score));
         let factor = exp(m - new_m);
         m = new_m;
         let p = select(0.0, exp(score - m), seen);
         l = l * factor + p;
         mean *= factor;
-        weights[local] = p;
+        weights[thread] = p;
         workgroupBarrier();
-        if (column < vectors) {
+        if column < vectors {
             let count = min(256u, range.y - first);
             for (var n = share; n < count; n += SHARES) {
                 mean += weights[n] * v[key_base(batch, first + n, kv_head) + column];
             }
         }
     }
-    sums[local] = mean;
-    scratch[local] = l;
+    sums[thread] = mean;
+    scratch[thread] = l;
     for (var stride = 128u; stride > 0u; stride >>= 1u) {
         workgroupBarrier();
-        if (local < stride) {
-            scratch[local] += scratch[local + stride];
-            if (stride >= COLUMNS) {
-                sums[local] += sums[local + stride];
+        if thread < stride {
+            scratch[thread] += scratch[thread + stride];
+            if stride >= COLUMNS {
+                sums[thread] += sums[thread + stride];
             }
         }
     }
     workgroupBarrier();
     l = scratch[0];
     let some = l > 0.0;
-    if (local < vectors) {
-        out[query_base(batch, 0u, head) + local] = sums[local] * select(0.0, 1.0 / l, some);
+    if thread < vectors {
+        out[query_base(batch, 0u, head) + thread] = sums[thread] * select(0.0, 1.0 / l, some);
     }
-    if (local == 0u) {
+    if thread == 0u {
         stats[2u * (batch * params.heads + head)] = select(0.0, m + log(l), some);
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::expand::Variant;
 use super::reflect::Reflection;
+use super::variants::{FORMATS, Variant};
 
 /// A variant with everything that its `Source` says.
 pub struct Generated {
@@ -70,13 +70,14 @@ fn binding(name: &str, written: bool) -> String {
 
 /// The sources of a family in the order of `Format`: index it by `format as usize`.
 fn array(family: &str, all: &[Generated]) -> String {
-    let members = super::expand::FORMATS.map(|format| {
-        let define = ("FORMAT".to_owned(), format.to_owned());
+    let member = |format: &&str| {
+        let define = ("FORMAT".to_owned(), (*format).to_owned());
         let member = all.iter().find(|generated| {
             generated.variant.family.as_deref() == Some(family) && generated.variant.defines.contains(&define)
         });
         member.map_or_else(String::new, |generated| format!("&{}", constant_name(&generated.variant.name)))
-    });
+    };
+    let members: Vec<String> = FORMATS.iter().map(member).collect();
     format!(
         "/// One per block format, by `Format as usize`.\npub static {}: [&Source; {}] = [{}];\n",
         constant_name(family),

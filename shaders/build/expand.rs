@@ -3,46 +3,17 @@
 //! | line | meaning |
 //! |---|---|
 //! | `#import "include/step.wgsl"` | inserts a file (path from the shaders folder), at most once per variant |
+//! | `#import "include/x.wgsl" NAME=text ..` | inserts a file in which `NAME` stands for `text`, every time |
 //! | `#define NAME text` | from here on the identifier `NAME` stands for `text` (may be empty), also in import paths |
 //! | `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` | conditional lines, may be nested |
+//! | `#repeat i in 0..N`, `#endrepeat` | the lines between, for each `i`: `sum{i}` is `sum0`, `sum1`, ..; may be nested |
 //!
-//! Everything else is WGSL; whole-line comments and empty lines are left out. A definition replaces whole identifiers
-//! only and its text is not searched again. Names are upper case by convention.
-//!
-//! The file `variants` lists files of which several kernels are made, one per line:
-//!
-//! ```text
-//! matmul/tile.wgsl     matmul_tile_{format}
-//! attention/tile.wgsl  attention_tile_64    HEAD_DIM=64
-//! ```
-//!
-//! `{format}` makes one kernel per block format and defines `FORMAT` (`q4_0`), so that
-//! `#import "format/FORMAT.wgsl"` brings the loader. `NAME=text` defines more. A file that is not listed makes one
-//! kernel named after folder and file: `rmsnorm/forward.wgsl` is `rmsnorm_forward`.
+//! Everything else is WGSL; whole-line comments, empty lines and indentation are left out. A definition replaces whole
+//! identifiers only and its text is not searched again. Names are upper case by convention, those of repeats lower
+//! case. Repeats are for variables that must be registers: WGSL has arrays, which compilers may put in slow memory, and
+//! loops for the rest.
 
-use std::path::{Path, PathBuf};
-
-/// Block formats in the order of `loam_shaders::Format` (a test compares).
-pub const FORMATS: [&str; 16] = [
-    "f32", "f16", "bf16", "q4_0", "q8_0", "q4_k", "q4_1", "q5_0", "q5_1", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4",
-    "q2_k", "q3_k",
-];
-
-/// Folders of the shaders folder that hold no kernels.
-const NO_OPS: [&str; 4] = ["build", "format", "include", "tests"];
-
-/// A kernel to be made from a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variant {
-    /// Kernel name, an identifier.
-    pub name: String,
-    /// Path from the shaders folder.
-    pub file: String,
-    /// Definitions before the first line.
-    pub defines: Vec<(String, String)>,
-    /// Name without the format, if this is one of a family over all formats.
-    pub family: Option<String>,
-}
+use std::path::Path;
 
 /// Expanded text that remembers where its lines came from.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,82 +24,9 @@ pub struct Expanded {
     pub origins: Vec<(String, usize)>,
 }
 
-/// Folders that hold an op.
-pub fn op_folders(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let listing = std::fs::read_dir(root).map_err(|error| format!("{}: {error}", root.display()))?;
-    let mut folders: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).filter(|path| is_op(path)).collect();
-    folders.sort();
-    Ok(folders)
-}
-
-fn is_op(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".");
-    path.is_dir() && !name.starts_with('.') && !NO_OPS.contains(&name)
-}
-
-/// All `<op>/<file>.wgsl`, sorted, as paths from the shaders folder.
-pub fn kernel_files(root: &Path) -> Result<Vec<String>, String> {
-    let mut files = Vec::new();
-    for folder in op_folders(root)? {
-        let op = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let listing = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let names = listing.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        files.extend(names.filter(|name| name.ends_with(".wgsl")).map(|name| format!("{op}/{name}")));
-    }
-    files.sort();
-    Ok(files)
-}
-
 /// Reads a file of the shaders folder.
 pub fn read(root: &Path, file: &str) -> Result<String, String> {
     std::fs::read_to_string(root.join(file)).map_err(|error| format!("{file}: {error}"))
-}
-
-/// Which kernels the files make; `listing` is the content of `variants`.
-pub fn variants(files: &[String], listing: &str) -> Result<Vec<Variant>, String> {
-    let mut all = Vec::new();
-    for (index, line) in listing.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = line.split_whitespace();
-        let Some(file) = words.next() else { continue };
-        let at = |problem: &str| format!("variants:{}: {problem}", index + 1);
-        if !files.iter().any(|known| known == file) {
-            return Err(at(&format!("there is no file {file}")));
-        }
-        let name = words.next().ok_or_else(|| at("a kernel name is missing"))?;
-        let defines: Option<Vec<_>> = words.map(|word| word.split_once('=').map(own)).collect();
-        all.extend(listed(file, name, defines.ok_or_else(|| at("expected NAME=text"))?));
-    }
-    for file in files {
-        if !all.iter().any(|variant| variant.file == *file) {
-            let name = file.trim_end_matches(".wgsl").replace('/', "_");
-            all.push(Variant { name, file: file.clone(), defines: Vec::new(), family: None });
-        }
-    }
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    match all.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        Some(pair) => Err(format!("two variants are named {}", pair[0].name)),
-        None => Ok(all),
-    }
-}
-
-fn own((name, text): (&str, &str)) -> (String, String) {
-    (name.to_owned(), text.to_owned())
-}
-
-/// The variants of one line of the listing.
-fn listed(file: &str, name: &str, defines: Vec<(String, String)>) -> Vec<Variant> {
-    if !name.contains("{format}") {
-        return vec![Variant { name: name.to_owned(), file: file.to_owned(), defines, family: None }];
-    }
-    let family = name.replace("_{format}", "");
-    let one = |format: &str| Variant {
-        name: name.replace("{format}", format),
-        file: file.to_owned(),
-        defines: defines.iter().cloned().chain([own(("FORMAT", format))]).collect(),
-        family: Some(family.clone()),
-    };
-    FORMATS.map(one).into()
 }
 
 /// Expands `file` with `defines`.
@@ -136,8 +34,13 @@ fn listed(file: &str, name: &str, defines: Vec<(String, String)>) -> Vec<Variant
 /// # Errors
 /// Names file and line of a directive that cannot be followed.
 pub fn expand(root: &Path, file: &str, defines: &[(String, String)]) -> Result<Expanded, String> {
-    let mut state =
-        State { root, defines: defines.to_vec(), imported: vec![file.to_owned()], out: Expanded::default() };
+    let mut state = State {
+        root,
+        defines: defines.to_vec(),
+        indices: Vec::new(),
+        imported: vec![file.to_owned()],
+        out: Expanded::default(),
+    };
     state.file(file)?;
     Ok(state.out)
 }
@@ -145,66 +48,164 @@ pub fn expand(root: &Path, file: &str, defines: &[(String, String)]) -> Result<E
 struct State<'a> {
     root: &'a Path,
     defines: Vec<(String, String)>,
+    /// `{i}` of each repeat around the line, and its number.
+    indices: Vec<(String, String)>,
     imported: Vec<String>,
     out: Expanded,
 }
 
+/// A line and its number.
+type Line<'t> = (usize, &'t str);
+
 impl State<'_> {
     fn file(&mut self, file: &str) -> Result<(), String> {
         let text = read(self.root, file)?;
+        let lines: Vec<Line<'_>> = text.lines().enumerate().map(|(index, line)| (index + 1, line)).collect();
+        self.lines(file, &lines)
+    }
+
+    /// Lines with whole conditions and repeats.
+    fn lines(&mut self, file: &str, lines: &[Line<'_>]) -> Result<(), String> {
         // One entry per open #ifdef: whether its lines are taken, and whether #else was seen.
         let mut open: Vec<(bool, bool)> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let number = index + 1;
+        let mut rest = lines;
+        while let Some(((number, line), after)) = rest.split_first() {
+            rest = after;
             let taken = open.iter().all(|(taken, _)| *taken);
-            let trimmed = line.trim();
             let at = |problem: String| format!("{file}:{number}: {problem}");
-            if let Some(directive) = trimmed.strip_prefix('#') {
-                if !condition(directive, &mut open, |name| self.defined(name)).map_err(at)? && taken {
-                    self.directive(directive).map_err(at)?;
+            let Some(directive) = line.trim().strip_prefix('#') else {
+                if taken {
+                    self.line(file, *number, line);
                 }
-            } else if taken && !trimmed.is_empty() && !trimmed.starts_with("//") {
-                let line = substitute(line, &self.defines);
-                self.out.text.push_str(&line);
-                self.out.text.push('\n');
-                self.out.origins.push((file.to_owned(), number));
+                continue;
+            };
+            if condition(directive, &mut open, |name| self.defined(name)).map_err(at)? {
+                continue;
+            }
+            if let Some(header) = directive.strip_prefix("repeat ") {
+                let (body, after) = body(rest).map_err(at)?;
+                rest = after;
+                if taken {
+                    let repeat = Repeat::parse(&self.filled(header)).map_err(at)?;
+                    self.repeat(file, repeat, body)?;
+                }
+            } else if taken {
+                self.directive(directive).map_err(at)?;
             }
         }
         if open.is_empty() { Ok(()) } else { Err(format!("{file}: #endif is missing")) }
     }
 
+    /// A line of WGSL.
+    fn line(&mut self, file: &str, number: usize, line: &str) {
+        let trimmed = line.trim();
+        if !trimmed.is_empty() && !trimmed.starts_with("//") {
+            self.out.text.push_str(&self.filled(trimmed));
+            self.out.text.push('\n');
+            self.out.origins.push((file.to_owned(), number));
+        }
+    }
+
+    fn repeat(&mut self, file: &str, repeat: Repeat, body: &[Line<'_>]) -> Result<(), String> {
+        for index in repeat.range {
+            self.indices.push((repeat.placeholder.clone(), index.to_string()));
+            self.lines(file, body)?;
+            self.indices.pop();
+        }
+        Ok(())
+    }
+
     fn directive(&mut self, directive: &str) -> Result<(), String> {
         let (word, rest) = directive.split_once(char::is_whitespace).unwrap_or((directive, ""));
         match word {
-            "import" => {
-                let quoted = rest.trim().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-                let path = quoted.ok_or("expected #import \"path\"")?;
-                let path = substitute(path, &self.defines);
-                if !self.imported.contains(&path) {
-                    self.imported.push(path.clone());
-                    self.file(&path)?;
-                }
-                Ok(())
-            }
+            "import" => self.import(rest.trim()),
             "define" => {
                 let rest = rest.trim();
                 let (name, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
                 if !is_identifier(name) {
                     return Err("expected #define NAME text".to_owned());
                 }
-                if self.defined(name) {
-                    return Err(format!("{name} is already defined"));
-                }
-                self.defines.push(own((name, text.trim())));
-                Ok(())
+                self.define(name, text.trim().to_owned())
             }
+            "endrepeat" => Err("#endrepeat without #repeat".to_owned()),
             _ => Err(format!("unknown directive #{word}")),
         }
+    }
+
+    fn import(&mut self, rest: &str) -> Result<(), String> {
+        let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+        let (path, arguments) = quoted.ok_or("expected #import \"path\"")?;
+        let path = self.filled(path);
+        let mut given = Vec::new();
+        for argument in arguments.split_whitespace() {
+            let (name, text) = argument.split_once('=').ok_or("expected #import \"path\" NAME=text")?;
+            given.push((name, self.filled(text)));
+        }
+        for (name, text) in &given {
+            self.define(name, text.clone())?;
+        }
+        if given.is_empty() {
+            if self.imported.contains(&path) {
+                return Ok(());
+            }
+            self.imported.push(path.clone());
+        }
+        self.file(&path)?;
+        self.defines.retain(|(name, _)| given.iter().all(|(argument, _)| argument != name));
+        Ok(())
+    }
+
+    fn define(&mut self, name: &str, text: String) -> Result<(), String> {
+        if self.defined(name) {
+            return Err(format!("{name} is already defined"));
+        }
+        self.defines.push((name.to_owned(), text));
+        Ok(())
     }
 
     fn defined(&self, name: &str) -> bool {
         self.defines.iter().any(|(known, _)| known == name)
     }
+
+    /// Text with its definitions, then with the numbers of the repeats around it.
+    fn filled(&self, text: &str) -> String {
+        let text = substitute(text, &self.defines);
+        self.indices.iter().fold(text, |text, (placeholder, number)| text.replace(placeholder, number))
+    }
+}
+
+/// What follows `#repeat`.
+struct Repeat {
+    /// `{i}`
+    placeholder: String,
+    range: std::ops::Range<usize>,
+}
+
+impl Repeat {
+    fn parse(header: &str) -> Result<Self, String> {
+        let parts =
+            header.split_once(" in ").and_then(|(name, range)| Some((name.trim(), range.trim().split_once("..")?)));
+        let numbers = parts.filter(|(name, _)| is_identifier(name)).and_then(|(name, (from, to))| {
+            Some(Self { placeholder: format!("{{{name}}}"), range: from.parse().ok()?..to.parse().ok()? })
+        });
+        numbers.ok_or_else(|| "expected #repeat i in 0..4".to_owned())
+    }
+}
+
+/// The lines up to the `#endrepeat` that belongs to the `#repeat` before them, and the lines after it.
+fn body<'l, 't>(lines: &'l [Line<'t>]) -> Result<(&'l [Line<'t>], &'l [Line<'t>]), String> {
+    let mut depth = 1;
+    for (index, (_, line)) in lines.iter().enumerate() {
+        match line.split_whitespace().next() {
+            Some("#repeat") => depth += 1,
+            Some("#endrepeat") => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Ok((&lines[..index], &lines[index + 1..]));
+        }
+    }
+    Err("#endrepeat is missing".to_owned())
 }
 
 /// Follows `#ifdef`, `#ifndef`, `#else` and `#endif`; false for any other directive.

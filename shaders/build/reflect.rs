@@ -11,8 +11,8 @@ use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 
 use super::expand::Expanded;
 
-/// `unpack2x16float` is part of WebGPU, a flag only because of old OpenGL. The others are what [`needs`] names; text that
-/// does not `enable` them cannot use them.
+/// `unpack2x16float` is part of WebGPU, a flag only because of old OpenGL. The others are what [`needs`] names; text
+/// that does not `enable` them cannot use them.
 const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32
     .union(Capabilities::SHADER_FLOAT16)
     .union(Capabilities::COOPERATIVE_MATRIX)

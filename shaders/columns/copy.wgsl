@@ -6,9 +6,9 @@
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = folded(group) * 256u + local;
-    if (i < params.rows * params.width) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let i = folded(workgroup) * 256u + thread;
+    if i < params.rows * params.width {
         out[i] = x[wide(i)];
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn put(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset};
+    use crate::check::{Operand, check};
     use crate::columns;
 
     #[test]
@@ -60,8 +60,8 @@ mod tests {
             for accumulate in [0, 1] {
                 let p = Params { rows, width, start, stride, accumulate, ..Default::default() };
                 let (wide, narrow) = ((rows * stride) as usize, (rows * width) as usize);
-                check(&Step::default(), &columns::copy(p), &[random(wide, 1), unset(narrow)]);
-                check(&Step::default(), &columns::put(p), &[random(narrow, 2), random(wide, 3)]);
+                check(&Step::default(), &columns::copy(p), &[Operand::random(wide, 1), Operand::unset(narrow)]);
+                check(&Step::default(), &columns::put(p), &[Operand::random(narrow, 2), Operand::random(wide, 3)]);
             }
         }
     }

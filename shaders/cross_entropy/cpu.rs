@@ -10,10 +10,11 @@ use crate::simd::slices::{exp, max};
 use crate::softcap::cpu::{cap_all, capped, slope};
 use crate::step::NONE;
 
-/// Elements that are summed in f32 before the sum goes on in f64.
+/// Elements that are summed in f32 before the sum continues in f64.
 const RUN: usize = 1 << 12;
 
-/// Log-probability of every label, and the gradient in place. A label that is neither in the vocabulary nor [`NONE`] gives NaN.
+/// Log-probability of every label, and the gradient in place. A label that is neither in the vocabulary nor [`NONE`]
+/// gives NaN.
 pub(super) fn forward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
     let [labels, weights, logits, values] = operands(bound);
@@ -122,8 +123,8 @@ fn soften_body<S: Simd>(_: S, x: &mut [f32], shift: f32, factor: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, values, words};
-    use crate::{check, cross_entropy};
+    use crate::check::{Operand, Random, check};
+    use crate::cross_entropy;
 
     #[test]
     fn agrees_with_the_reference() {
@@ -133,9 +134,10 @@ mod tests {
                 let label = |i: u32| if i % 4 == 2 { NONE } else { i * 7_919 % vocab };
                 let labels: Vec<u32> = (0..rows + offset).map(label).collect();
                 let logits: Vec<u32> =
-                    values((rows * vocab) as usize, 1).iter().map(|x| (x * 20.0).to_bits()).collect();
+                    Random::new(1).values((rows * vocab) as usize).iter().map(|x| (x * 20.0).to_bits()).collect();
                 let length = (rows + offset) as usize;
-                let operands = [words(&labels), check::random(length, 3), words(&logits), check::random(length, 2)];
+                let logits = Operand::u32(&logits);
+                let operands = [Operand::u32(&labels), Operand::random(length, 3), logits, Operand::random(length, 2)];
                 check(&Step::default(), &cross_entropy::forward(p), &operands);
             }
         }

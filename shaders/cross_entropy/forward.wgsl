@@ -34,35 +34,35 @@ fn merge(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
 }
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = folded(group);
-    if (row >= params.rows) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = folded(workgroup);
+    if row >= params.rows {
         return;
     }
     let base = row * params.vocab;
     var pair = vec2<f32>(LOWEST, 0.0);
-    for (var i = local; i < params.vocab; i += 256u) {
+    for (var i = thread; i < params.vocab; i += 256u) {
         let value = capped(logits[base + i], params.softcap);
-        if (value > pair.x) {
+        if value > pair.x {
             pair = vec2<f32>(value, pair.y * exp(pair.x - value) + 1.0);
         } else {
             pair.y += exp(value - pair.x);
         }
     }
-    pairs[local] = pair;
+    pairs[thread] = pair;
     for (var stride = 128u; stride > 0u; stride >>= 1u) {
         workgroupBarrier();
-        if (local < stride) {
-            pairs[local] = merge(pairs[local], pairs[local + stride]);
+        if thread < stride {
+            pairs[thread] = merge(pairs[thread], pairs[thread + stride]);
         }
     }
     workgroupBarrier();
     let peak = pairs[0].x;
     let sum = pairs[0].y;
     let label = labels[params.offset + row];
-    if (local == 0u) {
+    if thread == 0u {
         var value = 0.0;
-        if (label != NONE) {
+        if label != NONE {
             value = capped(logits[base + label], params.softcap) - peak - log(sum);
         }
         log_probabilities[params.offset + row] = value;
@@ -70,12 +70,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // The log-probability reads a logit that another thread may overwrite below.
     storageBarrier();
     workgroupBarrier();
-    if (params.gradient == 0u) {
+    if params.gradient == 0u {
         return;
     }
     let inverse = 1.0 / sum;
     let weight = weights[params.offset + row];
-    for (var i = local; i < params.vocab; i += 256u) {
+    for (var i = thread; i < params.vocab; i += 256u) {
         let value = capped(logits[base + i], params.softcap);
         let softmax = exp(value - peak) * inverse;
         let onehot = select(0.0, 1.0, i == label);

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Params;
 use crate::Step;
 use crate::kernel::{Bind, operands, params};
-use crate::tiles::{Strided, Tiles, cuts, grid};
+use crate::tiles::{Product, Strided, Tiles, cuts, grid};
 
 /// Multiply-adds of a task, about a tenth of a millisecond.
 const TASK: usize = 1 << 20;
@@ -26,15 +26,16 @@ pub(super) fn product(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let tile_rows = (TASK / (tile_cols * k.max(1))).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
     grid(cuts(m, tile_rows), cuts(n, tile_cols)).into_par_iter().for_each(|((row, rows), (col, cols))| {
         let (a, b) = (a.skip(row, 0), b.skip(0, col));
+        let product = Product { a, b, m: rows, n: cols, k, alpha: p.alpha, accumulate: p.accumulate != 0 };
         // SAFETY: tasks have disjoint tiles.
-        unsafe { c.product((row, col), (rows, cols, k), a, b, p.alpha, p.accumulate != 0) };
+        unsafe { c.product(row, col, product) };
     });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset};
+    use crate::check::{Operand, check};
     use crate::dense;
 
     #[test]
@@ -46,8 +47,8 @@ mod tests {
                 let (b_row, b_col) = if transpose_b { (1, k) } else { (n, 1) };
                 let p = Params { m, n, k, a_row, a_col, b_row, b_col, accumulate, alpha: 0.5, ..Default::default() };
                 let len = (m * n) as usize;
-                let c = if accumulate == 1 { random(len, 3) } else { unset(len) };
-                let operands = [random((m * k) as usize, 1), random((k * n) as usize, 2), c];
+                let c = if accumulate == 1 { Operand::random(len, 3) } else { Operand::unset(len) };
+                let operands = [Operand::random((m * k) as usize, 1), Operand::random((k * n) as usize, 2), c];
                 check(&Step::default(), &dense::product(p), &operands);
             }
         }

@@ -20,20 +20,20 @@ struct Params {
 const STREAM = 0x64726f70u;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let four = folded(group) * 256u + local;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let four = folded(workgroup) * 256u + thread;
     let first = four * 4u;
-    if (first >= params.len) {
+    if first >= params.len {
         return;
     }
     let words = random_words(STREAM, params.site, params.first + four, params.row);
     let end = min(first + 4u, params.len);
     for (var i = first; i < end; i++) {
         var kept = 0.0;
-        if (words[i - first] >= params.threshold) {
+        if words[i - first] >= params.threshold {
             kept = params.scale * x[i];
         }
-        if (params.accumulate == 1u) {
+        if params.accumulate == 1u {
             kept += out[i];
         }
         out[i] = kept;

@@ -30,7 +30,7 @@ pub(super) fn apply(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset};
+    use crate::check::{Operand, check};
     use crate::dropout;
 
     #[test]
@@ -39,8 +39,8 @@ mod tests {
         for len in [1usize, 7, 4_099, 20_000] {
             let p =
                 |accumulate| Params { first: 7, row: len as u32 / 9, ..Params::new(len as u32, 3, 0.3, accumulate) };
-            check(&step, &dropout::apply(p(false)), &[random(len, 1), unset(len)]);
-            check(&step, &dropout::apply(p(true)), &[random(len, 1), random(len, 2)]);
+            check(&step, &dropout::apply(p(false)), &[Operand::random(len, 1), Operand::unset(len)]);
+            check(&step, &dropout::apply(p(true)), &[Operand::random(len, 1), Operand::random(len, 2)]);
         }
     }
 }

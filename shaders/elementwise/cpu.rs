@@ -64,18 +64,18 @@ pub(super) fn scale(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset};
+    use crate::check::{Operand, check};
     use crate::elementwise;
 
     #[test]
     fn agrees_with_the_reference() {
         for len in [1usize, 33, 100_000] {
             let p = Params { len: len as u32, value: -0.75, ..Default::default() };
-            let (a, b) = (random(len, 1), random(len, 2));
-            check(&Step::default(), &elementwise::add(p), &[a.clone(), b.clone(), unset(len)]);
+            let (a, b) = (Operand::random(len, 1), Operand::random(len, 2));
+            check(&Step::default(), &elementwise::add(p), &[a.clone(), b.clone(), Operand::unset(len)]);
             check(&Step::default(), &elementwise::accumulate(p), &[a.clone(), b.clone()]);
-            check(&Step::default(), &elementwise::copy(p), &[a, unset(len)]);
-            check(&Step::default(), &elementwise::fill(p), &[unset(len)]);
+            check(&Step::default(), &elementwise::copy(p), &[a, Operand::unset(len)]);
+            check(&Step::default(), &elementwise::fill(p), &[Operand::unset(len)]);
             check(&Step::default(), &elementwise::scale(p), &[b]);
         }
     }

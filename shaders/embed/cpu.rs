@@ -3,26 +3,24 @@
 use rayon::prelude::*;
 
 use super::Params;
-use crate::format::cpu::{decode, with_blocks};
+use crate::Step;
+use crate::format::cpu::with_rows;
 use crate::kernel::{Bind, operands, params};
-use crate::{Format, Step};
 
 /// `out[t] = scale * weight[tokens[t] - row0]`; rows that are not in this part stay.
 pub(super) fn forward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
     let [tokens, weight, out] = operands(bound);
-    let (rows, width) = (p.rows as usize, p.width as usize);
+    let width = p.width as usize;
     if width == 0 {
         return;
     }
-    let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
     let out = &mut out.f32_mut()[..p.tokens as usize * width];
-    with_blocks(format, (rows, width), weight, |blocks| {
-        let row_bytes = blocks.len() / rows.max(1);
+    with_rows(p.format, p.rows, p.width, weight, |weight| {
         out.par_chunks_mut(width).zip(tokens.words()).for_each(|(out, token)| {
             let row = token.wrapping_sub(p.row0) as usize;
-            if row < rows {
-                decode(format, &blocks[row * row_bytes..][..row_bytes], out);
+            if row < weight.rows {
+                weight.decode(row, 0, width, out);
                 if p.scale != 1.0 {
                     out.iter_mut().for_each(|x| *x *= p.scale);
                 }
@@ -34,7 +32,8 @@ pub(super) fn forward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, weight, words};
+    use crate::Format;
+    use crate::check::{Operand, Random, check};
     use crate::embed;
 
     #[test]
@@ -42,8 +41,9 @@ mod tests {
         for format in Format::ALL {
             for (row0, scale) in [(0, 1.0), (5, 12.0)] {
                 let p = Params { tokens: 9, width: 512, row0, rows: 7, format: format.ggml_id(), scale, pad: [0; 2] };
-                let tokens = words(&[0, 4, 5, 6, 11, 12, 3, u32::MAX, u32::MAX - 1]);
-                let operands = [tokens, weight(format, 7, 512, 1), random(9 * 512, 2)];
+                let tokens = Operand::u32(&[0, 4, 5, 6, 11, 12, 3, u32::MAX, u32::MAX - 1]);
+                let operands =
+                    [tokens, Operand::weight(format, 7, 512, &mut Random::new(1)), Operand::random(9 * 512, 2)];
                 check(&Step::default(), &embed::forward(format, p), &operands);
             }
         }

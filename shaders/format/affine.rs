@@ -1,8 +1,9 @@
-//! What Q4_K and Q5_K share: super-blocks of 256 weights `d * scale_j * q - dmin * min_j` with 6-bit scales and minima of
-//! eight sub-blocks j of 32 weights.
+//! What Q4_K and Q5_K share: super-blocks of 256 weights `d * scale_j * q - dmin * min_j` with 6-bit scales and minima
+//! of eight sub-blocks j of 32 weights.
 //!
-//! The encoder is ggml's `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref`, or their `_impl` with an importance matrix:
-//! a weighted affine search per sub-block, scales and minima rounded to 6 bits, codes chosen again on the rounded grid.
+//! The encoder is ggml's `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref`, or their `_impl` with an importance
+//! matrix: a weighted affine search per sub-block, scales and minima rounded to 6 bits, codes chosen again on the
+//! rounded grid.
 
 use super::search::affine::{Fit, Grid, search32, weighted};
 use super::search::{self, lanes, sum_of_squares};
@@ -38,8 +39,8 @@ pub(super) fn scale_min(s: &[u8; 12], j: usize) -> (u8, u8) {
     }
 }
 
-/// Encodes a row of whole super-blocks, `put` takes each in order. With `importance`, one value per weight, the search is
-/// that of the grid of weighted formats.
+/// Encodes a row of whole super-blocks, `put` takes each in order. With `importance`, one value per weight, the search
+/// is that of the grid of weighted formats.
 pub(super) fn encode(row: &[f32], importance: Option<&[f32]>, plain: &Grid, mut put: impl FnMut(usize, Encoded)) {
     let grid = if importance.is_some() { &weighted(plain.max_code) } else { plain };
     for (chunk, x) in row.chunks(LANES * SUB).enumerate() {
@@ -76,8 +77,8 @@ fn weigh(subs: &[[f32; SUB]], importance: Option<&[f32]>, weights: &mut [[f32; S
     }
 }
 
-/// One super-block, whose sub-blocks were searched in the lanes from `first` on. `sums`: the weights of the sub-blocks, if
-/// scales and minima are to be searched too.
+/// One super-block, whose sub-blocks were searched in the lanes from `first` on. `sums`: the weights of the sub-blocks,
+/// if scales and minima are to be searched too.
 fn block(subs: &[[f32; SUB]; SUBS], fit: &Fit, first: usize, sums: Option<[f32; SUBS]>, max_code: f32) -> Encoded {
     let scales: [f32; SUBS] = std::array::from_fn(|j| fit.scale[first + j]);
     let mins: [f32; SUBS] = std::array::from_fn(|j| fit.min[first + j]);

@@ -1,5 +1,5 @@
 // Loader of BF16: an octet is four words of two upper halves of an f32.
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=4u
 
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
@@ -11,8 +11,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         vec4<f32>(first.x, second.x, first.y, second.y),
         vec4<f32>(first.z, second.z, first.w, second.w),
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    return vec2<u32>(octet * 8u, octet * 8u + 4u);
 }

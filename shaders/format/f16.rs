@@ -1,30 +1,23 @@
 //! F16: IEEE half, rounded to nearest, ties to even.
 
-use super::{Codec, SLAB, bytes_to_words, half, to_half, words_to_bytes};
+use super::cpu::Unit;
+use super::{Codec, LARGEST_HALF, half, plain, to_half};
+use crate::simd::Simd;
 
-pub(super) const CODEC: Codec = Codec {
-    name: "f16",
-    ggml_id: 1,
-    block_len: 1,
-    block_bytes: 2,
-    slab_quants: SLAB / 2,
-    slab_scales: 0,
-    block_scales: 0,
-    decode,
-    encode,
-    weighted: None,
-    pack_row: |blocks, quants, _| bytes_to_words(blocks, quants),
-    unpack_row: |quants, _, blocks| words_to_bytes(quants, blocks),
-};
+pub(super) const CODEC: Codec = plain::codec(
+    1,
+    2,
+    LARGEST_HALF,
+    |blocks, out| plain::decode(blocks, out, half),
+    |row, out| plain::encode(row, out, to_half),
+);
 
-fn decode(blocks: &[u8], out: &mut [f32]) {
-    for (le, value) in blocks.as_chunks::<2>().0.iter().zip(out) {
-        *value = half(*le);
-    }
-}
+/// Sixteen weights.
+pub(super) struct Fast;
 
-fn encode(row: &[f32], out: &mut [u8]) {
-    for (value, le) in row.iter().zip(out.as_chunks_mut::<2>().0) {
-        *le = to_half(*value);
+impl Unit<32, 1> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, bytes: &[u8; 32], _part: usize) -> [S::V; 1] {
+        [simd.load_f16(bytes)]
     }
 }

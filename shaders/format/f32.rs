@@ -1,30 +1,23 @@
 //! F32: weights as they are.
 
-use super::{Codec, SLAB, bytes_to_words, words_to_bytes};
+use super::cpu::Unit;
+use super::{Codec, plain};
+use crate::simd::Simd;
 
-pub(super) const CODEC: Codec = Codec {
-    name: "f32",
-    ggml_id: 0,
-    block_len: 1,
-    block_bytes: 4,
-    slab_quants: SLAB,
-    slab_scales: 0,
-    block_scales: 0,
-    decode,
-    encode,
-    weighted: None,
-    pack_row: |blocks, quants, _| bytes_to_words(blocks, quants),
-    unpack_row: |quants, _, blocks| words_to_bytes(quants, blocks),
-};
+pub(super) const CODEC: Codec = plain::codec(
+    0,
+    4,
+    f32::MAX,
+    |blocks, out| plain::decode(blocks, out, f32::from_le_bytes),
+    |row, out| plain::encode(row, out, f32::to_le_bytes),
+);
 
-fn decode(blocks: &[u8], out: &mut [f32]) {
-    for (le, value) in blocks.as_chunks::<4>().0.iter().zip(out) {
-        *value = f32::from_le_bytes(*le);
-    }
-}
+/// Sixteen weights.
+pub(super) struct Fast;
 
-fn encode(row: &[f32], out: &mut [u8]) {
-    for (value, le) in row.iter().zip(out.as_chunks_mut::<4>().0) {
-        *le = value.to_le_bytes();
+impl Unit<64, 1> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, bytes: &[u8; 64], _part: usize) -> [S::V; 1] {
+        [simd.load_f32(bytes)]
     }
 }

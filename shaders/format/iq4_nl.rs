@@ -5,9 +5,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::search::{lanes, levels, sum_of_squares};
-use super::{Codec, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, words_to_bytes};
+use super::{Codec, LARGEST_HALF, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, words_to_bytes};
 use crate::simd::LANES;
+use crate::simd::Simd;
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -26,10 +28,12 @@ pub struct BlockIQ4NL {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "iq4_nl",
     ggml_id: 20,
     block_len: BLOCK,
     block_bytes: size_of::<BlockIQ4NL>(),
+    // d = max / 127 or, after the search, somewhat more.
+    largest: LARGEST_HALF * 100.0,
+    smaller_blocks: None,
     slab_quants: 8,
     slab_scales: 1,
     block_scales: 0,
@@ -82,5 +86,17 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockIQ4NL>(blocks).iter_mut().enumerate() {
         words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
         block.d = get_scale(scales, b);
+    }
+}
+
+/// A block.
+pub(super) struct Fast;
+
+impl Unit<18, 2> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 18], _part: usize) -> [S::V; 2] {
+        let d = simd.splat(load::half(simd, block, 0));
+        let [low, high] = simd.load_table(load::bytes(block, 2), &VALUES);
+        [simd.mul(d, low), simd.mul(d, high)]
     }
 }

@@ -1,6 +1,6 @@
 // Loader of IQ4_NL: planes as those of Q4_0; codes are indices of 16 levels.
 #import "include/levels.wgsl"
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=16u
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
@@ -13,9 +13,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         uneven_levels(unpack4xU8(q & 0x0f0f0f0fu)) * d,
         uneven_levels(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)) * d,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 4u) * 32u + (octet % 4u) * 4u;
-    return vec2<u32>(first, first + 16u);
 }

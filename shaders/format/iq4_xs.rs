@@ -6,10 +6,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::iq4_nl::VALUES;
 use super::search::{Lanes, lanes, levels, sum_of_squares};
-use super::{Codec, bytes_to_words, half, nearest, reciprocal, to_half, words_to_bytes};
-use crate::simd::LANES;
+use super::{Codec, Format, LARGEST_HALF, bytes_to_words, half, nearest, reciprocal, to_half, words_to_bytes};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = 256;
@@ -50,10 +51,12 @@ impl BlockIQ4XS {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "iq4_xs",
     ggml_id: 23,
     block_len: BLOCK,
     block_bytes: size_of::<BlockIQ4XS>(),
+    // d = max / 127 / 32 or, after the search, somewhat more.
+    largest: LARGEST_HALF * 2048.0,
+    smaller_blocks: Some(Format::IQ4_NL),
     slab_quants: 8,
     slab_scales: 0,
     block_scales: 2,
@@ -129,5 +132,25 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockIQ4XS>(blocks).iter_mut().enumerate() {
         words_to_bytes(&scales[2 * b..2 * b + 2], &mut bytemuck::bytes_of_mut(block)[..8]);
         words_to_bytes(&quants[32 * b..32 * b + 32], &mut block.qs);
+    }
+}
+
+/// A part is sub-blocks 2 * part and 2 * part + 1.
+pub(super) struct Fast;
+
+impl Unit<136, 4> for Fast {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 136], part: usize) -> [S::V; 4] {
+        let d = load::half(simd, block, 0);
+        let high = u16::from_le_bytes(*load::bytes(block, 2)) >> (4 * part);
+        let low = block[4 + part];
+        let first = i16::from(low & 15) | ((high & 3) << 4) as i16;
+        let second = i16::from(low >> 4) | ((high & 12) << 2) as i16;
+        let [first, second] = [first, second].map(|scale| simd.splat(d * f32::from(scale - 32)));
+        let [low0, high0] = simd.load_table(load::bytes(block, 8 + 32 * part), &VALUES);
+        let [low1, high1] = simd.load_table(load::bytes(block, 8 + 32 * part + LANES), &VALUES);
+        [simd.mul(first, low0), simd.mul(first, high0), simd.mul(second, low1), simd.mul(second, high1)]
     }
 }

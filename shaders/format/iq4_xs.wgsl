@@ -1,7 +1,7 @@
 // Loader of IQ4_XS: an octet is one word of the quants plane, codes are indices of IQ4_NL's levels. The scales plane is
 // the 8-byte headers of the blocks: d and the upper bits of the scales, then their lower bits.
 #import "include/levels.wgsl"
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=16u
 
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
@@ -18,9 +18,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         uneven_levels(unpack4xU8(q & 0x0f0f0f0fu)) * d,
         uneven_levels(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)) * d,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 4u) * 32u + (octet % 4u) * 4u;
-    return vec2<u32>(first, first + 16u);
 }

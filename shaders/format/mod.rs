@@ -1,7 +1,16 @@
 //! Block formats: how a row of weights is stored in a GGUF file and on the device.
 //!
 //! `<name>.rs` holds a format's block codec and its plane layout, `<name>.wgsl` its device loader, side by side.
-//! Layouts follow ggml (`ggml-common.h`); encoders give the bytes of llama-quantize, with and without importance matrix.
+//! Layouts follow ggml (`ggml-common.h`); encoders give the bytes of llama-quantize, with and without importance
+//! matrix.
+//!
+//! # A new format
+//! `<name>.rs` (`CODEC`: everything that distinguishes it, and `Fast`, its host decoder), `<name>.wgsl` (`load8`), a
+//! line in
+//! `list.rs` and a `mod` below. Kernels, their names, the enum, GGUF files, conversion and fallback follow. Where
+//! llama-quantize makes such files, a line in the converter's `recipe.rs` gives it a name on the command line.
+//! `shaders/tests/format.rs` has an independent decoder of every format, `tests/assets/blocks.json` bytes of
+//! llama-quantize.
 //!
 //! # Device layout
 //! Blocks of 18, 34 or 144 bytes straddle the words that WGSL can address, so weights are repacked once at load
@@ -25,12 +34,14 @@
 //! | IQ4_XS | 8 | 0.5: the 8-byte block header | as Q4_0 |
 //! | MXFP4 | 8 | 1: the scale of each block as bfloat16 | as Q4_0 |
 //! | Q2_K | 4: a word per two octets, `o` and `o+8` of half a block | 1.25: the 16 scales of a block, then d and dmin | as Q4_K |
-//! | Q3_K | 6: as Q2_K, then behind all slabs of a block its 8 words of third bits | 1: the last 14 bytes of the block | as Q4_K |
+//! | Q3_K | 6: as Q2_K, then after all slabs of a block its 8 words of third bits | 1: the last 14 bytes of the block | as Q4_K |
 //!
-//! Q6_K gathers the codes of an octet: byte i of word o holds the lower bits of weights 8o + i and 8o + 4 + i; byte i of
-//! word 8 + o/2 their upper bits at 4 (o%2) and 4 (o%2) + 2.
+//! Q6_K gathers the codes of an octet: byte i of word o holds the lower bits of weights 8o + i and 8o + 4 + i; byte i
+//! of word 8 + o/2 their upper bits at 4 (o%2) and 4 (o%2) + 2.
 
 use crate::simd::nearest_integer as nearest;
+
+include!("list.rs");
 
 mod affine;
 pub mod bf16;
@@ -40,6 +51,7 @@ pub mod f32;
 pub mod iq4_nl;
 pub mod iq4_xs;
 pub mod mxfp4;
+mod plain;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -52,56 +64,58 @@ pub mod q6_k;
 pub mod q8_0;
 mod search;
 
+/// The last f32 that is not rounded to an infinite f16.
+const LARGEST_HALF: f32 = 65_519.996;
+
 /// Columns that rows are padded to on the device.
 pub const SLAB: usize = 64;
 
-/// A weight format that kernels can compute with. Names are ggml's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(non_camel_case_types, reason = "ggml's own names")]
-pub enum Format {
-    /// 32-bit float.
-    F32,
-    /// IEEE half.
-    F16,
-    /// bfloat16.
-    BF16,
-    /// 32 weights of 4 bits, one f16 scale: 4.5 bits per weight.
-    Q4_0,
-    /// 32 weights of 8 bits, one f16 scale: 8.5 bits per weight.
-    Q8_0,
-    /// 256 weights of 4 bits, eight 6-bit scales and minima: 4.5 bits per weight.
-    Q4_K,
-    /// 32 weights of 4 bits, one f16 scale and minimum: 5 bits per weight.
-    Q4_1,
-    /// 32 weights of 5 bits, one f16 scale: 5.5 bits per weight.
-    Q5_0,
-    /// 32 weights of 5 bits, one f16 scale and minimum: 6 bits per weight.
-    Q5_1,
-    /// 256 weights of 5 bits, eight 6-bit scales and minima: 5.5 bits per weight.
-    Q5_K,
-    /// 256 weights of 6 bits, sixteen 8-bit scales: 6.5625 bits per weight.
-    Q6_K,
-    /// 32 weights of 4 bits on uneven levels, one f16 scale: 4.5 bits per weight.
-    IQ4_NL,
-    /// 256 weights of 4 bits on uneven levels, eight 6-bit scales: 4.25 bits per weight.
-    IQ4_XS,
-    /// 32 floats of 4 bits, one power of two: 4.25 bits per weight.
-    MXFP4,
-    /// 256 weights of 2 bits, sixteen 4-bit scales and minima: 2.625 bits per weight.
-    Q2_K,
-    /// 256 weights of 3 bits, sixteen 6-bit scales: 3.4375 bits per weight.
-    Q3_K,
+/// Makes [`Format`] from the list.
+macro_rules! format_enum {
+    ($($(#[$doc:meta])* $variant:ident $module:ident,)*) => {
+        /// A weight format that kernels can compute with. Names are ggml's.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(non_camel_case_types, reason = "ggml's own names")]
+        pub enum Format {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Format {
+            /// All formats; `ALL[i] as usize == i`.
+            pub const ALL: [Format; [$(stringify!($variant)),*].len()] = [$(Format::$variant),*];
+
+            /// Lower-case name as in kernel names and on the command line: `q4_0`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Format::$variant => stringify!($module),)*
+                }
+            }
+
+            const fn codec(self) -> &'static Codec {
+                match self {
+                    $(Format::$variant => &$module::CODEC,)*
+                }
+            }
+        }
+    };
 }
+
+formats!(format_enum);
 
 /// Weights, the importance of each -> whole blocks.
 type WeightedEncoder = fn(&[f32], &[f32], &mut [u8]);
 
 /// All that distinguishes one format from another, as data. Every file of this folder has one.
 struct Codec {
-    name: &'static str,
+    /// ggml's number of the type.
     ggml_id: u32,
+    /// Weights per block.
     block_len: usize,
     block_bytes: usize,
+    /// Largest magnitude of a weight: beyond it, the weight or the f16 scale of its block would become infinite.
+    largest: f32,
+    /// What llama-quantize takes for rows that are no whole number of blocks, with blocks of 32 weights.
+    smaller_blocks: Option<Format>,
     /// Words of the quants plane per slab of 64 columns.
     slab_quants: usize,
     /// Words of the scales plane per slab of 64 columns.
@@ -121,52 +135,6 @@ struct Codec {
 }
 
 impl Format {
-    /// All formats; `ALL[i] as usize == i`.
-    pub const ALL: [Format; 16] = [
-        Format::F32,
-        Format::F16,
-        Format::BF16,
-        Format::Q4_0,
-        Format::Q8_0,
-        Format::Q4_K,
-        Format::Q4_1,
-        Format::Q5_0,
-        Format::Q5_1,
-        Format::Q5_K,
-        Format::Q6_K,
-        Format::IQ4_NL,
-        Format::IQ4_XS,
-        Format::MXFP4,
-        Format::Q2_K,
-        Format::Q3_K,
-    ];
-
-    const fn codec(self) -> &'static Codec {
-        match self {
-            Format::F32 => &f32::CODEC,
-            Format::F16 => &f16::CODEC,
-            Format::BF16 => &bf16::CODEC,
-            Format::Q4_0 => &q4_0::CODEC,
-            Format::Q8_0 => &q8_0::CODEC,
-            Format::Q4_K => &q4_k::CODEC,
-            Format::Q4_1 => &q4_1::CODEC,
-            Format::Q5_0 => &q5_0::CODEC,
-            Format::Q5_1 => &q5_1::CODEC,
-            Format::Q5_K => &q5_k::CODEC,
-            Format::Q6_K => &q6_k::CODEC,
-            Format::IQ4_NL => &iq4_nl::CODEC,
-            Format::IQ4_XS => &iq4_xs::CODEC,
-            Format::MXFP4 => &mxfp4::CODEC,
-            Format::Q2_K => &q2_k::CODEC,
-            Format::Q3_K => &q3_k::CODEC,
-        }
-    }
-
-    /// Lower-case name as in kernel names and on the command line: `q4_0`.
-    pub const fn name(self) -> &'static str {
-        self.codec().name
-    }
-
     /// ggml's type id, as in a GGUF tensor info.
     pub const fn ggml_id(self) -> u32 {
         self.codec().ggml_id
@@ -185,6 +153,17 @@ impl Format {
     /// Bytes per block.
     pub const fn block_bytes(self) -> usize {
         self.codec().block_bytes
+    }
+
+    /// Largest magnitude that an encoder takes: beyond it, the weight or the scale of its block would become infinite.
+    pub const fn largest(self) -> f32 {
+        self.codec().largest
+    }
+
+    /// The format with blocks of 32 weights that llama-quantize takes in the place of this one for rows that are no
+    /// whole number of blocks; `None`: there is none.
+    pub const fn smaller_blocks(self) -> Option<Format> {
+        self.codec().smaller_blocks
     }
 
     /// Bytes of a row of `cols` weights; `None` if that is no whole number of blocks, or too large.
@@ -219,8 +198,9 @@ impl Format {
         self.codec().weighted.is_some()
     }
 
-    /// Encodes finite weights into whole blocks, byte-identical to llama-quantize with an importance matrix. `importance`:
-    /// the mean square of the input that each weight of the row is multiplied with, finite and at least 0.
+    /// Encodes finite weights into whole blocks, byte-identical to llama-quantize with an importance matrix.
+    /// `importance`: the mean square of the input that each weight of the row is multiplied with, finite and at least
+    /// 0.
     ///
     /// # Panics
     /// If `out` does not have room for exactly `row.len()` weights, or `importance` has another length than `row`.
@@ -339,8 +319,8 @@ fn reciprocal(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
-/// The integer part of a code as C compilers for x86-64 convert it to a byte: infinity and NaN, which come from scales that
-/// are stored as 0, give 0.
+/// The integer part of a code as C compilers for x86-64 convert it to a byte: infinity and NaN, which come from scales
+/// that are stored as 0, give 0.
 fn truncate(code: f32) -> u8 {
     if code.is_finite() { code as i32 as u8 } else { 0 }
 }

@@ -4,7 +4,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::{Codec, bytes_to_words, get_scale, put_scale, words_to_bytes};
+use crate::simd::Simd;
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -23,10 +25,12 @@ pub struct BlockMXFP4 {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "mxfp4",
     ggml_id: 39,
     block_len: BLOCK,
     block_bytes: size_of::<BlockMXFP4>(),
+    // A power of two has the range of f32.
+    largest: f32::MAX,
+    smaller_blocks: None,
     slab_quants: 8,
     slab_scales: 1,
     block_scales: 0,
@@ -91,5 +95,17 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
         let bits = u16::from_le_bytes(get_scale(scales, b));
         // 2^-127 has no bit above the fraction; 2^-128 one bit less.
         block.e = if bits < 0x80 { u8::from(bits >= 0x40) } else { (bits >> 7) as u8 + 1 };
+    }
+}
+
+/// A block.
+pub(super) struct Fast;
+
+impl Unit<17, 2> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 17], _part: usize) -> [S::V; 2] {
+        let d = simd.splat(scale(block[0]));
+        let [low, high] = simd.load_table(load::bytes(block, 1), &VALUES);
+        [simd.mul(d, low), simd.mul(d, high)]
     }
 }

@@ -1,6 +1,6 @@
 // Loader of MXFP4: planes as those of Q4_0, scales in bfloat16; codes are floats of four bits.
 #import "include/levels.wgsl"
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=16u
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
@@ -13,9 +13,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         float_levels(unpack4xU8(q & 0x0f0f0f0fu)) * d,
         float_levels(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)) * d,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 4u) * 32u + (octet % 4u) * 4u;
-    return vec2<u32>(first, first + 16u);
 }

@@ -5,9 +5,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::search::affine::{Error, Grid, search16};
 use super::search::lanes;
-use super::{Codec, bytes_to_words, get_scale, half, nearest, put_scale, to_half, words_to_bytes};
+use super::{
+    Codec, Format, LARGEST_HALF, bytes_to_words, get_scale, half, nearest, put_scale, to_half, words_to_bytes,
+};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = 256;
@@ -41,10 +45,12 @@ impl BlockQ2K {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q2_k",
     ggml_id: 10,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ2K>(),
+    // d = max / 3 / 15, and dmin = min / 15.
+    largest: LARGEST_HALF * 15.0,
+    smaller_blocks: Some(Format::IQ4_NL),
     slab_quants: 4,
     slab_scales: 1,
     block_scales: 1,
@@ -125,5 +131,25 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
         words_to_bytes(&quants[16 * b..16 * b + 16], &mut block.qs);
         words_to_bytes(&words[..4], &mut block.scales);
         (block.d, block.dmin) = (get_scale(&words[4..], 0), get_scale(&words[4..], 1));
+    }
+}
+
+/// A part is half of the bits of 32 bytes: sixteen weights each of sub-blocks 4 * part to 4 * part + 3.
+pub(super) struct Fast;
+
+impl Unit<84, 4> for Fast {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 84], part: usize) -> [S::V; 4] {
+        let (d, dmin) = (load::half(simd, block, 80), load::half(simd, block, 82));
+        let mut out = [simd.splat(0.0); 4];
+        for (run, out) in out.iter_mut().enumerate() {
+            let quants = load::sixteen(simd, block, 16 + 32 * (part / 2) + LANES * (run % 2));
+            let scales = block[4 * part + run];
+            let affine = (d * f32::from(scales & 15), -dmin * f32::from(scales >> 4));
+            *out = load::scaled(simd, simd.bits(quants, 4 * (part % 2) + 2 * (run / 2), 3), affine);
+        }
+        out
     }
 }

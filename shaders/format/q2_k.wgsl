@@ -1,6 +1,6 @@
 // Loader of Q2_K: an octet is half the bits of a word of the quants plane; the other half is 64 columns away. The
 // scales plane has five words per block: scale and minimum of a sub-block in a byte, then d and dmin.
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=32u
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
@@ -17,9 +17,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         vec4<f32>(unpack4xU8(q & 0x03030303u)) * low.x - low.y,
         vec4<f32>(unpack4xU8((q >> 2u) & 0x03030303u)) * high.x - high.y,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 8u) * 64u + (octet % 8u) * 4u;
-    return vec2<u32>(first, first + 32u);
 }

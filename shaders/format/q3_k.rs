@@ -1,11 +1,13 @@
 //! Q3_K: 256 weights `d * (scale_j - 32) * (q - 4)`, q in 0..=7, sixteen sub-blocks j of 16 weights.
 //!
-//! The encoder is ggml's `quantize_row_q3_K_ref`: codes of each sub-block improved one by one, scales rounded to 6 bits,
-//! codes chosen again on the rounded grid.
+//! The encoder is ggml's `quantize_row_q3_K_ref`: codes of each sub-block improved one by one, scales rounded to 6
+//! bits, codes chosen again on the rounded grid.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, EPSILON, bytes_to_words, half, nearest, to_half, words_to_bytes};
+use super::cpu::{Unit, load};
+use super::{Codec, EPSILON, Format, LARGEST_HALF, bytes_to_words, half, nearest, to_half, words_to_bytes};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = 256;
@@ -24,7 +26,8 @@ const ZERO_SCALE: f32 = 32.0;
 pub struct BlockQ3K {
     /// Upper bits of the codes: byte l holds that of weight 32r + l at bit r.
     pub hmask: [u8; BLOCK / 8],
-    /// Lower two bits. Half h of 128 weights has bytes 32h..32h + 32: byte l holds weights l, l + 32, l + 64 and l + 96.
+    /// Lower two bits. Half h of 128 weights has bytes 32h..32h + 32: byte l holds weights l, l + 32, l + 64 and l +
+    /// 96.
     pub qs: [u8; BLOCK / 4],
     /// Sixteen 6-bit scales.
     pub scales: [u8; 12],
@@ -33,10 +36,12 @@ pub struct BlockQ3K {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q3_k",
     ggml_id: 11,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ3K>(),
+    // d = max / 4 / 32 or, after the search, somewhat more.
+    largest: LARGEST_HALF * 64.0,
+    smaller_blocks: Some(Format::IQ4_NL),
     slab_quants: 6,
     slab_scales: 1,
     block_scales: 0,
@@ -163,5 +168,27 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
         words_to_bytes(&quants[24 * b..24 * b + 16], &mut block.qs);
         words_to_bytes(&quants[24 * b + 16..24 * b + 24], &mut block.hmask);
         words_to_bytes(&scales[4 * b..4 * b + 4], &mut bytemuck::bytes_of_mut(block)[BLOCK * 3 / 8..]);
+    }
+}
+
+/// A part is as in Q2_K; the third bits of 256 weights are in the same 32 bytes.
+pub(super) struct Fast;
+
+impl Unit<110, 4> for Fast {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 110], part: usize) -> [S::V; 4] {
+        let d = load::half(simd, block, 108);
+        let mut out = [simd.splat(0.0); 4];
+        for (run, out) in out.iter_mut().enumerate() {
+            let quants = load::sixteen(simd, block, 32 + 32 * (part / 2) + LANES * (run % 2));
+            let third = load::sixteen(simd, block, LANES * (run % 2));
+            let lower = simd.bits(quants, 4 * (part % 2) + 2 * (run / 2), 3);
+            let codes = simd.join(lower, simd.bits(third, 2 * part + run / 2, 1), 2);
+            let scale = d * f32::from(scale(load::bytes(block, 96), 4 * part + run));
+            *out = load::scaled(simd, codes, (scale, -4.0 * scale));
+        }
+        out
     }
 }

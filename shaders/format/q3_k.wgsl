@@ -1,7 +1,7 @@
 // Loader of Q3_K: an octet is half the bits of a word of the quants plane (the other half is 64 columns away) and two
 // bits of each byte of a word of third bits, which follow in the same plane. The scales plane has a vector per block:
 // sixteen 6-bit scales, then d.
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=32u
 
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
@@ -29,9 +29,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         (vec4<f32>(unpack4xU8(low)) - 4.0) * (d * sub_scale(header, j)),
         (vec4<f32>(unpack4xU8(high)) - 4.0) * (d * sub_scale(header, j + 2u)),
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 8u) * 64u + (octet % 8u) * 4u;
-    return vec2<u32>(first, first + 32u);
 }

@@ -2,8 +2,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::search::symmetric;
-use super::{Codec, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes};
+use super::{
+    Codec, LARGEST_HALF, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes,
+};
+use crate::simd::Simd;
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -19,10 +23,12 @@ pub struct BlockQ4_0 {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q4_0",
     ggml_id: 2,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ4_0>(),
+    // d = max / -8.
+    largest: LARGEST_HALF * 8.0,
+    smaller_blocks: None,
     slab_quants: 8,
     slab_scales: 1,
     block_scales: 0,
@@ -76,5 +82,16 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ4_0>(blocks).iter_mut().enumerate() {
         words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
         block.d = get_scale(scales, b);
+    }
+}
+
+/// A block.
+pub(super) struct Fast;
+
+impl Unit<18, 2> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 18], _part: usize) -> [S::V; 2] {
+        let d = load::half(simd, block, 0);
+        simd.load_nibbles(load::bytes(block, 2), [(d, -8.0 * d); 2])
     }
 }

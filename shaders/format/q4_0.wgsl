@@ -1,5 +1,5 @@
 // Loader of Q4_0: an octet is one word of the quants plane (ggml's nibble order) and half a word of the scales plane.
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=16u
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
@@ -12,9 +12,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         (vec4<f32>(unpack4xU8(q & 0x0f0f0f0fu)) - 8.0) * d,
         (vec4<f32>(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)) - 8.0) * d,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 4u) * 32u + (octet % 4u) * 4u;
-    return vec2<u32>(first, first + 16u);
 }

@@ -3,8 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::affine::{self, SUB};
+use super::cpu::{Unit, load};
 use super::search::affine::{Error, Grid};
-use super::{Codec, bytes_to_words, half, words_to_bytes};
+use super::{Codec, Format, LARGEST_HALF, bytes_to_words, half, words_to_bytes};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = affine::BLOCK;
@@ -33,10 +35,12 @@ impl BlockQ4K {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q4_k",
     ggml_id: 12,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ4K>(),
+    // dmin = min / 63, and d is smaller.
+    largest: LARGEST_HALF * 63.0,
+    smaller_blocks: Some(Format::Q5_0),
     slab_quants: 8,
     slab_scales: 1,
     block_scales: 0,
@@ -84,5 +88,24 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ4K>(blocks).iter_mut().enumerate() {
         words_to_bytes(&scales[4 * b..4 * b + 4], &mut bytemuck::bytes_of_mut(block)[..16]);
         words_to_bytes(&quants[32 * b..32 * b + 32], &mut block.qs);
+    }
+}
+
+/// A part is a group of 64 weights: sub-blocks 2 * part (low nibbles) and 2 * part + 1 (high nibbles).
+pub(super) struct Fast;
+
+impl Unit<144, 4> for Fast {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 144], part: usize) -> [S::V; 4] {
+        let (d, dmin) = (load::half(simd, block, 0), load::half(simd, block, 2));
+        let (scale0, min0) = load::scale_min(load::bytes(block, 4), 2 * part);
+        let (scale1, min1) = load::scale_min(load::bytes(block, 4), 2 * part + 1);
+        let affine = [(d * scale0, -dmin * min0), (d * scale1, -dmin * min1)];
+        let quants = 16 + 32 * part;
+        let [low0, high0] = simd.load_nibbles(load::bytes(block, quants), affine);
+        let [low1, high1] = simd.load_nibbles(load::bytes(block, quants + LANES), affine);
+        [low0, low1, high0, high1]
     }
 }

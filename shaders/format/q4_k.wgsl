@@ -1,6 +1,6 @@
 // Loader of Q4_K: an octet is one word of the quants plane; the scales plane is the 16-byte headers of the blocks.
 #import "include/scale_min.wgsl"
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=32u
 
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
@@ -18,9 +18,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         vec4<f32>(unpack4xU8(q & 0x0f0f0f0fu)) * low.x - low.y,
         vec4<f32>(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)) * high.x - high.y,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 8u) * 64u + (octet % 8u) * 4u;
-    return vec2<u32>(first, first + 32u);
 }

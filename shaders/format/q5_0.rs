@@ -2,8 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::search::symmetric;
-use super::{Codec, bytes_to_words, fives, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes};
+use super::{
+    Codec, LARGEST_HALF, bytes_to_words, fives, get_scale, half, put_scale, reciprocal, to_half, truncate,
+    words_to_bytes,
+};
+use crate::simd::Simd;
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -21,10 +26,12 @@ pub struct BlockQ5_0 {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q5_0",
     ggml_id: 6,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ5_0>(),
+    // d = max / -16.
+    largest: LARGEST_HALF * 16.0,
+    smaller_blocks: None,
     slab_quants: 8,
     slab_scales: 3,
     block_scales: 0,
@@ -46,7 +53,8 @@ fn decode(blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The signed value of largest magnitude (the first one on ties) maps to -16. A zero block has d = -0.0, as ggml writes.
+/// The signed value of largest magnitude (the first one on ties) maps to -16. A zero block has d = -0.0, as ggml
+/// writes.
 fn encode(row: &[f32], out: &mut [u8]) {
     for (x, block) in row.as_chunks::<BLOCK>().0.iter().zip(bytemuck::cast_slice_mut::<u8, BlockQ5_0>(out)) {
         let extreme = x.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
@@ -79,5 +87,16 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
         words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
         block.d = get_scale(&scales[b / 2 * 3..], b % 2);
         block.qh = scales[b / 2 * 3 + 1 + b % 2].to_le_bytes();
+    }
+}
+
+/// A block.
+pub(super) struct Fast;
+
+impl Unit<22, 2> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 22], _part: usize) -> [S::V; 2] {
+        let d = load::half(simd, block, 0);
+        load::fives(simd, load::bytes(block, 2), load::bytes(block, 6), (d, -16.0 * d))
     }
 }

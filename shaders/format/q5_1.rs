@@ -2,8 +2,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::search::affine;
-use super::{Codec, bytes_to_words, extremes, fives, half, reciprocal, to_half, truncate, words_to_bytes};
+use super::{
+    Codec, LARGEST_HALF, bytes_to_words, extremes, fives, half, reciprocal, to_half, truncate, words_to_bytes,
+};
+use crate::simd::Simd;
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -23,10 +27,12 @@ pub struct BlockQ5_1 {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q5_1",
     ggml_id: 7,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ5_1>(),
+    // m = min, and d is smaller.
+    largest: LARGEST_HALF,
+    smaller_blocks: None,
     slab_quants: 8,
     slab_scales: 4,
     block_scales: 0,
@@ -79,5 +85,20 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ5_1>(blocks).iter_mut().enumerate() {
         words_to_bytes(&quants[4 * b..4 * b + 4], &mut block.qs);
         words_to_bytes(&scales[2 * b..2 * b + 2], &mut bytemuck::bytes_of_mut(block)[..8]);
+    }
+}
+
+/// A block.
+pub(super) struct Fast;
+
+impl Unit<24, 2> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 24], _part: usize) -> [S::V; 2] {
+        load::fives(
+            simd,
+            load::bytes(block, 4),
+            load::bytes(block, 8),
+            (load::half(simd, block, 0), load::half(simd, block, 2)),
+        )
     }
 }

@@ -1,7 +1,7 @@
 // Loader of Q5_1: an octet is one word of the quants plane (ggml's nibble order), the word with d and m of its block
-// and eight bits of the word behind, the fifth bits of its block.
+// and eight bits of the word after it, the fifth bits of its block.
 #import "include/fifth_bits.wgsl"
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=16u
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
@@ -15,9 +15,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         vec4<f32>(unpack4xU8((q & 0x0f0f0f0fu) | fifth_bits(bits))) * affine.x + affine.y,
         vec4<f32>(unpack4xU8(((q >> 4u) & 0x0f0f0f0fu) | fifth_bits(bits >> 16u))) * affine.x + affine.y,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 4u) * 32u + (octet % 4u) * 4u;
-    return vec2<u32>(first, first + 16u);
 }

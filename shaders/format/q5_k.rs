@@ -3,8 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::affine::{self, SUB};
+use super::cpu::{Unit, load};
 use super::search::affine::{Error, Grid};
-use super::{Codec, bytes_to_words, half, words_to_bytes};
+use super::{Codec, Format, LARGEST_HALF, bytes_to_words, half, words_to_bytes};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = affine::BLOCK;
@@ -36,10 +38,12 @@ impl BlockQ5K {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q5_k",
     ggml_id: 13,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ5K>(),
+    // dmin = min / 63, and d is smaller.
+    largest: LARGEST_HALF * 63.0,
+    smaller_blocks: Some(Format::Q5_1),
     slab_quants: 8,
     slab_scales: 3,
     block_scales: 0,
@@ -95,5 +99,29 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ5K>(blocks).iter_mut().enumerate() {
         words_to_bytes(&scales[12 * b..12 * b + 12], &mut bytemuck::bytes_of_mut(block)[..48]);
         words_to_bytes(&quants[32 * b..32 * b + 32], &mut block.qs);
+    }
+}
+
+/// A part is as in Q4_K.
+pub(super) struct Fast;
+
+impl Unit<176, 4> for Fast {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 176], part: usize) -> [S::V; 4] {
+        let (d, dmin) = (load::half(simd, block, 0), load::half(simd, block, 2));
+        let (scale0, min0) = load::scale_min(load::bytes(block, 4), 2 * part);
+        let (scale1, min1) = load::scale_min(load::bytes(block, 4), 2 * part + 1);
+        let (low, high) = ((d * scale0, -dmin * min0), (d * scale1, -dmin * min1));
+        let mut out = [simd.splat(0.0); 4];
+        for (run, out) in out.iter_mut().enumerate() {
+            let quants = load::sixteen(simd, block, 48 + 32 * part + LANES * (run % 2));
+            let fifth = load::sixteen(simd, block, 16 + LANES * (run % 2));
+            let lower = simd.bits(quants, 4 * (run / 2), 15);
+            let codes = simd.join(lower, simd.bits(fifth, 2 * part + run / 2, 1), 4);
+            *out = load::scaled(simd, codes, if run < 2 { low } else { high });
+        }
+        out
     }
 }

@@ -1,7 +1,7 @@
 // Loader of Q5_K: an octet is one word of the quants plane and two bits of each byte of a word of fifth bits. The
 // scales plane has three vectors per block: its header, then the fifth bits.
 #import "include/scale_min.wgsl"
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=32u
 
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
@@ -24,9 +24,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         vec4<f32>(unpack4xU8(low_codes)) * low.x - low.y,
         vec4<f32>(unpack4xU8(high_codes)) * high.x - high.y,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    let first = (octet / 8u) * 64u + (octet % 8u) * 4u;
-    return vec2<u32>(first, first + 32u);
 }

@@ -1,13 +1,15 @@
 //! Q6_K: 256 weights `d * scale_j * (q - 32)`, q in 0..=63, sixteen sub-blocks j of 16 weights.
 //!
-//! The encoder is ggml's `quantize_row_q6_K_ref`, or `quantize_row_q6_K_impl` with an importance matrix: a search for the
-//! scale of each sub-block, scales rounded to 8 bits, codes chosen again on the rounded grid.
+//! The encoder is ggml's `quantize_row_q6_K_ref`, or `quantize_row_q6_K_impl` with an importance matrix: a search for
+//! the scale of each sub-block, scales rounded to 8 bits, codes chosen again on the rounded grid.
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{Unit, load};
 use super::search::lanes;
 use super::search::symmetric::search16;
-use super::{Codec, EPSILON, bytes_to_words, half, nearest, to_half, words_to_bytes};
+use super::{Codec, EPSILON, Format, LARGEST_HALF, bytes_to_words, half, nearest, to_half, words_to_bytes};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = 256;
@@ -66,10 +68,12 @@ fn or_word(bytes: &mut [u8], at: usize, bits: u32) {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q6_k",
     ggml_id: 14,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ6K>(),
+    // d = max / 4096 or, after the search for the scale of a sub-block, somewhat more.
+    largest: LARGEST_HALF * 2048.0,
+    smaller_blocks: Some(Format::Q8_0),
     slab_quants: 12,
     slab_scales: 1,
     block_scales: 1,
@@ -154,5 +158,27 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
             }
         }
         words_to_bytes(&scales[5 * b..5 * b + 5], &mut bytemuck::bytes_of_mut(block)[BLOCK * 3 / 4..]);
+    }
+}
+
+/// A part is 64 weights: the low or the high nibbles of half a block.
+pub(super) struct Fast;
+
+impl Unit<210, 4> for Fast {
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 210], part: usize) -> [S::V; 4] {
+        let (d, high) = (load::half(simd, block, 208), part % 2);
+        let mut out = [simd.splat(0.0); 4];
+        for (run, out) in out.iter_mut().enumerate() {
+            let lower = load::sixteen(simd, block, 64 * (part / 2) + LANES * run);
+            let upper = load::sixteen(simd, block, 128 + 32 * (part / 2) + LANES * (run % 2));
+            let lower = simd.bits(lower, 4 * high, 15);
+            let codes = simd.join(lower, simd.bits(upper, 4 * high + 2 * (run / 2), 3), 4);
+            let scale = d * f32::from(block[192 + 4 * part + run] as i8);
+            *out = load::scaled(simd, codes, (scale, -32.0 * scale));
+        }
+        out
     }
 }

@@ -1,6 +1,6 @@
 // Loader of Q6_K: an octet is one word of lower bits and half the bits of a word of upper bits, both in the quants
 // plane. The scales plane has five words per block: a scale per two octets, then d.
-#import "include/weight.wgsl"
+#import "include/weight.wgsl" APART=4u
 
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
@@ -19,8 +19,4 @@ fn load8(row: u32, octet: u32) -> Octet {
         (vec4<f32>(unpack4xU8(low)) - 32.0) * scale,
         (vec4<f32>(unpack4xU8(high)) - 32.0) * scale,
     );
-}
-
-fn octet_columns(octet: u32) -> vec2<u32> {
-    return vec2<u32>(octet * 8u, octet * 8u + 4u);
 }

@@ -2,7 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Codec, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes};
+use super::cpu::{Unit, load};
+use super::{
+    Codec, LARGEST_HALF, bytes_to_words, get_scale, half, put_scale, reciprocal, to_half, truncate, words_to_bytes,
+};
+use crate::simd::{LANES, Simd};
 
 /// Weights per block.
 pub const BLOCK: usize = 32;
@@ -18,10 +22,12 @@ pub struct BlockQ8_0 {
 }
 
 pub(super) const CODEC: Codec = Codec {
-    name: "q8_0",
     ggml_id: 8,
     block_len: BLOCK,
     block_bytes: size_of::<BlockQ8_0>(),
+    // d = max / 127.
+    largest: LARGEST_HALF * 127.0,
+    smaller_blocks: None,
     slab_quants: 16,
     slab_scales: 1,
     block_scales: 0,
@@ -62,5 +68,16 @@ fn unpack_row(quants: &[u32], scales: &[u32], blocks: &mut [u8]) {
     for (b, block) in bytemuck::cast_slice_mut::<u8, BlockQ8_0>(blocks).iter_mut().enumerate() {
         words_to_bytes(&quants[8 * b..8 * b + 8], bytemuck::cast_slice_mut(&mut block.qs));
         block.d = get_scale(scales, b);
+    }
+}
+
+/// A block.
+pub(super) struct Fast;
+
+impl Unit<34, 2> for Fast {
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, block: &[u8; 34], _part: usize) -> [S::V; 2] {
+        let d = simd.splat(load::half(simd, block, 0));
+        [simd.mul(d, simd.load_i8(load::bytes(block, 2))), simd.mul(d, simd.load_i8(load::bytes(block, 2 + LANES)))]
     }
 }

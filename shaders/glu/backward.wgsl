@@ -11,9 +11,9 @@
 @group(0) @binding(4) var<storage, read_write> dup: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = folded(group) * 256u + local;
-    if (i < params.len) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let i = folded(workgroup) * 256u + thread;
+    if i < params.len {
         let value = activate(params.activation, gate[i]);
         dgate[i] = dout[i] * up[i] * value.y;
         dup[i] = dout[i] * value.x;

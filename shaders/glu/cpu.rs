@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Params, SILU};
+use super::{Activation, Params};
 use crate::Step;
 use crate::kernel::{Bind, operands, params};
 use crate::simd::Simd;
@@ -19,9 +19,9 @@ pub(super) fn forward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [gate, up, out] = operands(bound);
     let len = p.len as usize;
     let inputs = gate.f32()[..len].par_chunks(TASK).zip(up.f32()[..len].par_chunks(TASK));
-    out.f32_mut()[..len].par_chunks_mut(TASK).zip(inputs).for_each(|(out, (gate, up))| match p.activation {
-        SILU => forward_silu(gate, up, out),
-        _ => forward_gelu(gate, up, out),
+    out.f32_mut()[..len].par_chunks_mut(TASK).zip(inputs).for_each(|(out, (gate, up))| match p.activation() {
+        Activation::Silu => forward_silu(gate, up, out),
+        Activation::GeluTanh => forward_gelu(gate, up, out),
     });
 }
 
@@ -33,9 +33,9 @@ pub(super) fn backward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let inputs = gate.f32()[..len].par_chunks(TASK).zip(up.f32()[..len].par_chunks(TASK));
     let inputs = inputs.zip(dout.f32()[..len].par_chunks(TASK));
     let outputs = dgate.f32_mut()[..len].par_chunks_mut(TASK).zip(dup.f32_mut()[..len].par_chunks_mut(TASK));
-    outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dout))| match p.activation {
-        SILU => backward_silu(gate, up, dout, dgate, dup),
-        _ => backward_gelu(gate, up, dout, dgate, dup),
+    outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dout))| match p.activation() {
+        Activation::Silu => backward_silu(gate, up, dout, dgate, dup),
+        Activation::GeluTanh => backward_gelu(gate, up, dout, dgate, dup),
     });
 }
 
@@ -103,18 +103,18 @@ fn backward_gelu_body<S: Simd>(_: S, gate: &[f32], up: &[f32], dout: &[f32], dga
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset, values, words};
-    use crate::glu::{self, GELU_TANH};
+    use crate::check::{Operand, Random, check};
+    use crate::glu;
 
     #[test]
     fn agrees_with_the_reference() {
         for len in [1usize, 31, 20_000] {
-            for activation in [SILU, GELU_TANH] {
+            for activation in [Activation::Silu, Activation::GeluTanh].map(|kind| kind as u32) {
                 let p = Params { len: len as u32, activation, ..Default::default() };
-                let gate: Vec<u32> = values(len, 1).iter().map(|x| (x * 12.0).to_bits()).collect();
-                let (gate, up) = (words(&gate), random(len, 2));
-                check(&Step::default(), &glu::forward(p), &[gate.clone(), up.clone(), unset(len)]);
-                let outputs = [gate, up, random(len, 3), unset(len), unset(len)];
+                let gate: Vec<u32> = Random::new(1).values(len).iter().map(|x| (x * 12.0).to_bits()).collect();
+                let (gate, up) = (Operand::u32(&gate), Operand::random(len, 2));
+                check(&Step::default(), &glu::forward(p), &[gate.clone(), up.clone(), Operand::unset(len)]);
+                let outputs = [gate, up, Operand::random(len, 3), Operand::unset(len), Operand::unset(len)];
                 check(&Step::default(), &glu::backward(p), &outputs);
             }
         }
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn large_gates_saturate() {
         let gate = [-1e4f32, -100.0, -88.0, 88.0, 100.0, 1e4];
-        for activation in [SILU, GELU_TANH] {
+        for activation in [Activation::Silu, Activation::GeluTanh].map(|kind| kind as u32) {
             let p = Params { len: 6, activation, ..Default::default() };
-            let gate = words(&gate.map(f32::to_bits));
-            let up = words(&[1f32.to_bits(); 6]);
-            check(&Step::default(), &glu::forward(p), &[gate, up, unset(6)]);
+            let gate = Operand::u32(&gate.map(f32::to_bits));
+            let up = Operand::u32(&[1f32.to_bits(); 6]);
+            check(&Step::default(), &glu::forward(p), &[gate, up, Operand::unset(6)]);
         }
     }
 }

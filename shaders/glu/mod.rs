@@ -7,10 +7,22 @@ use bytemuck::{Pod, Zeroable};
 use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
 use crate::{Step, source};
 
-/// [`Params::activation`]: `x * sigmoid(x)`.
-pub const SILU: u32 = 0;
-/// [`Params::activation`]: `x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))` (Hendrycks & Gimpel 2016).
-pub const GELU_TANH: u32 = 1;
+/// What the gate goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu = 0,
+    /// `x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))` (Hendrycks & Gimpel 2016).
+    GeluTanh = 1,
+}
+
+impl Params {
+    /// The activation as an enum; the kernels take every other number for [`Activation::GeluTanh`] too.
+    fn activation(&self) -> Activation {
+        if self.activation == Activation::Silu as u32 { Activation::Silu } else { Activation::GeluTanh }
+    }
+}
 
 /// Uniform of both kernels.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -18,7 +30,7 @@ pub const GELU_TANH: u32 = 1;
 pub struct Params {
     /// Elements of every binding.
     pub len: u32,
-    /// [`SILU`] or [`GELU_TANH`].
+    /// An [`Activation`].
     pub activation: u32,
     /// Zero.
     pub pad: [u32; 2],
@@ -44,8 +56,8 @@ pub fn backward(params: Params) -> Call {
 }
 
 /// The activation and its derivative at `x`.
-fn activate(activation: u32, x: f64) -> (f64, f64) {
-    if activation == SILU {
+fn activate(activation: Activation, x: f64) -> (f64, f64) {
+    if activation == Activation::Silu {
         let sigmoid = 1.0 / (1.0 + (-x).exp());
         return (x * sigmoid, sigmoid * (1.0 + x * (1.0 - sigmoid)));
     }
@@ -60,7 +72,7 @@ fn forward_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [gate, up, out] = operands(bound);
     let (gate, up, out) = (gate.f32(), up.f32(), out.f32_mut());
     for i in 0..p.len as usize {
-        out[i] = (activate(p.activation, gate[i].into()).0 * f64::from(up[i])) as f32;
+        out[i] = (activate(p.activation(), gate[i].into()).0 * f64::from(up[i])) as f32;
     }
 }
 
@@ -70,7 +82,7 @@ fn backward_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let (gate, up, dout) = (gate.f32(), up.f32(), dout.f32());
     let (dgate, dup) = (dgate.f32_mut(), dup.f32_mut());
     for i in 0..p.len as usize {
-        let (value, derivative) = activate(p.activation, gate[i].into());
+        let (value, derivative) = activate(p.activation(), gate[i].into());
         dgate[i] = (f64::from(dout[i]) * f64::from(up[i]) * derivative) as f32;
         dup[i] = (f64::from(dout[i]) * value) as f32;
     }

@@ -33,14 +33,18 @@ fn squares(x: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset};
+    use crate::check::{Operand, check};
     use crate::gradient_norm;
 
     #[test]
     fn agrees_with_the_reference() {
         for len in [1u32, 4_095, 4_097, 100_003] {
             let p = Params { len, partials: gradient_norm::partials(len), ..Default::default() };
-            check(&Step::default(), &gradient_norm::partial(p), &[random(len as usize, 1), unset(p.partials as usize)]);
+            check(
+                &Step::default(),
+                &gradient_norm::partial(p),
+                &[Operand::random(len as usize, 1), Operand::unset(p.partials as usize)],
+            );
         }
     }
 }

@@ -13,13 +13,13 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) local: u32) {
+fn main(@builtin(local_invocation_index) thread: u32) {
     var value = 0.0;
-    for (var i = local; i < params.partials; i += 256u) {
+    for (var i = thread; i < params.partials; i += 256u) {
         value += partials[i];
     }
-    let sum = workgroup_sum(local, value);
-    if (local == 0u) {
+    let sum = workgroup_sum(thread, value);
+    if thread == 0u {
         norm[0] = sqrt(sum);
     }
 }

@@ -50,8 +50,8 @@ pub fn total(params: Params) -> Call {
     Call::new(&FINAL, &params, [1, 1, 1])
 }
 
-/// The factor on gradients whose global norm is `norm`: PyTorch's `clip_grad_norm_` to [`Step::clip`]. `None` if the norm
-/// is not finite: the step then changes nothing.
+/// The factor on gradients whose global norm is `norm`: PyTorch's `clip_grad_norm_` to [`Step::clip`]. `None` if the
+/// norm is not finite: the step then changes nothing.
 pub fn clip_scale(step: &Step, norm: f32) -> Option<f32> {
     let scale = if step.clip > 0.0 { (step.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
     norm.is_finite().then_some(scale)

@@ -14,19 +14,19 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let chunk = folded(group);
-    if (chunk >= params.partials) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let chunk = folded(workgroup);
+    if chunk >= params.partials {
         return;
     }
     let size = (params.len + params.partials - 1u) / params.partials;
     let end = min((chunk + 1u) * size, params.len);
     var squares = 0.0;
-    for (var i = chunk * size + local; i < end; i += 256u) {
+    for (var i = chunk * size + thread; i < end; i += 256u) {
         squares += grads[i] * grads[i];
     }
-    let sum = workgroup_sum(local, squares);
-    if (local == 0u) {
+    let sum = workgroup_sum(thread, squares);
+    if thread == 0u {
         partials[chunk] = sum;
     }
 }

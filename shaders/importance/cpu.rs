@@ -45,7 +45,7 @@ pub(super) fn grouped(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset, words};
+    use crate::check::{Operand, check};
     use crate::importance;
 
     #[test]
@@ -55,15 +55,15 @@ mod tests {
             check(
                 &Step::default(),
                 &importance::squares(p),
-                &[random((rows * width) as usize, 1), unset(width as usize)],
+                &[Operand::random((rows * width) as usize, 1), Operand::unset(width as usize)],
             );
         }
         for (counts, slots, width) in [([4, 0, 2, 0], 1, 5), ([0, 90, 1, 5], 4, 300)] {
             let p = GroupedParams { experts: 4, slots, width, ..Default::default() };
             let pairs: u32 = counts.iter().sum();
             let list: Vec<u32> = (0..pairs).rev().collect();
-            let x = random((pairs / slots * width) as usize, 2);
-            let bound = [x, words(&counts), words(&list), unset(4 * width as usize)];
+            let x = Operand::random((pairs / slots * width) as usize, 2);
+            let bound = [x, Operand::u32(&counts), Operand::u32(&list), Operand::unset(4 * width as usize)];
             check(&Step::default(), &importance::grouped(p), &bound);
         }
     }

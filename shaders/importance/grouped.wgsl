@@ -16,11 +16,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> sums: array<f32>;
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let blocks = (params.width + 63u) / 64u;
-    let expert = folded(group) / blocks;
-    let column = folded(group) % blocks * 64u + local;
-    if (expert >= params.experts || column >= params.width) {
+    let expert = folded(workgroup) / blocks;
+    let column = folded(workgroup) % blocks * 64u + thread;
+    if expert >= params.experts || column >= params.width {
         return;
     }
     var first = 0u;

@@ -13,9 +13,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>;
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let column = folded(group) * 64u + local;
-    if (column >= params.width) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let column = folded(workgroup) * 64u + thread;
+    if column >= params.width {
         return;
     }
     var sum = 0.0;

@@ -22,7 +22,7 @@ fn gelu_tanh(x: f32) -> vec2<f32> {
 }
 
 fn activate(kind: u32, x: f32) -> vec2<f32> {
-    if (kind == 0u) {
+    if kind == 0u {
         return silu(x);
     }
     return gelu_tanh(x);

@@ -11,14 +11,14 @@ const LOWEST = -3.0e38;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> starts: array<u32>;
 
-// First key that `query` sees and the one behind its last. Empty behind the last query.
+// First key that `query` sees and one past its last. Empty past the last query.
 fn visible(batch: u32, query: u32) -> vec2<u32> {
-    if (query >= params.queries) {
+    if query >= params.queries {
         return vec2<u32>(0u, 0u);
     }
     let end = step.past + query + 1u;
     var first = starts[batch * params.queries + query];
-    if (params.window != 0u && end > params.window) {
+    if params.window != 0u && end > params.window {
         first = max(first, end - params.window);
     }
     return vec2<u32>(first, min(end, params.keys));

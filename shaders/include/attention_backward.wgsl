@@ -5,15 +5,15 @@
 // (log-sum-exp, delta) of every query and head.
 @group(0) @binding(5) var<storage, read> stats: array<vec2<f32>>;
 
-fn dout_at(heads: Heads, query: u32, column: u32) -> vec4<f32> {
-    if (query < params.queries && column < params.head_dim / 4u) {
+fn dout_at(heads: Heads, query: u32, end: u32, column: u32) -> vec4<f32> {
+    if query < end && column < params.head_dim / 4u {
         return dout[query_base(heads.batch, query, heads.query) + column];
     }
     return vec4<f32>();
 }
 
 fn stats_at(heads: Heads, query: u32) -> vec2<f32> {
-    if (query < params.queries) {
+    if query < params.queries {
         return stats[(heads.batch * params.queries + query) * params.heads + heads.query];
     }
     return vec2<f32>();

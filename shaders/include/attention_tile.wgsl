@@ -27,41 +27,41 @@ var<workgroup> other: array<vec4<f32>, 288>;
 // A 32 x 32 matrix: own row in a slot as above, others in natural order along the vec4s.
 var<workgroup> weights: array<vec4<f32>, 288>;
 
-// The element of a tile that thread `local` copies in round `n`: x = row in the tile, y = vec4 column in the slab,
+// The element of a tile that `thread` copies in round `n`: x = row in the tile, y = vec4 column in the slab,
 // z = where it goes.
-fn copied(local: u32, n: u32) -> vec3<u32> {
-    let index = local + n * 64u;
+fn copied(thread: u32, n: u32) -> vec3<u32> {
+    let index = thread + n * 64u;
     let slot = index / 8u;
     let column = index % 8u;
     return vec3<u32>((slot % 8u) * 4u + slot / 8u, column, slot * STRIDE + column);
 }
 
-fn q_at(heads: Heads, query: u32, column: u32) -> vec4<f32> {
-    if (query < params.queries && column < params.head_dim / 4u) {
+// Rows of heads, zeros at and past `end`: rows of a cache past the last key that counts may hold anything, even NaN.
+fn q_at(heads: Heads, query: u32, end: u32, column: u32) -> vec4<f32> {
+    if query < end && column < params.head_dim / 4u {
         return q[query_base(heads.batch, query, heads.query) + column];
     }
     return vec4<f32>();
 }
 
-// `end`: behind the last key that may count. Rows of a cache behind it may hold anything, even NaN.
 fn k_at(heads: Heads, key: u32, end: u32, column: u32) -> vec4<f32> {
-    if (key < end && column < params.head_dim / 4u) {
+    if key < end && column < params.head_dim / 4u {
         return k[key_base(heads.batch, key, heads.key) + column];
     }
     return vec4<f32>();
 }
 
 fn v_at(heads: Heads, key: u32, end: u32, column: u32) -> vec4<f32> {
-    if (key < end && column < params.head_dim / 4u) {
+    if key < end && column < params.head_dim / 4u {
         return v[key_base(heads.batch, key, heads.key) + column];
     }
     return vec4<f32>();
 }
 
 // products[i][j] += own row i . other row j over one slab.
-fn add_products(products: ptr<function, array<vec4<f32>, 4>>, local: u32) {
-    let own_slot = local / 8u;
-    let other_slot = local % 8u;
+fn add_products(products: ptr<function, array<vec4<f32>, 4>>, thread: u32) {
+    let own_slot = thread / 8u;
+    let other_slot = thread % 8u;
     for (var n = 0u; n < 8u; n++) {
         let b0 = other[other_slot * STRIDE + n];
         let b1 = other[(other_slot + 8u) * STRIDE + n];
@@ -76,9 +76,9 @@ fn add_products(products: ptr<function, array<vec4<f32>, 4>>, local: u32) {
 
 // sums[slab][i] (slab of the kept ones) += sum over others of weights[own row i][other] * other row, in columns tx of
 // the slab.
-fn add_weighted(sums: ptr<function, array<vec4<f32>, KEPT * 4u>>, slab: u32, local: u32) {
-    let own_slot = local / 8u;
-    let column = local % 8u;
+fn add_weighted(sums: ptr<function, array<vec4<f32>, KEPT * 4u>>, slab: u32, thread: u32) {
+    let own_slot = thread / 8u;
+    let column = thread % 8u;
     for (var n = 0u; n < 8u; n++) {
         let b0 = other[n * STRIDE + column];
         let b1 = other[(n + 8u) * STRIDE + column];
@@ -88,27 +88,6 @@ fn add_weighted(sums: ptr<function, array<vec4<f32>, KEPT * 4u>>, slab: u32, loc
             let w = weights[(own_slot + i * 8u) * STRIDE + n];
             (*sums)[slab * 4u + i] += w.x * b0 + w.y * b1 + w.z * b2 + w.w * b3;
         }
-    }
-}
-
-// products[i][j] = query first + ty*4 + i . key base + tx*4 + j.
-fn query_key_products(
-    products: ptr<function, array<vec4<f32>, 4>>,
-    heads: Heads,
-    first: u32,
-    base: u32,
-    end: u32,
-    local: u32,
-) {
-    for (var slab = 0u; slab < SLABS; slab++) {
-        for (var n = 0u; n < 4u; n++) {
-            let at = copied(local, n);
-            own[at.z] = q_at(heads, first + at.x, slab * 8u + at.y);
-            other[at.z] = k_at(heads, base + at.x, end, slab * 8u + at.y);
-        }
-        workgroupBarrier();
-        add_products(products, local);
-        workgroupBarrier();
     }
 }
 

@@ -12,7 +12,7 @@ fn tanh_of(z: f32) -> f32 {
 }
 
 fn capped(x: f32, cap: f32) -> f32 {
-    if (cap == 0.0) {
+    if cap == 0.0 {
         return x;
     }
     return cap * tanh_of(x / cap);
@@ -20,7 +20,7 @@ fn capped(x: f32, cap: f32) -> f32 {
 
 // d capped(x) / dx at the x with this capped value.
 fn capped_slope(value: f32, cap: f32) -> f32 {
-    if (cap == 0.0) {
+    if cap == 0.0 {
         return 1.0;
     }
     let part = value / cap;

@@ -14,10 +14,10 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let index = folded(group) * 256u + local;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let index = folded(workgroup) * 256u + thread;
     let row = step.past + index / params.width;
-    if (index < params.tokens * params.width && row < params.capacity) {
+    if index < params.tokens * params.width && row < params.capacity {
         cache[row * params.width + index % params.width] = src[index];
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn update(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, words};
+    use crate::check::{Operand, check};
     use crate::lion;
 
     #[test]
@@ -44,7 +44,12 @@ mod tests {
             let p =
                 Params { len: len32, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, lr_factor: 2.0, ..Default::default() };
             let step = Step { lr: 1e-3, clip, ..Step::default() };
-            let operands = [random(len, 1), random(len, 2), random(len, 3), words(&[norm.to_bits()])];
+            let operands = [
+                Operand::random(len, 1),
+                Operand::random(len, 2),
+                Operand::random(len, 3),
+                Operand::u32(&[norm.to_bits()]),
+            ];
             check(&step, &lion::update(p), &operands);
         }
     }

@@ -34,8 +34,8 @@ pub static KERNELS: &[&Kernel] = &[&UPDATE];
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { len, beta1, beta2, weight_decay, lr_factor })];
 
-/// One step: `w = (1 - lr weight_decay) w - lr sign(beta1 m + (1 - beta1) g)`, then `m = beta2 m + (1 - beta2) g`, where the
-/// sign of 0 is 0. A norm that is not finite leaves everything unchanged.
+/// One step: `w = (1 - lr weight_decay) w - lr sign(beta1 m + (1 - beta1) g)`, then `m = beta2 m + (1 - beta2) g`,
+/// where the sign of 0 is 0. A norm that is not finite leaves everything unchanged.
 ///
 /// Bindings: `params[len]`, `grads[len]`, `m[len]`, `norm[1]`.
 pub fn update(params: Params) -> Call {

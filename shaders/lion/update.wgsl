@@ -1,8 +1,6 @@
 // Lion on clipped gradients, with lr = step.lr * lr_factor:
 // w = (1 - lr * weight_decay) w - lr * sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g.
-// A norm that is not finite changes nothing. One thread per parameter.
-#import "include/fold.wgsl"
-#import "include/clip.wgsl"
+#import "include/optimizer.wgsl" NORM=3
 
 struct Params {
     len: u32,
@@ -15,21 +13,16 @@ struct Params {
     pad2: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> weights: array<f32>;
-@group(0) @binding(1) var<storage, read> grads: array<f32>;
 @group(0) @binding(2) var<storage, read_write> m: array<f32>;
-@group(0) @binding(3) var<storage, read> norm: array<u32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = folded(group) * 256u + local;
-    if (i >= params.len || !counts(norm[0])) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let i = folded(workgroup) * 256u + thread;
+    if i >= params.len || !counts() {
         return;
     }
-    let lr = step.lr * params.lr_factor;
-    let gradient = grads[i] * clip_scale(norm[0]);
+    let gradient = clipped(i);
     let direction = params.beta1 * m[i] + (1.0 - params.beta1) * gradient;
-    weights[i] = weights[i] * (1.0 - lr * params.weight_decay) - lr * sign(direction);
+    weights[i] = decayed(i) - learning_rate() * sign(direction);
     m[i] = params.beta2 * m[i] + (1.0 - params.beta2) * gradient;
 }

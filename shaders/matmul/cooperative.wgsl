@@ -1,35 +1,54 @@
-// y = x W^T like tile.wgsl, by the device's matrix units: see include/cooperative.wgsl.
+// Products with a weight like tile.wgsl, by the device's matrix units: matrices that the lanes of a subgroup hold
+// together, multiplied in half precision and summed up in single precision.
+//
+// Four subgroups compute a tile of TOKENS x 64, each 4 x 2 matrices of SIDE x SIDE of it, 32 steps of the contraction
+// at a time. The backend sets LANES to four subgroups of the device's largest size; subgroups beyond the fourth repeat
+// the work of the first ones.
 enable f16;
 enable wgpu_cooperative_matrix;
-#import "include/cooperative.wgsl"
-#import "include/matmul.wgsl"
+override LANES: u32 = 128u;
+#define THREADS LANES
+#import "include/matmul/matrices/SIDES.wgsl"
+#import "include/matmul/weight.wgsl"
+#import "include/matmul/DIRECTION/operands.wgsl"
+#import "include/matmul/DIRECTION/factors.wgsl"
+#import "include/matmul/DIRECTION/matrices.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+// [TOKENS][32 steps of the contraction], 40 apart
+var<workgroup> left_tile: array<f16, 40u * TOKENS>;
+var<workgroup> right_tile: array<f16, RIGHT_TILE>;
+// One matrix of each subgroup on its way out, by row.
+var<workgroup> stage: array<f32, 4u * SIDE * SIDE>;
 
-// [64 rows][32 steps], 40 apart
-var<workgroup> w_tile: array<f16, 2560>;
-
-#import "include/matmul_tile.wgsl"
-#import "include/half_rows.wgsl"
-
-fn put_weight(row: u32, step: u32, values: vec4<f32>) {
-    let at = row * 40u + step;
-    let halves = vec4<f16>(values);
-    w_tile[at] = halves.x;
-    w_tile[at + 1u] = halves.y;
-    w_tile[at + 2u] = halves.z;
-    w_tile[at + 3u] = halves.w;
+// First line and first column of the matrices of a subgroup.
+fn corner(subgroup: u32) -> vec2<u32> {
+    let own = subgroup % 4u;
+    return vec2<u32>(own / ACROSS * 4u * SIDE, own % ACROSS * 2u * SIDE);
 }
 
-// Writes one matrix of each subgroup, `down` lines and `across` rows from its corner.
-fn put(sums: MATRIX<f32, C>, down: u32, across: u32, token0: u32, row0: u32, subgroup: u32, thread: u32) {
+fn put_left(line: u32, step: u32, values: vec4<f32>) {
+    let at = line * 40u + step;
+    let halves = vec4<f16>(values * factors[line]);
+#repeat i in 0..4
+    left_tile[at + {i}u] = halves[{i}];
+#endrepeat
+}
+
+fn put_right(line: u32, column: u32, values: vec4<f32>) {
+    let at = line * RIGHT_APART + column;
+    let halves = vec4<f16>(values);
+#repeat i in 0..4
+    right_tile[at + {i}u] = halves[{i}];
+#endrepeat
+}
+
+// Writes one matrix of each subgroup, `down` lines and `across` columns from its corner.
+fn put(sums: MATRIX<f32, C>, down: u32, across: u32, token0: u32, slice: u32, subgroup: u32, thread: u32) {
     coopStoreT(sums, &stage[subgroup % 4u * SIDE * SIDE], SIDE);
     workgroupBarrier();
-    for (var i = thread; i < STAGE; i += LANES) {
+    for (var i = thread * STORED; i < 4u * SIDE * SIDE; i += LANES * STORED) {
         let first = corner(i / (SIDE * SIDE));
-        let line = first.x + down + i / SIDE % SIDE;
-        store(y_row(token0 + line), row0 + first.y + across + i % SIDE, stage[i] * unfactored(line));
+        store_staged(i, token0, first.x + down + i / SIDE % SIDE, slice * 64u + first.y + across + i % SIDE);
     }
     workgroupBarrier();
 }
@@ -40,57 +59,34 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(subgroup_id) subgroup: u32,
 ) {
-    let row0 = workgroup.x * 64u;
-    let token0 = workgroup.y * LINES;
-    find_factors(token0, thread, LANES);
+    let token0 = workgroup.y * TOKENS;
+    find_factors(token0, thread);
     let own = corner(subgroup);
-    let left = own.x * 40u;
-    let right = own.y * 40u;
-    var c00 = MATRIX<f32, C>();
-    var c01 = MATRIX<f32, C>();
-    var c10 = MATRIX<f32, C>();
-    var c11 = MATRIX<f32, C>();
-    var c20 = MATRIX<f32, C>();
-    var c21 = MATRIX<f32, C>();
-    var c30 = MATRIX<f32, C>();
-    var c31 = MATRIX<f32, C>();
-    let octets = octets_of_row();
-    for (var start = 0u; start < octets; start += 4u) {
-        for (var i = thread; i < LINES * 4u; i += LANES) {
-            let values = input(x_row(token0 + i / 4u), start + i % 4u);
-            put_left(i / 4u, i % 4u * 8u, values.low);
-            put_left(i / 4u, i % 4u * 8u + 4u, values.high);
-        }
-        for (var i = thread; i < 256u; i += LANES) {
-            let values = load8(weight_row(row0 + i / 4u), start + i % 4u);
-            put_weight(i / 4u, i % 4u * 8u, values.low);
-            put_weight(i / 4u, i % 4u * 8u + 4u, values.high);
-        }
+#repeat i in 0..4
+#repeat j in 0..2
+    var sum{i}{j} = MATRIX<f32, C>();
+#endrepeat
+#endrepeat
+    let steps = step_range();
+    for (var start = steps.x; start < steps.y; start += STEP) {
+        fill_tiles(start, token0, workgroup.x, thread);
         workgroupBarrier();
         for (var k = 0u; k < 32u; k += SIDE) {
-            let b0 = coopLoad<MATRIX<f16, B>>(&w_tile[right + k], 40u);
-            let b1 = coopLoad<MATRIX<f16, B>>(&w_tile[right + SIDE * 40u + k], 40u);
-            let a0 = coopLoadT<MATRIX<f16, A>>(&left_tile[left + k], 40u);
-            c00 = coopMultiplyAdd(a0, b0, c00);
-            c01 = coopMultiplyAdd(a0, b1, c01);
-            let a1 = coopLoadT<MATRIX<f16, A>>(&left_tile[left + SIDE * 40u + k], 40u);
-            c10 = coopMultiplyAdd(a1, b0, c10);
-            c11 = coopMultiplyAdd(a1, b1, c11);
-            let a2 = coopLoadT<MATRIX<f16, A>>(&left_tile[left + 2u * SIDE * 40u + k], 40u);
-            c20 = coopMultiplyAdd(a2, b0, c20);
-            c21 = coopMultiplyAdd(a2, b1, c21);
-            let a3 = coopLoadT<MATRIX<f16, A>>(&left_tile[left + 3u * SIDE * 40u + k], 40u);
-            c30 = coopMultiplyAdd(a3, b0, c30);
-            c31 = coopMultiplyAdd(a3, b1, c31);
+#repeat j in 0..2
+            let right{j} = LOAD_RIGHT<MATRIX<f16, B>>(&right_tile[right_at(own.y + {j}u * SIDE, k)], RIGHT_APART);
+#endrepeat
+#repeat i in 0..4
+            let left{i} = coopLoadT<MATRIX<f16, A>>(&left_tile[(own.x + {i}u * SIDE) * 40u + k], 40u);
+#repeat j in 0..2
+            sum{i}{j} = coopMultiplyAdd(left{i}, right{j}, sum{i}{j});
+#endrepeat
+#endrepeat
         }
         workgroupBarrier();
     }
-    put(c00, 0u, 0u, token0, row0, subgroup, thread);
-    put(c01, 0u, SIDE, token0, row0, subgroup, thread);
-    put(c10, SIDE, 0u, token0, row0, subgroup, thread);
-    put(c11, SIDE, SIDE, token0, row0, subgroup, thread);
-    put(c20, 2u * SIDE, 0u, token0, row0, subgroup, thread);
-    put(c21, 2u * SIDE, SIDE, token0, row0, subgroup, thread);
-    put(c30, 3u * SIDE, 0u, token0, row0, subgroup, thread);
-    put(c31, 3u * SIDE, SIDE, token0, row0, subgroup, thread);
+#repeat i in 0..4
+#repeat j in 0..2
+    put(sum{i}{j}, {i}u * SIDE, {j}u * SIDE, token0, workgroup.x, subgroup, thread);
+#endrepeat
+#endrepeat
 }

@@ -1,7 +1,8 @@
 //! Fast host functions of `matmul`: GGUF blocks in place, decoded once per task into a panel that stays in the cache.
 //!
 //! - `vector` (up to four tokens): dot products straight from the blocks, tasks of whole rows.
-//! - `tile`: a task decodes a panel of rows, transposed as the product reads it, and multiplies it with a tile of tokens.
+//! - `tile`: a task decodes a panel of rows, transposed as the product reads it, and multiplies it with a tile of
+//! tokens.
 //! - `transposed`: a task owns a slab of columns for a tile of tokens and adds up row panels in order.
 //!
 //! Task boundaries and the order of every sum follow from the shapes, so the bits do not depend on the threads.
@@ -9,11 +10,11 @@
 use rayon::prelude::*;
 
 use super::Params;
-use crate::format::cpu::{self, decode, decode_columns, dot, dot2, dot4, with_blocks};
+use crate::Step;
+use crate::format::cpu::{self, dot, dot2, dot4, with_rows};
 use crate::kernel::{Bind, operands, params};
 use crate::simd::LANES;
-use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
-use crate::{Format, Step};
+use crate::tiles::{Product, Strided, Tiles, cuts, grid, with_scratch};
 
 /// Rows of a decoded panel of `tile`.
 const PANEL_ROWS: usize = 64;
@@ -25,50 +26,6 @@ const SLAB: usize = 256;
 const SLAB_ROWS: usize = 256;
 /// Weights of a task of `vector`.
 const VECTOR_WEIGHTS: usize = 1 << 16;
-
-/// A weight's blocks by rows.
-#[derive(Clone, Copy)]
-struct Weight<'a> {
-    format: Format,
-    rows: usize,
-    row_bytes: usize,
-    blocks: &'a [u8],
-}
-
-impl<'a> Weight<'a> {
-    fn row(&self, row: usize) -> &'a [u8] {
-        &self.blocks[row * self.row_bytes..][..self.row_bytes]
-    }
-
-    /// Decodes columns `from..from + cols` (whole blocks) of `rows` rows from `row` on.
-    fn decode(&self, row: usize, from: usize, cols: usize, panel: &mut [f32]) {
-        let bytes = |cols: usize| cols / self.format.block_len() * self.format.block_bytes();
-        for (index, out) in panel.chunks_exact_mut(cols).enumerate() {
-            decode(self.format, &self.row(row + index)[bytes(from)..][..bytes(cols)], out);
-        }
-    }
-}
-
-impl Weight<'_> {
-    /// Decodes `rows` rows of `cols` columns from `row` on into `panel[column * rows + row]`, with `rows` rounded up to whole
-    /// vectors: a product takes such a panel as it is, where it would have to pack rows.
-    fn decode_columns(&self, row: usize, rows: usize, cols: usize, slab: &mut [f32], panel: &mut [f32]) {
-        let wide = rows.next_multiple_of(LANES);
-        for (first, count) in cuts(rows, LANES) {
-            let blocks = &self.blocks[(row + first) * self.row_bytes..][..count * self.row_bytes];
-            decode_columns(self.format, blocks, self.row_bytes, cols, slab, &mut panel[first..], wide);
-        }
-    }
-}
-
-/// Calls `work` with the weight that is bound.
-fn with_weight(p: &Params, weight: &Bind<'_>, work: impl FnOnce(Weight<'_>)) {
-    let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
-    let (rows, inner) = (p.rows as usize, p.inner as usize);
-    with_blocks(format, (rows, inner), weight, |blocks| {
-        work(Weight { format, rows, row_bytes: blocks.len() / rows.max(1), blocks });
-    });
-}
 
 /// `matmul_tile`: `y[t, row0 + n] (+)= sum_k x[t, k] w[n, k]`.
 pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
@@ -86,23 +43,31 @@ pub(super) fn tile_low_rank(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 fn tiles(p: &Params, (x, weight, y): (&[f32], &Bind<'_>, &mut [f32]), (u, b, rank): (&[f32], &[f32], usize)) {
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let y = Tiles::new(y, p.tokens as usize, stride, stride);
-    with_weight(p, weight, |weight| {
+    with_rows(p.format, p.rows, p.inner, weight, |weight| {
         let tasks = grid(cuts(weight.rows, PANEL_ROWS), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((row, rows), (token, tokens))| {
             let wide = rows.next_multiple_of(LANES);
             with_scratch(wide * inner + LANES * cpu::SLAB, |scratch| {
                 let (panel, slab) = scratch.split_at_mut(wide * inner);
                 weight.decode_columns(row, rows, inner, slab, panel);
-                let place = (token, p.row0 as usize + row);
+                let col = p.row0 as usize + row;
                 let x = Strided::rows(&x[token * inner..], inner);
-                // SAFETY: every task has its own rows and columns of y.
-                unsafe {
-                    y.product(place, (tokens, rows, inner), x, Strided::rows(panel, wide), 1.0, p.accumulate != 0)
+                let product = Product {
+                    a: x,
+                    b: Strided::rows(panel, wide),
+                    m: tokens,
+                    n: rows,
+                    k: inner,
+                    alpha: 1.0,
+                    accumulate: p.accumulate != 0,
                 };
+                // SAFETY: every task has its own rows and columns of y.
+                unsafe { y.product(token, col, product) };
                 if rank > 0 {
-                    let (u, b) = (Strided::rows(&u[token * rank..], rank), Strided::rows(&b[place.1 * rank..], rank));
+                    let (a, b) =
+                        (Strided::rows(&u[token * rank..], rank), Strided::rows(&b[col * rank..], rank).transposed());
                     // SAFETY: as above.
-                    unsafe { y.product(place, (tokens, rows, rank), u, b.transposed(), 1.0, true) };
+                    unsafe { y.product(token, col, Product { a, b, k: rank, accumulate: true, ..product }) };
                 }
             });
         });
@@ -125,7 +90,7 @@ pub(super) fn transposed_low_rank(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]
 fn slabs(p: &Params, (dy, weight, dx): (&[f32], &Bind<'_>, &mut [f32]), (du, a, rank): (&[f32], &[f32], usize)) {
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let dx = Tiles::new(dx, p.tokens as usize, inner, inner);
-    with_weight(p, weight, |weight| {
+    with_rows(p.format, p.rows, p.inner, weight, |weight| {
         let tasks = grid(cuts(inner, SLAB), cuts(p.tokens as usize, TOKEN_TILE));
         tasks.into_par_iter().for_each(|((col, cols), (token, tokens))| {
             for (row, rows) in cuts(weight.rows, SLAB_ROWS) {
@@ -133,15 +98,17 @@ fn slabs(p: &Params, (dy, weight, dx): (&[f32], &Bind<'_>, &mut [f32]), (du, a, 
                     weight.decode(row, col, cols, panel);
                     let dy = Strided::rows(&dy[token * stride + p.row0 as usize + row..], stride);
                     let accumulate = p.accumulate != 0 || row != 0;
-                    let shape = (tokens, cols, rows);
+                    let b = Strided::rows(panel, cols);
+                    let product = Product { a: dy, b, m: tokens, n: cols, k: rows, alpha: 1.0, accumulate };
                     // SAFETY: every task has its own rows and columns of dx.
-                    unsafe { dx.product((token, col), shape, dy, Strided::rows(panel, cols), 1.0, accumulate) };
+                    unsafe { dx.product(token, col, product) };
                 });
             }
             if rank > 0 {
-                let (du, a) = (Strided::rows(&du[token * rank..], rank), Strided::rows(&a[col..], inner));
+                let (a, b) = (Strided::rows(&du[token * rank..], rank), Strided::rows(&a[col..], inner));
+                let product = Product { a, b, m: tokens, n: cols, k: rank, alpha: 1.0, accumulate: true };
                 // SAFETY: as above.
-                unsafe { dx.product((token, col), (tokens, cols, rank), du, a, 1.0, true) };
+                unsafe { dx.product(token, col, product) };
             }
         });
     });
@@ -155,7 +122,7 @@ pub(super) fn vector(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let x = x.f32();
     let row_of_x = |token: usize| &x[token.min(tokens - 1) * inner..][..inner];
     let y = Tiles::new(y.f32_mut(), tokens, stride, stride);
-    with_weight(&p, weight, |weight| {
+    with_rows(p.format, p.rows, p.inner, weight, |weight| {
         let tasks: Vec<_> = cuts(weight.rows, (VECTOR_WEIGHTS / inner.max(1)).max(4)).collect();
         tasks.into_par_iter().for_each(|(first, rows)| {
             for row in first..first + rows {
@@ -182,7 +149,8 @@ pub(super) fn vector(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset, weight};
+    use crate::Format;
+    use crate::check::{Operand, Random, check};
     use crate::matmul::{self, low_rank};
 
     #[test]
@@ -202,10 +170,11 @@ mod tests {
                         format: format.ggml_id(),
                         ..Default::default()
                     };
-                    let weight = weight(format, rows as usize, inner as usize, 5);
-                    let (x, y) = (random((tokens * inner) as usize, 1), random((tokens * stride) as usize, 2));
+                    let weight = Operand::weight(format, rows as usize, inner as usize, &mut Random::new(5));
+                    let (x, y) =
+                        (Operand::random((tokens * inner) as usize, 1), Operand::random((tokens * stride) as usize, 2));
                     check(&Step::default(), &matmul::forward(p), &[x.clone(), weight.clone(), y.clone()]);
-                    let dx = if accumulate == 1 { x } else { unset((tokens * inner) as usize) };
+                    let dx = if accumulate == 1 { x } else { Operand::unset((tokens * inner) as usize) };
                     check(&Step::default(), &matmul::transposed(p), &[y, weight, dx]);
                 }
             }
@@ -220,13 +189,13 @@ mod tests {
                     let inner = 512;
                     let format_id = format.ggml_id();
                     let p = Params { tokens, inner, row0, rows, stride, accumulate, format: format_id, rank };
-                    let numbers = |len: u32, seed| random(len as usize, seed);
-                    let weight = weight(format, rows as usize, inner as usize, 5);
+                    let numbers = |len: u32, seed| Operand::random(len as usize, seed);
+                    let weight = Operand::weight(format, rows as usize, inner as usize, &mut Random::new(5));
                     let (x, y, u) =
                         (numbers(tokens * inner, 1), numbers(tokens * stride, 2), numbers(tokens * rank, 3));
                     let operands = [x.clone(), weight.clone(), y.clone(), u.clone(), numbers(stride * rank, 4)];
                     check(&Step::default(), &low_rank::forward(p), &operands);
-                    let dx = if accumulate == 1 { x } else { unset((tokens * inner) as usize) };
+                    let dx = if accumulate == 1 { x } else { Operand::unset((tokens * inner) as usize) };
                     let operands = [y, weight, dx, u, numbers(rank * inner, 4)];
                     check(&Step::default(), &low_rank::transposed(p), &operands);
                 }
@@ -239,8 +208,8 @@ mod tests {
         for (format, inner) in [(Format::F32, 36), (Format::F16, 300), (Format::Q4_0, 96), (Format::Q8_0, 288)] {
             for tokens in [1, 3, 9] {
                 let p = Params { tokens, inner, rows: 7, stride: 7, format: format.ggml_id(), ..Default::default() };
-                let weight = weight(format, 7, inner as usize, 5);
-                let (x, y) = (random((tokens * inner) as usize, 1), random((tokens * 7) as usize, 2));
+                let weight = Operand::weight(format, 7, inner as usize, &mut Random::new(5));
+                let (x, y) = (Operand::random((tokens * inner) as usize, 1), Operand::random((tokens * 7) as usize, 2));
                 check(&Step::default(), &matmul::forward(p), &[x.clone(), weight.clone(), y.clone()]);
                 check(&Step::default(), &matmul::transposed(p), &[y, weight, x]);
             }

@@ -1,5 +1,5 @@
-//! Products with a quantised weight and a low-rank update on it in one pass: the ranks are further steps of the same sums, so
-//! that what the weight gives is not written, read and written again.
+//! Products with a quantised weight and a low-rank update on it in one pass: the ranks are further steps of the same
+//! sums, so that what the weight gives is not written, read and written again.
 
 use crate::format::Format;
 use crate::kernel::{Bind, Call, Kernel, Twin, operands, params};
@@ -33,10 +33,11 @@ pub fn has_kernel(rank: usize) -> bool {
     rank > 0 && rank.is_multiple_of(4)
 }
 
-/// `y[t, row0 + n] (+)= sum_k x[t, k] * w[n, k] + sum_r u[t, r] * b[row0 + n, r]` for the rows n of this part, for more than
-/// [`VECTOR_TOKENS`] tokens. `u` is x Aᵀ times the scale of the update.
+/// `y[t, row0 + n] (+)= sum_k x[t, k] * w[n, k] + sum_r u[t, r] * b[row0 + n, r]` for the rows n of this part, for more
+/// than [`VECTOR_TOKENS`] tokens. `u` is x Aᵀ times the scale of the update.
 ///
-/// Bindings: `x[tokens, inner]`, `weight[rows, inner]` packed, `y[tokens, stride]`, `u[tokens, rank]`, `b[stride, rank]`.
+/// Bindings: `x[tokens, inner]`, `weight[rows, inner]` packed, `y[tokens, stride]`, `u[tokens, rank]`, `b[stride,
+/// rank]`.
 ///
 /// # Panics
 /// If `format` is not the ggml id of a [`Format`].
@@ -45,10 +46,11 @@ pub fn forward(params: Params) -> Call {
     Call::new(&TILED[kernel(&params) as usize], &params, tiles(&params, TILE, TILE))
 }
 
-/// `dx[t, k] (+)= sum_n dy[t, row0 + n] * w[n, k] + sum_r du[t, r] * a[r, k]` over the rows n of this part. `du` is dy B times
-/// the scale of the update.
+/// `dx[t, k] (+)= sum_n dy[t, row0 + n] * w[n, k] + sum_r du[t, r] * a[r, k]` over the rows n of this part. `du` is dy
+/// B times the scale of the update.
 ///
-/// Bindings: `dy[tokens, stride]`, `weight[rows, inner]` packed, `dx[tokens, inner]`, `du[tokens, rank]`, `a[rank, inner]`.
+/// Bindings: `dy[tokens, stride]`, `weight[rows, inner]` packed, `dx[tokens, inner]`, `du[tokens, rank]`, `a[rank,
+/// inner]`.
 ///
 /// # Panics
 /// If `format` is not the ggml id of a [`Format`].

@@ -1,10 +1,10 @@
 //! The products in less than single precision: kernels that a back end runs in place of the tiled ones where it was
 //! asked to.
 //!
-//! In half precision weights and activations are rounded to 11 bits on their way into a product, each row of activations or gradients
-//! scaled by a power of two (`include/half.wgsl`); sums are kept in single precision, over 8 or 16 products at most in
-//! half precision. By cooperative matrices every sum is in single precision. In integers of 8 bits (`int8.wgsl`) only the
-//! forward product is there.
+//! In half precision weights and activations are rounded to 11 bits on their way into a product, each row of
+//! activations or gradients scaled by a power of two (`include/matmul/row_factors.wgsl`); sums are kept in single
+//! precision, over 8 or 16 products at most in half precision. By cooperative matrices every sum is in single
+//! precision. In integers of 8 bits (`forward/int8.wgsl`) only the forward product is there.
 
 use super::{TILE, forward_reference, slabs, tiles, transposed_reference};
 use crate::kernel::{Kernel, Precision, Reduced, params};

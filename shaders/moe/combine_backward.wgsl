@@ -11,22 +11,22 @@
 @group(0) @binding(4) var<storage, read_write> dweights: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let pair = folded(group);
-    if (pair >= pairs()) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let pair = folded(workgroup);
+    if pair >= pairs() {
         return;
     }
     let base = pair * params.width;
     let start = pair / params.slots * params.width;
     let weight = weights[pair];
     var product = 0.0;
-    for (var i = local; i < params.width; i += 256u) {
+    for (var i = thread; i < params.width; i += 256u) {
         let gradient = dout[start + i];
         product += gradient * y[base + i];
         dy[base + i] = weight * gradient;
     }
-    let total = workgroup_sum(local, product);
-    if (local == 0u) {
+    let total = workgroup_sum(thread, product);
+    if thread == 0u {
         dweights[pair] = total;
     }
 }

@@ -8,23 +8,23 @@
 var<workgroup> sums: array<u32, 256>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let expert = folded(group);
-    if (expert >= params.experts) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let expert = folded(workgroup);
+    if expert >= params.experts {
         return;
     }
     var count = 0u;
-    for (var pair = local; pair < pairs(); pair += 256u) {
+    for (var pair = thread; pair < pairs(); pair += 256u) {
         count += select(0u, 1u, ids[pair] == expert);
     }
-    sums[local] = count;
+    sums[thread] = count;
     for (var stride = 128u; stride > 0u; stride >>= 1u) {
         workgroupBarrier();
-        if (local < stride) {
-            sums[local] += sums[local + stride];
+        if thread < stride {
+            sums[thread] += sums[thread + stride];
         }
     }
-    if (local == 0u) {
+    if thread == 0u {
         counts[expert] = sums[0];
     }
 }

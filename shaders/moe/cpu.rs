@@ -89,7 +89,7 @@ pub(super) fn sum(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset, words};
+    use crate::check::{Operand, check};
     use crate::moe;
 
     #[test]
@@ -101,14 +101,18 @@ mod tests {
                 let p = Params { tokens, experts, slots, width, accumulate, over_all, ..Default::default() };
                 let (pairs, step) = (p.pairs() as usize, Step::default());
                 let (wide, narrow) = (pairs * width as usize, (tokens * width) as usize);
-                let logits = random((tokens * experts) as usize, 1);
-                check(&step, &moe::route(p), &[logits, words(&vec![0; pairs]), unset(pairs)]);
-                let (y, weights) = (random(wide, 2), random(pairs, 3));
-                check(&step, &moe::combine(p), &[y.clone(), weights.clone(), unset(narrow)]);
-                let outputs = [unset(wide), unset(pairs)];
+                let logits = Operand::random((tokens * experts) as usize, 1);
+                check(&step, &moe::route(p), &[logits, Operand::u32(&vec![0; pairs]), Operand::unset(pairs)]);
+                let (y, weights) = (Operand::random(wide, 2), Operand::random(pairs, 3));
+                check(&step, &moe::combine(p), &[y.clone(), weights.clone(), Operand::unset(narrow)]);
+                let outputs = [Operand::unset(wide), Operand::unset(pairs)];
                 let [dy, dweights] = outputs;
-                check(&step, &moe::combine_backward(p), &[y.clone(), weights, random(narrow, 4), dy, dweights]);
-                check(&step, &moe::sum(p), &[y, random(narrow, 5)]);
+                check(
+                    &step,
+                    &moe::combine_backward(p),
+                    &[y.clone(), weights, Operand::random(narrow, 4), dy, dweights],
+                );
+                check(&step, &moe::sum(p), &[y, Operand::random(narrow, 5)]);
             }
         }
     }

@@ -90,7 +90,7 @@ pub(super) fn rows_of(p: &Params, expert: u32) -> (std::ops::Range<usize>, usize
     let first = u64::from(expert) * u64::from(p.stride);
     let begin = first.max(p.row0.into());
     let end = (first + u64::from(p.stride)).min(u64::from(p.row0) + u64::from(p.rows)).max(begin);
-    // Behind the part nothing is held, and the row of the first is not used.
+    // Past the part nothing is held, and the row of the first is not used.
     ((begin - first) as usize..(end - first) as usize, begin.saturating_sub(p.row0.into()) as usize)
 }
 

@@ -4,10 +4,10 @@
 use rayon::prelude::*;
 
 use super::grouped::{Params, rows_of};
-use crate::format::cpu::{decode, dot, with_blocks};
+use crate::Step;
+use crate::format::cpu::{dot, with_rows};
 use crate::kernel::{Bind, operands, params};
-use crate::tiles::{Strided, Tiles, cuts, grid, with_scratch};
-use crate::{Format, Step};
+use crate::tiles::{Product, Strided, Tiles, cuts, grid, with_scratch};
 
 /// Rows that `tile` decodes at once.
 const PANEL_ROWS: usize = 64;
@@ -17,36 +17,6 @@ const SLAB: usize = 256;
 const SLAB_ROWS: usize = 128;
 /// Weights of a task of `vector`.
 const VECTOR_WEIGHTS: usize = 1 << 16;
-
-/// The part's blocks by rows.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    format: Format,
-    row_bytes: usize,
-    blocks: &'a [u8],
-}
-
-impl<'a> Part<'a> {
-    fn row(&self, row: usize) -> &'a [u8] {
-        &self.blocks[row * self.row_bytes..][..self.row_bytes]
-    }
-
-    /// Decodes columns `from..from + cols` (whole blocks) of the rows from `row` on that fill `panel`.
-    fn decode(&self, row: usize, from: usize, cols: usize, panel: &mut [f32]) {
-        let bytes = |cols: usize| cols / self.format.block_len() * self.format.block_bytes();
-        for (index, out) in panel.chunks_exact_mut(cols).enumerate() {
-            decode(self.format, &self.row(row + index)[bytes(from)..][..bytes(cols)], out);
-        }
-    }
-}
-
-fn with_part(p: &Params, weight: &Bind<'_>, work: impl FnOnce(Part<'_>)) {
-    let format = Format::from_ggml_id(p.format).unwrap_or_else(|| panic!("{} is no format of a weight", p.format));
-    let rows = p.rows as usize;
-    with_blocks(format, (rows, p.inner as usize), weight, |blocks| {
-        work(Part { format, row_bytes: blocks.len() / rows.max(1), blocks });
-    });
-}
 
 /// Expert and pairs of every tile that has any.
 fn all_tiles<'a>(list: &'a [u32], tiles: &'a [u32]) -> Vec<(u32, &'a [u32])> {
@@ -61,7 +31,7 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let (x, inner, stride) = (x.f32(), p.inner as usize, p.stride as usize);
     let y = Tiles::new(y.f32_mut(), p.tokens as usize, stride, stride);
     let tiles = all_tiles(list.words(), tiles.words());
-    with_part(&p, weight, |part| {
+    with_rows(p.format, p.rows, p.inner, weight, |part| {
         let tasks = grid(cuts(tiles.len(), 1), cuts(stride, PANEL_ROWS));
         tasks.into_par_iter().for_each(|((tile, _), (row, rows))| {
             let (expert, pairs) = tiles[tile];
@@ -93,7 +63,7 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 fn product(c: &mut [f32], (m, n, k): (usize, usize, usize), a: Strided<'_>, b: Strided<'_>, accumulate: bool) {
     let c = Tiles::new(c, m, n, n);
     // SAFETY: `c` is borrowed for this call alone.
-    unsafe { c.product((0, 0), (m, n, k), a, b, 1.0, accumulate) };
+    unsafe { c.product(0, 0, Product { a, b, m, n, k, alpha: 1.0, accumulate }) };
 }
 
 /// `moe_transposed`: `dx[pair, k] (+)= sum_n dy[pair, n] * w[n, k]`.
@@ -103,7 +73,7 @@ pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let (dy, inner, stride) = (dy.f32(), p.inner as usize, p.stride as usize);
     let dx = Tiles::new(dx.f32_mut(), p.tokens as usize, inner, inner);
     let tiles = all_tiles(list.words(), tiles.words());
-    with_part(&p, weight, |part| {
+    with_rows(p.format, p.rows, p.inner, weight, |part| {
         let tasks = grid(cuts(tiles.len(), 1), cuts(inner, SLAB));
         tasks.into_par_iter().for_each(|((tile, _), (col, cols))| {
             let (expert, pairs) = tiles[tile];
@@ -143,7 +113,7 @@ pub(super) fn vector(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [x, weight, y, ids] = operands(bound);
     let (x, ids, inner, stride) = (x.f32(), ids.words(), p.inner as usize, p.stride as usize);
     let y = Tiles::new(y.f32_mut(), p.tokens as usize, stride, stride);
-    with_part(&p, weight, |part| {
+    with_rows(p.format, p.rows, p.inner, weight, |part| {
         let tasks = grid(cuts(p.tokens as usize, 1), cuts(stride, (VECTOR_WEIGHTS / inner.max(1)).max(4)));
         tasks.into_par_iter().for_each(|((pair, _), (row, rows))| {
             let (held, first) = rows_of(&p, ids[pair]);
@@ -160,9 +130,10 @@ pub(super) fn vector(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::{Operand, check, random, unset, weight, words};
+    use crate::Format;
+    use crate::Step;
+    use crate::check::{Operand, Random, check};
     use crate::moe::{self, Params, grouped};
-    use crate::{Format, Step};
 
     /// Bindings after the output: list and tiles of these pairs.
     fn sorted(ids: &[u32], experts: u32) -> [Operand; 2] {
@@ -178,7 +149,7 @@ mod tests {
             first += count;
         }
         tiles.resize(4 * moe::tiles(ids.len() as u32, experts) as usize, 0);
-        [words(&order), words(&tiles)]
+        [Operand::u32(&order), Operand::u32(&tiles)]
     }
 
     #[test]
@@ -192,22 +163,22 @@ mod tests {
                 for (row0, rows) in [(0, experts * stride), (stride / 2, stride + 3)] {
                     let base = grouped::Params { tokens: pairs, inner, row0, rows, stride, ..Default::default() };
                     let [list, tiles] = sorted(&ids, experts);
-                    let w = weight(format, rows as usize, inner as usize, 5);
-                    let y = if rows == experts * stride { unset } else { |len| random(len, 3) };
+                    let w = Operand::weight(format, rows as usize, inner as usize, &mut Random::new(5));
+                    let y = if rows == experts * stride { Operand::unset } else { |len| Operand::random(len, 3) };
                     let y = y((pairs * stride) as usize);
                     for slots in [1, slots] {
                         let p = grouped::Params { format: format.ggml_id(), slots, ..base };
-                        let x = random((pairs / slots * inner) as usize, 1);
+                        let x = Operand::random((pairs / slots * inner) as usize, 1);
                         let step = Step::default();
-                        check(&step, &grouped::vector(p), &[x.clone(), w.clone(), y.clone(), words(&ids)]);
+                        check(&step, &grouped::vector(p), &[x.clone(), w.clone(), y.clone(), Operand::u32(&ids)]);
                         let operands = [x, w.clone(), y.clone(), list.clone(), tiles.clone()];
                         check(&step, &grouped::tile(p, experts), &operands);
                     }
                     for accumulate in [0, 1] {
                         let p = grouped::Params { format: format.ggml_id(), slots: 1, accumulate, ..base };
                         let len = (pairs * inner) as usize;
-                        let dx = if accumulate == 1 { random(len, 8) } else { unset(len) };
-                        let dy = random((pairs * stride) as usize, 6);
+                        let dx = if accumulate == 1 { Operand::random(len, 8) } else { Operand::unset(len) };
+                        let dy = Operand::random((pairs * stride) as usize, 6);
                         let operands = [dy, w.clone(), dx, list.clone(), tiles.clone()];
                         check(&Step::default(), &grouped::transposed(p, experts), &operands);
                     }

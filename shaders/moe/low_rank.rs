@@ -1,5 +1,5 @@
-//! Products of low-rank updates on experts: every pair's row with the small matrix of its own expert, and the gradients of
-//! those matrices. All in f32, unquantised; the matrices of all experts lie one below the other.
+//! Products of low-rank updates on experts: every pair's row with the small matrix of its own expert, and the gradients
+//! of those matrices. All in f32, unquantised; the matrices of all experts lie one below the other.
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -128,7 +128,7 @@ fn outer_cpu(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset, words};
+    use crate::check::{Operand, check};
 
     #[test]
     fn agrees_with_the_reference() {
@@ -139,12 +139,16 @@ mod tests {
             let counts: Vec<u32> = (0..experts).map(|e| ids.iter().filter(|id| **id == e).count() as u32).collect();
             for (transposed, accumulate) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
                 let p = Params { pairs, experts, slots, n, k, transposed, accumulate, alpha: 0.5 };
-                let (w, step) = (random((experts * n * k) as usize, 2), Step::default());
+                let (w, step) = (Operand::random((experts * n * k) as usize, 2), Step::default());
                 let len = (pairs * n) as usize;
-                let c = if accumulate == 1 { random(len, 3) } else { unset(len) };
-                let shared = random((pairs / slots * k) as usize, 1);
-                check(&step, &product(p), &[shared.clone(), w.clone(), words(&ids), c]);
-                check(&step, &outer(p), &[random(len, 4), shared, words(&counts), words(&list), w]);
+                let c = if accumulate == 1 { Operand::random(len, 3) } else { Operand::unset(len) };
+                let shared = Operand::random((pairs / slots * k) as usize, 1);
+                check(&step, &product(p), &[shared.clone(), w.clone(), Operand::u32(&ids), c]);
+                check(
+                    &step,
+                    &outer(p),
+                    &[Operand::random(len, 4), shared, Operand::u32(&counts), Operand::u32(&list), w],
+                );
             }
         }
     }

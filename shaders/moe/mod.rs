@@ -3,8 +3,8 @@
 //!
 //! A *pair* is a token and one of its `slots` experts, numbered `token * slots + slot`. [`route`] picks experts,
 //! [`count`] and [`place`] sort the pairs by expert (stable, without atomics: the same bits every time), the products
-//! of [`grouped`] run over tiles of pairs of one expert, and [`combine`] adds up each token's pairs. [`low_rank`] has the
-//! products of updates on experts.
+//! of [`grouped`] run over tiles of pairs of one expert, and [`combine`] adds up each token's pairs. [`low_rank`] has
+//! the products of updates on experts.
 
 mod cpu;
 pub mod grouped;

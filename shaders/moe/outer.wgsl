@@ -11,9 +11,9 @@
 @group(0) @binding(4) var<storage, read_write> dw: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let index = folded(group) * 256u + local;
-    if (index >= params.experts * params.n * params.k) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let index = folded(workgroup) * 256u + thread;
+    if index >= params.experts * params.n * params.k {
         return;
     }
     let expert = index / (params.n * params.k);

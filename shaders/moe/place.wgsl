@@ -12,9 +12,9 @@
 var<workgroup> ranks: array<u32, 256>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let expert = folded(group);
-    if (expert >= params.experts) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let expert = folded(workgroup);
+    if expert >= params.experts {
         return;
     }
     var first = 0u;
@@ -25,36 +25,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let count = counts[expert];
     let own_tiles = (count + TILE - 1u) / TILE;
-    for (var i = local; i < own_tiles; i += 256u) {
+    for (var i = thread; i < own_tiles; i += 256u) {
         tiles[first_tile + i] = vec4<u32>(expert, first + i * TILE, min(TILE, count - i * TILE), 0u);
     }
-    if (expert == params.experts - 1u) {
+    if expert == params.experts - 1u {
         // `width`: tiles that there are room for.
-        for (var i = first_tile + own_tiles + local; i < params.width; i += 256u) {
+        for (var i = first_tile + own_tiles + thread; i < params.width; i += 256u) {
             tiles[i] = vec4<u32>();
         }
     }
     var placed = first;
     for (var base = 0u; base < pairs(); base += 256u) {
-        let pair = base + local;
+        let pair = base + thread;
         var mine = false;
-        if (pair < pairs()) {
+        if pair < pairs() {
             mine = ids[pair] == expert;
         }
         // Inclusive sums over the threads, doubling the reach each time.
-        ranks[local] = select(0u, 1u, mine);
+        ranks[thread] = select(0u, 1u, mine);
         for (var reach = 1u; reach < 256u; reach <<= 1u) {
             workgroupBarrier();
-            var sum = ranks[local];
-            if (local >= reach) {
-                sum += ranks[local - reach];
+            var sum = ranks[thread];
+            if thread >= reach {
+                sum += ranks[thread - reach];
             }
             workgroupBarrier();
-            ranks[local] = sum;
+            ranks[thread] = sum;
         }
         workgroupBarrier();
-        if (mine) {
-            list[placed + ranks[local] - 1u] = pair;
+        if mine {
+            list[placed + ranks[thread] - 1u] = pair;
         }
         placed += ranks[255];
         workgroupBarrier();

@@ -1,6 +1,6 @@
 // The `slots` largest logits of every token, largest first (equal ones: lowest expert first), and their softmax, or
 // with `over_all` that over all logits.
-// One workgroup per token; each round finds the best pair (logit, expert) behind the one that was found before it.
+// One workgroup per token; each round finds the best pair (logit, expert) after the one that was found before it.
 #import "include/fold.wgsl"
 #import "include/moe.wgsl"
 
@@ -24,9 +24,9 @@ fn before(a: Best, b: Best) -> bool {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let token = folded(group);
-    if (token >= params.tokens) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let token = folded(workgroup);
+    if token >= params.tokens {
         return;
     }
     var largest = 0.0;
@@ -34,49 +34,49 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var found = Best(-LOWEST, 0u);
     for (var slot = 0u; slot < params.slots; slot++) {
         var mine = Best(LOWEST, NONE);
-        for (var expert = local; expert < params.experts; expert += 64u) {
+        for (var expert = thread; expert < params.experts; expert += 64u) {
             let candidate = Best(logits[token * params.experts + expert], expert);
-            if ((slot == 0u || before(found, candidate)) && before(candidate, mine)) {
+            if (slot == 0u || before(found, candidate)) && before(candidate, mine) {
                 mine = candidate;
             }
         }
-        best[local] = mine;
+        best[thread] = mine;
         for (var stride = 32u; stride > 0u; stride >>= 1u) {
             workgroupBarrier();
-            if (local < stride && before(best[local + stride], best[local])) {
-                best[local] = best[local + stride];
+            if thread < stride && before(best[thread + stride], best[thread]) {
+                best[thread] = best[thread + stride];
             }
         }
         found = workgroupUniformLoad(&best[0]);
-        if (slot == 0u) {
+        if slot == 0u {
             largest = found.logit;
         }
         // No logit compares where they are NaN: any expert will do, and the weight shows it.
         let expert = min(found.expert, params.experts - 1u);
         let weight = exp(logits[token * params.experts + expert] - largest);
         total += weight;
-        if (local == 0u) {
+        if thread == 0u {
             ids[token * params.slots + slot] = expert;
             weights[token * params.slots + slot] = weight;
         }
     }
-    if (params.over_all != 0u) {
+    if params.over_all != 0u {
         var sum = 0.0;
-        for (var expert = local; expert < params.experts; expert += 64u) {
+        for (var expert = thread; expert < params.experts; expert += 64u) {
             sum += exp(logits[token * params.experts + expert] - largest);
         }
-        sums[local] = sum;
+        sums[thread] = sum;
         for (var stride = 32u; stride > 0u; stride >>= 1u) {
             workgroupBarrier();
-            if (local < stride) {
-                sums[local] += sums[local + stride];
+            if thread < stride {
+                sums[thread] += sums[thread + stride];
             }
         }
-        if (local == 0u) {
+        if thread == 0u {
             total = sums[0];
         }
     }
-    if (local == 0u) {
+    if thread == 0u {
         for (var slot = 0u; slot < params.slots; slot++) {
             weights[token * params.slots + slot] /= total;
         }

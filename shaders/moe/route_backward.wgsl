@@ -11,9 +11,9 @@
 @group(0) @binding(4) var<storage, read_write> dlogits: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = folded(group) * 256u + local;
-    if (i >= params.tokens * params.experts) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let i = folded(workgroup) * 256u + thread;
+    if i >= params.tokens * params.experts {
         return;
     }
     let first = i / params.experts * params.slots;
@@ -21,14 +21,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var chosen = NONE;
     for (var pair = first; pair < first + params.slots; pair++) {
         mean += weights[pair] * dweights[pair];
-        if (ids[pair] == i % params.experts) {
+        if ids[pair] == i % params.experts {
             chosen = pair;
         }
     }
     var gradient = 0.0;
-    if (chosen != NONE) {
+    if chosen != NONE {
         gradient = weights[chosen] * (dweights[chosen] - mean);
-    } else if (params.over_all != 0u) {
+    } else if params.over_all != 0u {
         let top = i / params.experts * params.experts + ids[first];
         gradient = -weights[first] * exp(logits[i] - logits[top]) * mean;
     }

@@ -16,11 +16,11 @@ struct Params {
 const STREAM = 0x6e6f6973u;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let four = folded(group) * 256u + local;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let four = folded(workgroup) * 256u + thread;
     let first = four * 4u;
     let elements = params.rows * params.width;
-    if (first >= elements) {
+    if first >= elements {
         return;
     }
     let words = random_words(STREAM, 0u, four, params.row);

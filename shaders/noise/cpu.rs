@@ -29,7 +29,7 @@ pub(super) fn add(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random};
+    use crate::check::{Operand, check};
     use crate::noise;
 
     #[test]
@@ -37,7 +37,7 @@ mod tests {
         let step = Step { seed: 5, step: 9, rows: 2, ..Step::default() };
         for (rows, width) in [(1usize, 1usize), (3, 7), (40, 260)] {
             let p = Params { rows: rows as u32, width: width as u32, row: 3, ..Default::default() };
-            check(&step, &noise::add(p), &[random(rows, 1), random(rows * width, 2)]);
+            check(&step, &noise::add(p), &[Operand::random(rows, 1), Operand::random(rows * width, 2)]);
         }
     }
 }

@@ -11,25 +11,25 @@
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = folded(group);
-    if (row >= params.rows) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = folded(workgroup);
+    if row >= params.rows {
         return;
     }
     let base = row * params.width;
     var squares = 0.0;
     var products = 0.0;
-    for (var i = local; i < params.width; i += 256u) {
+    for (var i = thread; i < params.width; i += 256u) {
         let value = x[base + i];
         squares += value * value;
         products += value * weight[i] * dy[base + i];
     }
     let width = f32(params.width);
-    let inverse = inverseSqrt(workgroup_sum(local, squares) / width + params.eps);
-    let pull = workgroup_sum(local, products) / width * inverse * inverse * inverse;
-    for (var i = local; i < params.width; i += 256u) {
+    let inverse = inverseSqrt(workgroup_sum(thread, squares) / width + params.eps);
+    let pull = workgroup_sum(thread, products) / width * inverse * inverse * inverse;
+    for (var i = thread; i < params.width; i += 256u) {
         var gradient = inverse * weight[i] * dy[base + i] - x[base + i] * pull;
-        if (params.accumulate != 0u) {
+        if params.accumulate != 0u {
             gradient += dx[base + i];
         }
         dx[base + i] = gradient;

@@ -81,7 +81,7 @@ fn backward_body<S: Simd>(simd: S, x: &[f32], weight: &[f32], dy: &[f32], dx: &m
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset};
+    use crate::check::{Operand, check};
     use crate::rmsnorm;
 
     #[test]
@@ -90,9 +90,9 @@ mod tests {
             for accumulate in [0, 1] {
                 let p = Params { rows, width, accumulate, eps: 1e-5 };
                 let (len, width) = ((rows * width) as usize, width as usize);
-                let [x, weight, dy] = [random(len, 1), random(width, 2), random(len, 3)];
-                let dx = if accumulate == 1 { random(len, 4) } else { unset(len) };
-                check(&Step::default(), &rmsnorm::forward(p), &[x.clone(), weight.clone(), unset(len)]);
+                let [x, weight, dy] = [Operand::random(len, 1), Operand::random(width, 2), Operand::random(len, 3)];
+                let dx = if accumulate == 1 { Operand::random(len, 4) } else { Operand::unset(len) };
+                check(&Step::default(), &rmsnorm::forward(p), &[x.clone(), weight.clone(), Operand::unset(len)]);
                 check(&Step::default(), &rmsnorm::backward(p), &[x, weight, dy, dx]);
             }
         }

@@ -9,19 +9,19 @@
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = folded(group);
-    if (row >= params.rows) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = folded(workgroup);
+    if row >= params.rows {
         return;
     }
     let base = row * params.width;
     var squares = 0.0;
-    for (var i = local; i < params.width; i += 256u) {
+    for (var i = thread; i < params.width; i += 256u) {
         let value = x[base + i];
         squares += value * value;
     }
-    let inverse = inverseSqrt(workgroup_sum(local, squares) / f32(params.width) + params.eps);
-    for (var i = local; i < params.width; i += 256u) {
+    let inverse = inverseSqrt(workgroup_sum(thread, squares) / f32(params.width) + params.eps);
+    for (var i = thread; i < params.width; i += 256u) {
         y[base + i] = x[base + i] * inverse * weight[i];
     }
 }

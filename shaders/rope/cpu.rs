@@ -2,14 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::{ADJACENT, Params};
+use super::{Params, Style};
 use crate::Step;
 use crate::kernel::{Bind, operands, params};
 
 /// Elements of a task.
 const TASK: usize = 1 << 14;
 
-/// Turns the pairs of every head. A position behind the table turns its row to NaN, which the caller's checks report:
+/// Turns the pairs of every head. A position past the table turns its row to NaN, which the caller's checks report:
 /// it would be wrong silently otherwise.
 pub(super) fn rotate(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
@@ -29,7 +29,7 @@ pub(super) fn rotate(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                 continue;
             };
             for head in x.chunks_exact_mut(p.head_dim as usize) {
-                turn(&mut head[..rotary], turns, p.style == ADJACENT, p.sign);
+                turn(&mut head[..rotary], turns, p.style == Style::Adjacent as u32, p.sign);
             }
         }
     });
@@ -54,24 +54,25 @@ fn turn(head: &mut [f32], turns: &[f32], adjacent: bool, sign: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, words};
-    use crate::rope::{self, HALVES};
+    use crate::check::{Operand, check};
+    use crate::rope;
 
     #[test]
     fn agrees_with_the_reference() {
         for (tokens, heads, head_dim, rotary) in [(1, 1, 2, 2), (5, 3, 64, 64), (90, 9, 64, 48)] {
-            for (style, sign) in [(ADJACENT, 1.0), (HALVES, 1.0), (ADJACENT, -1.0), (HALVES, -1.0)] {
+            let styles = [Style::Adjacent, Style::Halves].map(|style| style as u32);
+            for (style, sign) in styles.into_iter().flat_map(|style| [(style, 1.0), (style, -1.0)]) {
                 let p = Params { tokens, heads, head_dim, rotary, style, sign, ..Default::default() };
                 let positions: Vec<u32> = (0..tokens).map(|t| t * 7 % 30).collect();
-                let x = random((tokens * heads * head_dim) as usize, 2);
-                let operands = [words(&positions), random(30 * rotary as usize, 1), x];
+                let x = Operand::random((tokens * heads * head_dim) as usize, 2);
+                let operands = [Operand::u32(&positions), Operand::random(30 * rotary as usize, 1), x];
                 check(&Step::default(), &rope::rotate(p), &operands);
             }
         }
     }
 
     #[test]
-    fn positions_behind_the_table_give_nan() {
+    fn positions_past_the_table_give_nan() {
         let p = Params { tokens: 2, heads: 1, head_dim: 2, rotary: 2, sign: 1.0, ..Default::default() };
         let (positions, table) = ([u32::MAX, 0], [1f32, 0.0].map(f32::to_bits));
         let mut x = [1f32; 4].map(f32::to_bits);

@@ -9,10 +9,15 @@ use bytemuck::{Pod, Zeroable};
 use crate::kernel::{Bind, Call, Kernel, Layout, fold_elements, layout, operands, params};
 use crate::{Step, source};
 
-/// [`Params::style`]: dimensions `2i` and `2i + 1` form a pair (GGUF llama files, "norm").
-pub const ADJACENT: u32 = 0;
-/// [`Params::style`]: dimensions `i` and `i + rotary/2` form a pair (GPT-NeoX, Transformers).
-pub const HALVES: u32 = 1;
+/// Which dimensions form a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Style {
+    /// `2i` and `2i + 1` (GGUF llama files, "norm").
+    Adjacent = 0,
+    /// `i` and `i + rotary/2` (GPT-NeoX, Transformers).
+    Halves = 1,
+}
 
 /// Uniform of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
@@ -26,7 +31,7 @@ pub struct Params {
     pub head_dim: u32,
     /// How many leading dimensions of a head turn: even, at most `head_dim`.
     pub rotary: u32,
-    /// [`ADJACENT`] or [`HALVES`].
+    /// A [`Style`].
     pub style: u32,
     /// Factor on the sine: 1 forward, -1 backward.
     pub sign: f32,
@@ -60,7 +65,7 @@ fn rotate_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
         for i in 0..half {
             let at = 2 * (position * half + i);
             let (cos, sin) = (f64::from(table[at]), f64::from(p.sign) * f64::from(table[at + 1]));
-            let (first, second) = if p.style == ADJACENT { (2 * i, 2 * i + 1) } else { (i, i + half) };
+            let (first, second) = if p.style == Style::Adjacent as u32 { (2 * i, 2 * i + 1) } else { (i, i + half) };
             let (a, b) = (f64::from(head[first]), f64::from(head[second]));
             head[first] = (a * cos - b * sin) as f32;
             head[second] = (a * sin + b * cos) as f32;

@@ -19,10 +19,10 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let half = params.rotary / 2u;
-    let index = folded(group) * 256u + local;
-    if (index >= params.tokens * params.heads * half) {
+    let index = folded(workgroup) * 256u + thread;
+    if index >= params.tokens * params.heads * half {
         return;
     }
     let pair = index % half;
@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let sine = turn.y * params.sign;
     var first = row * params.head_dim + pair;
     var second = first + half;
-    if (params.style == 0u) {
+    if params.style == 0u {
         first += pair;
         second = first + 1u;
     }

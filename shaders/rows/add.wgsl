@@ -8,25 +8,25 @@
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let index = folded(group) * 256u + local;
-    if (index >= params.count * params.width) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let index = folded(workgroup) * 256u + thread;
+    if index >= params.count * params.width {
         return;
     }
     let entry = index / params.width;
     let column = index % params.width;
     let row = rows[params.offset + entry];
-    if (row == NONE) {
+    if row == NONE {
         return;
     }
     for (var i = 0u; i < entry; i++) {
-        if (rows[params.offset + i] == row) {
+        if rows[params.offset + i] == row {
             return;
         }
     }
     var sum = out[row * params.width + column];
     for (var i = entry; i < params.count; i++) {
-        if (rows[params.offset + i] == row) {
+        if rows[params.offset + i] == row {
             sum += src[i * params.width + column];
         }
     }

@@ -68,7 +68,7 @@ pub(super) fn add(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, unset, words};
+    use crate::check::{Operand, check};
     use crate::rows;
     use crate::step::NONE;
 
@@ -77,12 +77,12 @@ mod tests {
         for (count, width, offset) in [(1, 1, 0), (9, 33, 2), (300, 576, 5)] {
             let p = Params { count, width, offset, ..Default::default() };
             let list: Vec<u32> = (0..count + offset).map(|i| if i % 4 == 3 { NONE } else { i * 7 % 400 }).collect();
-            let (list, len) = (words(&list), (count * width) as usize);
-            let matrix = random(400 * width as usize, 1);
-            check(&Step::default(), &rows::gather(p), &[list.clone(), matrix.clone(), unset(len)]);
-            check(&Step::default(), &rows::scatter(p), &[list, random(len, 2), matrix.clone()]);
+            let (list, len) = (Operand::u32(&list), (count * width) as usize);
+            let matrix = Operand::random(400 * width as usize, 1);
+            check(&Step::default(), &rows::gather(p), &[list.clone(), matrix.clone(), Operand::unset(len)]);
+            check(&Step::default(), &rows::scatter(p), &[list, Operand::random(len, 2), matrix.clone()]);
             let few: Vec<u32> = (0..count + offset).map(|i| if i % 4 == 3 { NONE } else { i * i % 5 }).collect();
-            check(&Step::default(), &rows::add(p), &[words(&few), random(len, 3), matrix]);
+            check(&Step::default(), &rows::add(p), &[Operand::u32(&few), Operand::random(len, 3), matrix]);
         }
     }
 

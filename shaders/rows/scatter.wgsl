@@ -7,13 +7,13 @@
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let index = folded(group) * 256u + local;
-    if (index >= params.count * params.width) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let index = folded(workgroup) * 256u + thread;
+    if index >= params.count * params.width {
         return;
     }
     let row = rows[params.offset + index / params.width];
-    if (row != NONE) {
+    if row != NONE {
         out[row * params.width + index % params.width] = src[index];
     }
 }

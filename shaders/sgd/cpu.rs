@@ -47,7 +47,7 @@ pub(super) fn momentum(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, words};
+    use crate::check::{Operand, check};
     use crate::sgd;
 
     #[test]
@@ -55,7 +55,12 @@ mod tests {
         for (len, clip, norm) in [(1usize, 0.0, 1.0f32), (100, 1.0, 4.0), (30_000, 1.0, 0.5), (50, 1.0, f32::NAN)] {
             let p = Params { len: len as u32, momentum: 0.9, weight_decay: 0.1, lr_factor: 2.0 };
             let step = Step { lr: 1e-2, clip, ..Step::default() };
-            let operands = [random(len, 1), random(len, 2), words(&[norm.to_bits()]), random(len, 3)];
+            let operands = [
+                Operand::random(len, 1),
+                Operand::random(len, 2),
+                Operand::u32(&[norm.to_bits()]),
+                Operand::random(len, 3),
+            ];
             check(&step, &sgd::update(p), &operands[..3]);
             check(&step, &sgd::momentum(p), &operands);
         }

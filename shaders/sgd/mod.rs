@@ -31,16 +31,16 @@ pub static KERNELS: &[&Kernel] = &[&UPDATE, &MOMENTUM];
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { len, momentum, weight_decay, lr_factor })];
 
-/// One step without momentum: `w = (1 - lr weight_decay) w - lr g`, which is `torch.optim.SGD`. A norm that is not finite
-/// leaves everything unchanged.
+/// One step without momentum: `w = (1 - lr weight_decay) w - lr g`, which is `torch.optim.SGD`. A norm that is not
+/// finite leaves everything unchanged.
 ///
 /// Bindings: `params[len]`, `grads[len]`, `norm[1]`.
 pub fn update(params: Params) -> Call {
     Call::new(&UPDATE, &params, fold_elements(params.len.into()))
 }
 
-/// One step with momentum: `m = momentum m + g`, `w = (1 - lr weight_decay) w - lr m`: `torch.optim.SGD(momentum)`, but that
-/// the weight decay is decoupled from the momentum (SGDW, Loshchilov & Hutter 2019, algorithm 1).
+/// One step with momentum: `m = momentum m + g`, `w = (1 - lr weight_decay) w - lr m`: `torch.optim.SGD(momentum)`, but
+/// that the weight decay is decoupled from the momentum (SGDW, Loshchilov & Hutter 2019, algorithm 1).
 ///
 /// Bindings: `params[len]`, `grads[len]`, `norm[1]`, `m[len]`.
 pub fn momentum(params: Params) -> Call {

@@ -53,7 +53,7 @@ pub trait Simd: Copy {
     fn nearest_integer(self, value: Self::V) -> Self::V;
     /// `a * b + c`
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// Asks for the cache line `ahead` bytes behind the start of `bytes`, which may be anywhere. Nothing by default.
+    /// Asks for the cache line `ahead` bytes after the start of `bytes`, which may be anywhere. Nothing by default.
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
         let _ = (bytes, ahead);

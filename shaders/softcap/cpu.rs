@@ -58,17 +58,17 @@ fn cap_all_body<S: Simd>(_: S, x: &mut [f32], cap: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{check, random, values, words};
+    use crate::check::{Operand, Random, check};
     use crate::softcap;
 
     #[test]
     fn agrees_with_the_reference() {
         for len in [1usize, 33, 20_000] {
             let p = Params { len: len as u32, cap: 5.0, ..Default::default() };
-            let wide: Vec<u32> = values(len, 1).iter().map(|x| (x * 12.0).to_bits()).collect();
-            check(&Step::default(), &softcap::forward(p), &[words(&wide)]);
-            let y: Vec<u32> = values(len, 2).iter().map(|x| (x * 5.0).to_bits()).collect();
-            check(&Step::default(), &softcap::backward(p), &[words(&y), random(len, 3)]);
+            let wide: Vec<u32> = Random::new(1).values(len).iter().map(|x| (x * 12.0).to_bits()).collect();
+            check(&Step::default(), &softcap::forward(p), &[Operand::u32(&wide)]);
+            let y: Vec<u32> = Random::new(2).values(len).iter().map(|x| (x * 5.0).to_bits()).collect();
+            check(&Step::default(), &softcap::backward(p), &[Operand::u32(&y), Operand::random(len, 3)]);
         }
     }
 }

@@ -6,8 +6,9 @@ mod build;
 
 use std::path::PathBuf;
 
-use build::expand::{self, Expanded, Variant};
+use build::expand::{self, Expanded};
 use build::reflect::{Reflection, reflect};
+use build::variants::{self, Variant};
 
 /// A shaders folder with these files.
 fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
@@ -58,6 +59,36 @@ fn conditions_nest() {
 }
 
 #[test]
+fn repeats_write_their_lines_once_per_number() {
+    let text = "#define N 2\n#repeat i in 0..N\nvar sum{i} = {i}u;\n#repeat j in 1..3\n{i}{j} {k}\n#endrepeat\n#endrepeat\nend\n";
+    let result = expanded("repeats", &[("op/a.wgsl", text)], &[]).expect("expands");
+    let lines = ["var sum0 = 0u;", "01 {k}", "02 {k}", "var sum1 = 1u;", "11 {k}", "12 {k}", "end"];
+    assert_eq!(result.text.lines().collect::<Vec<_>>(), lines);
+    let numbers: Vec<usize> = result.origins.iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, [3, 5, 5, 3, 5, 5, 8]);
+    let text = "#repeat i in 3..3\n#endif\n#endrepeat\n#ifdef A\n#repeat i in 0..B\nx\n#endrepeat\n#endif\nend\n";
+    let none = expanded("repeats", &[("op/a.wgsl", text)], &[]).expect("what is left out is not read");
+    assert_eq!(none.text, "end\n");
+    let text = "#define RUN sum\n#repeat i in 0..2\nRUN{i} RUN1\n#endrepeat\n";
+    let joined = expanded("repeats", &[("op/a.wgsl", text)], &[]).expect("expands");
+    assert_eq!(joined.text, "sum0 RUN1\nsum1 RUN1\n", "definitions come before numbers");
+}
+
+#[test]
+fn imports_with_arguments_are_inserted_every_time() {
+    let files = [
+        (
+            "op/a.wgsl",
+            "#define FROM b\n#repeat i in 0..2\n#import \"one.wgsl\" NAME=f{i} LOAD=FROM\n#endrepeat\nNAME LOAD\n",
+        ),
+        ("one.wgsl", "fn NAME LOAD\n#import \"two.wgsl\"\n"),
+        ("two.wgsl", "two NAME\n"),
+    ];
+    let result = expanded("arguments", &files, &[]).expect("expands");
+    assert_eq!(result.text, "fn f0 b\ntwo f0\nfn f1 b\nNAME LOAD\n", "one without arguments is inserted once");
+}
+
+#[test]
 fn wrong_directives_name_file_and_line() {
     let cases = [
         ("\n#ifdef A\n", "op/a.wgsl: #endif is missing"),
@@ -67,6 +98,13 @@ fn wrong_directives_name_file_and_line() {
         ("#ifdef\n#endif\n", "op/a.wgsl:1: malformed #ifdef"),
         ("x\n#include \"b\"\n", "op/a.wgsl:2: unknown directive #include"),
         ("#import b\n", "op/a.wgsl:1: expected #import \"path\""),
+        ("#import \"b\" C\n", "op/a.wgsl:1: expected #import \"path\" NAME=text"),
+        ("#define A 1\n#import \"b\" A=2\n", "op/a.wgsl:2: A is already defined"),
+        ("#repeat i\n#endrepeat\n", "op/a.wgsl:1: expected #repeat i in 0..4"),
+        ("#repeat i in 0..N\n#endrepeat\n", "op/a.wgsl:1: expected #repeat i in 0..4"),
+        ("#repeat i in 0..2\n#repeat j in 0..2\n#endrepeat\n", "op/a.wgsl:1: #endrepeat is missing"),
+        ("#repeat i in 0..2\n#ifdef A\n#endrepeat\n#endif\n", "op/a.wgsl: #endif is missing"),
+        ("\n#endrepeat\n", "op/a.wgsl:2: #endrepeat without #repeat"),
         ("#define 1 2\n", "op/a.wgsl:1: expected #define NAME text"),
         ("#define A 1\n#define A 2\n", "op/a.wgsl:2: A is already defined"),
     ];
@@ -80,9 +118,9 @@ fn variants_come_from_file_names_and_the_listing() {
     let files = ["matmul/tile.wgsl".to_owned(), "rope/rotate.wgsl".to_owned(), "attention/tile.wgsl".to_owned()];
     let listing =
         "# a comment\nmatmul/tile.wgsl matmul_tile_{format}\n\nattention/tile.wgsl attention_tile_64 DIM=64 X=\n";
-    let variants = expand::variants(&files, listing).expect("a good listing");
+    let variants = variants::variants(&files, listing).expect("a good listing");
     let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
-    let mut formats = expand::FORMATS.map(|format| format!("matmul_tile_{format}"));
+    let mut formats: Vec<String> = variants::FORMATS.iter().map(|format| format!("matmul_tile_{format}")).collect();
     formats.sort();
     let after = 1 + formats.len();
     assert_eq!(names[0], "attention_tile_64");
@@ -103,7 +141,7 @@ fn variants_come_from_file_names_and_the_listing() {
         ("rope/rotate.wgsl r X\n", "variants:1: expected NAME=text"),
         ("rope/rotate.wgsl attention_tile\n", "two variants are named attention_tile"),
     ] {
-        assert_eq!(expand::variants(&files, listing), Err(message.to_owned()), "{listing:?}");
+        assert_eq!(variants::variants(&files, listing), Err(message.to_owned()), "{listing:?}");
     }
 }
 
@@ -181,9 +219,12 @@ fn generated_code_names_every_variant() {
     assert!(watched.contains(&root.join("op")));
     let source = std::fs::read_to_string(out.join("source.rs")).expect("source.rs");
     assert!(source.contains("pub static OP_A: Source"));
-    let family = expand::FORMATS.map(|format| format!("&OP_B_{}", format.to_uppercase())).join(", ");
-    assert!(source.contains(&format!("pub static OP_B: [&Source; {}] = [{family}]", expand::FORMATS.len())));
-    assert_eq!(std::fs::read_to_string(out.join("op_a.wgsl")).expect("text"), KERNEL);
+    let family: Vec<String> =
+        variants::FORMATS.iter().map(|format| format!("&OP_B_{}", format.to_uppercase())).collect();
+    let family = family.join(", ");
+    assert!(source.contains(&format!("pub static OP_B: [&Source; {}] = [{family}]", variants::FORMATS.len())));
+    let text = std::fs::read_to_string(out.join("op_a.wgsl")).expect("text");
+    assert!(text.lines().eq(KERNEL.lines().map(str::trim)), "{text}");
 }
 
 #[test]
@@ -198,7 +239,7 @@ fn every_broken_variant_is_reported() {
 
 #[test]
 fn the_formats_are_those_of_the_library() {
-    assert_eq!(expand::FORMATS, loam_shaders::Format::ALL.map(|format| format.name()));
+    assert_eq!(variants::FORMATS, loam_shaders::Format::ALL.map(|format| format.name()));
     for (index, format) in loam_shaders::Format::ALL.into_iter().enumerate() {
         assert_eq!(format as usize, index);
     }

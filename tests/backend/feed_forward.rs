@@ -1,15 +1,12 @@
 //! A feed-forward block of real kernels on both back ends: the CPU reads the weights as GGUF blocks where the GPU has
 //! them packed, so this also compares the two bindings of a weight.
 
-use std::sync::Arc;
-
-use loam::SharedBytes;
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
 use loam::backend::wgpu::Checks;
 use loam::plan::{Content, Entry, Location, Plan, Pool, StorageId, View};
 use loam_shaders::{Format, embed, glu, matmul, rmsnorm};
-use loam_tests::Random;
+use loam_tests::{Random, plans};
 use pollster::block_on;
 
 use crate::fixture::{gpu_with, node, plan, read, run, slot, stored, values, zeros};
@@ -21,14 +18,10 @@ const OUT: StorageId = StorageId(6);
 
 fn weight(name: &str, format: Format, rows: u32, cols: u32, random: &mut Random) -> Entry {
     let (rows, cols) = (rows as usize, cols as usize);
-    let mut blocks = vec![0; rows * format.row_bytes(cols).unwrap()];
     let weights: Vec<f32> = random.values(rows * cols).iter().map(|x| x / (cols as f32).sqrt()).collect();
-    for (row, out) in weights.chunks(cols).zip(blocks.chunks_mut(format.row_bytes(cols).unwrap())) {
-        format.encode_row(row, out);
-    }
-    let blocks = SharedBytes { range: 0..blocks.len(), source: Arc::new(blocks) }.into();
-    let content = Content::Weight { format, rows, cols, blocks };
-    Entry { name: name.into(), pool: Pool::Weights, words: format.packed_words(rows, cols), content }
+    let mut blocks = vec![0; rows * format.row_bytes(cols).unwrap()];
+    format.encode_row(&weights, &mut blocks);
+    Entry { name: name.into(), ..plans::weight(format, rows, cols, blocks) }
 }
 
 /// Embedding, norm, gate, up, SiLU product, down (added to the embedding).
@@ -51,7 +44,7 @@ fn block(format: Format, tokens: u32, entries: &[Entry]) -> Plan {
         pad: [0; 2],
     };
     let norm = rmsnorm::Params { rows: tokens, width: WIDTH, accumulate: 0, eps: 1e-5 };
-    let gated = glu::Params { len: tokens * HIDDEN, activation: 0, pad: [0; 2] };
+    let gated = glu::Params { len: tokens * HIDDEN, activation: glu::Activation::Silu as u32, pad: [0; 2] };
     let nodes = vec![
         node("token_embd", embed::forward(format, looked_up), &[all(0), all(1), out]),
         node("ffn_norm", rmsnorm::forward(norm), &[out, all(2), slot(0, narrow)]),

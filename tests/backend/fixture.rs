@@ -3,8 +3,9 @@
 use loam::backend::choice::Choosing;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Options, Precision, ProgramId};
-use loam::plan::{Content, Entry, Location, Node, Plan, Pool, StorageId, View, When};
+use loam::plan::StorageId;
 use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Twin};
+pub use loam_tests::plans::{node, plan, slot, stored, values, zeros};
 use pollster::block_on;
 
 /// The GPU back end, or `None` after a line on standard error.
@@ -41,35 +42,6 @@ pub fn gpu_with(checks: Checks) -> Option<WgpuBackend> {
 pub const A: StorageId = StorageId(0);
 pub const B: StorageId = StorageId(1);
 pub const OUT: StorageId = StorageId(2);
-
-/// A buffer with these values.
-pub fn values(values: &[f32]) -> Entry {
-    let words: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
-    Entry { name: "values".into(), pool: Pool::Inputs, words: words.len() as u64, content: Content::Words(words) }
-}
-
-/// A buffer of zeros.
-pub fn zeros(words: u64) -> Entry {
-    Entry { name: "zeros".into(), pool: Pool::Cache, words, content: Content::Zeros }
-}
-
-/// All of a stored buffer.
-pub fn stored(id: StorageId, words: u64) -> View {
-    View { location: Location::Stored(id), offset: 0, words }
-}
-
-/// All of a slot.
-pub fn slot(index: u32, words: u64) -> View {
-    View { location: Location::Slot(index), offset: 0, words }
-}
-
-pub fn node(label: &str, call: Call, operands: &[View]) -> Node {
-    Node { call, operands: operands.to_vec(), label: label.into(), when: When::default() }
-}
-
-pub fn plan(slots: &[u64], nodes: Vec<Node>) -> Plan {
-    Plan { name: "test".into(), nodes, slots: slots.to_vec() }
-}
 
 /// Reads values back.
 pub fn read(backend: &mut dyn Backend, id: StorageId, offset: u64, words: u64) -> Vec<f32> {

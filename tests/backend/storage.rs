@@ -58,10 +58,9 @@ fn weights_go_up_packed_in_chunks() {
         let bytes = rows * format.row_bytes(cols).unwrap();
         let blocks: Vec<u8> = (0..bytes).map(|i| (i * 31 + i / 251) as u8).collect();
         let expected = format.pack(rows, cols, &blocks);
-        let blocks = SharedBytes { source: Arc::new(blocks), range: 0..bytes }.into();
-        let content = Content::Weight { format, rows, cols, blocks };
-        let words = format.packed_words(rows, cols);
-        block_on(gpu.allocate(A, &Entry { name: "weight".into(), pool: Pool::Weights, words, content })).unwrap();
+        let weight = loam_tests::plans::weight(format, rows, cols, blocks);
+        let words = weight.words;
+        block_on(gpu.allocate(A, &weight)).unwrap();
         assert_eq!(gpu.usage().memory.current[&Pool::Weights], words * 4);
         let found = block_on(gpu.read(A, 0, words)).unwrap();
         assert!(found == expected, "{format}: {rows} x {cols}");

@@ -10,7 +10,8 @@ use loam_tests::{Random, shared};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::folder::{Folder, Tensors, f32_bytes, gguf_values, read_tensors, to, values, write_tensors};
+use super::folder::{gguf_values, to};
+use loam_tests::folder::{Folder, Tensors, f32_bytes, read_tensors, values, write_tensors};
 
 const MODULES: [(&str, usize, usize); 4] = [
     ("self_attn.q_proj", 64, 64),

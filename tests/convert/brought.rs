@@ -5,9 +5,10 @@ use std::path::Path;
 use loam_convert::problem::SourceProblem as P;
 use loam_convert::{Error, from_peft};
 use loam_shaders::Format;
+use loam_tests::folder::Folder;
 use serde_json::json;
 
-use super::folder::{Folder, to};
+use super::folder::to;
 
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123456\n";
 

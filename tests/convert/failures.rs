@@ -6,7 +6,8 @@ use loam_convert::{Error, Options, Progress, convert};
 use loam_shaders::Format;
 use serde_json::{Value, json};
 
-use super::folder::{Folder, f32_bytes, to};
+use super::folder::to;
+use loam_tests::folder::{Folder, f32_bytes};
 
 /// Breaks a copy of the test model and converts it over a previous file. The message must contain all of `named`.
 fn refused(what: &str, format: Format, named: &[&str], breaking: impl FnOnce(&Folder)) -> Error {

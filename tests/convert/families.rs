@@ -10,7 +10,8 @@ use loam_tests::Random;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::folder::{Folder, Tensors, f32_bytes, gguf_values, to, values};
+use super::folder::{gguf_values, to};
+use loam_tests::folder::{Folder, Tensors, f32_bytes, values};
 
 /// Rows of the embedding, as many as the committed tokenizer has tokens.
 const VOCABULARY: usize = 4096;

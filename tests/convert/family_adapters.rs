@@ -10,7 +10,7 @@ use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
 use super::families::Model;
-use super::folder::{Tensors, f32_bytes, read_tensors, values, write_tensors};
+use loam_tests::folder::{Tensors, f32_bytes, read_tensors, values, write_tensors};
 
 /// A LoRA of rank `rank(module)` on every linear layer that is no expert: PEFT's names.
 fn halves(model: &Model, rank: impl Fn(&str) -> usize) -> Tensors {

@@ -8,7 +8,8 @@ use loam_convert::{Options, from_peft, plan};
 use loam_shaders::Format;
 use loam_tests::Random;
 
-use super::folder::{Folder, to};
+use super::folder::to;
+use loam_tests::folder::Folder;
 
 /// Overwrites, inserts, removes or repeats a few bytes somewhere in the first `reach` bytes.
 fn damage(bytes: &mut Vec<u8>, reach: usize, random: &mut Random) {

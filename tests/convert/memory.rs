@@ -1,16 +1,13 @@
 //! A conversion holds a band of one tensor in memory, whatever the model's size, and gives the pages of its source
 //! back. Alone in its binary: the allocator below counts everything that the process allocates.
 
-#[path = "folder.rs"]
-#[allow(dead_code, reason = "shared with the other conversion tests, which use the rest of it")]
-mod folder;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loam_convert::{Options, convert};
 use loam_shaders::Format;
+use loam_tests::folder::Folder;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -49,8 +46,8 @@ fn resident_peak() -> usize {
 
 /// The committed tokenizer with F32 weights of these sizes, all zero: a file with a hole, which costs no time.
 #[cfg(target_os = "linux")]
-fn zeros(hidden: usize, intermediate: usize, layers: usize) -> folder::Folder {
-    let (folder, shapes) = folder::Folder::sized(hidden, intermediate, layers);
+fn zeros(hidden: usize, intermediate: usize, layers: usize) -> Folder {
+    let (folder, shapes) = Folder::sized(hidden, intermediate, layers);
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for (name, shape) in shapes {
         let start = end;
@@ -98,7 +95,7 @@ fn peak_memory_does_not_follow_the_model() {
     let mut peaks = Vec::new();
     for layers in [1, 4] {
         // 4 layers: 59 MB of F32; the largest tensor, the embedding, has 8 MB.
-        let folder = folder::Folder::random(512, 1536, layers);
+        let folder = Folder::random(512, 1536, layers);
         let size = std::fs::metadata(folder.file("model.safetensors")).unwrap().len() as usize;
         let before = NOW.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);

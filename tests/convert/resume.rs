@@ -8,7 +8,8 @@ use loam_convert::{Options, Progress, Summary, convert};
 use loam_shaders::Format;
 use loam_tests::Random;
 
-use super::folder::{Folder, micro};
+use super::folder::micro;
+use loam_tests::folder::Folder;
 
 /// Tells this program, started again as a child, what to convert: source, output, format, split size, and the tensor at
 /// which to die (none: work slowly and wait to be killed).

@@ -8,7 +8,8 @@ use loam_shaders::Format;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use super::folder::{Folder, Tensors, f32_bytes, gguf_values, to, values, write_tensors};
+use super::folder::{gguf_values, to};
+use loam_tests::folder::{Folder, Tensors, f32_bytes, values, write_tensors};
 
 fn converted(folder: &Folder, format: Format) -> GgufFile {
     let out = folder.file("out.gguf");

@@ -6,7 +6,8 @@ use loam::gguf::{GgufFile, Value, shard_paths};
 use loam_convert::{Error, Options, Summary, convert};
 use loam_shaders::Format;
 
-use super::folder::{Folder, micro, to};
+use super::folder::{micro, to};
+use loam_tests::folder::Folder;
 
 fn split(dir: &Path, out: &Path, bytes: u64) -> loam_convert::Result<Summary> {
     let options = Options { split_bytes: Some(bytes), ..Options::new(Format::Q8_0) };

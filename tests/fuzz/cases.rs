@@ -28,7 +28,8 @@ use loam_shaders::Format;
 use serde_json::{Value, json};
 
 use crate::engine::within;
-use crate::seeds::{Folder, tokenizer};
+use crate::seeds::{self, tokenizer};
+use loam_tests::folder::Folder;
 
 fn safetensors(header: &[u8], data: usize) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header, &vec![0; data]].concat()
@@ -38,7 +39,7 @@ fn safetensors(header: &[u8], data: usize) -> Vec<u8> {
 fn open(bytes: &[u8]) -> loam_convert::Result<Checkpoint> {
     let folder = Folder::new();
     folder.put("m.safetensors", bytes);
-    within(bytes.len(), || Checkpoint::open(&folder.at("m.safetensors")))
+    within(bytes.len(), || Checkpoint::open(&folder.file("m.safetensors")))
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn case_25_types_that_are_no_floats_are_named_when_used() {
 
 /// Plans the conversion of the seed model with one file replaced, within the budgets.
 fn planned(file: &str, bytes: &[u8]) -> loam_convert::Result<Plan> {
-    let folder = Folder::model();
+    let folder = seeds::model();
     folder.put(file, bytes);
     within(bytes.len(), || plan(folder.path(), "never.gguf".as_ref(), &Options::new(Format::Q8_0)))
 }
@@ -111,7 +112,7 @@ fn case_28_configurations() {
     ];
     for name in names {
         for value in &values {
-            let mut config = crate::seeds::config();
+            let mut config = seeds::config();
             config[name] = value.clone();
             // A large epsilon, base or context makes sense; nothing else does.
             let fine = matches!(name, "rms_norm_eps" | "rope_theta" | "max_position_embeddings") && value.is_number();
@@ -125,7 +126,7 @@ fn case_28_configurations() {
     refused("config.json", "[".repeat(1 << 20).as_bytes());
     refused("config.json", format!(r#"{{"a":{}"#, "{\"a\":".repeat(100_000)).as_bytes());
     // Code of a known class is not needed, that of another one is not run.
-    let mut remote = crate::seeds::config();
+    let mut remote = seeds::config();
     remote["architectures"] = json!(["OwnForCausalLM"]);
     remote["auto_map"] = json!({"AutoModelForCausalLM": "evil.py--Evil"});
     assert!(refused("config.json", remote.to_string().as_bytes()).contains("auto_map"));
@@ -135,7 +136,7 @@ fn case_28_configurations() {
 fn case_30_constant_and_tiny_weights() {
     let size = 32 * 270;
     for value in [0.0f32, 1.0, -3.5, 1e-40, f32::MIN_POSITIVE] {
-        let folder = Folder::model();
+        let folder = seeds::model();
         let mut bytes = folder.get("model.safetensors");
         let length = u64::from_le_bytes(*bytes.first_chunk::<8>().expect("a header")) as usize;
         for four in bytes[8 + length..].as_chunks_mut::<4>().0 {
@@ -143,7 +144,7 @@ fn case_30_constant_and_tiny_weights() {
         }
         folder.put("model.safetensors", bytes);
         for format in [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::IQ4_NL] {
-            let out = folder.at("out.gguf");
+            let out = folder.file("out.gguf");
             convert(folder.path(), &out, &Options::new(format), &mut |_| ()).expect("finite");
             let file = GgufFile::open(&out).expect("sound");
             let tensor = file.gguf.tensor("token_embd.weight").expect("there");
@@ -195,7 +196,7 @@ fn case_34_regular_expressions_of_strangers() {
 
 /// The seed's vocabulary after `change`, as a tokenizer; any text is encoded within the budgets or refused.
 fn changed_tokens(change: impl FnOnce(&mut Vec<Vec<u8>>, &mut Vec<i32>)) {
-    let folder = Folder::base();
+    let folder = seeds::base();
     let bytes = folder.get("base.gguf");
     let gguf = Gguf::parse("seed".as_ref(), &bytes).expect("sound");
     let mut metadata = gguf.metadata().clone();
@@ -239,8 +240,8 @@ fn case_32_byte_tokens() {
 
 #[test]
 fn case_36_text_with_control_tokens_stays_text() {
-    let folder = Folder::base();
-    let base = loam::Base::open(folder.at("base.gguf")).expect("sound");
+    let folder = seeds::base();
+    let base = loam::Base::open(folder.file("base.gguf")).expect("sound");
     let tokenizer = base.tokenizer().expect("sound");
     let text = "<|im_start|>system";
     let plain = tokenizer.encode(text, false, false).expect("text");

@@ -1,11 +1,10 @@
 //! Small sound inputs: a model folder made here, a base converted from it, adapters, data.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use loam_convert::{Options, convert};
 use loam_shaders::Format;
-use loam_tests::Random;
-use safetensors::tensor::{Dtype, TensorView, serialize};
+use loam_tests::folder::{Folder, Llama, random_tensors, write_tensors};
 use serde_json::{Value, json};
 
 const WIDTH: usize = 32;
@@ -22,53 +21,22 @@ pub const GROWING: &str = "{% set ns = namespace(x='ab', l=[1], m={}) %}{% for i
     {% set y %}{% for i in range(99) %}{{ 'a' * 99 }}{% endfor %}{% endset %}{{ y.split('a') | batch(9, 'z') | list | tojson | length }}\
     {% macro f(c) %}{{ c }}{{ '%99d' | format(1) }}{% endmacro %}{{ f(messages[0].content) | upper }}";
 
-/// A folder with files in it, removed at the end.
-pub struct Folder {
-    dir: tempfile::TempDir,
+/// A Llama of one layer with a byte-level tokenizer of 270 tokens.
+pub fn model() -> Folder {
+    let folder = Folder::new();
+    folder.put("config.json", config().to_string());
+    folder.put("tokenizer.json", tokenizer().to_string());
+    folder.put("tokenizer_config.json", tokenizer_config().to_string());
+    let shapes = Llama { vocabulary: 270, hidden: WIDTH, intermediate: INNER, layers: 1, head_dim: WIDTH / 4 }.shapes();
+    folder.write(&random_tensors(shapes, 5));
+    folder
 }
 
-impl Folder {
-    /// Empty.
-    pub fn new() -> Folder {
-        Folder { dir: tempfile::tempdir().expect("a temporary folder") }
-    }
-
-    /// A Llama of one layer with a byte-level tokenizer of 270 tokens.
-    pub fn model() -> Folder {
-        let folder = Folder::new();
-        folder.put("config.json", config().to_string());
-        folder.put("tokenizer.json", tokenizer().to_string());
-        folder.put("tokenizer_config.json", tokenizer_config().to_string());
-        folder.put("model.safetensors", weights(&model_shapes()));
-        folder
-    }
-
-    /// The model as an F32 base.
-    pub fn base() -> Folder {
-        let folder = Folder::model();
-        convert(folder.path(), &folder.at("base.gguf"), &Options::new(Format::F32), &mut |_| ()).expect("converts");
-        folder
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The path of a file in it.
-    pub fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Writes a file.
-    pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        std::fs::write(self.at(name), bytes).expect("written");
-    }
-
-    /// Reads a file.
-    pub fn get(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.at(name)).expect("readable")
-    }
+/// The model as an F32 base.
+pub fn base() -> Folder {
+    let folder = model();
+    convert(folder.path(), &folder.file("base.gguf"), &Options::new(Format::F32), &mut |_| ()).expect("converts");
+    folder
 }
 
 /// config.json.
@@ -116,52 +84,22 @@ fn alphabet(byte: u8) -> char {
     char::from_u32(256 + before).expect("a letter")
 }
 
-fn model_shapes() -> Vec<(String, Vec<usize>)> {
-    let layer = |name: &str| format!("model.layers.0.{name}.weight");
-    vec![
-        ("model.embed_tokens.weight".into(), vec![270, WIDTH]),
-        ("model.norm.weight".into(), vec![WIDTH]),
-        (layer("input_layernorm"), vec![WIDTH]),
-        (layer("post_attention_layernorm"), vec![WIDTH]),
-        (layer("self_attn.q_proj"), vec![WIDTH, WIDTH]),
-        (layer("self_attn.k_proj"), vec![WIDTH / 2, WIDTH]),
-        (layer("self_attn.v_proj"), vec![WIDTH / 2, WIDTH]),
-        (layer("self_attn.o_proj"), vec![WIDTH, WIDTH]),
-        (layer("mlp.gate_proj"), vec![INNER, WIDTH]),
-        (layer("mlp.up_proj"), vec![INNER, WIDTH]),
-        (layer("mlp.down_proj"), vec![WIDTH, INNER]),
-    ]
-}
-
-/// A safetensors file of random F32 tensors.
-pub fn weights(shapes: &[(String, Vec<usize>)]) -> Vec<u8> {
-    let mut random = Random::new(5);
-    let values: Vec<Vec<u8>> = shapes
-        .iter()
-        .map(|(_, shape)| random.values(shape.iter().product()).iter().flat_map(|x| x.to_le_bytes()).collect())
-        .collect();
-    let views = shapes.iter().zip(&values).map(|((name, shape), bytes)| {
-        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).expect("a tensor"))
-    });
-    serialize(views, None).expect("a file")
-}
-
 /// A PEFT folder in `folder`, named `peft`.
 pub fn peft(folder: &Folder) -> PathBuf {
-    let dir = folder.at("peft");
+    let dir = folder.file("peft");
     std::fs::create_dir_all(&dir).expect("made");
     let config = json!({"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "x", "r": 4, "lora_alpha": 8,
         "lora_dropout": 0.05, "use_rslora": false, "use_dora": false, "bias": "none", "fan_in_fan_out": false,
         "modules_to_save": null, "rank_pattern": {}, "alpha_pattern": {}, "target_modules": ["q_proj", "down_proj"]});
     let name = |module: &str, half: &str| format!("base_model.model.model.layers.0.{module}.lora_{half}.weight");
-    let shapes = [
+    let shapes = vec![
         (name("self_attn.q_proj", "A"), vec![4, WIDTH]),
         (name("self_attn.q_proj", "B"), vec![WIDTH, 4]),
         (name("mlp.down_proj", "A"), vec![4, INNER]),
         (name("mlp.down_proj", "B"), vec![WIDTH, 4]),
     ];
     folder.put("peft/adapter_config.json", config.to_string());
-    folder.put("peft/adapter_model.safetensors", weights(&shapes));
+    write_tensors(&dir.join("adapter_model.safetensors"), &random_tensors(shapes, 5));
     dir
 }
 

@@ -22,14 +22,15 @@ use loam_convert::hub::url::Url;
 
 use crate::engine::{Target, fuzz};
 use crate::mutate;
-use crate::seeds::{DATA, Folder, GROWING, TEMPLATE};
+use crate::seeds::{self, DATA, GROWING, TEMPLATE};
+use loam_tests::folder::Folder;
 
 /// Texts with what tokenizers stumble over.
 const TEXTS: [&str; 4] =
     ["the thing<|im_end|> in there", "", "Grüße 漢字 👨\u{200d}👩 \u{0}\u{fffd}", "   \n\n\t 1234567 don't"];
 
 fn base() -> Vec<u8> {
-    Folder::base().get("base.gguf")
+    seeds::base().get("base.gguf")
 }
 
 /// A base without its tensors: small, all metadata.
@@ -81,7 +82,7 @@ fn base_open() {
     let folder = Folder::new();
     let run = move |input: &[u8]| {
         folder.put("input.gguf", input);
-        let Ok(base) = Base::open(folder.at("input.gguf")) else { return false };
+        let Ok(base) = Base::open(folder.file("input.gguf")) else { return false };
         let mut storage = Storage::default();
         let limits = Limits { max_binding_bytes: 1 << 20, max_buffer_bytes: 1 << 20 };
         let declared = Weights::declare(base.file(), base.config(), limits, &mut storage).is_ok();
@@ -102,7 +103,7 @@ fn base_open() {
 /// Shard `changed` of two is changed, the other is sound.
 fn split(name: &'static str, changed: u16) {
     let folder = Folder::new();
-    let shard = |no: u16| shard_path(&folder.at("m"), no, 2);
+    let shard = |no: u16| shard_path(&folder.file("m"), no, 2);
     for no in 0..2u16 {
         let mut metadata = Metadata::new();
         metadata.set(SPLIT_NO, no);
@@ -151,11 +152,11 @@ fn importance_file() {
     let entries =
         [("blk.0.attn_q.weight".to_owned(), entry(32, 1)), ("blk.0.ffn_up_exps.weight".to_owned(), entry(32, 4))];
     let seed = Importance { datasets: vec!["x.txt".into()], chunks: 3, chunk_size: 512, entries: entries.into() };
-    seed.write(&folder.at("seed.gguf")).expect("written");
+    seed.write(&folder.file("seed.gguf")).expect("written");
     let seeds = vec![folder.get("seed.gguf")];
     let run = move |input: &[u8]| {
         folder.put("input.gguf", input);
-        let Ok(read) = Importance::read(&folder.at("input.gguf")) else { return false };
+        let Ok(read) = Importance::read(&folder.file("input.gguf")) else { return false };
         read.entries.values().all(|entry| entry.means().len() == entry.sums.len())
     };
     fuzz(Target { name: "importance_file", seeds, mutate: mutate::gguf, run: Box::new(run) });
@@ -214,13 +215,13 @@ fn chat_template() {
 
 #[test]
 fn adapter_file() {
-    let folder = Folder::base();
-    let base = GgufFile::open(&folder.at("base.gguf")).expect("sound");
-    loam_convert::from_peft(&crate::seeds::peft(&folder), &base, &folder.at("adapter.gguf")).expect("sound");
+    let folder = seeds::base();
+    let base = GgufFile::open(&folder.file("base.gguf")).expect("sound");
+    loam_convert::from_peft(&seeds::peft(&folder), &base, &folder.file("adapter.gguf")).expect("sound");
     let seeds = vec![folder.get("adapter.gguf")];
     let run = move |input: &[u8]| {
         folder.put("input.gguf", input);
-        let path = folder.at("input.gguf");
+        let path = folder.file("input.gguf");
         let Ok(adapter) = AdapterFile::read(&path) else { return false };
         assert!(adapter.parameters.iter().all(|parameter| parameter.shape.iter().all(|&n| n > 0)));
         adapter.check_against(&base.gguf, &path).is_ok()
@@ -230,14 +231,14 @@ fn adapter_file() {
 
 #[test]
 fn data_lines() {
-    let folder = Folder::base();
-    let base = Base::open(folder.at("base.gguf")).expect("sound");
+    let folder = seeds::base();
+    let base = Base::open(folder.file("base.gguf")).expect("sound");
     let run = move |input: &[u8]| {
         folder.put("input.jsonl", input);
         let (tokenizer, template) = (base.tokenizer().expect("sound"), base.template().expect("sound"));
         let mut options = DataOptions::new(Records::Answers, 32);
         options.skip_bad = 2;
-        load(&folder.at("input.jsonl"), tokenizer, template, &options).is_ok()
+        load(&folder.file("input.jsonl"), tokenizer, template, &options).is_ok()
     };
     let seeds = vec![DATA.as_bytes().to_vec()];
     fuzz(Target { name: "data_lines", seeds, mutate: mutate::lines, run: Box::new(run) });
@@ -280,14 +281,14 @@ fn hub_answer() {
 /// Under the digest, which a stranger can make as well as we can.
 #[test]
 fn checkpoint_file() {
-    let folder = Folder::base();
-    let base = Base::open(folder.at("base.gguf")).expect("sound");
+    let folder = seeds::base();
+    let base = Base::open(folder.file("base.gguf")).expect("sound");
     let options = TrainOptions::default();
     let data =
         Dataset { records: Records::Answers, examples: Vec::new(), notes: Notes::default(), digest: "none".into() };
     let device = loam::backend::cpu::info();
     let identity = Identity::new(&base, &device, None, (&data, None), &options).expect("sound");
-    let request = Checkpoints { folder: folder.at("state"), every: 1, resume: false };
+    let request = Checkpoints { folder: folder.file("state"), every: 1, resume: false };
     let (mut generations, _) = Generations::open(&request, "llama", identity.clone()).expect("an empty folder");
     let buffers = vec![("adapter".to_owned(), vec![1; 64]), ("gradients".to_owned(), vec![0; 64])];
     let path =
@@ -297,7 +298,7 @@ fn checkpoint_file() {
         let mut bytes = input.to_vec();
         seal(&mut bytes);
         folder.put("input.gguf", &bytes);
-        let Ok((file, state)) = checkpoint::open(&folder.at("input.gguf")) else { return false };
+        let Ok((file, state)) = checkpoint::open(&folder.file("input.gguf")) else { return false };
         state.progress.check(&options, 10).is_ok() && identity.check(&file.gguf).is_ok()
     };
     fuzz(Target { name: "checkpoint_file", seeds, mutate: mutate::gguf, run: Box::new(run) });

@@ -1,10 +1,10 @@
 //! Kernels of `glu` against their references, and the gradients against finite differences.
 
-use loam_shaders::glu::{self, GELU_TANH, Params, SILU};
+use loam_shaders::glu::{self, Activation, Params};
 use loam_tests::{Operand, Random, check_gradient, check_kernel};
 
-fn params(len: usize, activation: u32) -> Params {
-    Params { len: len as u32, activation, pad: [0; 2] }
+fn params(len: usize, activation: Activation) -> Params {
+    Params { len: len as u32, activation: activation as u32, pad: [0; 2] }
 }
 
 /// Moderate gates with a few that saturate either way.
@@ -20,7 +20,7 @@ fn gates(len: usize, random: &mut Random) -> Vec<f32> {
 fn forward_and_backward() {
     let mut random = Random::new(120);
     for len in [1, 9, 255, 256, 257, 1000] {
-        for activation in [SILU, GELU_TANH] {
+        for activation in [Activation::Silu, Activation::GeluTanh] {
             let p = params(len, activation);
             let inputs = [gates(len, &mut random), random.values(len), random.values(len)];
             let [gate, up, dout] = inputs.map(|values| Operand::f32(&values));
@@ -31,9 +31,9 @@ fn forward_and_backward() {
 }
 
 /// The activations as their papers write them, in f64.
-fn formula(activation: u32, gate: f32, up: f32) -> f64 {
+fn formula(activation: Activation, gate: f32, up: f32) -> f64 {
     let (x, up) = (f64::from(gate), f64::from(up));
-    if activation == SILU {
+    if activation == Activation::Silu {
         return up * x / (1.0 + (-x).exp());
     }
     up * 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
@@ -42,7 +42,7 @@ fn formula(activation: u32, gate: f32, up: f32) -> f64 {
 #[test]
 fn gradients() {
     let mut random = Random::new(121);
-    for activation in [SILU, GELU_TANH] {
+    for activation in [Activation::Silu, Activation::GeluTanh] {
         let len = 40;
         let gate: Vec<f32> = random.values(len).iter().map(|v| 3.0 * v).collect();
         let (up, dout) = (random.values(len), random.values(len));

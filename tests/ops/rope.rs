@@ -1,12 +1,12 @@
 //! The kernel of `rope` against its reference: both styles, partial rotation, and that -1 undoes 1.
 
-use loam_shaders::rope::{self, ADJACENT, HALVES, Params};
+use loam_shaders::rope::{self, Params, Style};
 use loam_tests::{Operand, Random, check_gradient, check_kernel};
 
 const CONTEXT: u32 = 100;
 
-fn params(tokens: u32, [heads, head_dim, rotary]: [u32; 3], style: u32) -> Params {
-    Params { tokens, heads, head_dim, rotary, style, sign: 1.0, pad: [0; 2] }
+fn params(tokens: u32, [heads, head_dim, rotary]: [u32; 3], style: Style) -> Params {
+    Params { tokens, heads, head_dim, rotary, style: style as u32, sign: 1.0, pad: [0; 2] }
 }
 
 /// Cosines and sines of the usual angles `position * 10000^(-2i / rotary)`.
@@ -33,7 +33,7 @@ fn both_styles_and_their_inverse() {
     let mut random = Random::new(110);
     for tokens in [1, 3, 17, 65] {
         for heads in [[1, 16, 16], [4, 48, 48], [3, 80, 32], [2, 128, 128]] {
-            for style in [ADJACENT, HALVES] {
+            for style in [Style::Adjacent, Style::Halves] {
                 let p = params(tokens, heads, style);
                 let (positions, x) = inputs(p, &mut random);
                 let turned = rotate(p, &positions, &x);
@@ -51,9 +51,9 @@ fn pairs_by_hand() {
     let (cos, sin) = (1f32.cos(), 1f32.sin());
     let mut x = vec![0.0; 8];
     x[0] = 1.0;
-    let adjacent = rotate(params(1, [1, 8, 6], ADJACENT), &[1], &x);
+    let adjacent = rotate(params(1, [1, 8, 6], Style::Adjacent), &[1], &x);
     assert!((adjacent[0] - cos).abs() < 1e-6 && (adjacent[1] - sin).abs() < 1e-6, "{adjacent:?}");
-    let halves = rotate(params(1, [1, 8, 6], HALVES), &[1], &x);
+    let halves = rotate(params(1, [1, 8, 6], Style::Halves), &[1], &x);
     assert!((halves[0] - cos).abs() < 1e-6 && (halves[3] - sin).abs() < 1e-6, "{halves:?}");
 }
 
@@ -61,7 +61,7 @@ fn pairs_by_hand() {
 #[test]
 fn gradient() {
     let mut random = Random::new(111);
-    for style in [ADJACENT, HALVES] {
+    for style in [Style::Adjacent, Style::Halves] {
         let p = params(3, [2, 8, 6], style);
         let (positions, x) = inputs(p, &mut random);
         let dy = random.values(x.len());

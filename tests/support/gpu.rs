@@ -4,10 +4,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use loam_shaders::check::{Operand, Written, written};
 use loam_shaders::{Access, Call, Need, Source, Step};
 use wgpu::util::DeviceExt;
 
-use crate::check::{GUARD, GUARD_WORD, Operand, written};
+/// Words past the end of every buffer that no kernel may write, nor let its results depend on.
+const GUARD: usize = 64;
+/// Content of the guard words: a NaN, so that a result that depends on it shows.
+const GUARD_WORD: u32 = 0x7fc0_dead;
 
 /// The test device. Pipelines are made once per kernel.
 #[derive(Debug)]
@@ -79,6 +83,16 @@ async fn open() -> Option<Gpu> {
     Some(Gpu { name: adapter.get_info().name, device, queue, has, lanes, pipelines: Mutex::default() })
 }
 
+/// Takes the guard words off, after a look at them.
+fn unguarded(call: &Call, mut buffers: Vec<Vec<u32>>) -> Vec<Vec<u32>> {
+    for (buffer, binding) in buffers.iter_mut().zip(call.kernel.source.bindings) {
+        let guard = buffer.split_off(buffer.len() - GUARD);
+        let name = call.kernel.name();
+        assert!(guard.iter().all(|word| *word == GUARD_WORD), "{name}: wrote past the end of {}", binding.name);
+    }
+    buffers
+}
+
 fn needs(adapter: &wgpu::Adapter) -> Vec<Need> {
     let features = adapter.features();
     let mut needs = Vec::new();
@@ -106,8 +120,8 @@ impl Gpu {
     /// Runs one call and returns the written bindings.
     ///
     /// # Panics
-    /// If wgpu refuses it, or words after a buffer were written.
-    pub fn run(&self, step: &Step, call: &Call, operands: &[Operand]) -> Vec<Vec<f32>> {
+    /// If wgpu refuses it, or words past the end of a buffer were written.
+    pub fn run(&self, step: &Step, call: &Call, operands: &[Operand]) -> Written {
         let Pipeline { storage, uniforms, pipeline } = self.pipeline(call.kernel.source);
         let buffers: Vec<wgpu::Buffer> = operands.iter().map(|operand| self.upload(operand)).collect();
         let mut params = call.params.clone();
@@ -128,7 +142,8 @@ impl Gpu {
             encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, buffer.size());
         }
         self.queue.submit([encoder.finish()]);
-        written(call, staging.iter().map(|buffer| self.read(buffer)).collect())
+        let buffers = staging.iter().map(|buffer| self.read(buffer)).collect();
+        written(call, unguarded(call, buffers))
     }
 
     fn upload(&self, operand: &Operand) -> wgpu::Buffer {

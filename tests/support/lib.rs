@@ -5,24 +5,25 @@ pub mod adapter;
 pub mod budget;
 pub mod check;
 pub mod counted;
+pub mod folder;
 pub mod gpu;
 pub mod gradient;
 pub mod limited;
 pub mod model;
 pub mod peft;
-pub mod random;
+pub mod plans;
 pub mod rewrite;
 pub mod tenants;
 pub mod watched;
 
 pub use adapter::{fill_b, flat, parameter_errors};
-pub use check::{Operand, check_kernel, check_kernel_at};
+pub use check::{check_kernel, check_kernel_at};
 pub use gpu::{Gpu, gpu};
 pub use gradient::check_gradient;
 pub use limited::Limited;
+pub use loam_shaders::check::{Operand, Random};
 pub use model::{asset, back_ends, back_ends_with, convert_asset, full_batch, relative, some_rows};
 pub use peft::golden_adapter;
-pub use random::Random;
 pub use tenants::{new_scorer, new_session, new_trainer};
 pub use watched::Watched;
 

@@ -202,14 +202,7 @@ impl Choice {
     /// What rows of `cols` weights allow: else the next larger type with blocks of 32 weights, else F16.
     fn fitting(self, cols: u64) -> Choice {
         let fits = |format: Format| cols.is_multiple_of(format.block_len() as u64);
-        let smaller_blocks = match self.format {
-            Format::Q4_K => Format::Q5_0,
-            Format::Q5_K => Format::Q5_1,
-            Format::Q6_K => Format::Q8_0,
-            Format::IQ4_XS | Format::Q2_K | Format::Q3_K => Format::IQ4_NL,
-            format => format,
-        };
-        match [self.format, smaller_blocks].into_iter().find(|format| fits(*format)) {
+        match [Some(self.format), self.format.smaller_blocks()].into_iter().flatten().find(|format| fits(*format)) {
             Some(format) => Choice { format, fallback: self.fallback || format != self.format },
             None => Choice { format: Format::F16, fallback: true },
         }

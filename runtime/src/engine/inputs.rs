@@ -29,7 +29,7 @@ struct Rotation {
     table: StorageId,
     words: usize,
     rotary: usize,
-    style: u32,
+    style: loam_shaders::rope::Style,
 }
 
 impl Rotation {

@@ -2,16 +2,8 @@
 //!
 //! Where llama.cpp's loader fixes a value instead of reading it (`src/llama-model.cpp`), it is fixed here too.
 
-use loam_shaders::rope::{ADJACENT, HALVES};
-
-/// Activation of the gated feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// x * sigmoid(x).
-    Silu,
-    /// GELU with the tanh approximation.
-    GeluTanh,
-}
+pub use loam_shaders::glu::Activation;
+use loam_shaders::rope::Style;
 
 /// Norms of queries and keys before they are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +43,8 @@ pub enum LocalRope {
 pub struct Architecture {
     /// `general.architecture`, and the prefix of its metadata keys.
     pub name: &'static str,
-    /// 0: adjacent pairs are rotated (ggml NORM), 1: halves (ggml NEOX).
-    pub rope_style: u32,
+    /// Which values of a head are rotated together: adjacent ones (ggml NORM) or halves (ggml NEOX).
+    pub rope_style: Style,
     /// Whether the rows of q and k are permuted against Hugging Face's (adjacent pairs instead of halves), and rows of
     /// an adapter's B with them.
     pub permuted: bool,
@@ -89,7 +81,7 @@ pub struct Architecture {
 
 const LLAMA: Architecture = Architecture {
     name: "llama",
-    rope_style: ADJACENT,
+    rope_style: Style::Adjacent,
     permuted: true,
     activation: Activation::Silu,
     pre_norms: true,
@@ -108,7 +100,7 @@ const LLAMA: Architecture = Architecture {
 };
 
 /// Llama with halves rotated: rows as in Hugging Face's checkpoints.
-const HALVED: Architecture = Architecture { rope_style: HALVES, permuted: false, ..LLAMA };
+const HALVED: Architecture = Architecture { rope_style: Style::Halves, permuted: false, ..LLAMA };
 
 const GEMMA: Architecture =
     Architecture { activation: Activation::GeluTanh, post_norms: true, scaled_embedding: true, ..HALVED };

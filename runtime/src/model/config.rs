@@ -1,5 +1,7 @@
 //! Hyper-parameters from GGUF metadata, checked.
 
+use loam_shaders::rope::Style;
+
 use super::arch::{self, Activation, Architecture, HeadNorms, Windowed};
 use super::fields::Fields;
 use super::moe::ExpertsConfig;
@@ -30,8 +32,8 @@ pub struct ModelConfig {
     pub kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
-    /// 0: adjacent pairs are rotated, 1: halves.
-    pub rope_style: u32,
+    /// Which values of a head are rotated together.
+    pub rope_style: Style,
     /// Rotation of layers that see all keys.
     pub rope: RopeConfig,
     /// Rotation of windowed layers, where it differs.

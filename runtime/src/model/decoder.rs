@@ -1,7 +1,7 @@
 //! *The* forward: one decoder for all architectures, recorded once per plan.
 
 use super::linear::{self, embedding, linear};
-use super::{Activation, FeedForward, Layer, ModelConfig, Projections, Watches, Weights};
+use super::{FeedForward, Layer, ModelConfig, Projections, Watches, Weights};
 use crate::adapter::Sites;
 use crate::gguf::OUTPUT;
 use crate::ops::attention::{Heads, attention};
@@ -138,11 +138,7 @@ fn attention_layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> 
 /// What the feed-forward layer adds to the residual stream `x`.
 fn feed_forward(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
     let h = norm(r, c, b, "ffn_norm", b.w.ffn_norm, x);
-    let activation = match c.config.activation {
-        Activation::Silu => 0,
-        Activation::GeluTanh => 1,
-    };
-    let glu = |r: &mut Recorder, gate, up| glu(r, &b.label("glu"), gate, up, activation);
+    let glu = |r: &mut Recorder, gate, up| glu(r, &b.label("glu"), gate, up, c.config.activation);
     let y = match &b.w.ffn {
         FeedForward::Separate { gate, up, down } => {
             let (gate, up) = (linear(r, c, h, gate), linear(r, c, h, up)); // [T, F] each

@@ -1,13 +1,13 @@
 //! Gated linear units.
 
-use loam_shaders::glu::{self as kernels, Params};
+use loam_shaders::glu::{self as kernels, Activation, Params};
 
 use crate::plan::{Recorder, Tensor};
 
-/// act(gate) * up (Shazeer 2020). `activation` is 0 for SiLU, 1 for tanh GELU.
-pub fn glu(r: &mut Recorder, label: &str, gate: Tensor, up: Tensor, activation: u32) -> Tensor {
+/// act(gate) * up (Shazeer 2020).
+pub fn glu(r: &mut Recorder, label: &str, gate: Tensor, up: Tensor, activation: Activation) -> Tensor {
     let out = r.temporary(gate.rows, gate.cols);
-    let params = Params { len: gate.len() as u32, activation, ..bytemuck::Zeroable::zeroed() };
+    let params = Params { len: gate.len() as u32, activation: activation as u32, ..bytemuck::Zeroable::zeroed() };
     r.call(label, kernels::forward(params), &[gate.view(), up.view(), out.view()]);
     if r.needs_gradient(gate) || r.needs_gradient(up) {
         let label = label.to_owned();

@@ -165,8 +165,8 @@ pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, routing: &R
     let (routing, slots) = (*routing, (y.rows / x.rows) as u32);
     let rank = l.b.cols;
     let u = r.temporary(y.rows, rank);
-    small_product(r, label, &routing, (x, slots), (l.a, false), 1.0, (u, false));
-    small_product(r, label, &routing, (u, 1), (l.b, false), l.scale, (y, true));
+    small_product(r, label, &routing, Small { slots, ..Small::new(x, l.a, u) });
+    small_product(r, label, &routing, Small { alpha: l.scale, add: true, ..Small::new(u, l.b, y) });
     assert!(l.gradients.is_none() || routing.sorted.is_some(), "{label}: pairs of a trained update are sorted");
     if !r.needs_gradient(x) && l.gradients.is_none() {
         return;
@@ -176,37 +176,51 @@ pub fn low_rank(r: &mut Recorder, label: &str, x: Tensor, y: Tensor, routing: &R
         // Kept, not taken: the product that first wrote y comes later in the walk.
         let Some(dy) = g.get(y) else { return };
         let du = r.temporary(y.rows, rank);
-        small_product(r, &label, &routing, (dy, 1), (l.b, true), l.scale, (du, false));
+        small_product(r, &label, &routing, Small { alpha: l.scale, transposed: true, ..Small::new(dy, l.b, du) });
         if let (Some((da, db)), Some(sorted)) = (l.gradients, routing.sorted) {
-            outer(r, &label, &routing, sorted, (dy, u, 1), l.scale, db);
-            outer(r, &label, &routing, sorted, (du, x, slots), 1.0, da);
+            outer(r, &label, &routing, sorted, Outer { a: dy, b: u, slots: 1, alpha: l.scale, dw: db });
+            outer(r, &label, &routing, sorted, Outer { a: du, b: x, slots, alpha: 1.0, dw: da });
         }
         if !r.needs_gradient(x) {
             return;
         }
         if slots == 1 {
             let (dx, add) = g.target(r, x);
-            small_product(r, &label, &routing, (du, 1), (l.a, true), 1.0, (dx, add));
+            small_product(r, &label, &routing, Small { transposed: true, add, ..Small::new(du, l.a, dx) });
             return;
         }
         let dpairs = r.temporary(y.rows, x.cols);
-        small_product(r, &label, &routing, (du, 1), (l.a, true), 1.0, (dpairs, false));
+        small_product(r, &label, &routing, Small { transposed: true, ..Small::new(du, l.a, dpairs) });
         let target = g.target(r, x);
         sum_slots(r, &label, &routing, dpairs, target);
     });
 }
 
-/// Records c (+)= alpha a wᵀ, or alpha a w if `transposed`, for each pair with its expert's part of w; `slots` pairs share a
-/// row of a.
-fn small_product(
-    r: &mut Recorder,
-    label: &str,
-    routing: &Routing,
-    (a, slots): (Tensor, u32),
-    (w, transposed): (Tensor, bool),
+/// A product of pairs with the small matrices of their experts: c (+)= alpha a wᵀ, or alpha a w.
+#[derive(Clone, Copy)]
+struct Small {
+    a: Tensor,
+    /// Pairs that share a row of `a`.
+    slots: u32,
+    /// The matrices of all experts, one below the other.
+    w: Tensor,
+    /// alpha a w instead of alpha a wᵀ.
+    transposed: bool,
     alpha: f32,
-    (c, add): (Tensor, bool),
-) {
+    c: Tensor,
+    /// Add to `c` instead of overwriting it.
+    add: bool,
+}
+
+impl Small {
+    /// c = a wᵀ with a row of a for each pair.
+    fn new(a: Tensor, w: Tensor, c: Tensor) -> Self {
+        Self { a, slots: 1, w, transposed: false, alpha: 1.0, c, add: false }
+    }
+}
+
+fn small_product(r: &mut Recorder, label: &str, routing: &Routing, product: Small) {
+    let Small { a, slots, w, transposed, alpha, c, add } = product;
     let params = small::Params {
         pairs: c.rows as u32,
         experts: routing.params.experts,
@@ -220,16 +234,18 @@ fn small_product(
     r.call(label, small::product(params), &[a.view(), w.view(), routing.ids.view(), c.view()]);
 }
 
-/// Records dw += alpha aᵀ b over each expert's pairs; `slots` pairs share a row of b.
-fn outer(
-    r: &mut Recorder,
-    label: &str,
-    routing: &Routing,
-    sorted: Sorted,
-    (a, b, slots): (Tensor, Tensor, u32),
+/// A gradient of small matrices: dw += alpha aᵀ b over each expert's pairs.
+struct Outer {
+    a: Tensor,
+    b: Tensor,
+    /// Pairs that share a row of `b`.
+    slots: u32,
     alpha: f32,
     dw: Tensor,
-) {
+}
+
+fn outer(r: &mut Recorder, label: &str, routing: &Routing, sorted: Sorted, product: Outer) {
+    let Outer { a, b, slots, alpha, dw } = product;
     let params = small::Params {
         pairs: a.rows as u32,
         experts: routing.params.experts,

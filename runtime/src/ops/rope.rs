@@ -1,6 +1,6 @@
 //! Rotary position embedding, in place.
 
-use loam_shaders::rope::{self as kernels, Params};
+use loam_shaders::rope::{self as kernels, Params, Style};
 
 use crate::plan::{Recorder, Tensor, View};
 
@@ -13,8 +13,8 @@ pub struct Rope {
     pub table: View,
     /// Values per head that are rotated.
     pub rotary: usize,
-    /// 0: adjacent pairs (ggml NORM), 1: halves (ggml NEOX).
-    pub style: u32,
+    /// Which dimensions form a pair.
+    pub style: Style,
 }
 
 /// Rotates every head of `x` [T, heads * head_dim] in place (Su et al. 2021). The gradient is rotated back.
@@ -37,7 +37,7 @@ fn rotate(r: &mut Recorder, label: &str, x: Tensor, heads: usize, rope: Rope, si
         heads: heads as u32,
         head_dim: (x.cols / heads) as u32,
         rotary: rope.rotary as u32,
-        style: rope.style,
+        style: rope.style as u32,
         sign,
         ..bytemuck::Zeroable::zeroed()
     };

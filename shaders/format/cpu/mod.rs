@@ -4,12 +4,10 @@
 //! once ([`dot`]) or store them ([`decode`]). The decoded values are those of the codecs, bit for bit: all products of
 //! scales and codes are exact in f32, and each weight rounds once.
 
-mod load;
-mod small_blocks;
-mod super_blocks;
+pub(super) mod load;
+mod rows;
 
-use small_blocks::{BF16, F16, F32, IQ4NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-use super_blocks::{IQ4XS, Q2K, Q3K, Q4K, Q5K, Q6K};
+pub use rows::{Rows, with_rows};
 
 use super::Format;
 use crate::kernel::Bind;
@@ -24,12 +22,7 @@ const PREFETCH: usize = 2048;
 ///
 /// # Panics
 /// If the binding has another length.
-pub fn with_blocks<R>(
-    format: Format,
-    (rows, cols): (usize, usize),
-    weight: &Bind<'_>,
-    work: impl FnOnce(&[u8]) -> R,
-) -> R {
+fn with_blocks<R>(format: Format, (rows, cols): (usize, usize), weight: &Bind<'_>, work: impl FnOnce(&[u8]) -> R) -> R {
     match weight {
         Bind::Blocks(blocks) => {
             let expected = format.row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows));
@@ -43,7 +36,7 @@ pub fn with_blocks<R>(
 /// How a unit of `B` bytes decodes: `G` vectors for each of its parts.
 ///
 /// Not a closure: only `#[inline(always)]` functions are compiled with the instructions of their caller.
-trait Unit<const B: usize, const G: usize> {
+pub(super) trait Unit<const B: usize, const G: usize> {
     /// Parts of a unit.
     const PARTS: usize = 1;
 
@@ -51,26 +44,20 @@ trait Unit<const B: usize, const G: usize> {
     fn decode<S: Simd>(simd: S, bytes: &[u8; B], part: usize) -> [S::V; G];
 }
 
-/// Calls a function that is generic over units with the unit of `format`, its bytes and its vectors.
+/// `with_unit!(format, unit => expression)`: the expression with the unit of the format, whatever its type.
 macro_rules! with_unit {
-    ($format:expr, $function:ident::<S $(, $tokens:ident)?>($($arg:expr),*)) => {
+    ($format:expr, $unit:ident => $body:expr) => {
+        formats!(match_unit, ($format, $unit, $body))
+    };
+}
+
+macro_rules! match_unit {
+    (($format:expr, $unit:ident, $body:expr) $($(#[$doc:meta])* $variant:ident $module:ident,)*) => {
         match $format {
-            Format::F32 => $function::<F32, S, 64, 1 $(, $tokens)?>($($arg),*),
-            Format::F16 => $function::<F16, S, 32, 1 $(, $tokens)?>($($arg),*),
-            Format::BF16 => $function::<BF16, S, 32, 1 $(, $tokens)?>($($arg),*),
-            Format::Q4_0 => $function::<Q4_0, S, 18, 2 $(, $tokens)?>($($arg),*),
-            Format::Q8_0 => $function::<Q8_0, S, 34, 2 $(, $tokens)?>($($arg),*),
-            Format::Q4_K => $function::<Q4K, S, 144, 4 $(, $tokens)?>($($arg),*),
-            Format::Q4_1 => $function::<Q4_1, S, 20, 2 $(, $tokens)?>($($arg),*),
-            Format::Q5_0 => $function::<Q5_0, S, 22, 2 $(, $tokens)?>($($arg),*),
-            Format::Q5_1 => $function::<Q5_1, S, 24, 2 $(, $tokens)?>($($arg),*),
-            Format::Q5_K => $function::<Q5K, S, 176, 4 $(, $tokens)?>($($arg),*),
-            Format::Q6_K => $function::<Q6K, S, 210, 4 $(, $tokens)?>($($arg),*),
-            Format::IQ4_NL => $function::<IQ4NL, S, 18, 2 $(, $tokens)?>($($arg),*),
-            Format::IQ4_XS => $function::<IQ4XS, S, 136, 4 $(, $tokens)?>($($arg),*),
-            Format::MXFP4 => $function::<MXFP4, S, 17, 2 $(, $tokens)?>($($arg),*),
-            Format::Q2_K => $function::<Q2K, S, 84, 4 $(, $tokens)?>($($arg),*),
-            Format::Q3_K => $function::<Q3K, S, 110, 4 $(, $tokens)?>($($arg),*),
+            $(Format::$variant => {
+                let $unit = super::$module::Fast;
+                $body
+            })*
         }
     };
 }
@@ -86,11 +73,16 @@ crate::vectorized! {
 #[inline(always)]
 fn decode_body<S: Simd>(simd: S, format: Format, blocks: &[u8], out: &mut [f32]) {
     assert_eq!(format.row_bytes(out.len()), Some(blocks.len()), "{}: {} weights", format.name(), out.len());
-    with_unit!(format, decode_units::<S>(simd, blocks, out))
+    with_unit!(format, unit => decode_units(unit, simd, blocks, out))
 }
 
 #[inline(always)]
-fn decode_units<U: Unit<B, G>, S: Simd, const B: usize, const G: usize>(simd: S, blocks: &[u8], out: &mut [f32]) {
+fn decode_units<U: Unit<B, G>, S: Simd, const B: usize, const G: usize>(
+    _unit: U,
+    simd: S,
+    blocks: &[u8],
+    out: &mut [f32],
+) {
     let (units, tail) = blocks.as_chunks::<B>();
     let (lanes, out_tail) = out.as_chunks_mut::<LANES>();
     let (parts, _) = lanes.as_chunks_mut::<G>();
@@ -113,7 +105,8 @@ pub const SLAB: usize = 256;
 
 crate::vectorized! {
     /// Decodes up to 16 rows of `cols` weights, `row_bytes` apart, into columns: weight (row, column) becomes
-    /// `out[column * stride + row]`, and 0 for the rows up to 16 that there are not. What a product reads without packing it.
+    /// `out[column * stride + row]`, and 0 for the rows up to 16 that there are not. What a product reads without
+    /// packing it.
     ///
     /// # Panics
     /// If `blocks` does not hold the rows, `out` the columns, or `rows` [`LANES`] times [`SLAB`] numbers.
@@ -186,11 +179,12 @@ fn dot_body<S: Simd, const T: usize>(simd: S, format: Format, blocks: &[u8], x: 
     for x in x {
         assert_eq!(format.row_bytes(x.len()), Some(blocks.len()), "{}: {} weights", format.name(), x.len());
     }
-    with_unit!(format, dot_units::<S, T>(simd, blocks, x))
+    with_unit!(format, unit => dot_units(unit, simd, blocks, x))
 }
 
 #[inline(always)]
 fn dot_units<U: Unit<B, G>, S: Simd, const B: usize, const G: usize, const T: usize>(
+    _unit: U,
     simd: S,
     blocks: &[u8],
     x: [&[f32]; T],

@@ -55,8 +55,8 @@ impl Fit {
     }
 }
 
-/// Searches the blocks of 32 weights of a row by `weights`, one value per weight: `put` takes the number of each block with
-/// its scale, minimum and codes.
+/// Searches the blocks of 32 weights of a row by `weights`, one value per weight: `put` takes the number of each block
+/// with its scale, minimum and codes.
 pub(in crate::format) fn blocks(
     row: &[f32],
     weights: &[f32],

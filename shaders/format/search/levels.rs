@@ -8,8 +8,8 @@ use crate::simd::{LANES, Simd};
 /// Weights of a group.
 pub(in crate::format) const GROUP: usize = 32;
 
-/// The smallest value whose nearest level is the upper one of two neighbours. ggml compares the two distances, which are
-/// rounded to f32: it is halfway but for the last bits.
+/// The smallest value whose nearest level is the upper one of two neighbours. ggml compares the two distances, which
+/// are rounded to f32: it is halfway but for the last bits.
 pub(in crate::format) static BOUNDS: std::sync::LazyLock<[f32; 15]> =
     std::sync::LazyLock::new(|| std::array::from_fn(|i| bound(f32::from(VALUES[i]), f32::from(VALUES[i + 1]))));
 
@@ -25,8 +25,8 @@ fn bound(below: f32, above: f32) -> f32 {
     value
 }
 
-/// How much each weight's error counts: its square, or by importance. Where no input was ever other than zero, llama.cpp
-/// finds no scale and gives up; the weights count as their squares there.
+/// How much each weight's error counts: its square, or by importance. Where no input was ever other than zero,
+/// llama.cpp finds no scale and gives up; the weights count as their squares there.
 pub(in crate::format) fn weigh(x: &[f32; GROUP], importance: Option<&[f32]>, sigma2: f32) -> [f32; GROUP] {
     match importance {
         Some(list) if list.iter().any(|w| *w > 0.0) => super::importance(x, list, sigma2),
@@ -35,8 +35,8 @@ pub(in crate::format) fn weigh(x: &[f32; GROUP], importance: Option<&[f32]>, sig
 }
 
 crate::vectorized! {
-    /// The scales of sixteen groups `x` with the weights `w`: of least weighted squared error among 16 trials, the extreme
-    /// value at level 127, then at -134 to -120.
+    /// The scales of sixteen groups `x` with the weights `w`: of least weighted squared error among 16 trials, the
+    /// extreme value at level 127, then at -134 to -120.
     pub(in crate::format) fn search(x: &[Lanes; GROUP], w: &[Lanes; GROUP], bounds: &[f32; 15]) -> Lanes = body
 }
 

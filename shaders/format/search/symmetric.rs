@@ -24,8 +24,8 @@ impl Fit {
     }
 }
 
-/// Searches the blocks of 32 weights of a row by `weights`, one value per weight: `put` takes the number of each block with
-/// its scale and codes.
+/// Searches the blocks of 32 weights of a row by `weights`, one value per weight: `put` takes the number of each block
+/// with its scale and codes.
 pub(in crate::format) fn blocks(row: &[f32], weights: &[f32], most: f32, mut put: impl FnMut(usize, f32, [u8; 32])) {
     let sigma2 = sum_of_squares(row) / row.len() as f32;
     let (groups, listed) = (row.as_chunks::<32>().0, weights.as_chunks::<32>().0);

@@ -121,25 +121,7 @@ impl GgmlType {
 
     /// The format that kernels compute with; `None` for types that can only be listed.
     pub fn format(self) -> Option<Format> {
-        match self {
-            GgmlType::F32 => Some(Format::F32),
-            GgmlType::F16 => Some(Format::F16),
-            GgmlType::BF16 => Some(Format::BF16),
-            GgmlType::Q4_0 => Some(Format::Q4_0),
-            GgmlType::Q8_0 => Some(Format::Q8_0),
-            GgmlType::Q4_K => Some(Format::Q4_K),
-            GgmlType::Q4_1 => Some(Format::Q4_1),
-            GgmlType::Q5_0 => Some(Format::Q5_0),
-            GgmlType::Q5_1 => Some(Format::Q5_1),
-            GgmlType::Q5_K => Some(Format::Q5_K),
-            GgmlType::Q6_K => Some(Format::Q6_K),
-            GgmlType::IQ4_NL => Some(Format::IQ4_NL),
-            GgmlType::IQ4_XS => Some(Format::IQ4_XS),
-            GgmlType::MXFP4 => Some(Format::MXFP4),
-            GgmlType::Q2_K => Some(Format::Q2_K),
-            GgmlType::Q3_K => Some(Format::Q3_K),
-            _ => None,
-        }
+        Format::from_ggml_id(self.id())
     }
 
     fn row(self) -> &'static (GgmlType, u32, &'static str, u64, u64) {
@@ -149,24 +131,7 @@ impl GgmlType {
 
 impl From<Format> for GgmlType {
     fn from(format: Format) -> GgmlType {
-        match format {
-            Format::F32 => GgmlType::F32,
-            Format::F16 => GgmlType::F16,
-            Format::BF16 => GgmlType::BF16,
-            Format::Q4_0 => GgmlType::Q4_0,
-            Format::Q8_0 => GgmlType::Q8_0,
-            Format::Q4_K => GgmlType::Q4_K,
-            Format::Q4_1 => GgmlType::Q4_1,
-            Format::Q5_0 => GgmlType::Q5_0,
-            Format::Q5_1 => GgmlType::Q5_1,
-            Format::Q5_K => GgmlType::Q5_K,
-            Format::Q6_K => GgmlType::Q6_K,
-            Format::IQ4_NL => GgmlType::IQ4_NL,
-            Format::IQ4_XS => GgmlType::IQ4_XS,
-            Format::MXFP4 => GgmlType::MXFP4,
-            Format::Q2_K => GgmlType::Q2_K,
-            Format::Q3_K => GgmlType::Q3_K,
-        }
+        GgmlType::from_id(format.ggml_id()).unwrap_or_else(|| panic!("{format} is not in the table"))
     }
 }
 
