@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = pollster::block_on(backend::select::open("auto", &backend::Options::default()))?;
     let mut engine = Engine::new(&base, device)?;
     let mut on_event = |event: &train::Event| println!("{event:?}");
-    let run = train::run(&base, &mut engine, None, (&data, None), options, &mut on_event);
+    let job = train::Job::new(&base, &data, options);
+    let run = train::run(&job, &mut engine, train::RunOptions::default(), &mut on_event);
     let (adapter, outcome) = pollster::block_on(run)?;
     adapter.write(output)?;
     println!("loss {:.3} -> {:.3}", outcome.loss_first, outcome.loss_last);

@@ -155,7 +155,8 @@ fn an_adapter_that_goes_on_from_another_describes_itself() {
     let train = |start: Option<AdapterFile>, options: TrainOptions| {
         let mut ignore = |_: &train::Event| ();
         let mut engine = Engine::new(&base, back_ends().remove(0).1).expect("engine");
-        let run = train::run(&base, &mut engine, start, (&data, None), options, &mut ignore);
+        let job = train::Job { start, ..train::Job::new(&base, &data, options) };
+        let run = train::run(&job, &mut engine, train::RunOptions::default(), &mut ignore);
         pollster::block_on(run).expect("training").0
     };
     let first = train(None, options);

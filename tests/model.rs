@@ -4,7 +4,7 @@
 use loam::backend::cpu::CpuBackend;
 use loam::data::{Dataset, Example, Notes, Records};
 use loam::gguf::{GgmlType, Metadata, Value};
-use loam::train::{self, Event};
+use loam::train::{self, Event, Job, RunOptions};
 use loam::{Base, Engine, Error, Session, TrainOptions};
 use loam_files::Error as File;
 use loam_tests::rewrite::{Tensor, rewrite};
@@ -140,8 +140,8 @@ fn losses_that_are_not_finite_end_an_evaluation_and_a_training() {
         let options = TrainOptions { batch: 1, context: 8, steps: Some(1000), ..TrainOptions::default() };
         let mut steps = 0;
         let mut count = |event: &Event| steps += usize::from(matches!(event, Event::Step { .. }));
-        let mut engine = Engine::new(&base, backend).expect("engine");
-        let run = train::run(&base, &mut engine, None, (&data, None), options, &mut count);
+        let (job, mut engine) = (Job::new(&base, &data, options), Engine::new(&base, backend).expect("engine"));
+        let run = train::run(&job, &mut engine, RunOptions::default(), &mut count);
         assert!(matches!(pollster::block_on(run), Err(Error::NonFinite(_))), "{device}");
         assert!(steps <= 5, "{device}: {steps} steps were tried");
     }

@@ -1,6 +1,7 @@
 //! What surrounds a training step: packing, dropout and noise, optimizers, and the loop that keeps the best adapter.
 //! Needs nothing but the committed model.
 
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 use loam::adapter::lora;
@@ -8,7 +9,7 @@ use loam::data::{Batch, Dataset, Example, Notes, Records};
 use loam::generate::GenerateOptions;
 use loam::generate::sampler::SamplerOptions;
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
-use loam::train::{self, Event, Keep, Optimizer, Outcome};
+use loam::train::{self, Event, Job, Keep, Optimizer, Outcome, RunOptions};
 use loam::{AdapterFile, Base, Engine, Error, NewAdapter, TrainOptions, Trainer};
 use loam_tests::{back_ends, convert_asset, fill_b, flat, full_batch, new_session, new_trainer, relative, some_rows};
 use pollster::block_on;
@@ -191,7 +192,7 @@ fn run(
         lr: 1e-2,
         shuffle: false,
         pack: false,
-        eval_every: 1,
+        eval_every: NonZeroU64::new(1),
         ..options(1, 12)
     };
     let mut evaluations = Vec::new();
@@ -201,8 +202,9 @@ fn run(
         }
     };
     let backend = back_ends().remove(0).1;
+    let job = Job { held_out: Some(&held_out), ..Job::new(base, &data, change(options)) };
     let mut engine = Engine::new(base, backend).expect("engine");
-    let work = train::run(base, &mut engine, None, (&data, Some(&held_out)), change(options), &mut on_event);
+    let work = train::run(&job, &mut engine, RunOptions::default(), &mut on_event);
     (block_on(work), evaluations)
 }
 
@@ -228,7 +230,7 @@ fn the_best_adapter_is_kept_and_patience_ends_a_run() {
     let (short, _) = run(&base, &steps[..best.0 as usize], &good, |options| options);
     assert_eq!(flat(&short.expect("run").0), flat(&adapter));
 
-    let (stopped, seen) = run(&base, &steps, &good, |options| TrainOptions { patience: 2, ..options });
+    let (stopped, seen) = run(&base, &steps, &good, |options| TrainOptions { patience: NonZeroU64::new(2), ..options });
     let (early, outcome) = stopped.expect("run");
     assert!(outcome.stopped_early && outcome.steps == best.0 + 2 && seen.len() as u64 == best.0 + 3, "{outcome:?}");
     assert_eq!(flat(&early), flat(&adapter));
@@ -261,7 +263,11 @@ fn runs_that_end_worse_than_they_began_return_nothing_unless_forced() {
     let (forced, _) = run(&base, &steps, &other, |options| TrainOptions { force: true, ..fast(options) });
     let outcome = forced.expect("forced").1;
     assert!(outcome.eval_loss_after > outcome.eval_loss_before, "{outcome:?}");
-    let (usage, _) = run(&base, &steps, &other, |options| TrainOptions { patience: 1, eval_every: 0, ..options });
+    let (usage, _) = run(&base, &steps, &other, |options| TrainOptions {
+        patience: NonZeroU64::new(1),
+        eval_every: None,
+        ..options
+    });
     assert!(matches!(usage, Err(Error::Option(_))));
 }
 
@@ -284,8 +290,9 @@ fn a_gradient_that_is_zero_everywhere_is_told_once() {
         }
     };
     let options = TrainOptions { steps: Some(3), ..options(1, 12) };
+    let job = Job { start: Some(zeros), ..Job::new(&base, &data, options) };
     let mut engine = Engine::new(&base, back_ends().remove(0).1).expect("engine");
-    let work = train::run(&base, &mut engine, Some(zeros), (&data, None), options, &mut on_event);
+    let work = train::run(&job, &mut engine, RunOptions::default(), &mut on_event);
     block_on(work).expect("no worse than before");
     assert!(told.len() == 1 && told[0].contains("the gradient of step 1 is 0 everywhere"), "{told:?}");
 }

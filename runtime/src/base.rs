@@ -9,7 +9,6 @@ use crate::adapter::AdapterFile;
 use crate::chat::ChatTemplate;
 use crate::error::Result;
 use crate::gguf::{Gguf, GgufFile};
-use crate::host::heap::Gauge;
 use crate::model::ModelConfig;
 use crate::tokenizer::Tokenizer;
 use loam_files::kind;
@@ -18,24 +17,8 @@ use loam_files::kind;
 pub struct Base {
     file: GgufFile,
     config: ModelConfig,
-    tokenizer: OnceLock<Counted<Tokenizer>>,
-    template: OnceLock<Counted<Option<ChatTemplate>>>,
-    /// What `file` and `config` keep on the heap.
-    heap: u64,
-}
-
-/// A value, and what it keeps on the heap.
-struct Counted<T> {
-    value: T,
-    heap: u64,
-}
-
-impl<T> Counted<T> {
-    fn new(make: impl FnOnce() -> Result<T>) -> Result<Self> {
-        let gauge = Gauge::start();
-        let value = make()?;
-        Ok(Self { value, heap: gauge.kept() })
-    }
+    tokenizer: OnceLock<Tokenizer>,
+    template: OnceLock<Option<ChatTemplate>>,
 }
 
 impl Base {
@@ -44,7 +27,7 @@ impl Base {
     /// # Errors
     /// The file cannot be read, is no GGUF, or has hyper-parameters that make no sense.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(|| GgufFile::open(path.as_ref()))
+        Self::new(GgufFile::open(path.as_ref())?)
     }
 
     /// As [`Self::open`], for a file whose bytes are in memory. `name` is only named in errors.
@@ -52,7 +35,7 @@ impl Base {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
-        Self::new(|| GgufFile::from_bytes(name.as_ref(), bytes))
+        Self::new(GgufFile::from_bytes(name.as_ref(), bytes)?)
     }
 
     /// As [`Self::open`], for a file of `length` bytes whose ranges `read` reads: metadata now, weights when they go to a
@@ -61,15 +44,13 @@ impl Base {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_ranges(name: impl AsRef<Path>, length: u64, read: Arc<ReadRange>) -> Result<Self> {
-        Self::new(|| GgufFile::from_ranges(name.as_ref(), length, read))
+        Self::new(GgufFile::from_ranges(name.as_ref(), length, read)?)
     }
 
-    fn new(open: impl FnOnce() -> loam_files::Result<GgufFile>) -> Result<Self> {
-        let gauge = Gauge::start();
-        let file = open()?;
+    fn new(file: GgufFile) -> Result<Self> {
         kind::check(&file.gguf, kind::MODEL)?;
         let config = ModelConfig::from_gguf(&file.gguf)?;
-        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new(), heap: gauge.kept() })
+        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new() })
     }
 
     /// The file.
@@ -93,10 +74,10 @@ impl Base {
     /// [`crate::Error::Text`] or [`crate::Error::File`] if the file's tokenizer is missing, broken or of an unknown kind.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
-            return Ok(&tokenizer.value);
+            return Ok(tokenizer);
         }
-        let tokenizer = Counted::new(|| Ok(Tokenizer::from_gguf(&self.file.gguf)?))?;
-        Ok(&self.tokenizer.get_or_init(|| tokenizer).value)
+        let tokenizer = Tokenizer::from_gguf(&self.file.gguf)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
     /// The chat template, if the file has one.
@@ -105,11 +86,11 @@ impl Base {
     /// [`crate::Error::Text`] if it does not parse.
     pub fn template(&self) -> Result<Option<&ChatTemplate>> {
         if let Some(template) = self.template.get() {
-            return Ok(template.value.as_ref());
+            return Ok(template.as_ref());
         }
         let tokenizer = self.tokenizer()?;
-        let template = Counted::new(|| Ok(ChatTemplate::from_gguf(&self.file.gguf, tokenizer)?))?;
-        Ok(self.template.get_or_init(|| template).value.as_ref())
+        let template = ChatTemplate::from_gguf(&self.file.gguf, tokenizer)?;
+        Ok(self.template.get_or_init(|| template).as_ref())
     }
 
     /// Uses `source` instead of the file's own chat template.
@@ -118,15 +99,9 @@ impl Base {
     /// [`crate::Error::Text`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can print.
     pub fn with_template(mut self, source: &str) -> Result<Self> {
         let tokenizer = self.tokenizer()?;
-        let template = Counted::new(|| Ok(Some(ChatTemplate::for_tokenizer(source, tokenizer)?)))?;
-        self.template = OnceLock::from(template);
+        let template = ChatTemplate::for_tokenizer(source, tokenizer)?;
+        self.template = OnceLock::from(Some(template));
         Ok(self)
-    }
-
-    /// What metadata, tokenizer and template keep on the heap, as far as they are there; counted by [`crate::host::heap`].
-    pub fn heap_bytes(&self) -> u64 {
-        let tokenizer = self.tokenizer.get().map_or(0, |tokenizer| tokenizer.heap);
-        self.heap + tokenizer + self.template.get().map_or(0, |template| template.heap)
     }
 
     /// Stops the clock of the chat template at `clock` seconds since 1970: training renders all conversations, and those of
@@ -137,7 +112,7 @@ impl Base {
     pub fn at(mut self, clock: u64) -> Result<Self> {
         self.template()?;
         if let Some(template) = self.template.get_mut() {
-            template.value = template.value.take().map(|template| template.at(clock));
+            *template = template.take().map(|template| template.at(clock));
         }
         Ok(self)
     }

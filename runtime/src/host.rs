@@ -1,7 +1,5 @@
 //! The host's memory: asked before a large allocation, because Linux grants what it does not have and kills later.
 
-pub mod heap;
-
 use crate::error::{Error, Result};
 
 /// Allocations below this are not checked.

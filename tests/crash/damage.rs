@@ -1,6 +1,7 @@
 //! Checkpoints with flipped bits, cut short, or emptied: always found, and the one before is used.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use loam::train::checkpoint::{Generations, open, seal};
@@ -18,7 +19,7 @@ fn generations(job: &Job, folder: &Path) -> [PathBuf; 2] {
 
 /// The step that a run in `folder` would continue after, and what was wrong with newer checkpoints.
 fn found(job: &Job, folder: &Path) -> Result<(Option<u64>, Vec<String>)> {
-    let request = Checkpoints { folder: folder.join("state"), every: 1, resume: true };
+    let request = Checkpoints { folder: folder.join("state"), every: NonZeroU64::MIN, resume: true };
     let (_, (found, problems)) = Generations::open(&request, job.base.config().architecture, job.identity())?;
     Ok((found.map(|(_, state)| state.progress.outcome.steps), problems))
 }
@@ -121,7 +122,7 @@ fn sealed_nonsense_is_a_typed_error() {
         ("loam.progress.micro", u64::MAX),
         ("loam.progress.steps", STEPS + 1),
         ("loam.progress.updates", u64::MAX),
-        ("loam.progress.evaluations", u64::MAX),
+        ("loam.progress.evaluated", u64::MAX),
     ] {
         let mut bytes = sound.clone();
         bytes[at(key)..][..8].copy_from_slice(&value.to_le_bytes());

@@ -1,6 +1,7 @@
 //! A device that is lost after any call or submission, and one that has not enough memory.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use loam::backend::cpu::CpuBackend;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Kind, Options};
 use loam::plan::Checkpointing;
-use loam::train::{Event, Upkeep};
+use loam::train::{Event, RunOptions};
 use loam::{AdapterFile, Error, Result};
 use loam_tests::watched::{Call, full, lost};
 use loam_tests::{Watched, flat, relative};
@@ -28,7 +29,7 @@ fn rescued(
     job: &Job,
     first: Box<dyn Backend>,
     reopen: impl FnMut() -> Result<Box<dyn Backend>> + 'static,
-    (folder, upkeep): (&Path, Upkeep),
+    (folder, upkeep): (&Path, RunOptions),
 ) -> (Result<String>, Vec<String>) {
     let (mut notes, mut steps) = (Vec::new(), Vec::new());
     let mut on_event = |event: &Event| match event {
@@ -36,7 +37,7 @@ fn rescued(
         Event::Step { step, .. } => steps.push(*step),
         _ => {}
     };
-    let upkeep = Upkeep { reopen: Some(Box::new(reopen)), ..upkeep };
+    let upkeep = RunOptions { reopen: Some(Box::new(reopen)), ..upkeep };
     let digest = job.run(first, upkeep, &folder.join("adapter.gguf"), &mut on_event);
     assert!(steps.iter().copied().eq(1..=steps.len() as u64), "each step is told of once: {steps:?}");
     (digest, notes)
@@ -67,7 +68,7 @@ fn a_device_lost_at_any_call_without_held_out_data_is_opened_again() {
     let mut job = Job::new();
     job.held_out.examples.clear();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let golden = job.run(Job::cpu(), Upkeep::default(), &folder.path().join("adapter.gguf"), &mut |_| ());
+    let golden = job.run(Job::cpu(), RunOptions::default(), &folder.path().join("adapter.gguf"), &mut |_| ());
     lost_at_any_call(&job, &golden.expect("trains"));
 }
 
@@ -78,7 +79,7 @@ fn lost_at_any_call(job: &Job, golden: &str) {
     loop {
         let first = watched(once(number, |_| true, lost));
         let reopen = || Ok(watched(|_, _| Ok(())));
-        let (digest, notes) = rescued(job, first, reopen, (folder.path(), Upkeep::default()));
+        let (digest, notes) = rescued(job, first, reopen, (folder.path(), RunOptions::default()));
         assert_eq!(digest.expect("rescued"), golden, "lost at call {number}");
         if notes.is_empty() {
             break;
@@ -102,7 +103,7 @@ fn a_device_that_is_lost_again_and_again_ends_the_run_with_a_checkpoint() {
     };
     let mut upkeep = kept_in(folder.path());
     // None is due by itself.
-    upkeep.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.every = 100);
+    upkeep.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.every = NonZeroU64::MAX);
     let (result, notes) = rescued(&job, dying(9), reopen, (folder.path(), upkeep));
     assert!(matches!(result, Err(Error::DeviceLost { .. })), "{result:?}");
     assert_eq!((opened.get(), notes.len()), (3, 4), "{notes:?}");
@@ -128,7 +129,7 @@ fn another_device_is_no_rescue() {
         Ok(other)
     };
     let first = watched(once(5, |call| call == Call::Run, lost));
-    let (result, _) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+    let (result, _) = rescued(&job, first, reopen, (folder.path(), RunOptions::default()));
     assert!(matches!(result, Err(Error::DeviceLost { .. })), "{result:?}");
 }
 
@@ -143,7 +144,7 @@ fn without_memory_layers_are_computed_again() {
             if made == call && count == 2 { Err(full()) } else { Ok(()) }
         });
         let reopen = || Ok(watched(|_, _| Ok(())));
-        let (result, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        let (result, notes) = rescued(&job, first, reopen, (folder.path(), RunOptions::default()));
         assert_eq!(result.expect("trains"), job.golden(), "checkpointing changes no bit");
         assert!(notes.len() == 1 && notes[0].contains("layers are computed again"), "{notes:?}");
     }
@@ -155,14 +156,14 @@ fn without_memory_micro_batches_get_smaller() {
     job.options.checkpointing = Some(Checkpointing::Layers);
     let folder = tempfile::tempdir().expect("temporary folder");
     let out = folder.path().join("adapter.gguf");
-    job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
+    job.run(Job::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains");
     let expected = values(&out);
     let allocates = |call| matches!(call, Call::Allocate | Call::Compile);
     let mut number = 1;
     loop {
         let first = watched(once(number, allocates, full));
         let reopen = || Ok(watched(|_, _| Ok(())));
-        let (result, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        let (result, notes) = rescued(&job, first, reopen, (folder.path(), RunOptions::default()));
         result.unwrap_or_else(|error| panic!("at allocation {number}: {error}"));
         // The same rows in other micro-batches: sums in another order.
         assert!(relative(&values(&out), &expected) < 1e-4, "at allocation {number}");
@@ -181,7 +182,7 @@ fn without_memory_micro_batches_get_smaller() {
         Ok(watched(once(3, |call| call == Call::Allocate, full)))
     };
     let first = watched(once(3, |call| call == Call::Allocate, full));
-    let (result, _) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+    let (result, _) = rescued(&job, first, reopen, (folder.path(), RunOptions::default()));
     assert!(matches!(result, Err(Error::OutOfMemory { .. })), "{result:?}");
     assert_eq!(opened.get(), 1);
 }
@@ -197,18 +198,18 @@ fn smaller_micro_batches_have_the_same_masks_and_noise() {
         (job.options.group_by_length, job.options.context) = (grouped, if grouped { 64 } else { 8 });
         let folder = tempfile::tempdir().expect("temporary folder");
         let out = folder.path().join("adapter.gguf");
-        job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
+        job.run(Job::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains");
         let expected = values(&out);
         let reopen = || Ok(watched(|_, _| Ok(())));
         let first = watched(once(1, allocates, full));
-        let (result, notes) = rescued(&job, first, reopen, (folder.path(), Upkeep::default()));
+        let (result, notes) = rescued(&job, first, reopen, (folder.path(), RunOptions::default()));
         assert!(result.is_ok() && notes[0].contains("micro-batches have 1 of 2 rows"), "{result:?}: {notes:?}");
         let difference = relative(&values(&out), &expected);
         assert!(difference < 1e-4, "grouped: {grouped}: {difference}");
         // Another seed's masks show: the comparison would find them.
         job.options.seed = 1;
         job.options.shuffle = false;
-        job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains");
+        job.run(Job::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains");
         assert!(relative(&values(&out), &expected) > 1e-2);
     }
 }
@@ -232,7 +233,7 @@ fn a_gpu_lost_behind_any_submission_is_opened_again() {
     };
     let job = Job::short();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let upkeep = Upkeep::default;
+    let upkeep = RunOptions::default;
     let golden = job.run(Box::new(open(&adapter)), upkeep(), &folder.path().join("golden.gguf"), &mut |_| ());
     let golden = golden.expect("trains");
     let mut number = 1;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use loam::Error;
 use loam::file::disk::{self, Call, Verdict};
-use loam::train::{Control, Event, Upkeep};
+use loam::train::{Control, Event, RunOptions};
 
 use crate::job::{Job, kept_in};
 
@@ -74,7 +74,7 @@ fn run_with(job: &Job, folder: &Path, fault: Fault, number: u64) -> (Hit, loam::
         }
         fault.verdict(count == number, call)
     });
-    let upkeep = Upkeep { control, ..kept_in(folder) };
+    let upkeep = RunOptions { control, ..kept_in(folder) };
     let result = job.run(Job::cpu(), upkeep, &folder.join("adapter.gguf"), &mut |_| ());
     drop(watched);
     (hit.get(), result)
@@ -165,7 +165,7 @@ fn stop_after(job: &Job, folder: &Path, steps: u64) {
             stop.cancel();
         }
     };
-    let upkeep = Upkeep { control, ..kept_in(folder) };
+    let upkeep = RunOptions { control, ..kept_in(folder) };
     let stopped = job.run(Job::cpu(), upkeep, &folder.join("adapter.gguf"), &mut on_event);
     assert!(matches!(stopped, Err(Error::Stopped { .. })), "{stopped:?}");
 }

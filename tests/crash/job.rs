@@ -1,6 +1,7 @@
 //! A training run as small as one can be that still has everything: two epochs, steps of several micro-batches, a
 //! smaller last step in each epoch, held-out data.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -9,7 +10,7 @@ use loam::backend::cpu::CpuBackend;
 use loam::data::{Dataset, Example, Notes, Records};
 use loam::digest::sha256_file;
 use loam::train::checkpoint::Identity;
-use loam::train::{self, Checkpoints, Event, Upkeep};
+use loam::train::{self, Checkpoints, Event, RunOptions};
 use loam::{Base, Engine, NewAdapter, Result, Targets, TrainOptions};
 use loam_tests::convert_asset;
 
@@ -38,7 +39,7 @@ impl Job {
             warmup: 1,
             epochs: 2,
             pack: false,
-            eval_every: 1,
+            eval_every: NonZeroU64::new(1),
             ..TrainOptions::default()
         };
         // Two steps an epoch: of 2 + 2 rows and of 2 + 1.
@@ -53,17 +54,22 @@ impl Job {
     pub fn run(
         &self,
         backend: Box<dyn Backend>,
-        upkeep: Upkeep,
+        upkeep: RunOptions,
         out: &Path,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<String> {
-        let data = (&self.data, self.held_out());
-        let mut engine = Engine::new(&self.base, backend).expect("engine");
-        let work = train::run_with(&self.base, &mut engine, None, data, self.options.clone(), upkeep, on_event);
+        let (job, mut engine) = (self.job(), Engine::new(&self.base, backend).expect("engine"));
+        let work = train::run(&job, &mut engine, upkeep, on_event);
         let (adapter, outcome) = pollster::block_on(work)?;
         assert_eq!(outcome.planned_steps, self.options.steps.unwrap_or(STEPS));
         adapter.write(out)?;
         Ok(sha256_file(out)?)
+    }
+
+    /// What is to be trained.
+    pub fn job(&self) -> train::Job<'_> {
+        let held_out = self.held_out();
+        train::Job { held_out, ..train::Job::new(&self.base, &self.data, self.options.clone()) }
     }
 
     /// `None` where there are no examples: the rows of the last step then tell whether the run was of use.
@@ -74,7 +80,7 @@ impl Job {
     /// Two steps, evaluated before and after.
     pub fn short() -> Self {
         let mut job = Self::new();
-        (job.options.steps, job.options.eval_every) = (Some(2), 0);
+        (job.options.steps, job.options.eval_every) = (Some(2), None);
         job.held_out.examples.truncate(1);
         job
     }
@@ -85,22 +91,21 @@ impl Job {
         let train = || {
             let folder = tempfile::tempdir().expect("temporary folder");
             let out = folder.path().join("adapter.gguf");
-            self.run(Self::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains")
+            self.run(Self::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains")
         };
         GOLDEN.get_or_init(train).clone()
     }
 
     /// What a checkpoint of this run says it is of.
     pub fn identity(&self) -> Identity {
-        let data = (&self.data, self.held_out());
-        Identity::new(&self.base, Self::cpu().info(), None, data, &self.options).expect("identity")
+        self.job().identity(Self::cpu().info()).expect("identity")
     }
 }
 
 /// With checkpoints in `folder` after every step, continuing from what is there.
-pub fn kept_in(folder: &Path) -> Upkeep {
-    let checkpoints = Checkpoints { folder: folder.join("state"), every: 1, resume: true };
-    Upkeep { checkpoints: Some(checkpoints), ..Upkeep::default() }
+pub fn kept_in(folder: &Path) -> RunOptions {
+    let checkpoints = Checkpoints { folder: folder.join("state"), every: NonZeroU64::MIN, resume: true };
+    RunOptions { checkpoints: Some(checkpoints), ..RunOptions::default() }
 }
 
 /// `count` examples of a few tokens, each set with another `first`.

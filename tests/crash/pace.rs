@@ -10,7 +10,7 @@ use loam::backend::cpu::CpuBackend;
 use loam::backend::{Backend, Options};
 use loam::digest::sha256_file;
 use loam::gguf::Value;
-use loam::train::{self, Condition, Control, Event, Outcome, Upkeep, Why};
+use loam::train::{self, Condition, Control, Event, Outcome, RunOptions, Why};
 use loam::{AdapterFile, Engine, Error, Result};
 use loam_tests::watched::Call;
 use loam_tests::{Watched, back_ends_with};
@@ -31,12 +31,11 @@ fn slow(work: Span, mut at_run: impl FnMut(u32) + Send + 'static) -> Box<dyn Bac
 }
 
 /// Trains `job`; what was told besides.
-fn told(job: &Job, backend: Box<dyn Backend>, upkeep: Upkeep) -> (Result<(AdapterFile, Outcome)>, Vec<Event>) {
+fn told(job: &Job, backend: Box<dyn Backend>, upkeep: RunOptions) -> (Result<(AdapterFile, Outcome)>, Vec<Event>) {
     let mut events = Vec::new();
     let mut on_event = |event: &Event| events.push(event.clone());
-    let data = (&job.data, Some(&job.held_out));
-    let mut engine = Engine::new(&job.base, backend).expect("engine");
-    let work = train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut on_event);
+    let (job, mut engine) = (job.job(), Engine::new(&job.base, backend).expect("engine"));
+    let work = train::run(&job, &mut engine, upkeep, &mut on_event);
     let result = pollster::block_on(work);
     (result, events)
 }
@@ -56,7 +55,7 @@ fn a_quarter_of_the_time() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let begun = Instant::now();
     let backend = slow(Span::from_millis(12), |_| ());
-    let upkeep = Upkeep { duty: 0.25, ..Upkeep::default() };
+    let upkeep = RunOptions { duty: 0.25, ..RunOptions::default() };
     let digest = job.run(backend, upkeep, &folder.path().join("adapter.gguf"), &mut |_| ()).expect("trains");
     // Micro-batches and evaluations: 4 steps of 2, 5 evaluations of 2.
     let work = Span::from_millis(12) * 18;
@@ -79,7 +78,7 @@ fn an_application_can_slow_a_run_down_and_pause_it() {
         }
     };
     let begun = Instant::now();
-    let upkeep = Upkeep { conditions: Some(Box::new(conditions)), ..Upkeep::default() };
+    let upkeep = RunOptions { conditions: Some(Box::new(conditions)), ..RunOptions::default() };
     let digest = job.run(Job::cpu(), upkeep, &folder.path().join("adapter.gguf"), &mut |_| ()).expect("trains");
     assert_eq!(digest, job.golden());
     // Paused at least twice, 20 ms each time.
@@ -103,7 +102,7 @@ fn a_paused_run_waits_until_it_may_go_on() {
         }
     });
     let begun = Instant::now();
-    let upkeep = Upkeep { control, ..Upkeep::default() };
+    let upkeep = RunOptions { control, ..RunOptions::default() };
     let (result, events) = told(&job, backend, upkeep);
     let (adapter, outcome) = result.expect("trains");
     assert!(begun.elapsed() > wait, "{:?}", begun.elapsed());
@@ -132,7 +131,7 @@ fn a_paused_run_can_be_stopped() {
         std::thread::sleep(Span::from_millis(100));
         later.cancel();
     });
-    let upkeep = Upkeep { control, conditions: Some(Box::new(|| Condition::Pause)), ..kept_in(folder.path()) };
+    let upkeep = RunOptions { control, conditions: Some(Box::new(|| Condition::Pause)), ..kept_in(folder.path()) };
     let out = folder.path().join("adapter.gguf");
     let stopped = job.run(Job::cpu(), upkeep, &out, &mut |_| ());
     assert!(matches!(stopped, Err(Error::Stopped { step: 0, .. })), "{stopped:?}");
@@ -144,8 +143,7 @@ fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
     let job = Job::new();
     let folder = tempfile::tempdir().expect("temporary folder");
     let deadline = Duration::from_millis(1200);
-    let upkeep = Upkeep { deadline: Some(deadline), ..kept_in(folder.path()) };
-    let data = (&job.data, Some(&job.held_out));
+    let upkeep = RunOptions { deadline: Some(deadline), ..kept_in(folder.path()) };
     let mut told = Vec::new();
     let mut on_event = |event: &Event| {
         if let Event::Note { message } = event {
@@ -153,8 +151,8 @@ fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
         }
     };
     let backend = slow(Span::from_millis(110), |_| ());
-    let mut engine = Engine::new(&job.base, backend).expect("engine");
-    let work = train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut on_event);
+    let (asked, mut engine) = (job.job(), Engine::new(&job.base, backend).expect("engine"));
+    let work = train::run(&asked, &mut engine, upkeep, &mut on_event);
     let (adapter, outcome) = pollster::block_on(work).expect("ends in time");
     assert!((1..STEPS).contains(&outcome.steps) && outcome.planned_steps == STEPS, "{outcome:?}");
     assert!(told.iter().any(|note| note.contains("the time is over")), "{told:?}");
@@ -183,7 +181,7 @@ fn a_pause_is_not_taken_for_the_length_of_a_step() {
             });
         }
     });
-    let upkeep = Upkeep { control, deadline: Some(Duration::from_millis(2900)), ..Upkeep::default() };
+    let upkeep = RunOptions { control, deadline: Some(Duration::from_millis(2900)), ..RunOptions::default() };
     let (result, events) = told(&job, backend, upkeep);
     let (_, outcome) = result.expect("trains");
     assert_eq!(outcome.steps, STEPS, "{events:?}");
@@ -199,7 +197,7 @@ fn a_paused_run_ends_at_its_deadline() {
     // After the evaluation before, the two micro-batches of a step, and the evaluation after it.
     let conditions = move || if done.load(Ordering::Relaxed) > 7 { Condition::Pause } else { Condition::Run };
     let deadline = Some(Duration::from_millis(2000));
-    let upkeep = Upkeep { deadline, conditions: Some(Box::new(conditions)), ..kept_in(folder.path()) };
+    let upkeep = RunOptions { deadline, conditions: Some(Box::new(conditions)), ..kept_in(folder.path()) };
     let begun = Instant::now();
     let (result, events) = told(&job, backend, upkeep);
     let (_, outcome) = result.expect("ends in time");
@@ -218,7 +216,7 @@ fn a_paused_run_ends_at_its_deadline() {
 #[test]
 fn a_deadline_that_the_held_out_data_does_not_allow_is_told_of_at_once() {
     let job = Job { held_out: dataset(60, 50), ..Job::new() };
-    let upkeep = Upkeep { deadline: Some(Duration::from_millis(1500)), ..Upkeep::default() };
+    let upkeep = RunOptions { deadline: Some(Duration::from_millis(1500)), ..RunOptions::default() };
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
     let (result, _) = told(&job, slow(Span::from_millis(40), move |run| counted.store(run, Ordering::Relaxed)), upkeep);
@@ -234,7 +232,7 @@ fn an_evaluation_that_would_run_over_is_left_out() {
     let folder = tempfile::tempdir().expect("temporary folder");
     // A device that becomes slow after the evaluation before training.
     let backend = slow(Span::ZERO, |run| std::thread::sleep(Span::from_millis(if run > 30 { 150 } else { 0 })));
-    let upkeep = Upkeep { deadline: Some(Duration::from_millis(1500)), ..kept_in(folder.path()) };
+    let upkeep = RunOptions { deadline: Some(Duration::from_millis(1500)), ..kept_in(folder.path()) };
     let begun = Instant::now();
     let (result, events) = told(&job, backend, upkeep);
     let (_, outcome) = result.expect("ends in time");
@@ -243,7 +241,7 @@ fn an_evaluation_that_would_run_over_is_left_out() {
     assert_eq!((notes(&events, "after step 1 is not measured"), notes(&events, "the time is over after 1")), (1, 1));
     let golden = {
         let out = folder.path().join("peace.gguf");
-        job.run(Job::cpu(), Upkeep::default(), &out, &mut |_| ()).expect("trains")
+        job.run(Job::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains")
     };
     let out = folder.path().join("adapter.gguf");
     assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ()).expect("goes on"), golden);
@@ -252,16 +250,14 @@ fn an_evaluation_that_would_run_over_is_left_out() {
 #[test]
 fn where_submissions_end_changes_nothing() {
     let job = Job::short();
-    let data = (&job.data, Some(&job.held_out));
     for target in [Duration::from_millis(8), Duration::from_micros(1)] {
         let open = |target| back_ends_with(&Options { target, ..Options::default() });
         for ((device, whole), (_, parts)) in open(Duration::from_secs(2)).into_iter().zip(open(target)) {
             let train = |backend| {
-                let upkeep = Upkeep::default();
+                let upkeep = RunOptions::default();
                 let mut ignore = |_: &Event| ();
-                let mut engine = Engine::new(&job.base, backend).expect("engine");
-                let work =
-                    train::run_with(&job.base, &mut engine, None, data, job.options.clone(), upkeep, &mut ignore);
+                let (asked, mut engine) = (job.job(), Engine::new(&job.base, backend).expect("engine"));
+                let work = train::run(&asked, &mut engine, upkeep, &mut ignore);
                 pollster::block_on(work).expect("trains")
             };
             let ((whole, few), (parts, many)) = (train(whole), train(parts));

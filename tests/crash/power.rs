@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -251,7 +252,7 @@ fn check(job: &Job, from: &Path, disk: &Disk, safe: u64) -> PathBuf {
     let moved = |path: &Path| folder.join(path.strip_prefix(from).expect("below"));
     disk.folders.iter().for_each(|path| std::fs::create_dir(moved(path)).expect("made"));
     disk.files.iter().for_each(|(path, bytes)| std::fs::write(moved(path), bytes).expect("written"));
-    let request = Checkpoints { folder: folder.join("state"), every: 1, resume: true };
+    let request = Checkpoints { folder: folder.join("state"), every: NonZeroU64::MIN, resume: true };
     let opened = Generations::open(&request, job.base.config().architecture, job.identity());
     let (_, (found, problems)) = opened.unwrap_or_else(|error| panic!("{safe} safe: {}", error.chain()));
     assert!(problems.is_empty(), "{problems:?}");

@@ -5,7 +5,7 @@ use std::fs;
 use loam::Error;
 use loam::backend::cpu::CpuBackend;
 use loam::problem::CheckpointProblem;
-use loam::train::{Control, Event, Upkeep};
+use loam::train::{Control, Event, RunOptions};
 use loam_tests::Watched;
 use loam_tests::watched::Call;
 
@@ -22,7 +22,7 @@ fn stopped_behind(job: &Job, folder: &std::path::Path, runs: u32) -> loam::Resul
         }
         Ok(())
     });
-    let upkeep = Upkeep { control, ..kept_in(folder) };
+    let upkeep = RunOptions { control, ..kept_in(folder) };
     job.run(Box::new(backend), upkeep, &folder.join("adapter.gguf"), &mut |_| ())
 }
 
@@ -68,7 +68,7 @@ fn a_run_without_held_out_data_stopped_anywhere_goes_on_to_the_same_adapter() {
     let mut job = Job::new();
     job.held_out.examples.clear();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let golden = job.run(Job::cpu(), Upkeep::default(), &folder.path().join("adapter.gguf"), &mut |_| ());
+    let golden = job.run(Job::cpu(), RunOptions::default(), &folder.path().join("adapter.gguf"), &mut |_| ());
     let programs = stopped_anywhere(&job, &golden.expect("trains"));
     assert!(programs > 10, "{programs} programs for {STEPS} steps");
 }

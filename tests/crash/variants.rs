@@ -2,6 +2,7 @@
 //! anywhere, the adapter is that of a run in peace.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
 use loam::file::disk::{self, Call, Verdict};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
-use loam::train::{Control, Event, Optimizer, Upkeep};
+use loam::train::{Control, Event, Optimizer, RunOptions};
 use loam::{Error, Result, TrainOptions};
 use loam_tests::{Watched, watched};
 
@@ -60,13 +61,13 @@ impl Variant {
     /// Two steps of several micro-batches, an evaluation after each.
     fn job(&self) -> Job {
         let mut job = Job::short();
-        job.options.eval_every = 1;
+        job.options.eval_every = NonZeroU64::new(1);
         (self.change)(&mut job.options);
         if self.name.contains("budget") {
             // The smallest one: rows and chunks are not those that were asked for.
             job.options.budget = Some(1);
             let folder = tempfile::tempdir().expect("temporary folder");
-            let result = job.run(cpu(None), Upkeep::default(), &folder.path().join("a.gguf"), &mut |_| ());
+            let result = job.run(cpu(None), RunOptions::default(), &folder.path().join("a.gguf"), &mut |_| ());
             let Err(Error::OverBudget { needed, .. }) = result else { panic!("{result:?}") };
             job.options.budget = Some(needed);
         }
@@ -95,7 +96,7 @@ fn cpu(stop: Option<(Control, u32)>) -> Box<dyn Backend> {
 fn train(job: &Job, folder: &Path, runs: Option<u32>) -> Result<String> {
     let control = Control::new();
     let backend = cpu(runs.map(|runs| (control.clone(), runs)));
-    let upkeep = Upkeep { control, ..kept_in(folder) };
+    let upkeep = RunOptions { control, ..kept_in(folder) };
     let mut on_event = |event: &Event| {
         if let Event::Note { message } = event {
             assert!(message.contains("no checkpoint"), "{message}");

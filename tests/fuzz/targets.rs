@@ -288,7 +288,7 @@ fn checkpoint_file() {
         Dataset { records: Records::Answers, examples: Vec::new(), notes: Notes::default(), digest: "none".into() };
     let device = loam::backend::cpu::info();
     let identity = Identity::new(&base, &device, None, (&data, None), &options).expect("sound");
-    let request = Checkpoints { folder: folder.file("state"), every: 1, resume: false };
+    let request = Checkpoints { folder: folder.file("state"), every: std::num::NonZeroU64::MIN, resume: false };
     let (mut generations, _) = Generations::open(&request, "llama", identity.clone()).expect("an empty folder");
     let buffers = vec![("adapter".to_owned(), vec![1; 64]), ("gradients".to_owned(), vec![0; 64])];
     let path =

@@ -10,14 +10,9 @@ use super::overhead::{ReadBack, STEP_BYTES, UPLOAD_BYTES, Uploads, params_bytes,
 use super::slots::{self, SlotPool};
 use super::{Backend, DeviceInfo, Kind, Pending, ProgramId, Usage};
 use crate::error::{Error, Result};
-use crate::host::heap;
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
 
-/// Bytes that the CPU keeps of a node: kernel, parameters, operands and names.
-const NODE_BYTES: u64 = 512;
-
-/// Counts what a device would hold, and what of that is the host's memory as if this thread had it on its heap
-/// ([`heap::pretend`]). What is read from it is zero.
+/// Counts what a device would hold. What is read from it is zero.
 #[derive(Debug)]
 pub struct Rehearsal {
     info: DeviceInfo,
@@ -27,10 +22,6 @@ pub struct Rehearsal {
     programs: Vec<Option<Program>>,
     uploads: Uploads,
     read_back: ReadBack,
-    /// What counts as on the heap.
-    on_heap: u64,
-    /// The most bytes of uploads at once: drivers keep that memory for the next ones.
-    staged: u64,
 }
 
 /// A program that is not there.
@@ -40,14 +31,6 @@ struct Program {
     places: Vec<usize>,
     /// Bytes of the parameters on the device.
     params: u64,
-    /// Bytes that the back end itself keeps.
-    kept: u64,
-}
-
-impl Drop for Rehearsal {
-    fn drop(&mut self) {
-        heap::pretend(-(self.on_heap as i64));
-    }
 }
 
 impl Rehearsal {
@@ -57,7 +40,7 @@ impl Rehearsal {
         if info.kind != Kind::Cpu {
             usage.memory.add(Pool::Inputs, STEP_BYTES);
         }
-        let mut rehearsal = Self {
+        Self {
             info: DeviceInfo { rehearsed: true, ..info },
             usage,
             stored: HashMap::new(),
@@ -65,21 +48,7 @@ impl Rehearsal {
             programs: Vec::new(),
             uploads: Uploads::default(),
             read_back: ReadBack::default(),
-            on_heap: 0,
-            staged: 0,
-        };
-        rehearsal.follow();
-        rehearsal
-    }
-
-    /// Counts on the heap what is in the host's memory now.
-    fn follow(&mut self) {
-        let kept: u64 = self.programs.iter().flatten().map(|program| program.kept).sum();
-        let staging = self.usage.memory.current.get(&Pool::Staging).copied().unwrap_or(0);
-        self.staged = self.staged.max(staging);
-        let now = self.usage.memory.on_host(self.info.kind) - staging + self.staged + kept;
-        heap::pretend(now as i64 - self.on_heap as i64);
-        self.on_heap = now;
+        }
     }
 
     /// The CPU uses weights where the file is mapped and needs no uniforms; everything else goes up to a GPU.
@@ -89,7 +58,6 @@ impl Rehearsal {
 
     fn stage(&mut self, words: usize) {
         if words > 0 && self.uploads.add(&mut self.usage.memory, words as u64 * 4) {
-            self.follow();
             self.uploads.flush(&mut self.usage.memory);
         }
     }
@@ -123,24 +91,20 @@ impl Rehearsal {
         }
         self.release(id);
         self.usage.memory.add(entry.pool, bytes);
-        self.follow();
         self.stored.insert(id, (entry.pool, bytes));
         if self.is_gpu() {
             self.upload(&entry.content);
-            self.follow();
         }
         Ok(())
     }
 
     /// Counts a program.
     fn add_program(&mut self, plan: &Plan) -> ProgramId {
-        let (params, kept) =
-            if self.is_gpu() { (params_bytes(plan), 0) } else { (0, plan.nodes.len() as u64 * NODE_BYTES) };
+        let params = if self.is_gpu() { params_bytes(plan) } else { 0 };
         self.uploads.flush(&mut self.usage.memory);
         let taken = self.slots.take(&plan.slots);
         self.usage.memory.add(Pool::Activations, taken.new_bytes().saturating_add(params));
-        self.programs.push(Some(Program { places: taken.places, params, kept }));
-        self.follow();
+        self.programs.push(Some(Program { places: taken.places, params }));
         ProgramId(self.programs.len() as u32 - 1)
     }
 }
@@ -161,7 +125,6 @@ impl Backend for Rehearsal {
     fn release(&mut self, id: StorageId) {
         if let Some((pool, bytes)) = self.stored.remove(&id) {
             self.usage.memory.sub(pool, bytes);
-            self.follow();
         }
     }
 
@@ -173,11 +136,9 @@ impl Backend for Rehearsal {
         if self.is_gpu() && words > 0 {
             self.uploads.flush(&mut self.usage.memory);
             self.read_back.reserve(&mut self.usage.memory, words, false);
-            self.follow();
             if ReadBack::is_too_large(words) {
                 self.read_back.free(&mut self.usage.memory);
             }
-            self.follow();
         }
         Box::pin(ready(Ok(vec![0; words as usize])))
     }
@@ -187,10 +148,9 @@ impl Backend for Rehearsal {
     }
 
     fn discard(&mut self, program: ProgramId) {
-        if let Some(Program { places, params, .. }) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
+        if let Some(Program { places, params }) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
             let unused = self.slots.give_back(&places);
             self.usage.memory.sub(Pool::Activations, slots::bytes(&unused).saturating_add(params));
-            self.follow();
         }
     }
 

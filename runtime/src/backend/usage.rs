@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Times};
+use super::Times;
 use crate::plan::Pool;
 
 /// What a back end has used so far.
@@ -34,17 +34,6 @@ impl Memory {
     /// Sum over all pools.
     pub fn current_bytes(&self) -> u64 {
         self.current.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
-    }
-
-    /// What of it is the host's memory on a device of `kind`. The CPU's weights are not: they are where the file is
-    /// mapped.
-    pub fn on_host(&self, kind: Kind) -> u64 {
-        let pool = |pool| self.current.get(&pool).copied().unwrap_or(0);
-        match kind {
-            Kind::Cpu => self.current_bytes() - pool(Pool::Weights),
-            kind if kind.shares_host() => self.current_bytes(),
-            _ => pool(Pool::Staging),
-        }
     }
 
     /// Counts a release.

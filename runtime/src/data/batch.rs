@@ -230,6 +230,14 @@ impl<'a> Batches<'a> {
         self.build(epoch, step % self.steps_per_epoch(), &self.order(epoch))
     }
 
+    /// Micro-batches of optimizer step `step`, counted from 0 over all epochs: fewer in the last one of an epoch, where the
+    /// rows do not divide evenly.
+    pub fn micro_batches(&self, step: usize) -> usize {
+        let per_step = self.options.batch.saturating_mul(self.options.accumulate);
+        let first = (step % self.steps_per_epoch()).saturating_mul(per_step);
+        self.units.len().saturating_sub(first).min(per_step).div_ceil(self.options.batch)
+    }
+
     /// All steps of an epoch, in order.
     pub fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<OptimizerStep>> + '_ {
         let order = self.order(epoch);

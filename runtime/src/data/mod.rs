@@ -21,7 +21,6 @@ use std::path::Path;
 use crate::chat::ChatTemplate;
 use crate::digest::sha256_hex;
 use crate::file::read_bounded;
-use crate::host::heap::bytes_of;
 use crate::option::OptionError;
 use crate::problem::DataProblem;
 use crate::tokenizer::Tokenizer;
@@ -387,16 +386,6 @@ impl Dataset {
             group_by_length: false,
         };
         Batches::new(&self.examples, options)
-    }
-
-    /// What the examples keep on the heap, with the rows that a run makes of them.
-    pub fn heap_bytes(&self) -> u64 {
-        let example = |example: &Example| {
-            bytes_of::<u32>(example.tokens.capacity()) + bytes_of::<bool>(example.trained.capacity())
-        };
-        // A list of examples per row, and the order of the rows.
-        let rows = self.examples.len() as u64 * (size_of::<Vec<usize>>() as u64 + bytes_of::<usize>(1) + 8);
-        bytes_of::<Example>(self.examples.capacity()) + self.examples.iter().map(example).sum::<u64>() + rows
     }
 
     /// Takes about `fraction` of the lines out for evaluation, chosen by `seed`. Examples of a line stay together; in a

@@ -70,8 +70,8 @@ impl TrainOptions {
             ("shuffle", switch(shuffle)),
             ("pack", switch(pack)),
             ("group_by_length", switch(group_by_length)),
-            ("eval_every", if *eval_every == 0 { "off".to_owned() } else { eval_every.to_string() }),
-            ("patience", if *patience == 0 { "off".to_owned() } else { patience.to_string() }),
+            ("eval_every", or(eval_every.as_ref(), "off")),
+            ("patience", or(patience.as_ref(), "off")),
             ("keep", if *keep == Keep::Best { "best" } else { "last" }.to_owned()),
             ("force", switch(force)),
         ]);

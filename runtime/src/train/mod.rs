@@ -1,5 +1,5 @@
-//! Training: options, one optimizer step (`step`), the loop around it (`run`), what is learned (`objective`), what lets that loop stop anywhere and go on
-//! (`safety`), and how much memory it takes (`memory`).
+//! Training: options, one optimizer step (`step`), what is learned (`objective`), the loop around it (`run`), what lets that
+//! loop stop anywhere and continue (`safety`), and how much memory it takes (`memory`).
 
 mod fields;
 mod memory;
@@ -12,7 +12,9 @@ mod step;
 pub use memory::{MemoryPlan, Scope, fit, plan};
 pub use objective::{Objective, ObjectiveOptions};
 pub use options::TrainOptions;
-pub use run::{Best, Control, Event, History, Keep, Outcome, Progress, Stopping, Upkeep, Why, check, run, run_with};
+pub use run::{
+    Best, Control, EarlyStopping, Event, History, Job, Keep, Outcome, Progress, RunOptions, Why, check, run,
+};
 pub use safety::checkpoint::{self, Checkpoints};
-pub use safety::{Condition, Conditions, Pace, Reopen};
-pub use step::{Optimizer, Schedule, StepReport, Trainer};
+pub use safety::{Condition, Conditions, Reopen};
+pub use step::{Optimizer, Pass, Schedule, StepReport, Trainer};

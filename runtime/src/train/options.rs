@@ -1,5 +1,7 @@
 //! What a training run is asked to do.
 
+use std::num::NonZeroU64;
+
 use crate::adapter::{AdapterFile, NewAdapter, Rate, Tuning};
 use crate::data::BatchOptions;
 use crate::error::Result;
@@ -27,7 +29,7 @@ pub struct TrainOptions {
     /// Rows of logits that exist at once. `None`: by the vocabulary, or what the memory has room for.
     pub loss_chunk: Option<usize>,
     /// Most bytes that training may take: micro-batch, checkpointing and loss chunk are chosen so that it does, see
-    /// [`super::MemoryPlan::bytes`]. The rows of a step stay the same.
+    /// [`super::MemoryPlan::budget`]. The rows of a step stay the same.
     pub budget: Option<u64>,
     /// Largest learning rate.
     pub lr: f32,
@@ -59,10 +61,10 @@ pub struct TrainOptions {
     /// Rows of similar length share a step, which is then only as long as it needs to be; not with [`Self::pack`]. The
     /// plans for shorter steps take up to three quarters more memory.
     pub group_by_length: bool,
-    /// Evaluate every so many steps; 0: only before and after.
-    pub eval_every: u64,
-    /// End after so many evaluations in a row that were not better than the best before them; 0: never.
-    pub patience: u64,
+    /// Evaluate every so many steps; `None`: only before and after.
+    pub eval_every: Option<NonZeroU64>,
+    /// End after so many evaluations in a row that were not better than the best before them; `None`: never.
+    pub patience: Option<NonZeroU64>,
     /// Which adapter is the result where there is held-out data.
     pub keep: Keep,
     /// Return an adapter even if the run ended with numbers that are not finite or made the held-out loss worse.
@@ -94,8 +96,8 @@ impl Default for TrainOptions {
             shuffle: true,
             pack: true,
             group_by_length: false,
-            eval_every: 0,
-            patience: 0,
+            eval_every: None,
+            patience: None,
             keep: Keep::Best,
             force: false,
         }
@@ -132,6 +134,13 @@ impl TrainOptions {
         Ok(())
     }
 
+    /// The same steps in micro-batches of `batch` rows, which divides the present number.
+    #[must_use]
+    pub fn in_batches_of(&self, batch: usize) -> Self {
+        let accumulate = self.accumulate.saturating_mul(self.batch / batch.max(1));
+        Self { batch, accumulate, ..self.clone() }
+    }
+
     /// Checks every number.
     ///
     /// # Errors
@@ -149,7 +158,7 @@ impl TrainOptions {
         if self.pack && self.group_by_length {
             return Err(OptionError::excludes("group_by_length", "pack").into());
         }
-        if self.patience > 0 && self.eval_every == 0 {
+        if self.patience.is_some() && self.eval_every.is_none() {
             return Err(OptionError::needs("patience", "eval_every").into());
         }
         if self.context < 2 {

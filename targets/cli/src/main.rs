@@ -32,13 +32,8 @@ mod verified;
 use std::process::ExitCode;
 
 use clap::Parser;
-use loam::host::heap::CountingAllocator;
 // The runtime measures time through embassy-time; the final program chooses the clock: its `std` feature.
 use embassy_time as _;
-
-/// A prediction of memory knows what the model's tokenizer and the like take because it is counted.
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     runtime_folder();

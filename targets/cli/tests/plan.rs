@@ -61,7 +61,7 @@ fn a_budget_chooses_or_refuses_before_the_start() {
     for _ in 0..2 {
         let least = with(needed).good().result();
         let host = number(&least, "peak_host_bytes") as u64;
-        assert_eq!((host + (host / 20).max(4 << 20), number(&least, "micro_batch")), (needed, 1.0), "{least}");
+        assert_eq!((host + (host / 10).max(4 << 20), number(&least, "micro_batch")), (needed, 1.0), "{least}");
         assert_eq!(smallest(&with(needed - 1).bad(1, &[]).stderr), needed);
     }
     let tight = (number(&free, "peak_host_bytes") * 0.75) as u64;

@@ -32,8 +32,7 @@ pub async fn fit(
     let new = adapter.is_none().then(|| start(base, info, &options.adapter)).transpose()?;
     let adapter = adapter.or(new.as_ref());
     let Some(budget) = options.budget else {
-        let begun = (options.batch, options.loss_chunk);
-        return keep(base, info, adapter, options, begun, scope).await;
+        return keep(base, info, adapter, options, scope).await;
     };
     let mut needed = u64::MAX;
     for candidate in candidates(base.config().vocabulary, info.kind, options) {
@@ -46,7 +45,7 @@ pub async fn fit(
     Err(Error::OverBudget { budget, needed })
 }
 
-/// The choices of a run in micro-batches of `batch` with chunks of `loss_chunk`, which stay: others have other sums. Only
+/// The choices of a run whose micro-batches and chunks stay as the options have them: others have other sums. Only
 /// checkpointing, which has no say in them, is chosen, and nothing is refused.
 ///
 /// # Errors
@@ -56,7 +55,6 @@ pub(in crate::train) async fn keep(
     info: &DeviceInfo,
     adapter: Option<&AdapterFile>,
     options: &TrainOptions,
-    (batch, loss_chunk): (usize, Option<usize>),
     scope: Scope,
 ) -> Result<(TrainOptions, MemoryPlan)> {
     let fits = |memory: &MemoryPlan| match options.budget {
@@ -64,12 +62,12 @@ pub(in crate::train) async fn keep(
         None => has_room(info, memory),
     };
     let way = options.checkpointing.unwrap_or_default();
-    let asked = chosen(options, batch, way, loss_chunk);
+    let asked = chosen(options, options.batch, way, None);
     let memory = plan(base, info, adapter, &asked, scope).await?;
     if options.checkpointing.is_some() || fits(&memory) {
         return Ok((asked, memory));
     }
-    let less = chosen(options, batch, Checkpointing::Layers, loss_chunk);
+    let less = chosen(options, options.batch, Checkpointing::Layers, None);
     let memory = plan(base, info, adapter, &less, scope).await?;
     Ok((less, memory))
 }
@@ -117,7 +115,6 @@ fn cost(kind: Kind, tokens: usize, way: Checkpointing, chunk: usize) -> f64 {
 }
 
 fn chosen(options: &TrainOptions, batch: usize, way: Checkpointing, chunk: Option<usize>) -> TrainOptions {
-    let accumulate = options.batch * options.accumulate / batch;
     let loss_chunk = chunk.or(options.loss_chunk);
-    TrainOptions { batch, accumulate, checkpointing: Some(way), loss_chunk, ..options.clone() }
+    TrainOptions { checkpointing: Some(way), loss_chunk, ..options.in_batches_of(batch) }
 }

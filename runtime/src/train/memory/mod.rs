@@ -2,6 +2,7 @@
 
 mod budget;
 mod prediction;
+mod rehearsal;
 
 pub use budget::fit;
 pub(super) use budget::keep;

@@ -1,28 +1,25 @@
 //! How much memory a training run takes, known before it takes any.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::thread::available_parallelism;
 
+use super::rehearsal::{Rehearsed, rehearse};
 use crate::adapter::AdapterFile;
 use crate::backend::select::drivers_are_loaded;
-use crate::backend::{DeviceInfo, Kind, Memory, Rehearsal};
+use crate::backend::{DeviceInfo, Kind};
 use crate::base::Base;
-use crate::data::{Batch, Dataset};
-use crate::engine::Engine;
+use crate::data::{Dataset, Example};
 use crate::error::Result;
-use crate::host::heap::{self, Gauge, bytes_of};
 use crate::plan::{Checkpointing, Pool};
-use crate::train::{TrainOptions, Trainer};
+use crate::train::TrainOptions;
 
 /// The memory of a training run, and what was chosen for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
     /// Most bytes of all buffers on the device at once. Weights that the CPU uses where the file is mapped count whole.
     pub peak_device_bytes: u64,
-    /// Largest resident set of the process, if it has nothing else to do: the sum of `host`, or what loading took if that was more.
-    /// `None` in a program that does not count its heap ([`heap::CountingAllocator`]).
-    pub peak_host_bytes: Option<u64>,
+    /// Largest resident set of the process, if it has nothing else to do: the sum of `host`, within a tenth.
+    pub peak_host_bytes: u64,
     /// Bytes on the device while it trains.
     pub pools: BTreeMap<Pool, u64>,
     /// Bytes of the process at its peak.
@@ -39,38 +36,34 @@ pub struct MemoryPlan {
     pub kind: Kind,
 }
 
-/// What the process has in memory at its peak, in bytes. All but the first two follow from file, data and options.
+/// What the process has in memory at its peak, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HostMemory {
-    /// Code, and what threads compute with: as measured.
+    /// What is not counted: code, stacks, plans, a GPU's driver. A constant of the back end, as measured.
     pub program: u64,
-    /// Drivers of GPUs and their compilers: as measured with Mesa's. Drivers differ.
-    pub driver: u64,
     /// The base's file, all of which is read where it is mapped.
     pub file: u64,
-    /// Metadata, tokenizer and chat template.
+    /// What is made of the file's metadata: the tokenizer for the greater part. In proportion to it, as measured.
     pub model: u64,
-    /// Examples, and the adapter that the run starts from.
+    /// Examples and batches, and the adapter that the run starts from.
     pub data: u64,
     /// What of the device's buffers is the host's memory, without the mapped file.
     pub buffers: u64,
-    /// Everything else that the run has on the heap when it has most: plans, and copies of adapter and optimizer on their way to
-    /// a file.
-    pub work: u64,
+    /// Copies of adapter and optimizer: for checkpoints, recovery, the best adapter, the file in the end.
+    pub copies: u64,
 }
 
 impl HostMemory {
     /// Name and bytes of each.
-    pub fn pools(&self) -> [(&'static str, u64); 7] {
-        let Self { program, driver, file, model, data, buffers, work } = *self;
+    pub fn pools(&self) -> [(&'static str, u64); 6] {
+        let Self { program, file, model, data, buffers, copies } = *self;
         [
             ("program", program),
-            ("driver", driver),
             ("file", file),
             ("model", model),
             ("data", data),
             ("buffers", buffers),
-            ("work", work),
+            ("copies", copies),
         ]
     }
 
@@ -80,20 +73,20 @@ impl HostMemory {
     }
 }
 
-/// Most bytes that a prediction of a small process was short of; of large ones it is 5 %.
+/// Most bytes that a prediction of a small process was short of; of large ones it is a tenth.
 const MARGIN: u64 = 4 << 20;
 
 impl MemoryPlan {
     /// The smallest budget that the run keeps to. A budget bounds the process, where what is on the device is in it, with
     /// room for what the prediction may be short of; the buffers, which are known, on a GPU with its own memory.
     pub fn budget(&self) -> u64 {
-        let host = self.peak_host_bytes.filter(|_| self.kind.shares_host());
-        self.peak_device_bytes.max(host.map_or(0, |bytes| bytes + (bytes / 20).max(MARGIN)))
+        let host = Some(self.peak_host_bytes).filter(|_| self.kind.shares_host());
+        self.peak_device_bytes.max(host.map_or(0, |bytes| bytes + (bytes / 10).max(MARGIN)))
     }
 
     /// Bytes of the host's memory that the run allocates, besides what was there before.
     pub fn allocated_bytes(&self) -> u64 {
-        self.host.buffers + self.host.work
+        self.host.buffers + self.host.copies
     }
 }
 
@@ -104,12 +97,12 @@ pub struct Scope {
     pub evaluates: bool,
     /// It writes checkpoints.
     pub checkpoints: bool,
-    /// It goes on from one.
+    /// It continues from one.
     pub resumes: bool,
     /// It opens a GPU again that was lost.
     pub reopens: bool,
-    /// Examples to train on; 0 if that is not known.
-    pub examples: usize,
+    /// Examples to train on; `None` if that is not known.
+    pub examples: Option<usize>,
     /// Bytes of all data in memory, and of the adapter that the run starts from.
     pub data_bytes: u64,
 }
@@ -117,14 +110,18 @@ pub struct Scope {
 impl Scope {
     /// A run that only trains on `data`, from `start` on, and has `held_out` in memory.
     pub fn of(data: &Dataset, held_out: Option<&Dataset>, start: Option<&AdapterFile>) -> Self {
-        let held_out = held_out.map_or(0, Dataset::heap_bytes);
-        let data_bytes = data.heap_bytes() + held_out + start.map_or(0, heap_bytes);
-        Self { examples: data.examples.len(), data_bytes, ..Self::default() }
+        let examples = data.examples.iter().chain(held_out.iter().flat_map(|data| &data.examples));
+        // A token and whether it is trained; its example in a list and in the order of rows.
+        let examples = examples.map(|example| size_of::<Example>() as u64 + 64 + 5 * example.tokens.len() as u64);
+        let start = start.iter().flat_map(|start| &start.parameters).map(|parameter| 4 * parameter.values.len() as u64);
+        let data_bytes = examples.sum::<u64>() + start.sum::<u64>();
+        Self { examples: Some(data.examples.len()), data_bytes, ..Self::default() }
     }
 }
 
 /// The memory of training `adapter`, or a new one, on `base` with `options` on the device that `info` describes. Nothing is
-/// allocated on the device and no weight matrix is read: the trainer itself goes through a step on a back end that only counts.
+/// allocated on the device and no weight matrix is read: the loop itself goes through two steps on a back end that only
+/// counts.
 ///
 /// # Errors
 /// Options that make no sense, or an adapter that does not fit the base.
@@ -135,77 +132,41 @@ pub async fn plan(
     options: &TrainOptions,
     scope: Scope,
 ) -> Result<MemoryPlan> {
-    let gauge = Gauge::start();
-    let mut engine = Engine::new(base, Box::new(Rehearsal::new(info.clone())))?;
-    let mut trainer = Trainer::new(&mut engine, adapter.cloned(), options.clone())?;
-    let memory = rehearse(&mut engine, &mut trainer, adapter, options, scope).await?;
-    let buffers = memory.on_host(info.kind);
+    let rehearsed = rehearse(base, info, adapter, options, scope).await?;
     let host = HostMemory {
-        program: PROGRAM_BYTES + THREAD_BYTES * available_parallelism().map_or(1, usize::from) as u64,
-        driver: driver_bytes(info.kind),
+        program: program_bytes(info.kind),
         file: base.file().file_bytes(),
-        model: base.heap_bytes(),
+        model: MODEL_FACTOR * base.gguf().data_offset(),
         data: scope.data_bytes + batch_bytes(options, scope.examples),
-        buffers,
-        work: gauge.peak().saturating_sub(buffers),
+        buffers: rehearsed.buffers_on_host(info.kind),
+        copies: rehearsed.peak_copied_bytes,
     };
     Ok(MemoryPlan {
-        peak_device_bytes: engine.memory().peak_bytes,
-        peak_host_bytes: heap::is_counted().then(|| host.bytes().max(host.program + heap::most())),
-        pools: memory.current,
+        peak_device_bytes: rehearsed.peak_device_bytes,
+        peak_host_bytes: host.bytes(),
+        pools: rehearsed.training.current,
         host,
         micro_batch: options.batch,
         accumulate: options.accumulate,
         checkpointing: options.checkpointing.unwrap_or_default(),
-        loss_chunk: trainer.loss_chunk(),
+        loss_chunk: rehearsed.loss_chunk,
         kind: info.kind,
     })
 }
 
-/// All that a run does to memory, on as few data as there can be. Returns what is on the device while it trains.
-async fn rehearse(
-    engine: &mut Engine,
-    trainer: &mut Trainer,
-    start: Option<&AdapterFile>,
-    options: &TrainOptions,
-    scope: Scope,
-) -> Result<Memory> {
-    let batch = [Batch::full(options.batch, options.context)?];
-    if scope.evaluates {
-        trainer.evaluate(engine, &batch).await?;
+impl Rehearsed {
+    /// What of the device's buffers is the host's memory. The CPU's weights are not: they are where the file is mapped.
+    fn buffers_on_host(&self, kind: Kind) -> u64 {
+        let weights = self.training.current.get(&Pool::Weights).copied().unwrap_or(0);
+        match kind {
+            Kind::Cpu => self.peak_device_bytes - weights,
+            kind if kind.shares_host() => self.peak_device_bytes,
+            _ => 0,
+        }
     }
-    trainer.step(engine, &batch, options.lr).await?;
-    let memory = engine.memory().clone();
-    let is_cpu = engine.backend.info().kind == Kind::Cpu;
-    // What a run goes on from when its device is lost.
-    let copied = if scope.resumes || (scope.reopens && !is_cpu) { Some(trainer.buffers(engine).await?) } else { None };
-    // The best adapter so far, and a better one; without evaluations in between there is one, behind the last checkpoint.
-    let mut best = None;
-    if scope.evaluates && options.eval_every > 0 {
-        best = Some(trainer.values(engine).await?);
-        best = best.and(Some(trainer.values(engine).await?));
-    }
-    if scope.checkpoints {
-        // Nobody reads it: the compiler must not leave the copy out.
-        black_box((best.clone(), trainer.buffers(engine).await?));
-    }
-    if scope.evaluates && best.is_none() {
-        best = Some(trainer.values(engine).await?);
-    }
-    // Without held-out data the last step's rows tell whether the run was of any use.
-    let judged = !scope.evaluates && !options.force;
-    if judged {
-        trainer.evaluate(engine, &batch).await?;
-    }
-    let adapter = trainer.adapter(engine).await?;
-    if judged {
-        trainer.forget(engine, start)?;
-    }
-    black_box((adapter, best, copied));
-    Ok(memory)
 }
 
-/// Pages of the program and of system libraries that a run touches, and small things.
+/// Touched pages of the program and of system libraries, and plans.
 const PROGRAM_BYTES: u64 = 12_500_000;
 
 /// What a thread computes with: packed tiles, its stack.
@@ -217,22 +178,23 @@ const DRIVER_BYTES: u64 = 107_000_000;
 /// What drivers take that were looked at and not used.
 const LOADED_BYTES: u64 = 52_000_000;
 
-fn driver_bytes(kind: Kind) -> u64 {
-    match kind {
+/// Bytes of metadata and tokenizer in memory for a byte of metadata in the file.
+const MODEL_FACTOR: u64 = 6;
+
+/// The constant of a back end.
+fn program_bytes(kind: Kind) -> u64 {
+    let threads = available_parallelism().map_or(1, usize::from) as u64;
+    let drivers = match kind {
         Kind::Cpu if drivers_are_loaded() => LOADED_BYTES,
         Kind::Cpu => 0,
         _ => DRIVER_BYTES,
-    }
+    };
+    PROGRAM_BYTES + threads * THREAD_BYTES + drivers
 }
 
 /// The micro-batches of a step: five lists of words.
-fn batch_bytes(options: &TrainOptions, examples: usize) -> u64 {
-    let most = options.batch.saturating_mul(options.accumulate);
-    let rows = if examples == 0 { most } else { most.min(examples.next_multiple_of(options.batch)) };
-    5 * bytes_of::<u32>(rows.saturating_mul(options.context))
-}
-
-/// What the values of an adapter keep on the heap.
-fn heap_bytes(adapter: &AdapterFile) -> u64 {
-    adapter.parameters.iter().map(|parameter| bytes_of::<f32>(parameter.values.len())).sum()
+fn batch_bytes(options: &TrainOptions, examples: Option<usize>) -> u64 {
+    let most = options.rows().saturating_mul(options.accumulate);
+    let rows = examples.map_or(most, |examples| most.min(examples.next_multiple_of(options.rows())));
+    5 * 4 * rows.saturating_mul(options.context) as u64
 }

@@ -1,23 +1,17 @@
 //! What a trained adapter says about itself: `loam.*` metadata that ties it to its base, data and result.
 
 use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST, Targets, Tuning};
-use crate::base::Base;
 use crate::error::Result;
 use crate::gguf::Value;
 
-use super::Outcome;
-use crate::train::TrainOptions;
+use super::{Job, Outcome};
 
-/// The metadata of `adapter` trained on `base` with `options`, from data with digest `data`.
+/// The metadata of `adapter`, which a run of `job` has trained.
 ///
 /// # Errors
 /// If the base's tokenizer cannot be read.
-pub(super) fn describe(
-    base: &Base,
-    (options, adapter): (&TrainOptions, &AdapterFile),
-    data: &str,
-    outcome: &Outcome,
-) -> Result<Vec<(String, Value)>> {
+pub fn describe(job: &Job<'_>, adapter: &AdapterFile, outcome: &Outcome) -> Result<Vec<(String, Value)>> {
+    let Job { base, data, options, .. } = job;
     let mut all: Vec<(String, Value)> = Vec::new();
     let mut set = |key: &str, value: Value| all.push((key.to_owned(), value));
     set("general.name", Value::from("loam adapter"));
@@ -37,7 +31,7 @@ pub(super) fn describe(
     set(&format!("loam.{}.targets", method.name), Value::from(Targets::of(adapter, base.gguf()).to_string()));
     set("loam.optimizer", Value::from(options.optimizer.name()));
     set("loam.seed", Value::U64(options.seed));
-    set("loam.data.digest", Value::from(data));
+    set("loam.data.digest", Value::from(data.digest.as_str()));
     set("loam.steps", Value::U64(outcome.steps));
     // Fewer than the steps where the held-out loss rose again.
     set("loam.adapter_step", Value::U64(outcome.adapter_step));

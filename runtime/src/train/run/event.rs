@@ -1,4 +1,4 @@
-//! What a run tells while it goes on, and what it returns.
+//! What a run reports while it lasts, and what it returns.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::History;
 use crate::backend::Times;
 use crate::train::{MemoryPlan, StepReport};
 
-/// What happens while a run goes on, for progress displays and logs.
+/// What happens in a run, for progress displays and logs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The plans are compiled.
@@ -18,7 +18,7 @@ pub enum Event {
         /// The memory of the whole run as it was predicted, and what was chosen for it.
         memory: MemoryPlan,
     },
-    /// The run goes on from a checkpoint.
+    /// The run continues from a checkpoint.
     Resumed {
         /// Steps done.
         step: u64,
@@ -76,6 +76,43 @@ pub enum Event {
         /// What.
         message: String,
     },
+}
+
+/// Where events go. Steps and evaluations that are repeated after a device was lost are reported once.
+pub struct Events<'a> {
+    sink: &'a mut dyn FnMut(&Event),
+    /// The last step that was reported.
+    step: u64,
+    /// The step of the last evaluation that was reported.
+    evaluation: Option<u64>,
+}
+
+impl<'a> Events<'a> {
+    /// Events go to `sink`.
+    pub fn new(sink: &'a mut dyn FnMut(&Event)) -> Self {
+        Self { sink, step: 0, evaluation: None }
+    }
+
+    /// Reports an event, unless it was reported before.
+    pub fn send(&mut self, event: Event) {
+        match event {
+            Event::Step { step, .. } if step <= self.step => return,
+            Event::Step { step, .. } => self.step = step,
+            Event::Evaluated { step, .. } if self.evaluation.is_some_and(|last| step <= last) => return,
+            Event::Evaluated { step, .. } => self.evaluation = Some(step),
+            Event::Resumed { step, evaluated, .. } => {
+                self.step = step;
+                self.evaluation = if evaluated { Some(step) } else { step.checked_sub(1) };
+            }
+            _ => {}
+        }
+        (self.sink)(&event);
+    }
+
+    /// Reports something that a user should know.
+    pub fn note(&mut self, message: String) {
+        self.send(Event::Note { message });
+    }
 }
 
 /// What begins or ends a pause.
@@ -156,5 +193,38 @@ impl Outcome {
     /// Tokens (without padding) per second of work in training steps: pauses and rests are not counted.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / (self.seconds - self.paused_seconds).max(1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluated(step: u64) -> Event {
+        Event::Evaluated { step, loss: 1.0, best: false }
+    }
+
+    #[test]
+    fn evaluations_are_reported_once() {
+        let mut seen = Vec::new();
+        let mut sink = |event: &Event| seen.push(event.clone());
+        let mut events = Events::new(&mut sink);
+        for step in [0, 2, 0, 2, 4] {
+            events.send(evaluated(step));
+        }
+        assert_eq!(seen, [evaluated(0), evaluated(2), evaluated(4)]);
+    }
+
+    #[test]
+    fn what_was_reported_before_a_checkpoint_is_not_reported_again() {
+        for (is_evaluated, expected) in [(false, 2), (true, 1)] {
+            let mut seen = 0;
+            let mut sink = |_: &Event| seen += 1;
+            let mut events = Events::new(&mut sink);
+            let history = Box::default();
+            events.send(Event::Resumed { step: 3, evaluated: is_evaluated, path: PathBuf::new(), history });
+            events.send(evaluated(3));
+            assert_eq!(seen, expected);
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::{History, Outcome, Stopping};
+use super::{EarlyStopping, History, Outcome};
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
 use crate::train::{StepReport, TrainOptions};
 
-/// What the loop knows between two micro-batches. Saved whole in checkpoints: a run that goes on from one must not be
-/// told from a run that never ended.
+/// What the loop knows between two micro-batches. Saved whole in checkpoints: a run that continues from one must end as
+/// one that never stopped.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Progress {
     /// What is counted so far.
@@ -17,8 +17,8 @@ pub struct Progress {
     pub updates: u64,
     /// Steps in a row whose gradient was not finite.
     pub not_finite: u32,
-    /// One more than the step after which the held-out loss was last measured; 0: it was not yet.
-    pub evaluations: u64,
+    /// The step after which the held-out loss was last measured, 0 for before the first; `None`: it was not yet.
+    pub evaluated: Option<u64>,
     /// Rows of a micro-batch: as the options say, or fewer after the device ran out of memory.
     pub batch: usize,
     /// Rows of logits that exist at once.
@@ -28,7 +28,7 @@ pub struct Progress {
     /// Sum of the losses of these micro-batches, in nats.
     pub loss_sum: f64,
     /// What the evaluations so far mean.
-    pub stopping: Stopping,
+    pub stopping: EarlyStopping,
     /// The curves so far.
     pub history: History,
 }
@@ -52,8 +52,8 @@ impl Progress {
     }
 
     /// Whether the held-out loss was measured after the present step.
-    pub fn evaluated(&self) -> bool {
-        self.evaluations == self.outcome.steps + 1
+    pub fn is_evaluated(&self) -> bool {
+        self.evaluated == Some(self.outcome.steps)
     }
 
     /// Checks that a run of `steps` steps with `options` can stand here.
@@ -72,9 +72,9 @@ impl Progress {
         if self.micro > most {
             return Err(format!("is behind micro-batch {} of a step that has {most}", self.micro));
         }
-        let Stopping { best, stale, last } = &self.stopping;
+        let EarlyStopping { best, stale, last } = &self.stopping;
         let (best, last) = (best.as_ref().map_or(0, |best| best.step), last.map_or(0, |(step, _)| step));
-        let counts = [self.updates, self.outcome.skipped, self.evaluations.saturating_sub(1), *stale, best, last];
+        let counts = [self.updates, self.outcome.skipped, self.evaluated.unwrap_or(0), *stale, best, last];
         if self.outcome.steps > steps || counts.iter().any(|&count| count > self.outcome.steps) {
             return Err(format!("is behind step {} of {steps}, with counts {counts:?}", self.outcome.steps));
         }
@@ -94,7 +94,7 @@ impl Progress {
             outcome,
             updates,
             not_finite,
-            evaluations,
+            evaluated,
             batch,
             loss_chunk,
             micro,
@@ -133,12 +133,12 @@ impl Progress {
             ("loss_last", Value::F64(*loss_last)),
             ("updates", Value::U64(*updates)),
             ("not_finite", Value::U32(*not_finite)),
-            ("evaluations", Value::U64(*evaluations)),
             ("batch", Value::U64(*batch as u64)),
             ("loss_chunk", Value::U64(*loss_chunk as u64)),
             ("micro", Value::U64(*micro as u64)),
             ("loss_sum", Value::F64(*loss_sum)),
         ];
+        fields.extend(evaluated.map(|step| ("evaluated", Value::U64(step))));
         fields.extend(stopping.fields());
         fields.extend(eval_loss_before.map(|loss| ("eval_loss_before", Value::F64(loss))));
         fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
@@ -176,8 +176,7 @@ impl Progress {
             tokens: number("tokens")?,
             trained_tokens: number("trained_tokens")?,
             seconds: gguf.f64(&key("seconds"))?,
-            // Checkpoints of before this was counted do not say.
-            paused_seconds: gguf.opt_f64(&key("paused_seconds"))?.unwrap_or(0.0),
+            paused_seconds: gguf.f64(&key("paused_seconds"))?,
             loss_first: gguf.f64(&key("loss_first"))?,
             loss_last: gguf.f64(&key("loss_last"))?,
             eval_loss_before: gguf.opt_f64(&key("eval_loss_before"))?,
@@ -187,12 +186,12 @@ impl Progress {
             outcome,
             updates: number("updates")?,
             not_finite: gguf.u32(&key("not_finite"))?,
-            evaluations: number("evaluations")?,
+            evaluated: gguf.opt_u64(&key("evaluated"))?,
             batch: count("batch")?,
             loss_chunk: count("loss_chunk")?,
             micro: count("micro")?,
             loss_sum: gguf.f64(&key("loss_sum"))?,
-            stopping: Stopping::read(gguf, &key)?,
+            stopping: EarlyStopping::read(gguf, &key)?,
             history: History::default(),
         })
     }

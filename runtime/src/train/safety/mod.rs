@@ -1,11 +1,12 @@
-//! What lets a run stop anywhere and go on: checkpoints, recovery of a lost device, a throttle, a deadline.
+//! What lets a run stop anywhere and continue: checkpoints, recovery of a lost device, a throttle, a deadline.
 
 pub mod checkpoint;
 mod deadline;
 mod recovery;
 mod throttle;
 
-pub(super) use deadline::Clock;
+pub(in crate::train) use deadline::Deadline;
+pub(in crate::train) use recovery::Recovery;
 pub use recovery::Reopen;
-pub(super) use recovery::Rescue;
-pub use throttle::{Condition, Conditions, Pace};
+pub(in crate::train) use throttle::Throttle;
+pub use throttle::{Condition, Conditions};

@@ -1,15 +1,15 @@
 //! What a run does when the device fails under it: a device that is gone is opened again; for one that has not enough memory
-//! layers are computed again in the backward pass, then micro-batches get smaller. All go on from a copy on the host, to the same
-//! adapter.
+//! layers are computed again in the backward pass, then micro-batches get smaller. All continue from a copy on the host, to
+//! the same adapter.
 
 use embassy_time::{Duration, Instant};
 
-use crate::backend::{Backend, Kind};
-use crate::engine::Engine;
+use super::checkpoint::State;
+use crate::backend::{Backend, DeviceInfo, Kind};
 use crate::error::{Error, Result};
 use crate::plan::Checkpointing;
-use crate::train::checkpoint::State;
-use crate::train::{Event, Progress, TrainOptions, Trainer};
+use crate::train::TrainOptions;
+use crate::train::run::Events;
 
 /// Opens the device of a run again.
 pub type Reopen = Box<dyn FnMut() -> Result<Box<dyn Backend>>>;
@@ -21,69 +21,98 @@ const WITHIN: Duration = Duration::from_secs(600);
 /// per cent at most, and as much work is repeated after a loss.
 const RATIO: u32 = 20;
 
-/// The way back.
-pub(in crate::train) struct Rescue {
+/// How a run can continue after a failure of its device.
+pub struct Recovery {
     reopen: Option<Reopen>,
-    /// Interface and name of the device: a run goes on where it was.
+    /// Interface and name of the device: a run continues where it was.
     device: (String, String),
-    /// Where the run can go on. `None`: at the start.
+    /// Copies are taken of what is on the device.
+    copies: bool,
+    /// Where the run can continue. `None`: at the start.
     pub state: Option<State>,
     /// Rows of a micro-batch.
     pub batch: usize,
     /// What is kept of the forward pass.
     pub checkpointing: Checkpointing,
-    /// Nobody asked for that.
-    open: bool,
-    losses: Vec<Instant>,
-    /// When the last copy was taken, and how long that took.
-    copied: Option<(Instant, Duration)>,
+    /// Checkpointing was not asked for, so that the run may turn it on.
+    may_checkpoint: bool,
+    lost_at: Vec<Instant>,
+    last_copy: Option<Copied>,
 }
 
-impl Rescue {
-    /// For a run on `backend` as `chosen` has it, from `state` on. `open`: checkpointing was left to the run.
+/// When a copy was taken, and how long that took.
+struct Copied {
+    at: Instant,
+    cost: Duration,
+}
+
+impl Recovery {
+    /// For a run on the device `info` with the options that were `chosen` for it, from `state` on. `may_checkpoint`: the
+    /// run was not asked for or against checkpointing.
     pub fn new(
         reopen: Option<Reopen>,
-        backend: &dyn Backend,
-        (chosen, open): (&TrainOptions, bool),
+        info: &DeviceInfo,
+        chosen: &TrainOptions,
+        may_checkpoint: bool,
         state: Option<State>,
     ) -> Self {
-        let device = (backend.info().backend.clone(), backend.info().name.clone());
-        let batch = state.as_ref().map_or(chosen.batch, |state| state.progress.batch);
-        let checkpointing = chosen.checkpointing.unwrap_or_default();
-        Self { reopen, device, state, batch, checkpointing, open, losses: Vec::new(), copied: None }
-    }
-
-    /// Takes a copy, if it is time. The CPU is never lost.
-    ///
-    /// # Errors
-    /// A device failure.
-    pub async fn copy(&mut self, engine: &mut Engine, trainer: &Trainer, progress: &Progress) -> Result<()> {
-        let due = self.copied.is_none_or(|(at, cost)| at.elapsed() >= cost * RATIO);
-        if self.reopen.is_none() || engine.backend.info().kind == Kind::Cpu || !due {
-            return Ok(());
+        Self {
+            // The CPU is never lost.
+            copies: reopen.is_some() && info.kind != Kind::Cpu,
+            reopen,
+            device: (info.backend.clone(), info.name.clone()),
+            batch: state.as_ref().map_or(chosen.batch, |state| state.progress.batch),
+            state,
+            checkpointing: chosen.checkpointing.unwrap_or_default(),
+            may_checkpoint,
+            lost_at: Vec::new(),
+            last_copy: None,
         }
-        let began = Instant::now();
-        self.state = Some(State { progress: progress.clone(), buffers: trainer.buffers(engine).await? });
-        self.copied = Some((Instant::now(), began.elapsed()));
-        Ok(())
     }
 
-    /// A device to go on with after `error`, which has ended the use of the last one.
+    /// For a rehearsal of a run with `options`: there is nothing to open again.
+    pub fn rehearsed(options: &TrainOptions, copies: bool) -> Self {
+        Self {
+            reopen: None,
+            device: Default::default(),
+            copies,
+            state: None,
+            batch: options.batch,
+            checkpointing: options.checkpointing.unwrap_or_default(),
+            may_checkpoint: false,
+            lost_at: Vec::new(),
+            last_copy: None,
+        }
+    }
+
+    /// Whether it is time for a copy.
+    pub fn is_copy_due(&self) -> bool {
+        self.copies && self.last_copy.as_ref().is_none_or(|copy| copy.at.elapsed() >= copy.cost * RATIO)
+    }
+
+    /// Takes a copy that was begun at `began`.
+    pub fn keep(&mut self, state: State, began: Instant) {
+        self.state = Some(state);
+        self.last_copy = Some(Copied { at: Instant::now(), cost: began.elapsed() });
+    }
+
+    /// A device to continue on after `error`, which has ended the use of the last one. `asked`: rows of a micro-batch as
+    /// the options have it.
     ///
     /// # Errors
     /// `error`, if that cannot be helped; what opening the device says.
-    pub fn after(&mut self, error: Error, asked: usize, on_event: &mut dyn FnMut(&Event)) -> Result<Box<dyn Backend>> {
+    pub fn after(&mut self, error: Error, asked: usize, events: &mut Events<'_>) -> Result<Box<dyn Backend>> {
         let Some(reopen) = &mut self.reopen else { return Err(error) };
         let plan = match &error {
             Error::DeviceLost { .. } => {
-                self.losses.retain(|at| at.elapsed() < WITHIN);
-                if self.losses.len() == MOST {
+                self.lost_at.retain(|at| at.elapsed() < WITHIN);
+                if self.lost_at.len() == MOST {
                     return Err(error);
                 }
-                self.losses.push(Instant::now());
+                self.lost_at.push(Instant::now());
                 "the device is opened again".to_owned()
             }
-            Error::OutOfMemory { .. } if self.open && self.checkpointing == Checkpointing::None => {
+            Error::OutOfMemory { .. } if self.may_checkpoint && self.checkpointing == Checkpointing::None => {
                 self.checkpointing = Checkpointing::Layers;
                 "layers are computed again in the backward pass from now on".to_owned()
             }
@@ -97,8 +126,8 @@ impl Rescue {
             }
             _ => return Err(error),
         };
-        on_event(&Event::Note { message: format!("{}: {plan}", error.chain()) });
-        self.copied = None;
+        events.note(format!("{}: {plan}", error.chain()));
+        self.last_copy = None;
         let backend = reopen()?;
         let found = backend.info();
         if (&found.backend, &found.name) != (&self.device.0, &self.device.1) {

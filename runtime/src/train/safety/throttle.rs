@@ -6,9 +6,9 @@ use embassy_time::{Duration, Instant, Timer};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::option::OptionError;
-use crate::train::{Control, Event, Why};
+use crate::train::run::{Control, Event, Events, Why};
 
-/// How often a paused run looks whether it may go on.
+/// How often a paused run looks whether it may continue.
 const LOOK: Duration = Duration::from_millis(20);
 /// Work that is done at a time between two rests: less would only add waits.
 const LEAST: Duration = Duration::from_millis(10);
@@ -40,40 +40,33 @@ impl<F: FnMut() -> Condition> Conditions for F {
     }
 }
 
-/// Rests between submissions.
-pub struct Pace {
+/// Rests and pauses between submissions.
+pub struct Throttle {
     duty: f32,
     control: Control,
     conditions: Option<Box<dyn Conditions>>,
     /// When the present stretch of work began.
-    began: Option<Instant>,
+    working_since: Option<Instant>,
     /// How long all pauses and all rests were.
     paused: Duration,
     rested: Duration,
-    /// From then on nothing waits any more: the run has to end.
-    pub(in crate::train) until: Option<Instant>,
-    /// Steps done, for what is told.
-    pub(in crate::train) step: u64,
+    /// From then on the run does not wait any more: it has to end.
+    pub until: Option<Instant>,
+    /// Steps done, for events.
+    pub step: u64,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        let (paused, rested) = (Duration::MIN, Duration::MIN);
-        let control = Control::new();
-        Self { duty: 1.0, control, conditions: None, began: None, paused, rested, until: None, step: 0 }
-    }
-}
-
-impl Pace {
+impl Throttle {
     /// Works the fraction `duty` of the time, pauses when `control` or `conditions` say so.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a duty that is not above 0 and at most 1.
+    /// [`OptionError`] for a duty that is not above 0 and at most 1.
     pub fn new(duty: f32, control: Control, conditions: Option<Box<dyn Conditions>>) -> Result<Self> {
-        if duty > 0.0 && duty <= 1.0 {
-            return Ok(Self { duty, control, conditions, ..Self::default() });
+        if !(duty > 0.0 && duty <= 1.0) {
+            return Err(OptionError::range("duty", duty, "above 0 and at most 1").into());
         }
-        Err(OptionError::range("duty", duty, "above 0 and at most 1").into())
+        let (paused, rested) = (Duration::MIN, Duration::MIN);
+        Ok(Self { duty, control, conditions, working_since: None, paused, rested, until: None, step: 0 })
     }
 
     /// How long all pauses were so far.
@@ -86,36 +79,36 @@ impl Pace {
         self.paused + self.rested
     }
 
-    /// Called behind each submission: waits as long as it takes.
+    /// Called after each submission: waits as long as it takes.
     ///
     /// # Errors
     /// A device failure.
-    pub async fn breathe(&mut self, backend: &mut dyn Backend, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+    pub async fn rest(&mut self, backend: &mut dyn Backend, events: &mut Events<'_>) -> Result<()> {
         let mut duty = self.duty;
-        if let Condition::Slow(most) = self.hold(backend, on_event).await? {
+        if let Condition::Slow(most) = self.hold(backend, events).await? {
             // A wrong answer of the application slows the run down, and does not stop it.
             duty = duty.min(most.clamp(0.01, 1.0));
         }
         if duty >= 1.0 || self.is_ending() {
-            self.began = None;
+            self.working_since = None;
             return Ok(());
         }
-        let began = *self.began.get_or_insert_with(Instant::now);
+        let began = *self.working_since.get_or_insert_with(Instant::now);
         if began.elapsed() < LEAST {
             return Ok(());
         }
         backend.settle().await?;
         let worked = began.elapsed().as_micros() as f64;
-        self.rest(worked * f64::from((1.0 - duty) / duty)).await;
-        self.began = Some(Instant::now());
+        self.sleep(worked * f64::from((1.0 - duty) / duty)).await;
+        self.working_since = Some(Instant::now());
         Ok(())
     }
 
-    /// Waits while the run is paused, and tells of it. Returns the condition that holds then.
+    /// Waits while the run is paused, and reports it. Returns the condition that holds then.
     ///
     /// # Errors
     /// A device failure.
-    pub async fn hold(&mut self, backend: &mut dyn Backend, on_event: &mut dyn FnMut(&Event)) -> Result<Condition> {
+    pub async fn hold(&mut self, backend: &mut dyn Backend, events: &mut Events<'_>) -> Result<Condition> {
         let (mut condition, mut why) = self.condition();
         if condition != Condition::Pause || self.is_ending() {
             return Ok(condition);
@@ -123,7 +116,7 @@ impl Pace {
         // What is submitted ends first: a paused run leaves the device alone.
         backend.settle().await?;
         let began = Instant::now();
-        on_event(&Event::Paused { step: self.step, why });
+        events.send(Event::Paused { step: self.step, why });
         while condition == Condition::Pause && !self.is_ending() {
             Timer::after(LOOK).await;
             let now = self.condition();
@@ -136,13 +129,13 @@ impl Pace {
         }
         let length = began.elapsed();
         self.paused += length;
-        self.began = None;
-        on_event(&Event::Continued { step: self.step, why, seconds: length.as_micros() as f64 / 1e6 });
+        self.working_since = None;
+        events.send(Event::Continued { step: self.step, why, seconds: length.as_micros() as f64 / 1e6 });
         Ok(condition)
     }
 
     /// Waits for `micros`, unless the run is to end.
-    async fn rest(&mut self, micros: f64) {
+    async fn sleep(&mut self, micros: f64) {
         let began = Instant::now();
         let end = began + Duration::from_micros(micros.min(LONGEST) as u64);
         while Instant::now() < end && !self.is_ending() {

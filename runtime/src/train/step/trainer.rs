@@ -10,7 +10,7 @@ use crate::engine::{Engine, Resources};
 use crate::error::{Error, Result};
 use crate::loss::{LossBuffers, Reverse};
 use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
-use crate::train::{Event, Pace, TrainOptions};
+use crate::train::TrainOptions;
 
 /// What one optimizer step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +25,15 @@ pub struct StepReport {
     pub trained_tokens: usize,
     /// Tokens in the batches, without padding.
     pub tokens: usize,
+}
+
+/// A batch that is being run, submission by submission.
+pub struct Pass {
+    shape: LossBuffers,
+    program: ProgramId,
+    step: Step,
+    /// Where its next part begins.
+    next: Option<usize>,
 }
 
 /// The trained adapter's buffers.
@@ -137,25 +146,24 @@ impl Trainer {
         }
         let mut sum = 0.0;
         for (micro, batch) in batches.iter().enumerate() {
-            sum += self.micro_batch(engine, batch, (micro, trained), &mut Pace::default(), &mut |_| ()).await?;
+            let pass = self.begin_micro_batch(engine, batch, micro, trained)?;
+            sum += self.complete(engine, pass, batch).await?;
         }
         Ok(sum / trained as f64)
     }
 
-    /// Runs micro-batch number `micro` of a step with `trained` trained tokens in all, adds its gradients to those of
-    /// the ones before, and returns the sum of its losses in nats. Between submissions `pace` is asked, and what it tells
-    /// goes to `on_event`.
+    /// Begins micro-batch number `micro` of a step with `trained` trained tokens in all: its gradients are added to those
+    /// of the ones before.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub async fn micro_batch(
+    pub fn begin_micro_batch(
         &mut self,
         engine: &mut Engine,
         batch: &Batch,
-        (micro, trained): (usize, usize),
-        pace: &mut Pace,
-        on_event: &mut dyn FnMut(&Event),
-    ) -> Result<f64> {
+        micro: usize,
+        trained: usize,
+    ) -> Result<Pass> {
         let step = Step {
             seed: (self.options.seed ^ self.options.seed >> 32) as u32,
             step: self.step as u32 + 1,
@@ -165,30 +173,59 @@ impl Trainer {
         self.make_noise(engine, batch)?;
         // Of an unknown shape: the longest one says what is wrong.
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
-        let plan = *fits.unwrap_or(&self.train[0]);
-        plan.0.weigh(engine, &vec![1.0 / trained as f32; batch.trained])?;
-        self.run(engine, plan, batch, step, pace, on_event).await
+        let (shape, program) = *fits.unwrap_or(&self.train[0]);
+        shape.weigh(engine, &vec![1.0 / trained as f32; batch.trained])?;
+        self.begin(engine, shape, program, batch, step)
     }
 
-    /// Runs a batch on a plan of its shape, and returns the sum of its losses in nats.
-    async fn run(
-        &mut self,
+    /// Begins to measure the losses of `batch`, without touching the adapter.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate`].
+    pub fn begin_evaluation(&mut self, engine: &mut Engine, batch: &Batch) -> Result<Pass> {
+        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
+        let shape = fits.map_or(self.loss, |(shape, _)| *shape);
+        let program = self.evaluation_of(engine, shape)?;
+        self.begin(engine, shape, program, batch, Step::default())
+    }
+
+    /// Puts a batch where the plan of its shape reads it.
+    fn begin(
+        &self,
         engine: &mut Engine,
-        (shape, program): (LossBuffers, ProgramId),
+        shape: LossBuffers,
+        program: ProgramId,
         batch: &Batch,
         step: Step,
-        pace: &mut Pace,
-        on_event: &mut dyn FnMut(&Event),
-    ) -> Result<f64> {
+    ) -> Result<Pass> {
         engine.owns(&self.resources)?;
-        let step = Step { trained: batch.trained as u32, ..step };
         shape.load(engine, batch)?;
-        let mut next = Some(0);
-        while let Some(part) = next {
-            next = engine.backend.run(program, &step, part)?;
-            pace.breathe(&mut *engine.backend, on_event).await?;
+        Ok(Pass { shape, program, step: Step { trained: batch.trained as u32, ..step }, next: Some(0) })
+    }
+
+    /// Submits the next part of a batch. Returns whether it was the last one. Nothing else may run between two parts.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn submit(&self, engine: &mut Engine, pass: &mut Pass) -> Result<bool> {
+        if let Some(part) = pass.next {
+            pass.next = engine.backend.run(pass.program, &pass.step, part)?;
         }
-        shape.sum(engine, batch).await
+        Ok(pass.next.is_none())
+    }
+
+    /// The sum of the losses of `batch` in nats, when all of its parts are submitted.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn end(&self, engine: &mut Engine, pass: Pass, batch: &Batch) -> Result<f64> {
+        pass.shape.sum(engine, batch).await
+    }
+
+    /// Submits all parts of a batch; the sum of its losses in nats.
+    async fn complete(&self, engine: &mut Engine, mut pass: Pass, batch: &Batch) -> Result<f64> {
+        while !self.submit(engine, &mut pass)? {}
+        self.end(engine, pass, batch).await
     }
 
     /// Sets the magnitudes of the noise on the embeddings of `batch`.
@@ -246,24 +283,6 @@ impl Trainer {
     pub async fn evaluate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<f64> {
         let program = self.evaluation_of(engine, self.loss)?;
         Ok(self.loss.mean(engine, program, batches).await?.0)
-    }
-
-    /// Sum of the losses of `batch` in nats, without touching the adapter. Between submissions `pace` is asked, and what
-    /// it tells goes to `on_event`.
-    ///
-    /// # Errors
-    /// As [`Self::accumulate`].
-    pub async fn evaluate_batch(
-        &mut self,
-        engine: &mut Engine,
-        batch: &Batch,
-        pace: &mut Pace,
-        on_event: &mut dyn FnMut(&Event),
-    ) -> Result<f64> {
-        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
-        let shape = fits.map_or(self.loss, |(shape, _)| *shape);
-        let program = self.evaluation_of(engine, shape)?;
-        self.run(engine, (shape, program), batch, Step::default(), pace, on_event).await
     }
 
     /// The program without gradients for batches of a shape, compiled at first use.

@@ -33,7 +33,7 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Vec<(String, String)
     ];
     let around = [
         ("--checkpoint-dir", file(checkpoint_dir)),
-        ("--checkpoint-every", checkpoint_every.map_or(EVERY, u64::from).to_string()),
+        ("--checkpoint-every", checkpoint_every.map_or(EVERY.get(), u64::from).to_string()),
         ("--duty", duty.to_string()),
         ("--deadline", or(deadline.map(|time| format!("{}s", time.as_secs())), "none")),
         ("--foreground", if *foreground { "on" } else { "off" }.to_owned()),

@@ -9,7 +9,7 @@ use loam::chat::Message;
 use loam::data::{DataOptions, Dataset, Records};
 use loam::engine::{Engine, weight_uploads};
 use loam::generate::Session;
-use loam::train::{Event, Outcome};
+use loam::train::{Event, Job, Outcome, RunOptions};
 use loam::{Base, NewAdapter, TrainOptions};
 use loam_shaders::Format;
 use serde_json::json;
@@ -132,7 +132,8 @@ fn adapt(
     let mut progress = train::Progress::new(output);
     let mut failed = None;
     let mut on_event = |event: &Event| failed = failed.take().or(progress.show(event).err());
-    let work = loam::train::run(base, engine, None, (&data, Some(&held_out)), options, &mut on_event);
+    let job = Job { held_out: Some(&held_out), ..Job::new(base, &data, options) };
+    let work = loam::train::run(&job, engine, RunOptions::default(), &mut on_event);
     let result = pollster::block_on(work)?;
     progress.finish();
     output.line("   loss per trained token, in nats, by step")?;

@@ -49,7 +49,7 @@ pub fn run(args: &TrainArgs) -> Result {
     for (pool, size) in pools(&memory) {
         output.line(format!("  {:<12} {}", pool.name(), bytes(size)))?;
     }
-    output.line(format!("host memory    {}", host(&memory)))?;
+    output.line(format!("host memory    {}", bytes(memory.peak_host_bytes)))?;
     for (pool, size) in host_pools(&memory) {
         output.line(format!("  {pool:<12} {}", bytes(size)))?;
     }
@@ -63,10 +63,6 @@ pub fn run(args: &TrainArgs) -> Result {
 
 fn checkpoints(memory: &MemoryPlan) -> bool {
     memory.checkpointing == Checkpointing::Layers
-}
-
-fn host(memory: &MemoryPlan) -> String {
-    memory.peak_host_bytes.map_or("?".into(), bytes)
 }
 
 fn host_pools(memory: &MemoryPlan) -> impl Iterator<Item = (&'static str, u64)> {
@@ -84,7 +80,7 @@ pub fn line(memory: &MemoryPlan) -> String {
     let device = bytes(memory.peak_device_bytes);
     format!(
         "planned: {device} on the device, {} of the process ({micro_batch} rows x {accumulate}{checkpointing})",
-        host(memory)
+        bytes(memory.peak_host_bytes)
     )
 }
 

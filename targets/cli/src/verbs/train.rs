@@ -1,5 +1,6 @@
 //! `loam train`: an adapter from a base and data, with progress, a log and a report.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
 use loam::engine::{Engine, weight_uploads};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
-use loam::train::{Event, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
+use loam::train::{Event, Job, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
 use loam::{Base, TrainOptions};
 use serde_json::json;
 
@@ -43,17 +44,18 @@ pub fn run(args: &TrainArgs) -> Result {
     let loading =
         DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
     let (data, held_out) = datasets(args, &base, &loading, output)?;
-    if options.eval_every > 0 && held_out.is_none() {
+    if options.eval_every.is_some() && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
     let mut engine = Engine::new(&base, model::device(&args.device, upkeep::target(&args.upkeep))?)?;
+    let job = Job { base: &base, start, data: &data, held_out: held_out.as_ref(), options };
     if args.report.is_some() {
         // The base's answers take time: what refuses the run is to be told of before.
-        let (data, kept) = ((&data, held_out.as_ref()), upkeep::checkpoints(&args.upkeep));
-        pollster::block_on(loam::train::check(&base, &*engine.backend, start.clone(), data, options.clone(), kept))?;
+        let kept = upkeep::checkpoints(&args.upkeep);
+        pollster::block_on(loam::train::check(&job, engine.backend.info(), kept))?;
     }
     let sets = (&data, held_out.as_ref());
-    let begin = |path| Page::begin(path, args, (&base, &mut engine), sets, &options);
+    let begin = |path| Page::begin(path, args, (&base, &mut engine), sets, &job.options);
     let mut page = args.report.as_deref().map(begin).transpose()?;
     let mut log = args.log.as_deref().map(|path| Log::create(path, args.upkeep.resume)).transpose()?;
     let device = engine.backend.info().name.clone();
@@ -72,9 +74,8 @@ pub fn run(args: &TrainArgs) -> Result {
         failed = failed.take().or(reported.err());
     };
     let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device, begun.elapsed());
-    let data_sets = (&data, held_out.as_ref());
     memory::give_back();
-    let work = loam::train::run_with(&base, &mut engine, start, data_sets, options, upkeep, &mut on_event);
+    let work = loam::train::run(&job, &mut engine, upkeep, &mut on_event);
     let trained = pollster::block_on(work);
     progress.finish();
     drop(signals);
@@ -205,8 +206,8 @@ pub fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
         shuffle: !args.no_shuffle,
         pack: !(args.no_pack || args.group_by_length),
         group_by_length: args.group_by_length,
-        eval_every: args.eval_every.map_or(0, u64::from),
-        patience: args.patience.map_or(0, u64::from),
+        eval_every: args.eval_every.and_then(|steps| NonZeroU64::new(u64::from(steps))),
+        patience: args.patience.and_then(|evaluations| NonZeroU64::new(u64::from(evaluations))),
         keep: args.keep.into(),
         force: args.force,
         optimizer: optimizer(args)?,

@@ -7,6 +7,7 @@
 mod format;
 mod identity;
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 pub use format::{DIGEST, KIND, open, seal};
@@ -17,7 +18,7 @@ use crate::file::{self, LockedFile};
 use crate::problem::CheckpointProblem;
 use crate::train::Progress;
 
-/// All that a run needs to go on.
+/// All that a run needs to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Where it stands.
@@ -26,13 +27,20 @@ pub struct State {
     pub buffers: Vec<(String, Vec<u32>)>,
 }
 
+impl State {
+    /// Words of all buffers.
+    pub fn words(&self) -> usize {
+        self.buffers.iter().map(|(_, words)| words.len()).sum()
+    }
+}
+
 /// Where a run keeps its checkpoints, and when it writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoints {
     /// The folder; made if only it itself is missing. One run at a time can use it.
     pub folder: PathBuf,
-    /// Write one every so many steps, from 1. One more is written at the end, and when a run is stopped.
-    pub every: u64,
+    /// Write one every so many steps. One more is written at the end, and when a run is stopped.
+    pub every: NonZeroU64,
     /// Go on from the newest that is whole; from the start if there is none yet. Without this a checkpoint in the
     /// folder is an error: nothing is lost by a forgotten option.
     pub resume: bool,

@@ -1,13 +1,13 @@
-//! What surrounds a run.
+//! How a run goes, besides what it learns.
 
 use embassy_time::Duration;
 
 use super::Control;
 use crate::train::{Checkpoints, Conditions, Reopen};
 
-/// What surrounds a run: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that
-/// comes out, but for a deadline, which may end the run before its last step.
-pub struct Upkeep {
+/// How a run goes: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that comes out, but
+/// for a deadline, which may end the run before its last step.
+pub struct RunOptions {
     /// Where the run keeps its checkpoints, if it does.
     pub checkpoints: Option<Checkpoints>,
     /// Pauses and stops it.
@@ -23,7 +23,7 @@ pub struct Upkeep {
     pub reopen: Option<Reopen>,
 }
 
-impl Default for Upkeep {
+impl Default for RunOptions {
     fn default() -> Self {
         Self { checkpoints: None, control: Control::new(), duty: 1.0, deadline: None, conditions: None, reopen: None }
     }
