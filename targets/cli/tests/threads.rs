@@ -9,10 +9,10 @@ use std::process::Command;
 
 use support::{base, micro};
 
-/// A user that has no other process, so that a limit counts those of the test only.
-const USER: &str = "54321";
+/// Users that have no other process, one for each test, so that a limit counts those of the test only.
+const USERS: [u32; 2] = [54_321, 54_322];
 
-/// A folder that this user can read and write, with a base in it and a model folder.
+/// A folder that any user can read and write, with a base in it and a model folder.
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("temporary folder");
     let open =
@@ -24,14 +24,14 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (folder, copy)
 }
 
-/// Exit code and standard error of `loam` that may start `threads` threads. `None` where that cannot be arranged: only root
+/// Exit code and standard error of `loam` run by `user`, who may start `threads` threads. `None` where that cannot be arranged: only root
 /// can become a user without other processes, and an ordinary user who has some may start none at all.
-fn limited(threads: u32, args: &[&str]) -> Option<(Option<i32>, String)> {
+fn limited(user: u32, threads: u32, args: &[&str]) -> Option<(Option<i32>, String)> {
     let root = std::fs::metadata("/proc/self").expect("a process").uid() == 0;
     if !root && threads > 0 {
         return None;
     }
-    let user = [format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".to_owned()];
+    let user = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
     let mut command = Command::new("prlimit");
     command.arg(format!("--nproc={}", threads + 1));
     if root {
@@ -55,16 +55,16 @@ fn without_a_thread_there_is_an_error_and_no_panic() {
         &["train", &base, "--data", &data, "-o", &out, "--steps", "1", "--device", "cpu", "--context", "32"],
         &["eval", &base, "--data", &data, "--device", "cpu"],
         &["logits", &base, "--tokens", "1,2", "-o", &npy, "--device", "cpu"],
-        &["imatrix", &base, "--data", &data, "-o", &out, "--device", "cpu"],
+        &["imatrix", &base, "--data", &data, "-o", &out, "--device", "cpu", "--context", "8"],
         &["convert", &model, "-o", &out, "--format", "q8_0"],
     ];
     for args in lines {
-        let Some((code, message)) = limited(0, args) else { return };
+        let Some((code, message)) = limited(USERS[0], 0, args) else { return };
         assert_eq!(code, Some(1), "{args:?}: {message}");
         assert!(message.contains("cannot start a thread") && message.contains("hint: the system gives"), "{message}");
     }
     // What needs no threads works without them.
-    let (code, message) = limited(0, &["inspect", &base, "--digest"]).expect("as before");
+    let (code, message) = limited(USERS[0], 0, &["inspect", &base, "--digest"]).expect("as before");
     assert_eq!(code, Some(0), "{message}");
 }
 
@@ -74,6 +74,6 @@ fn fewer_threads_than_asked_for_do_the_work() {
     let (model, out) = (micro(), folder.path().join("o.gguf"));
     let (model, out) = (model.to_string_lossy(), out.to_string_lossy());
     let args = ["convert", &*model, "-o", &*out, "--format", "q8_0", "--threads", "8"];
-    let Some((code, message)) = limited(3, &args) else { return };
+    let Some((code, message)) = limited(USERS[1], 3, &args) else { return };
     assert_eq!(code, Some(0), "{message}");
 }
