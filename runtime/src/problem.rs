@@ -43,10 +43,14 @@ impl DataProblem {
 
     /// The same, of message `index` from 0 of a conversation.
     pub(crate) fn in_message(self, index: usize) -> Self {
-        let name = |problem: String| format!("message {}: {problem}", index + 1);
+        self.named(&format!("message {}", index + 1))
+    }
+
+    /// The same, of a part of a record.
+    pub(crate) fn named(self, part: &str) -> Self {
         match self {
-            DataProblem::Template(problem) => DataProblem::Template(name(problem)),
-            problem => DataProblem::Other(name(problem.to_string())),
+            DataProblem::Template(problem) => DataProblem::Template(format!("{part}: {problem}")),
+            problem => DataProblem::Other(format!("{part}: {problem}")),
         }
     }
 }

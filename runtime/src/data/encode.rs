@@ -16,12 +16,20 @@ use crate::problem::DataProblem;
 use crate::tokenizer::Tokenizer;
 use loam_text::Result;
 
+use super::preference::Preference;
 use super::record::{Conversation, Record};
 use super::turns::{Turn, Turns, left_out};
 use super::{DataOptions, Example, Notes, Records};
 
 /// What is wrong with a conversation for a model that was not made for conversations.
 const NO_TEMPLATE: &str = "has messages, but the model has no chat template: give one, or use prompt and completion";
+
+/// What is wrong with two texts without a prompt for a model that was made for conversations.
+const NO_PROMPT: &str =
+    "chosen and rejected are texts without a prompt, and the model has a chat template: give the prompt";
+
+/// What is wrong with an answer that a template does not write in one go.
+const SEVERAL: &str = "the chat template rewrites earlier turns, so that the answer is no single sequence";
 
 /// What turns records into examples.
 pub(super) struct Encoder<'a> {
@@ -53,7 +61,34 @@ impl Encoder<'_> {
             (Record::Completion { prompt, completion }, None) => {
                 self.completion(prompt, completion).map(take).map_err(DataProblem::of)
             }
+            (Record::Preference(preference), _) => self.preference(preference, notes, take),
         }
+    }
+
+    /// The two sequences of a preference, the chosen one first.
+    fn preference(
+        &self,
+        preference: &Preference,
+        notes: &mut Notes,
+        take: &mut dyn FnMut(Example),
+    ) -> Result<(), DataProblem> {
+        let sides = match preference {
+            Preference::Texts { implicit: true, .. } if self.template.is_some() => return Err(NO_PROMPT.into()),
+            Preference::Texts { prompt, chosen, rejected, .. } => [chosen, rejected]
+                .map(|answer| Record::Completion { prompt: prompt.clone(), completion: answer.clone() }),
+            Preference::Conversations { chosen, rejected } => {
+                [chosen, rejected].map(|side| Record::Messages(side.clone()))
+            }
+        };
+        for (side, name) in sides.iter().zip(["chosen", "rejected"]) {
+            let mut examples = Vec::new();
+            let encoded = self.encode(side, notes, &mut |example| examples.push(example));
+            encoded.map_err(|problem| problem.named(name))?;
+            let [example] =
+                <[Example; 1]>::try_from(examples).map_err(|_| DataProblem::Template(SEVERAL.into()).named(name))?;
+            take(example);
+        }
+        Ok(())
     }
 
     /// A plain document; `end` adds EOS, so that the model learns to stop.
@@ -71,6 +106,10 @@ impl Encoder<'_> {
         match (record, self.template) {
             (Record::Text(_), _) => {
                 Err("has only text and no answer to compare with: messages, or prompt and completion are needed".into())
+            }
+            (Record::Preference(_), _) => {
+                Err("has preferences and no answer to compare with: messages, or prompt and completion are needed"
+                    .into())
             }
             (Record::Messages(_), None) => Err(DataProblem::Template(NO_TEMPLATE.into())),
             (Record::Messages(Conversation { messages, tools }), Some(template)) => {

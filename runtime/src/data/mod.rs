@@ -1,6 +1,7 @@
 //! Training and evaluation data: files to token examples to batches.
 //!
-//! `.jsonl`: one object a line, `{"messages": [..]}`, `{"prompt", "completion"}` or `{"text"}`. `.txt`: one document.
+//! `.jsonl`: one object a line, `{"messages": [..]}`, `{"prompt", "completion"}`, `{"prompt", "chosen", "rejected"}` or
+//! `{"text"}`. `.txt`: one document.
 //! A bad line is an error that names file and line, unless [`DataOptions::skip_bad`] allows some.
 
 mod batch;
@@ -8,6 +9,7 @@ mod encode;
 mod lines;
 mod order;
 mod pairs;
+mod preference;
 mod record;
 mod turns;
 
@@ -42,12 +44,15 @@ pub enum Records {
     Answers,
     /// Texts: every token. Conversations are texts too.
     Texts,
+    /// Prompts with a better and a worse answer: the answers' tokens only. Each record becomes two sequences, the better
+    /// one first.
+    Preferences,
 }
 
 impl Records {
     /// Sequences that a record becomes. They are neighbours in a data set and share a micro-batch.
     pub fn sequences(self) -> usize {
-        1
+        if self == Records::Preferences { 2 } else { 1 }
     }
 
     /// Whether `found` can be learned from.
@@ -61,6 +66,7 @@ impl fmt::Display for Records {
         f.write_str(match self {
             Records::Answers => "answers (messages, or prompt and completion)",
             Records::Texts => "texts",
+            Records::Preferences => "preferences (prompt, chosen and rejected)",
         })
     }
 }
@@ -241,7 +247,12 @@ fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
             examples.truncate(before);
             return result;
         }
-        seen.divided += usize::from(count > 1);
+        if fitted.masked > 0 && records.sequences() > 1 {
+            // A record with only some of its sequences is none.
+            examples.truncate(before);
+            fitted.masked = count;
+        }
+        seen.divided += usize::from(count > records.sequences());
         notes.add(seen);
         notes.add(fitted);
         Ok(())

@@ -4,9 +4,9 @@
 //! needs exactly one of the known shapes. Unknown values are skipped without recursion, whatever their depth.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::Records;
+use super::preference::{Preference, Said, joined};
 use crate::chat::Message;
 use loam_text::object;
 
@@ -25,6 +25,8 @@ pub(super) enum Record {
         /// The answer.
         completion: String,
     },
+    /// A better and a worse answer.
+    Preference(Preference),
     /// Plain text.
     Text(String),
 }
@@ -34,6 +36,7 @@ impl Record {
     pub(super) fn records(&self) -> Records {
         match self {
             Record::Messages(_) | Record::Completion { .. } => Records::Answers,
+            Record::Preference(_) => Records::Preferences,
             Record::Text(_) => Records::Texts,
         }
     }
@@ -51,11 +54,11 @@ pub(super) struct Conversation {
 struct Line {
     messages: Option<Vec<Message>>,
     tools: Option<Vec<serde_json::Value>>,
-    prompt: Option<String>,
-    completion: Option<String>,
+    prompt: Option<Said>,
+    completion: Option<Said>,
     text: Option<String>,
-    chosen: Option<IgnoredAny>,
-    rejected: Option<IgnoredAny>,
+    chosen: Option<Said>,
+    rejected: Option<Said>,
 }
 
 /// Reads a line.
@@ -74,41 +77,69 @@ pub(super) fn parse(line: &[u8]) -> Result<Record, String> {
         let message = e.to_string().replace(" at line 1 column ", " at column ");
         format!("{}: {message}", if e.is_data() { "unexpected value" } else { "not valid JSON" })
     })?;
-    let record = match line {
-        Line { chosen: Some(_), .. } | Line { rejected: Some(_), .. } => {
-            return Err("preference data (chosen, rejected) does not fit this objective".into());
-        }
-        Line { messages: Some(messages), tools, prompt: None, completion: None, text: None, .. } => {
-            Record::Messages(Conversation { messages, tools: tools.map(serde_json::Value::Array) })
-        }
-        Line { messages: None, prompt: Some(prompt), completion: Some(completion), text: None, .. } => {
-            Record::Completion { prompt, completion }
-        }
-        Line { messages: None, prompt: None, completion: None, text: Some(text), .. } => Record::Text(text),
-        _ => return Err("expected exactly one of: messages; prompt and completion; text".into()),
-    };
+    let record = line.record()?;
     check(&record)?;
     Ok(record)
 }
 
+impl Line {
+    /// The record that the line's keys say it is.
+    fn record(self) -> Result<Record, String> {
+        let tools = self.tools.map(serde_json::Value::Array);
+        let Self { messages, prompt, completion, text, chosen, rejected, .. } = self;
+        match (messages, prompt, completion, text, chosen, rejected) {
+            (Some(messages), None, None, None, None, None) => Ok(Record::Messages(Conversation { messages, tools })),
+            (None, Some(Said::Text(prompt)), Some(Said::Text(completion)), None, None, None) => {
+                Ok(Record::Completion { prompt, completion })
+            }
+            (None, Some(Said::Messages(prompt)), Some(Said::Messages(completion)), None, None, None) => {
+                Ok(Record::Messages(joined(&prompt, &completion, tools)))
+            }
+            (None, Some(_), Some(_), None, None, None) => {
+                Err("prompt and completion must be both texts or both lists of messages".into())
+            }
+            (None, prompt, None, None, Some(chosen), Some(rejected)) => {
+                Preference::new(prompt, chosen, rejected, tools).map(Record::Preference)
+            }
+            (None, None, None, Some(text), None, None) => Ok(Record::Text(text)),
+            _ => {
+                Err("expected exactly one of: messages; prompt and completion; prompt, chosen and rejected; text"
+                    .into())
+            }
+        }
+    }
+}
+
 fn check(record: &Record) -> Result<(), String> {
-    let blank = |text: &str| text.trim().is_empty();
+    let is_blank = |text: &str| text.trim().is_empty();
     match record {
-        Record::Messages(Conversation { messages, .. }) if messages.is_empty() => Err("messages is empty".into()),
-        Record::Messages(Conversation { messages, .. }) => messages.iter().enumerate().try_for_each(|(i, message)| {
-            if !ROLES.contains(&message.role.as_str()) {
-                let role: String = message.role.chars().take(40).collect();
-                return Err(format!("message {} has the unknown role {role:?}; known: {}", i + 1, ROLES.join(", ")));
-            }
-            if message.role == "assistant" && blank(&message.content) && message.tool_calls.is_empty() {
-                return Err(format!("message {} (assistant) is empty", i + 1));
-            }
-            Ok(())
-        }),
-        Record::Completion { completion, .. } if blank(completion) => Err("completion is empty".into()),
-        Record::Text(text) if blank(text) => Err("text is empty".into()),
+        Record::Messages(conversation) => check_conversation(conversation),
+        Record::Completion { completion, .. } if is_blank(completion) => Err("completion is empty".into()),
+        Record::Preference(Preference::Texts { chosen, .. }) if is_blank(chosen) => Err("chosen is empty".into()),
+        Record::Preference(Preference::Texts { rejected, .. }) if is_blank(rejected) => Err("rejected is empty".into()),
+        Record::Preference(Preference::Conversations { chosen, rejected }) => {
+            check_conversation(chosen).map_err(|problem| format!("chosen: {problem}"))?;
+            check_conversation(rejected).map_err(|problem| format!("rejected: {problem}"))
+        }
+        Record::Text(text) if is_blank(text) => Err("text is empty".into()),
         _ => Ok(()),
     }
+}
+
+fn check_conversation(Conversation { messages, .. }: &Conversation) -> Result<(), String> {
+    if messages.is_empty() {
+        return Err("messages is empty".into());
+    }
+    messages.iter().enumerate().try_for_each(|(i, message)| {
+        if !ROLES.contains(&message.role.as_str()) {
+            let role: String = message.role.chars().take(40).collect();
+            return Err(format!("message {} has the unknown role {role:?}; known: {}", i + 1, ROLES.join(", ")));
+        }
+        if message.role == "assistant" && message.content.trim().is_empty() && message.tool_calls.is_empty() {
+            return Err(format!("message {} (assistant) is empty", i + 1));
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -142,7 +173,7 @@ mod tests {
     #[test]
     fn bad_lines_say_why() {
         let deep = format!("{{\"x\":{}", "[".repeat(100_000));
-        let cases: [(&[u8], &str); 25] = [
+        let cases: [(&[u8], &str); 29] = [
             (b"{\"text\":\"a\"", "not valid JSON"),
             (b"{\"text\":\"a\"} x", "not valid JSON"),
             (b"[]", "expected a line that is a JSON object"),
@@ -166,7 +197,11 @@ mod tests {
             (b"{\"messages\":[{\"role\":\"user\",\"content\":[1]}]}", "integer"),
             (b"{\"messages\":[{\"role\":\"bot\",\"content\":\"a\"}]}", "unknown role \"bot\""),
             (b"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}]}", "(assistant) is empty"),
-            (b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", "preference data"),
+            (b"{\"prompt\":\"a\",\"chosen\":\"b\"}", "expected exactly one of"),
+            (b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":[]}", "all texts or all lists"),
+            (b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\" \"}", "rejected is empty"),
+            (b"{\"prompt\":[],\"chosen\":[],\"rejected\":[]}", "chosen: messages is empty"),
+            (b"{\"prompt\":3,\"completion\":\"b\"}", "expected a text or a list of messages"),
             (b"{\"text\":\"\xff\"}", "byte 10 is not UTF-8"),
         ];
         for (line, expected) in cases.into_iter().chain([(deep.as_bytes(), "not valid JSON")]) {

@@ -6,6 +6,9 @@ use super::*;
 use crate::chat::Message;
 use crate::tokenizer::Vocabulary;
 
+#[path = "preference_tests.rs"]
+mod preferences;
+
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
     '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 /// Drops what an assistant thought once the turn is over, as reasoning models do.

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::ops::Range;
 
-use loam::data::{DataOptions, Dataset, Example};
+use loam::data::{DataOptions, Dataset, Example, Records};
 use loam::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -28,10 +28,18 @@ fn inspect(args: &DataInspectArgs) -> Result {
     let options = DataOptions { records, context, skip_bad: args.skip_bad, stride: None };
     let data = dataset::load(&base, std::slice::from_ref(&args.file), &options, output)?;
     let tokenizer = base.tokenizer()?;
-    for example in data.examples.iter().take(args.limit.unwrap_or(usize::MAX)) {
-        show(example, tokenizer, output)?;
+    for (number, example) in data.examples.iter().enumerate().take(args.limit.unwrap_or(usize::MAX)) {
+        show(example, side(records, number), tokenizer, output)?;
     }
     total(&data, output)
+}
+
+/// Which of a record's sequences example `number` is, where there are several.
+fn side(records: Records, number: usize) -> Option<&'static str> {
+    match records {
+        Records::Preferences => Some(if number.is_multiple_of(2) { "chosen" } else { "rejected" }),
+        Records::Answers | Records::Texts => None,
+    }
 }
 
 /// The runs of trained tokens. The first token of a text is never predicted, so it is in none of them.
@@ -46,7 +54,7 @@ fn spans(example: &Example) -> Vec<Range<usize>> {
     spans
 }
 
-fn show(example: &Example, tokenizer: &Tokenizer, output: Output) -> Result {
+fn show(example: &Example, side: Option<&str>, tokenizer: &Tokenizer, output: Output) -> Result {
     let ids = &example.tokens;
     let bytes = tokenizer.decode_bytes(ids);
     // Where a token's text begins, so that spaces and characters of several tokens stay what they are in the whole.
@@ -58,12 +66,13 @@ fn show(example: &Example, tokenizer: &Tokenizer, output: Output) -> Result {
         let mask: Vec<u8> = (0..tokens).map(|at| u8::from(at > 0 && example.trained[at])).collect();
         let span = |span: &Range<usize>| json!({"start": span.start, "end": span.end, "text": text(at(span.start)..at(span.end))});
         return output.object(&json!({
-            "event": "example", "line": example.line, "tokens": tokens, "trained_tokens": trained, "cut_tokens": example.cut,
+            "event": "example", "line": example.line, "side": side, "tokens": tokens, "trained_tokens": trained, "cut_tokens": example.cut,
             "text": text(0..bytes.len()), "ids": ids, "mask": mask, "spans": spans.iter().map(span).collect::<Vec<_>>(),
         }));
     }
     let cut = if example.cut > 0 { format!(", {} cut off", example.cut) } else { String::new() };
-    output.line(format_args!("line {}: {tokens} tokens, {trained} trained{cut}", example.line))?;
+    let side = side.map_or_else(String::new, |side| format!(" ({side})"));
+    output.line(format_args!("line {}{side}: {tokens} tokens, {trained} trained{cut}", example.line))?;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (open, close) = if colour { ("\u{1b}[1;32m", "\u{1b}[0m") } else { ("⟦", "⟧") };
     // Brackets of the data are no marks.
