@@ -109,8 +109,9 @@ fn embedding_and_head_are_trained_where_asked() {
         assert_eq!(names, ["token_embd.weight", "output.weight"]);
         assert!(relative(&logits(&base, &[(&start, 1.0)]), &plain) < 1e-6, "{device}: a new adapter changes the base");
         let batch = [full_batch(&some_rows(2, 8, 4096))];
-        let losses: Vec<f64> =
-            (0..12).map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").loss).collect();
+        let losses: Vec<f64> = (0..12)
+            .map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").metrics.loss)
+            .collect();
         assert!(losses[11] < 0.7 * losses[0], "{device}: {losses:?}");
         let end = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
         for (start, end) in start.parameters.iter().zip(&end.parameters) {

@@ -70,7 +70,7 @@ fn fine_tuning_on_gsm8k_follows_pefts_curve() {
         assert!(difference <= bound, "{what}: {found}, PEFT has {expected}");
         difference
     };
-    let before = block_on(trainer.evaluate(&mut engine, &held_out)).expect("loss");
+    let before = block_on(trainer.evaluate(&mut engine, &held_out)).expect("loss").loss;
     within("held-out loss before", before, number("eval_before"), 1e-4);
     let (mut loss, mut norm) = (0.0f64, 0.0f64);
     for (index, batch) in train.iter().enumerate() {
@@ -78,10 +78,10 @@ fn fine_tuning_on_gsm8k_follows_pefts_curve() {
         let report = block_on(trainer.step(&mut engine, std::slice::from_ref(batch), lr)).expect("step");
         let expected = |key: &str| json[key][index].as_f64().expect("a number");
         let step = format!("step {}", index + 1);
-        loss = loss.max(within(&step, report.loss, expected("losses"), STEP));
+        loss = loss.max(within(&step, report.metrics.loss, expected("losses"), STEP));
         norm = norm.max(within(&step, f64::from(report.grad_norm), expected("grad_norms"), NORM));
     }
-    let after = block_on(trainer.evaluate(&mut engine, &held_out)).expect("loss");
+    let after = block_on(trainer.evaluate(&mut engine, &held_out)).expect("loss").loss;
     let held_out = within("held-out loss after", after, number("eval_after"), HELD_OUT);
     eprintln!(
         "held-out loss {before:.4} -> {after:.4}, PEFT {:.4}: {held_out:.1e} apart; steps at most {loss:.1e}, gradient \

@@ -51,7 +51,7 @@ fn checkpointing_does_not_change_the_bits() {
         let mut seen = Vec::new();
         for step in 0..2 {
             let batch = full_batch(&some_rows(2, 17, 4096 - step));
-            let loss = pollster::block_on(trainer.accumulate(&mut engine, &[batch])).expect("step");
+            let loss = pollster::block_on(trainer.accumulate(&mut engine, &[batch])).expect("step").loss;
             let gradients = pollster::block_on(trainer.gradients(&mut engine)).expect("gradients");
             pollster::block_on(trainer.update(&mut engine, 1e-2)).expect("update");
             let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
@@ -99,7 +99,7 @@ fn half_precision_trains_close_to_single_precision_and_repeats_its_bits() {
         let mut seen = Vec::new();
         for step in 0..3 {
             let batch = full_batch(&some_rows(2, 17, 4096 - step));
-            let loss = pollster::block_on(trainer.accumulate(&mut engine, &[batch])).expect("step");
+            let loss = pollster::block_on(trainer.accumulate(&mut engine, &[batch])).expect("step").loss;
             let gradients = pollster::block_on(trainer.gradients(&mut engine)).expect("gradients");
             pollster::block_on(trainer.update(&mut engine, 1e-2)).expect("update");
             seen.push((loss, bits(&gradients).into_iter().map(f32::from_bits).collect::<Vec<_>>()));

@@ -104,7 +104,8 @@ fn updates_in_the_same_pass_are_those_in_passes_of_their_own() {
             let used = |name: &str| trainer.plan(&engine).nodes.iter().any(|n| n.call.kernel.name().starts_with(name));
             let found = ["matmul_tile_lora", "matmul_transposed_lora"].into_iter().filter(|name| used(name)).count();
             assert_eq!(found, kernels, "rank {rank}, dropout {dropout}");
-            let loss = pollster::block_on(trainer.accumulate(&mut engine, std::slice::from_ref(&batch))).expect("step");
+            let loss =
+                pollster::block_on(trainer.accumulate(&mut engine, std::slice::from_ref(&batch))).expect("step").loss;
             (loss, pollster::block_on(trainer.gradients(&mut engine)).expect("gradients"))
         };
         for ((device, own), (_, same)) in back_ends().into_iter().zip(back_ends()) {

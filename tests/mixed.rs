@@ -89,7 +89,7 @@ fn train(base: &Base, backend: Box<dyn Backend>) -> (Vec<f64>, AdapterFile) {
     let batch = [full_batch(&some_rows(1, CONTEXT, 4096))];
     let mut losses = Vec::new();
     for _ in 0..2 {
-        losses.push(pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step"));
+        losses.push(pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step").loss);
         pollster::block_on(trainer.update(&mut engine, 1e-3)).expect("update");
     }
     pollster::block_on(trainer.accumulate(&mut engine, &batch)).expect("step");

@@ -37,7 +37,7 @@ fn started(base: &Base) -> AdapterFile {
 
 fn gradients(base: &Base, adapter: &AdapterFile, options: TrainOptions, batch: &Batch) -> (f64, Vec<f32>) {
     let (mut engine, mut trainer) = trainer(base, Some(adapter), options);
-    let loss = block_on(trainer.accumulate(&mut engine, std::slice::from_ref(batch))).expect("step");
+    let loss = block_on(trainer.accumulate(&mut engine, std::slice::from_ref(batch))).expect("step").loss;
     (loss, flat(&block_on(trainer.gradients(&mut engine)).expect("gradients")))
 }
 
@@ -107,9 +107,9 @@ fn dropout_and_noise_are_for_training_only_and_change_from_step_to_step() {
     let plain = options(2, 9);
     let losses = |options: &TrainOptions| {
         let (mut engine, mut trainer) = trainer(&base, Some(&adapter), options.clone());
-        let held_out = block_on(trainer.evaluate(&mut engine, std::slice::from_ref(&batch))).expect("loss");
+        let held_out = block_on(trainer.evaluate(&mut engine, std::slice::from_ref(&batch))).expect("loss").loss;
         let mut step = || block_on(trainer.step(&mut engine, std::slice::from_ref(&batch), 1e-20)).expect("step");
-        (held_out, step().loss, step().loss)
+        (held_out, step().metrics.loss, step().metrics.loss)
     };
     let (held_out, first, second) = losses(&plain);
     assert!((first - held_out).abs() < 1e-6 && (second - held_out).abs() < 1e-6);
@@ -128,7 +128,7 @@ fn dropout_and_noise_are_for_training_only_and_change_from_step_to_step() {
 fn curve(base: &Base, optimizer: Optimizer, lr: f32) -> Vec<f64> {
     let batch = [full_batch(&some_rows(2, 12, 4096))];
     let (mut engine, mut trainer) = trainer(base, None, TrainOptions { optimizer, clip: 1.0, ..options(2, 12) });
-    (0..10).map(|_| block_on(trainer.step(&mut engine, &batch, lr)).expect("step").loss).collect()
+    (0..10).map(|_| block_on(trainer.step(&mut engine, &batch, lr)).expect("step").metrics.loss).collect()
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn run(
     };
     let mut evaluations = Vec::new();
     let mut on_event = |event: &Event| {
-        if let Event::Evaluated { step, loss, best } = event {
-            evaluations.push((*step, *loss, *best));
+        if let Event::Evaluated { step, metrics, best } = event {
+            evaluations.push((*step, metrics.loss, *best));
         }
     };
     let backend = back_ends().remove(0).1;

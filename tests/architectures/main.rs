@@ -93,7 +93,7 @@ impl Family {
         let options = TrainOptions { adapter, batch, context, checkpointing, ..TrainOptions::default() };
         let (mut engine, mut trainer) =
             new_trainer(&self.base, backend, Some(self.adapter.clone()), options).expect("trainer");
-        let loss = pollster::block_on(trainer.accumulate(&mut engine, &[full_batch(&rows)])).expect("step");
+        let loss = pollster::block_on(trainer.accumulate(&mut engine, &[full_batch(&rows)])).expect("step").loss;
         (loss, pollster::block_on(trainer.gradients(&mut engine)).expect("gradients"))
     }
 

@@ -108,8 +108,9 @@ fn experts_are_trained_where_asked() {
     let batch = [full_batch(&some_rows(1, 8, VOCABULARY))];
     for (device, backend) in back_ends() {
         let (mut engine, mut trainer) = new_trainer(&base, backend, None, options.clone()).expect("trainer");
-        let losses: Vec<f64> =
-            (0..12).map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").loss).collect();
+        let losses: Vec<f64> = (0..12)
+            .map(|_| pollster::block_on(trainer.step(&mut engine, &batch, 2e-2)).expect("step").metrics.loss)
+            .collect();
         assert!(losses[11] < 0.8 * losses[0], "{device}: {losses:?}");
         let adapter = pollster::block_on(trainer.adapter(&mut engine)).expect("adapter");
         let pairs = lora::pairs(&adapter);

@@ -291,8 +291,9 @@ fn checkpoint_file() {
     let request = Checkpoints { folder: folder.file("state"), every: std::num::NonZeroU64::MIN, resume: false };
     let (mut generations, _) = Generations::open(&request, "llama", identity.clone()).expect("an empty folder");
     let buffers = vec![("adapter".to_owned(), vec![1; 64]), ("gradients".to_owned(), vec![0; 64])];
-    let path =
-        generations.save(&State { progress: Progress { loss_chunk: 1, ..Progress::new(4) }, buffers }).expect("saved");
+    let path = generations
+        .save(&State { progress: Progress { loss_chunk: 1, ..Progress::new(4, Default::default()) }, buffers })
+        .expect("saved");
     let seeds = vec![std::fs::read(path).expect("readable")];
     let run = move |input: &[u8]| {
         let mut bytes = input.to_vec();

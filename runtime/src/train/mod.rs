@@ -17,4 +17,4 @@ pub use run::{
 };
 pub use safety::checkpoint::{self, Checkpoints};
 pub use safety::{Condition, Conditions, Reopen};
-pub use step::{Optimizer, Pass, Schedule, StepReport, Trainer};
+pub use step::{MicroBatch, Optimizer, Pass, Schedule, StepReport, Trainer};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use loam::file::{io_error, read_bounded};
 use loam::train::Event;
+use loam::train::objective::Metric;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
@@ -25,11 +26,17 @@ pub fn object(event: &Event) -> Value {
             start["planned_bytes"] = json!(memory.allocated_bytes());
             start
         }
-        Event::Evaluated { step, loss, best } => json!({"event": "eval", "step": step, "loss": loss, "best": best}),
-        Event::Step { step, report, seconds } => json!({
-            "event": "step", "step": step, "loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm,
-            "tokens": report.tokens, "trained_tokens": report.trained_tokens, "seconds": seconds,
-        }),
+        Event::Evaluated { step, metrics, best } => {
+            with(&metrics.others, json!({"event": "eval", "step": step, "loss": metrics.loss, "best": best}))
+        }
+        Event::Step { step, report, seconds } => with(
+            &report.metrics.others,
+            json!({
+                "event": "step", "step": step, "loss": report.metrics.loss, "lr": report.lr,
+                "grad_norm": report.grad_norm, "tokens": report.tokens, "trained_tokens": report.trained_tokens,
+                "seconds": seconds,
+            }),
+        ),
         Event::Resumed { step, path, .. } => {
             json!({"event": "resumed", "step": step, "checkpoint": path.to_string_lossy()})
         }
@@ -42,6 +49,19 @@ pub fn object(event: &Event) -> Value {
         }
         Event::Note { message } => json!({"event": "note", "message": message}),
     }
+}
+
+/// Metrics as one object.
+pub fn named(metrics: &[Metric]) -> Value {
+    with(metrics, json!({}))
+}
+
+/// The object with `metrics` added.
+fn with(metrics: &[Metric], mut object: Value) -> Value {
+    for metric in metrics {
+        object[metric.name] = json!(metric.value);
+    }
+    object
 }
 
 /// It grows line by line so that it can be followed, and is not replaced in one go like outputs are.
@@ -101,6 +121,8 @@ fn is_done(line: &[u8], step: u64, evaluated: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use loam::train::objective::Metrics;
+
     use super::*;
 
     #[test]
@@ -117,7 +139,8 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).expect("readable"), expected);
         }
         let mut anew = Log::create(&path, true).expect("opened");
-        anew.write(&Event::Evaluated { step: 0, loss: 1.5, best: false }).expect("written");
+        anew.write(&Event::Evaluated { step: 0, metrics: Metrics { loss: 1.5, others: Vec::new() }, best: false })
+            .expect("written");
         let text = std::fs::read_to_string(&path).expect("readable");
         assert_eq!(text.lines().count(), 1, "{text}");
     }

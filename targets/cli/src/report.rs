@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use loam::train::History;
+use loam::train::objective::Metrics;
 
 use crate::failure::Result;
 use crate::output::{escape, printable};
@@ -75,20 +76,37 @@ impl Report {
         let of = |value: fn(&loam::train::StepReport) -> f64| -> Vec<(u64, f64)> {
             steps.iter().map(|(step, report)| (*step, value(report))).collect()
         };
+        let held_out = |value: fn(&Metrics) -> f64| -> Vec<(u64, f64)> {
+            self.history.held_out.iter().map(|(step, metrics)| (*step, value(metrics))).collect()
+        };
         let chart = |title, curves: Vec<Curve>| Chart { title, curves };
         let curve = |name, class, points| Curve { name, class, points };
-        let mut losses = vec![curve("training", "a", of(|report| report.loss))];
+        let mut losses = vec![curve("training", "a", of(|report| report.metrics.loss))];
         if !self.history.held_out.is_empty() {
-            losses.push(curve("held-out", "b", self.history.held_out.clone()));
+            losses.push(curve("held-out", "b", held_out(|metrics| metrics.loss)));
         }
-        vec![
-            chart("Loss in nats per trained token", losses),
+        // The objective's metrics have a chart each, by their order.
+        let count = steps.first().map_or(0, |(_, report)| report.metrics.others.len());
+        let others = (0..count).map(|at| {
+            let value = move |metrics: &Metrics| metrics.others.get(at).map_or(f64::NAN, |metric| metric.value);
+            let trained = steps.iter().map(|(step, report)| (*step, value(&report.metrics))).collect();
+            let mut curves = vec![curve("training", "a", trained)];
+            if !self.history.held_out.is_empty() {
+                let points = self.history.held_out.iter().map(|(step, metrics)| (*step, value(metrics))).collect();
+                curves.push(curve("held-out", "b", points));
+            }
+            chart(steps[0].1.metrics.others[at].name, curves)
+        });
+        let mut charts = vec![
+            chart("Loss", losses),
             chart("Learning rate", vec![curve("learning rate", "a", of(|report| f64::from(report.lr)))]),
             chart(
                 "Gradient norm before clipping",
                 vec![curve("gradient norm", "a", of(|report| f64::from(report.grad_norm)))],
             ),
-        ]
+        ];
+        charts.splice(1..1, others);
+        charts
     }
 
     fn write_samples(&self, page: &mut String) {
@@ -156,14 +174,19 @@ circle.a{fill:#36c}circle.b{fill:#c50}text.a{fill:#36c;stroke:none}text.b{fill:#
 #[cfg(test)]
 mod tests {
     use loam::train::StepReport;
+    use loam::train::objective::Metric;
 
     use super::*;
+
+    fn metrics(loss: f64) -> Metrics {
+        Metrics { loss, others: vec![Metric { name: "rewards/margins", value: -loss }] }
+    }
 
     fn report() -> Report {
         let hostile = "<script>alert(1)</script>&\"'\u{202e}\x1b[31m</td>".to_owned();
         let step = |step: u64| {
             let report = StepReport {
-                loss: 3.0 / step as f64,
+                metrics: metrics(3.0 / step as f64),
                 lr: 1e-3,
                 grad_norm: if step == 2 { f32::NAN } else { 0.5 },
                 trained_tokens: 1,
@@ -177,7 +200,10 @@ mod tests {
             failure: Some(hostile.clone()),
             results: vec![("adapter", hostile.clone())],
             options: vec![("data".to_owned(), hostile)],
-            history: History { steps: (1..=5).map(step).collect(), held_out: vec![(0, 3.0), (5, f64::NAN)] },
+            history: History {
+                steps: (1..=5).map(step).collect(),
+                held_out: vec![(0, metrics(3.0)), (5, metrics(f64::NAN))],
+            },
             samples: vec![sample],
         }
     }
@@ -206,7 +232,7 @@ mod tests {
     fn reports_of_nothing_and_of_long_runs_are_pages_too() {
         assert!(Report::default().page().ends_with("</html>\n"));
         let mut long = report();
-        long.history.steps = (1..=100_000).map(|step| (step, long.history.steps[0].1)).collect();
+        long.history.steps = (1..=100_000).map(|step| (step, long.history.steps[0].1.clone())).collect();
         assert!(long.page().len() < 200_000, "{} bytes", long.page().len());
     }
 }

@@ -94,7 +94,7 @@ fn candidates(vocabulary: usize, kind: Kind, options: &TrainOptions) -> Vec<Trai
     let ways = ways.into_iter().filter(|way| options.checkpointing.is_none_or(|asked| asked == *way));
     let mut all = Vec::new();
     for (batch, way) in batches.flat_map(|batch| ways.clone().map(move |way| (batch, way))) {
-        let tokens = batch * options.context;
+        let tokens = options.in_batches_of(batch).rows() * options.context;
         let most = loss_chunk(vocabulary, tokens);
         let smaller = std::iter::successors(Some(most), |chunk| Some(chunk / 2).filter(|half| *half >= FEWEST_ROWS));
         let chunks: Vec<usize> = options.loss_chunk.map_or_else(|| smaller.collect(), |chunk| vec![chunk]);

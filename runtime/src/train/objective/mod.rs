@@ -15,7 +15,7 @@ use std::ops::Range;
 pub use clm::CLM;
 pub use metrics::{Metric, Metrics};
 pub use options::ObjectiveOptions;
-pub use references::References;
+pub use references::{KnownReferences, References};
 pub use sft::SFT;
 
 use crate::data::{Batch, Records};
@@ -75,6 +75,12 @@ impl Scores<'_> {
     }
 }
 
+/// Adds the sums of a micro-batch to those of the ones before.
+pub(crate) fn add(sums: &mut Vec<f64>, more: &[f64]) {
+    sums.resize(more.len(), 0.0);
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
 /// The sum of log-probabilities in their order: the same bits every time.
 pub(crate) fn sum(log_probabilities: &[f32]) -> f64 {
     log_probabilities.iter().map(|&value| f64::from(value)).sum()
@@ -84,11 +90,6 @@ impl Objective {
     /// The objective of this name.
     pub fn named(name: &str) -> Option<&'static Objective> {
         ALL.iter().find(|objective| objective.name == name).copied()
-    }
-
-    /// The metric of this name, of whatever objective: names in files become those of the program.
-    pub fn metric(name: &str) -> Option<&'static str> {
-        ALL.iter().flat_map(|objective| objective.metrics).find(|known| **known == name).copied()
     }
 
     /// Units of `batches`.
@@ -106,6 +107,12 @@ impl Objective {
         let (loss, others) = sums.split_first().map_or((0.0, sums), |(loss, others)| (*loss, others));
         let others = self.metrics.iter().zip(others).map(|(&name, &sum)| Metric { name, value: mean(sum) });
         Metrics { loss: mean(loss), others: others.collect() }
+    }
+}
+
+impl Default for &Objective {
+    fn default() -> Self {
+        &SFT
     }
 }
 

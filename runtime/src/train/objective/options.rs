@@ -1,16 +1,10 @@
 //! What an objective is asked for.
 
-use super::{Objective, SFT};
+use super::Objective;
 
 /// An objective and its options.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ObjectiveOptions {
     /// What is learned.
     pub objective: &'static Objective,
-}
-
-impl Default for ObjectiveOptions {
-    fn default() -> Self {
-        Self { objective: &SFT }
-    }
 }

@@ -10,6 +10,15 @@ pub struct References {
     known: Vec<Option<f64>>,
 }
 
+/// Those of both data sets of a run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KnownReferences {
+    /// Of what is learned from.
+    pub train: References,
+    /// Of what is only measured.
+    pub held_out: References,
+}
+
 /// Words of an example in a checkpoint: whether it is known, and its value.
 const WORDS: usize = 3;
 

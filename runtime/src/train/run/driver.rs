@@ -16,6 +16,7 @@ use crate::data::{Batch, Batches, OptimizerStep};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::train::checkpoint::State;
+use crate::train::objective::{KnownReferences, References};
 use crate::train::safety::{Deadline, Recovery, Throttle};
 use crate::train::{MemoryPlan, Pass, TrainOptions, Trainer};
 
@@ -106,7 +107,7 @@ struct Mark {
 impl<'a> Driver<'a> {
     /// A run of `job` on `engine`, before its first action.
     pub fn new(job: &'a Job<'a>, engine: &'a mut Engine, setup: Setup, events: Events<'a>) -> Self {
-        let progress = Progress::new(setup.recovery.batch);
+        let progress = Progress::new(setup.recovery.batch, job.options.objective.objective);
         let times_before = engine.backend.usage().times.clone();
         Self {
             job,
@@ -218,7 +219,7 @@ impl<'a> Driver<'a> {
 
     /// Continues from the state that the recovery has, or from the start.
     fn restore(&mut self) -> Result<()> {
-        let Self { setup, device, events, engine, .. } = self;
+        let Self { job, setup, device, events, engine, .. } = self;
         let OnDevice { trainer, batches, .. } = on(device)?;
         let opening = setup.opening.take();
         if let Some(Opening { memory, notes, .. }) = &opening {
@@ -228,7 +229,7 @@ impl<'a> Driver<'a> {
         }
         let resumed = opening.and_then(|opening| opening.resumed);
         self.progress = match &setup.recovery.state {
-            None => Progress::new(setup.recovery.batch),
+            None => Progress::new(setup.recovery.batch, setup.options.objective.objective),
             Some(state) => {
                 trainer.restore(engine, &state.buffers, state.progress.updates).map_err(|error| {
                     match (error, &resumed) {
@@ -241,6 +242,13 @@ impl<'a> Driver<'a> {
                 state.progress.clone()
             }
         };
+        let KnownReferences { train, held_out } = &self.progress.references;
+        let fits =
+            train.fits(job.data.examples.len()) && held_out.fits(job.held_out.map_or(0, |data| data.examples.len()));
+        if let (false, Some(path)) = (fits, &resumed) {
+            let problem = "has reference log-probabilities of other data".to_owned().into();
+            return Err(Error::Checkpoint { path: path.clone(), problem });
+        }
         // The chunk is smaller than it was if the micro-batch is.
         self.progress.loss_chunk = trainer.loss_chunk();
         let step = self.progress.outcome.steps;
@@ -340,22 +348,44 @@ impl Present {
     }
 }
 
-/// Runs what was begun on `batch`, with rests between its submissions. Returns the sum of the losses in nats.
+/// Runs what was begun, with rests between its submissions. Returns what it was for.
 async fn run(
     engine: &mut Engine,
     trainer: &Trainer,
-    mut pass: Pass,
-    batch: &Batch,
+    mut pass: Pass<'_>,
     throttle: &mut Throttle,
     events: &mut Events<'_>,
-) -> Result<f64> {
+) -> Result<Vec<f64>> {
     loop {
         let is_done = trainer.submit(engine, &mut pass)?;
         throttle.rest(&mut *engine.backend, events).await?;
-        if is_done {
-            return trainer.end(engine, pass, batch).await;
+        if is_done && !trainer.turn(engine, &mut pass).await? {
+            return trainer.end(engine, pass).await;
         }
     }
+}
+
+/// The log-probabilities of the sequences of `batch` without adapter, where the objective compares with them: those that
+/// are known, or else measured now.
+async fn reference(
+    engine: &mut Engine,
+    trainer: &mut Trainer,
+    batch: &Batch,
+    known: &mut References,
+    throttle: &mut Throttle,
+    events: &mut Events<'_>,
+) -> Result<Vec<f64>> {
+    if !trainer.options().objective.objective.reference {
+        return Ok(Vec::new());
+    }
+    if let Some(values) = known.get(batch) {
+        return Ok(values);
+    }
+    let pass = trainer.begin_reference(engine, batch)?;
+    let values = run(engine, trainer, pass, throttle, events).await?;
+    known.put(batch, &values);
+    // What was known of some of them stays.
+    known.get(batch).ok_or_else(|| Error::Argument("a batch of examples that are not in the data".into()))
 }
 
 fn seconds(length: Duration) -> f64 {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::History;
 use crate::backend::Times;
+use crate::train::objective::{Metric, Metrics};
 use crate::train::{MemoryPlan, StepReport};
 
 /// What happens in a run, for progress displays and logs.
@@ -33,9 +34,9 @@ pub enum Event {
     Evaluated {
         /// Steps done.
         step: u64,
-        /// Mean loss in nats per trained token, after a step maybe NaN or infinite.
-        loss: f64,
-        /// Whether it is the lowest loss after a step so far, and not higher than before the first one.
+        /// The objective's loss and metrics, after a step maybe NaN or infinite.
+        metrics: Metrics,
+        /// Whether the loss is the lowest loss after a step so far, and not higher than before the first one.
         best: bool,
     },
     /// A step is done.
@@ -175,15 +176,21 @@ pub struct Outcome {
     pub planned_steps: u64,
     /// How long submissions to the device took, where that is measured.
     pub times: Option<Times>,
+    /// What the objective reports besides the loss, of the last step.
+    pub metrics_last: Vec<Metric>,
+    /// The same of the held-out data, before training and of the adapter that came out.
+    pub eval_metrics_before: Vec<Metric>,
+    /// See [`Self::eval_metrics_before`].
+    pub eval_metrics_after: Vec<Metric>,
 }
 
 impl Outcome {
     /// Counts a step.
     pub(super) fn count(&mut self, report: &StepReport) {
         if self.steps == 0 {
-            self.loss_first = report.loss;
+            self.loss_first = report.metrics.loss;
         }
-        self.loss_last = report.loss;
+        self.loss_last = report.metrics.loss;
         self.steps += 1;
         self.skipped += u64::from(!report.grad_norm.is_finite());
         self.tokens += report.tokens as u64;
@@ -201,7 +208,7 @@ mod tests {
     use super::*;
 
     fn evaluated(step: u64) -> Event {
-        Event::Evaluated { step, loss: 1.0, best: false }
+        Event::Evaluated { step, metrics: Metrics::default(), best: false }
     }
 
     #[test]

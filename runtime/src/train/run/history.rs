@@ -3,12 +3,12 @@
 
 use super::Event;
 use crate::train::StepReport;
+use crate::train::objective::Metrics;
 
 /// Most steps, and most evaluations, that are kept. A longer run keeps every second, every fourth, ..
 const MOST: usize = 4096;
-/// Words of a step and of an evaluation in a checkpoint.
-const STEP_WORDS: usize = 10;
-const LOSS_WORDS: usize = 4;
+/// Words of a step in a checkpoint besides its metrics.
+const FIXED_WORDS: usize = 8;
 /// Names of the two among the buffers of a checkpoint.
 const STEPS: &str = "history_steps";
 const HELD_OUT: &str = "history_held_out";
@@ -18,16 +18,16 @@ const HELD_OUT: &str = "history_held_out";
 pub struct History {
     /// Each step with its number; of a long run every second, every fourth, .. from the first on.
     pub steps: Vec<(u64, StepReport)>,
-    /// Held-out losses with the number of steps before them.
-    pub held_out: Vec<(u64, f64)>,
+    /// Loss and metrics of the held-out data with the number of steps before them.
+    pub held_out: Vec<(u64, Metrics)>,
 }
 
 impl History {
     /// Takes an event.
     pub fn take(&mut self, event: &Event) {
         match event {
-            Event::Step { step, report, .. } => self.step(*step, *report),
-            Event::Evaluated { step, loss, .. } => self.evaluated(*step, *loss),
+            Event::Step { step, report, .. } => self.step(*step, report.clone()),
+            Event::Evaluated { step, metrics, .. } => self.evaluated(*step, metrics.clone()),
             Event::Resumed { history, .. } => *self = History::clone(history),
             _ => {}
         }
@@ -48,11 +48,11 @@ impl History {
         }
     }
 
-    /// Takes a held-out loss after `step` steps.
-    pub fn evaluated(&mut self, step: u64, loss: f64) {
-        self.held_out.push((step, loss));
+    /// Takes what held-out data had after `step` steps.
+    pub fn evaluated(&mut self, step: u64, metrics: Metrics) {
+        self.held_out.push((step, metrics));
         if self.held_out.len() > MOST {
-            self.held_out = self.held_out.iter().copied().step_by(2).collect();
+            self.held_out = self.held_out.iter().step_by(2).cloned().collect();
         }
     }
 
@@ -60,43 +60,51 @@ impl History {
     pub fn buffers(&self) -> Vec<(&'static str, Vec<u32>)> {
         let wide = |value: u64| [value as u32, (value >> 32) as u32];
         let steps = self.steps.iter().flat_map(|(step, report)| {
-            let StepReport { loss, lr, grad_norm, trained_tokens, tokens } = *report;
+            let StepReport { metrics, lr, grad_norm, trained_tokens, tokens } = report;
             let narrow = [lr.to_bits(), grad_norm.to_bits()];
-            [wide(*step), wide(loss.to_bits()), narrow, wide(trained_tokens as u64), wide(tokens as u64)].concat()
+            let fixed = [wide(*step), narrow, wide(*trained_tokens as u64), wide(*tokens as u64)].concat();
+            [fixed, metrics.words()].concat()
         });
-        let losses = self.held_out.iter().flat_map(|(step, loss)| [wide(*step), wide(loss.to_bits())].concat());
-        let all = [(STEPS, steps.collect::<Vec<u32>>()), (HELD_OUT, losses.collect())];
+        let held_out =
+            self.held_out.iter().flat_map(|(step, metrics)| [wide(*step).to_vec(), metrics.words()].concat());
+        let all = [(STEPS, steps.collect::<Vec<u32>>()), (HELD_OUT, held_out.collect())];
         all.into_iter().filter(|(_, words)| !words.is_empty()).collect()
     }
 
-    /// Takes [`Self::buffers`] out of the buffers of a checkpoint after `steps` steps, where they are the last ones.
+    /// Takes [`Self::buffers`] out of the buffers of a checkpoint after `steps` steps, where they are the last ones. `names`
+    /// are those of the objective's metrics.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn restore(buffers: &mut Vec<(String, Vec<u32>)>, steps: u64) -> Result<Self, &'static str> {
+    pub fn restore(
+        buffers: &mut Vec<(String, Vec<u32>)>,
+        steps: u64,
+        names: &[&'static str],
+    ) -> Result<Self, &'static str> {
         let held_out = buffers.pop_if(|(name, _)| name == HELD_OUT).map_or_else(Vec::new, |(_, words)| words);
         let done = buffers.pop_if(|(name, _)| name == STEPS).map_or_else(Vec::new, |(_, words)| words);
         let wide = |words: &[u32]| u64::from(words[0]) | u64::from(words[1]) << 32;
         let step = |words: &[u32]| {
             let report = StepReport {
-                loss: f64::from_bits(wide(&words[2..])),
-                lr: f32::from_bits(words[4]),
-                grad_norm: f32::from_bits(words[5]),
-                trained_tokens: wide(&words[6..]) as usize,
-                tokens: wide(&words[8..]) as usize,
+                metrics: Metrics::read(&words[FIXED_WORDS..], names)?,
+                lr: f32::from_bits(words[2]),
+                grad_norm: f32::from_bits(words[3]),
+                trained_tokens: wide(&words[4..]) as usize,
+                tokens: wide(&words[6..]) as usize,
             };
-            (wide(words), report)
+            Some((wide(words), report))
         };
+        let evaluation = |words: &[u32]| Some((wide(words), Metrics::read(&words[2..], names)?));
+        let metric_words = 2 * (1 + names.len());
+        let (step_words, held_out_words) = (FIXED_WORDS + metric_words, 2 + metric_words);
+        const WRONG: &str = "has a history of a wrong length";
         let fits = |words: &[u32], each: usize| words.len().is_multiple_of(each) && words.len() / each <= MOST;
-        if !fits(&done, STEP_WORDS) || !fits(&held_out, LOSS_WORDS) {
-            return Err("has a history of a wrong length");
+        if !fits(&done, step_words) || !fits(&held_out, held_out_words) {
+            return Err(WRONG);
         }
         let history = History {
-            steps: done.chunks(STEP_WORDS).map(step).collect(),
-            held_out: held_out
-                .chunks(LOSS_WORDS)
-                .map(|words| (wide(words), f64::from_bits(wide(&words[2..]))))
-                .collect(),
+            steps: done.chunks(step_words).map(step).collect::<Option<_>>().ok_or(WRONG)?,
+            held_out: held_out.chunks(held_out_words).map(evaluation).collect::<Option<_>>().ok_or(WRONG)?,
         };
         let numbers = [
             history.steps.iter().map(|(step, _)| *step).collect::<Vec<u64>>(),
@@ -110,9 +118,17 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::objective::Metric;
+
+    const NAMES: [&str; 1] = ["rewards/margins"];
+
+    fn metrics(loss: f64) -> Metrics {
+        Metrics { loss, others: vec![Metric { name: NAMES[0], value: -loss }] }
+    }
 
     fn report(step: u64) -> StepReport {
-        StepReport { loss: step as f64, lr: 1e-3, grad_norm: f32::INFINITY, trained_tokens: 3, tokens: usize::MAX / 3 }
+        let metrics = metrics(step as f64);
+        StepReport { metrics, lr: 1e-3, grad_norm: f32::INFINITY, trained_tokens: 3, tokens: usize::MAX / 3 }
     }
 
     #[test]
@@ -120,7 +136,7 @@ mod tests {
         let mut history = History::default();
         for step in 1..=50_000 {
             history.step(step, report(step));
-            history.evaluated(step, 1.0);
+            history.evaluated(step, metrics(1.0));
         }
         assert!((MOST / 2..=MOST).contains(&history.steps.len()) && history.held_out.len() <= MOST);
         let numbers: Vec<u64> = history.steps.iter().map(|(step, _)| *step).collect();
@@ -131,19 +147,19 @@ mod tests {
     fn buffers_come_back_and_nonsense_is_refused() {
         let mut history = History::default();
         (1..=9).for_each(|step| history.step(step, report(step)));
-        history.evaluated(0, 2.5);
+        history.evaluated(0, metrics(2.5));
         let mut buffers = vec![("adapter".to_owned(), vec![1])];
         buffers.extend(history.buffers().into_iter().map(|(name, words)| (name.to_owned(), words)));
         let stored = buffers.clone();
-        assert_eq!(History::restore(&mut buffers, 9).as_ref(), Ok(&history));
+        assert_eq!(History::restore(&mut buffers, 9, &NAMES).as_ref(), Ok(&history));
         assert_eq!(buffers.len(), 1);
-        assert!(History::restore(&mut stored.clone(), 8).is_err(), "a step that is not done");
+        assert!(History::restore(&mut stored.clone(), 8, &NAMES).is_err(), "a step that is not done");
         let mut short = stored.clone();
         short[1].1.pop();
-        assert!(History::restore(&mut short, 9).is_err());
+        assert!(History::restore(&mut short, 9, &NAMES).is_err());
         let mut twice = stored;
-        twice[1].1[STEP_WORDS] = 1;
-        assert!(History::restore(&mut twice, 9).is_err());
-        assert_eq!(History::restore(&mut vec![("adapter".to_owned(), vec![1])], 9), Ok(History::default()));
+        twice[1].1[FIXED_WORDS + 4] = 1;
+        assert!(History::restore(&mut twice, 9, &NAMES).is_err());
+        assert_eq!(History::restore(&mut vec![("adapter".to_owned(), vec![1])], 9, &NAMES), Ok(History::default()));
     }
 }

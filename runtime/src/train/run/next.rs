@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use embassy_time::Duration;
 
 use super::Progress;
+use crate::train::objective;
 use crate::train::safety::Deadline;
 
 /// Steps in a row with a gradient that is not finite after which a run ends: one can be an accident, these are not.
@@ -73,14 +74,28 @@ pub enum Chosen {
 }
 
 /// Losses of some batches.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Losses {
     /// Batches that are measured.
     pub batches: usize,
-    /// Sum of their losses in nats.
-    pub sum: f64,
-    /// Their trained tokens.
-    pub trained: usize,
+    /// Sums of their loss and metrics.
+    pub sums: Vec<f64>,
+    /// The units that these sums are over.
+    pub units: usize,
+}
+
+impl Losses {
+    /// Adds a batch.
+    pub fn add(&mut self, sums: &[f64], units: usize) {
+        self.batches += 1;
+        objective::add(&mut self.sums, sums);
+        self.units += units;
+    }
+
+    /// The mean loss.
+    pub fn loss(&self) -> f64 {
+        self.sums.first().copied().unwrap_or(0.0) / self.units as f64
+    }
 }
 
 /// What holds at this moment.

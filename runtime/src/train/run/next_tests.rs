@@ -17,7 +17,12 @@ fn agenda() -> Agenda {
 
 /// After `steps` steps and `micro` micro-batches of the next, with the last evaluation after step `evaluated`.
 fn progress(steps: u64, micro: usize, evaluated: Option<u64>) -> Progress {
-    Progress { outcome: Outcome { steps, ..Outcome::default() }, micro, evaluated, ..Progress::new(1) }
+    Progress {
+        outcome: Outcome { steps, ..Outcome::default() },
+        micro,
+        evaluated,
+        ..Progress::new(1, Default::default())
+    }
 }
 
 /// With everything on the device, and everything kept that was due up to step `step`.

@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use super::{EarlyStopping, History, Outcome};
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
-use crate::train::{StepReport, TrainOptions};
+use crate::train::objective::{KnownReferences, Metric, Metrics, References};
+use crate::train::{Objective, StepReport, TrainOptions};
 
 /// What the loop knows between two micro-batches. Saved whole in checkpoints: a run that continues from one must end as
 /// one that never stopped.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Progress {
+    /// What is learned.
+    pub objective: &'static Objective,
     /// What is counted so far.
     pub outcome: Outcome,
     /// Updates by the optimizer's own count.
@@ -25,8 +28,10 @@ pub struct Progress {
     pub loss_chunk: usize,
     /// Micro-batches of the next step whose gradients are summed up on the device.
     pub micro: usize,
-    /// Sum of the losses of these micro-batches, in nats.
-    pub loss_sum: f64,
+    /// Sums of loss and metrics over these micro-batches.
+    pub sums: Vec<f64>,
+    /// What is known of the model without adapter.
+    pub references: KnownReferences,
     /// What the evaluations so far mean.
     pub stopping: EarlyStopping,
     /// The curves so far.
@@ -35,20 +40,24 @@ pub struct Progress {
 
 /// Prefix of the keys in files.
 const PREFIX: &str = "loam.progress.";
+/// Names of buffers.
+const SUMS: &str = "sums";
+const REFERENCES: &str = "references";
+const HELD_OUT_REFERENCES: &str = "held_out_references";
 
 impl Progress {
     /// Before the first step.
-    pub fn new(batch: usize) -> Self {
-        Self { batch, ..Self::default() }
+    pub fn new(batch: usize, objective: &'static Objective) -> Self {
+        Self { batch, objective, ..Self::default() }
     }
 
     /// Counts a step that is done, and with it `updates` of the optimizer.
     pub fn count(&mut self, report: &StepReport, updates: u64) {
         self.outcome.count(report);
-        self.history.step(self.outcome.steps, *report);
+        self.history.step(self.outcome.steps, report.clone());
         self.updates = updates;
         self.not_finite = if report.grad_norm.is_finite() { 0 } else { self.not_finite + 1 };
-        (self.micro, self.loss_sum) = (0, 0.0);
+        (self.micro, self.sums) = (0, Vec::new());
     }
 
     /// Whether the held-out loss was measured after the present step.
@@ -64,7 +73,7 @@ impl Progress {
         if self.batch == 0 || !options.batch.is_multiple_of(self.batch) {
             return Err(format!("has micro-batches of {} rows for a batch of {}", self.batch, options.batch));
         }
-        let rows = self.batch.saturating_mul(options.context);
+        let rows = options.in_batches_of(self.batch).rows().saturating_mul(options.context);
         if self.loss_chunk == 0 || self.loss_chunk > rows {
             return Err(format!("has chunks of {} rows of {rows}", self.loss_chunk));
         }
@@ -79,6 +88,18 @@ impl Progress {
             return Err(format!("is behind step {} of {steps}, with counts {counts:?}", self.outcome.steps));
         }
         Ok(())
+    }
+
+    /// Completes what is known of the outcome with what the objective reports besides losses, as far as the curves have it.
+    pub fn complete(&mut self) {
+        let at = |step: u64| self.history.held_out.iter().find(|(of, _)| *of == step);
+        let others = |found: Option<&(u64, Metrics)>| -> Vec<Metric> {
+            found.map_or_else(Vec::new, |(_, metrics)| metrics.others.clone())
+        };
+        let (before, after) = (others(at(0)), others(at(self.outcome.adapter_step)));
+        let last = self.history.steps.last().filter(|(step, _)| *step == self.outcome.steps);
+        self.outcome.metrics_last = last.map_or_else(Vec::new, |(_, report)| report.metrics.others.clone());
+        (self.outcome.eval_metrics_before, self.outcome.eval_metrics_after) = (before, after);
     }
 
     /// The same place in micro-batches of `batch` rows, which divides the present number.
@@ -98,7 +119,10 @@ impl Progress {
             batch,
             loss_chunk,
             micro,
-            loss_sum,
+            // Among the buffers.
+            sums: _,
+            references: _,
+            objective,
             stopping,
             // Among the buffers.
             history: _,
@@ -121,6 +145,9 @@ impl Progress {
             peak_device_bytes: _,
             planned_steps: _,
             times: _,
+            metrics_last: _,
+            eval_metrics_before: _,
+            eval_metrics_after: _,
         } = outcome;
         let mut fields = vec![
             ("steps", Value::U64(*steps)),
@@ -136,7 +163,7 @@ impl Progress {
             ("batch", Value::U64(*batch as u64)),
             ("loss_chunk", Value::U64(*loss_chunk as u64)),
             ("micro", Value::U64(*micro as u64)),
-            ("loss_sum", Value::F64(*loss_sum)),
+            ("objective", Value::from(objective.name)),
         ];
         fields.extend(evaluated.map(|step| ("evaluated", Value::U64(step))));
         fields.extend(stopping.fields());
@@ -147,7 +174,12 @@ impl Progress {
     /// What goes into a file as buffers, by name.
     pub fn buffers(&self) -> Vec<(&str, Cow<'_, [u32]>)> {
         let best = self.stopping.buffer().map(|(name, words)| (name, Cow::Borrowed(words)));
-        best.into_iter().chain(self.history.buffers().into_iter().map(|(name, words)| (name, words.into()))).collect()
+        let sums = self.sums.iter().flat_map(|sum| [sum.to_bits() as u32, (sum.to_bits() >> 32) as u32]);
+        let KnownReferences { train, held_out } = &self.references;
+        let own = [(SUMS, sums.collect()), (REFERENCES, train.words()), (HELD_OUT_REFERENCES, held_out.words())];
+        let own = own.into_iter().filter(|(_, words): &(_, Vec<u32>)| !words.is_empty());
+        let more = own.chain(self.history.buffers()).map(|(name, words)| (name, words.into()));
+        best.into_iter().chain(more).collect()
     }
 
     /// Takes [`Self::buffers`] out of the buffers of a checkpoint, where they are the last ones.
@@ -155,7 +187,17 @@ impl Progress {
     /// # Errors
     /// What is wrong with them.
     pub fn restore(&mut self, buffers: &mut Vec<(String, Vec<u32>)>) -> Result<(), &'static str> {
-        self.history = History::restore(buffers, self.outcome.steps)?;
+        self.history = History::restore(buffers, self.outcome.steps, self.objective.metrics)?;
+        let mut take = |wanted| buffers.pop_if(|(name, _)| name == wanted).map_or_else(Vec::new, |(_, words)| words);
+        self.references.held_out = References::read(&take(HELD_OUT_REFERENCES))?;
+        self.references.train = References::read(&take(REFERENCES))?;
+        let sums = take(SUMS);
+        let whole = sums.len() == if self.micro == 0 { 0 } else { 2 * (1 + self.objective.metrics.len()) };
+        if !whole {
+            return Err("has sums of another number of metrics");
+        }
+        let sum = |pair: &[u32]| f64::from_bits(u64::from(pair[0]) | u64::from(pair[1]) << 32);
+        self.sums = sums.chunks_exact(2).map(sum).collect();
         self.stopping.restore(buffers)
     }
 
@@ -170,6 +212,9 @@ impl Progress {
             let value = number(name)?;
             usize::try_from(value).map_err(|_| gguf.metadata_error(&key(name), format!("is {value}")))
         };
+        let name = gguf.str(&key("objective"))?;
+        let objective = Objective::named(name)
+            .ok_or_else(|| gguf.metadata_error(&key("objective"), format!("is {name:?}, which is not known")))?;
         let outcome = Outcome {
             steps: number("steps")?,
             skipped: number("skipped")?,
@@ -190,7 +235,9 @@ impl Progress {
             batch: count("batch")?,
             loss_chunk: count("loss_chunk")?,
             micro: count("micro")?,
-            loss_sum: gguf.f64(&key("loss_sum"))?,
+            sums: Vec::new(),
+            references: KnownReferences::default(),
+            objective,
             stopping: EarlyStopping::read(gguf, &key)?,
             history: History::default(),
         })

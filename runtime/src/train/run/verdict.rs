@@ -86,7 +86,7 @@ mod tests {
                 last: losses.last().map(|&loss| (losses.len() as u64, loss)),
                 ..Default::default()
             },
-            ..Progress::new(1)
+            ..Progress::new(1, Default::default())
         };
         let check = |outcome: &Outcome| check(&options, &progress(outcome, &[2.0]), false);
         assert!(check(&outcome(1.0, None, None)).is_ok() && check(&outcome(9.0, Some(2.0), Some(2.0))).is_ok());

@@ -6,4 +6,4 @@ mod trainer;
 
 pub use optimizer::Optimizer;
 pub use schedule::Schedule;
-pub use trainer::{Pass, StepReport, Trainer};
+pub use trainer::{MicroBatch, Pass, StepReport, Trainer};

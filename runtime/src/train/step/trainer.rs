@@ -9,14 +9,15 @@ use crate::data::Batch;
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, Result};
 use crate::loss::{LossBuffers, Reverse};
-use crate::plan::{Content, Plan, Pool, Recorder, StorageId, Tensor};
+use crate::plan::{Content, Phase, Plan, Pool, Recorder, StorageId, Tensor};
 use crate::train::TrainOptions;
+use crate::train::objective::{self, Metrics, Scores};
 
 /// What one optimizer step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
-    /// Mean loss over the trained tokens of the step, in nats.
-    pub loss: f64,
+    /// The objective's loss and metrics.
+    pub metrics: Metrics,
     /// Learning rate.
     pub lr: f32,
     /// Global gradient norm before clipping. Not finite: the step was skipped, nothing changed.
@@ -27,13 +28,43 @@ pub struct StepReport {
     pub tokens: usize,
 }
 
+/// A micro-batch of a step.
+#[derive(Debug, Clone)]
+pub struct MicroBatch<'b> {
+    /// What is in it.
+    pub batch: &'b Batch,
+    /// Its number in the step, from 0.
+    pub number: usize,
+    /// Units of all micro-batches of the step, see [`Objective::units`](crate::train::Objective::units).
+    pub units: usize,
+    /// What [`Pass`] of [`Trainer::begin_reference`] gave for the batch, for objectives that compare with it.
+    pub reference: Vec<f64>,
+}
+
 /// A batch that is being run, submission by submission.
-pub struct Pass {
+pub struct Pass<'b> {
+    batch: &'b Batch,
     shape: LossBuffers,
     program: ProgramId,
     step: Step,
     /// Where its next part begins.
     next: Option<usize>,
+    purpose: Purpose,
+    /// One over the units of the step.
+    share: f64,
+    /// Log-probabilities of the sequences without adapter.
+    reference: Vec<f64>,
+}
+
+/// What a batch is run for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Gradients and the sums of loss and metrics.
+    Learn,
+    /// These sums, as held-out data is measured.
+    Measure,
+    /// The log-probabilities of its sequences without adapter.
+    Reference,
 }
 
 /// The trained adapter's buffers.
@@ -60,13 +91,14 @@ pub struct Trainer {
     /// The programs of micro-batches, one per length of their rows, the longest first.
     train: Vec<(LossBuffers, ProgramId)>,
     update: ProgramId,
-    /// The programs without gradients, by tokens of a batch.
+    /// The programs without gradients, with and without adapter, by tokens of a batch.
     evaluate: Vec<(usize, ProgramId)>,
+    reference: Vec<(usize, ProgramId)>,
     step: u64,
 }
 
 impl Trainer {
-    /// Puts `adapter` on `engine` and compiles the plans for `options.batch` rows of `options.context` tokens. Without an
+    /// Puts `adapter` on `engine` and compiles the plans for `options.rows()` rows of `options.context` tokens. Without an
     /// adapter a new one is started with `options.adapter`.
     ///
     /// # Errors
@@ -88,7 +120,7 @@ impl Trainer {
         let trained = Trained { gradients: buffers.gradients, dropout: options.dropout };
         arena.attach(&mut sites, buffers.parameters, Some(trained), 1.0);
         let noise = noise(engine, &mut resources, &options)?;
-        let loss = LossBuffers::new(engine, &mut resources, options.batch, options.context, options.loss_chunk)?;
+        let loss = LossBuffers::new(engine, &mut resources, options.rows(), options.context, options.loss_chunk)?;
         let loss = loss.with_noise(noise);
         let shapes: Vec<LossBuffers> =
             options.batches().contexts().into_iter().map(|context| loss.with_context(context)).collect();
@@ -115,6 +147,7 @@ impl Trainer {
             train,
             update,
             evaluate: Vec::new(),
+            reference: Vec::new(),
             step: 0,
         })
     }
@@ -134,98 +167,153 @@ impl Trainer {
         self.loss.plan(engine, &self.sites, Some(reverse(&self.options)))
     }
 
-    /// Runs micro-batches forward and backward and adds up their gradients, each trained token of all of them with
-    /// the same weight. Returns the mean loss in nats.
+    /// Runs micro-batches forward and backward and adds up their gradients, as one step. Returns the objective's loss and
+    /// metrics.
     ///
     /// # Errors
     /// Batches of another shape than the options say or without a trained token, or a device failure.
-    pub async fn accumulate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<f64> {
-        let trained: usize = batches.iter().map(|b| b.trained).sum();
-        if trained == 0 {
+    pub async fn accumulate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<Metrics> {
+        let objective = self.options.objective.objective;
+        let units = objective.units(batches);
+        if batches.iter().all(|batch| batch.trained == 0) {
             return Err(Error::Argument("a step without a trained token: nothing to learn from".into()));
         }
-        let mut sum = 0.0;
-        for (micro, batch) in batches.iter().enumerate() {
-            let pass = self.begin_micro_batch(engine, batch, micro, trained)?;
-            sum += self.complete(engine, pass, batch).await?;
+        let mut sums = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            let reference = self.reference_of(engine, batch).await?;
+            let pass = self.begin_micro_batch(engine, MicroBatch { batch, number, units, reference })?;
+            objective::add(&mut sums, &self.complete(engine, pass).await?);
         }
-        Ok(sum / trained as f64)
+        Ok(objective.means(&sums, units))
     }
 
-    /// Begins micro-batch number `micro` of a step with `trained` trained tokens in all: its gradients are added to those
-    /// of the ones before.
+    /// Begins a micro-batch: its gradients are added to those of the ones before.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub fn begin_micro_batch(
-        &mut self,
-        engine: &mut Engine,
-        batch: &Batch,
-        micro: usize,
-        trained: usize,
-    ) -> Result<Pass> {
+    pub fn begin_micro_batch<'b>(&mut self, engine: &mut Engine, micro: MicroBatch<'b>) -> Result<Pass<'b>> {
+        let MicroBatch { batch, number, units, reference } = micro;
+        let measured = self.options.objective.objective.weights.is_some();
         let step = Step {
             seed: (self.options.seed ^ self.options.seed >> 32) as u32,
             step: self.step as u32 + 1,
-            rows: (micro * self.options.batch) as u32,
+            rows: (number * self.options.rows()) as u32,
+            phase: if measured { Phase::Measure as u32 } else { 0 },
             ..Step::default()
         };
         self.make_noise(engine, batch)?;
         // Of an unknown shape: the longest one says what is wrong.
         let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
         let (shape, program) = *fits.unwrap_or(&self.train[0]);
-        shape.weigh(engine, &vec![1.0 / trained as f32; batch.trained])?;
-        self.begin(engine, shape, program, batch, step)
+        let share = 1.0 / units as f64;
+        if !measured {
+            shape.weigh(engine, &vec![1.0 / units as f32; batch.trained])?;
+        }
+        let pass = self.begin(engine, batch, (shape, program), step)?;
+        Ok(Pass { purpose: Purpose::Learn, share, reference, ..pass })
     }
 
-    /// Begins to measure the losses of `batch`, without touching the adapter.
+    /// Begins to measure `batch` as held-out data, without touching the adapter.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub fn begin_evaluation(&mut self, engine: &mut Engine, batch: &Batch) -> Result<Pass> {
-        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
-        let shape = fits.map_or(self.loss, |(shape, _)| *shape);
+    pub fn begin_evaluation<'b>(
+        &mut self,
+        engine: &mut Engine,
+        batch: &'b Batch,
+        reference: Vec<f64>,
+    ) -> Result<Pass<'b>> {
+        let shape = self.shape_of(batch);
         let program = self.evaluation_of(engine, shape)?;
-        self.begin(engine, shape, program, batch, Step::default())
+        let pass = self.begin(engine, batch, (shape, program), Step::default())?;
+        Ok(Pass { purpose: Purpose::Measure, reference, ..pass })
+    }
+
+    /// Begins to measure the log-probability of each sequence of `batch` without adapter.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate`].
+    pub fn begin_reference<'b>(&mut self, engine: &mut Engine, batch: &'b Batch) -> Result<Pass<'b>> {
+        let shape = self.shape_of(batch);
+        let program = self.reference_program(engine, shape)?;
+        self.begin(engine, batch, (shape, program), Step::default())
     }
 
     /// Puts a batch where the plan of its shape reads it.
-    fn begin(
+    fn begin<'b>(
         &self,
         engine: &mut Engine,
-        shape: LossBuffers,
-        program: ProgramId,
-        batch: &Batch,
+        batch: &'b Batch,
+        (shape, program): (LossBuffers, ProgramId),
         step: Step,
-    ) -> Result<Pass> {
+    ) -> Result<Pass<'b>> {
         engine.owns(&self.resources)?;
         shape.load(engine, batch)?;
-        Ok(Pass { shape, program, step: Step { trained: batch.trained as u32, ..step }, next: Some(0) })
+        let step = Step { trained: batch.trained as u32, ..step };
+        let (purpose, share, reference) = (Purpose::Reference, 1.0, Vec::new());
+        Ok(Pass { batch, shape, program, step, next: Some(0), purpose, share, reference })
     }
 
-    /// Submits the next part of a batch. Returns whether it was the last one. Nothing else may run between two parts.
+    /// Submits the next part of a batch. Returns whether it was the last one for now: see [`Self::turn`]. Nothing else may
+    /// run between two parts.
     ///
     /// # Errors
     /// A device failure.
-    pub fn submit(&self, engine: &mut Engine, pass: &mut Pass) -> Result<bool> {
+    pub fn submit(&self, engine: &mut Engine, pass: &mut Pass<'_>) -> Result<bool> {
         if let Some(part) = pass.next {
             pass.next = engine.backend.run(pass.program, &pass.step, part)?;
         }
         Ok(pass.next.is_none())
     }
 
-    /// The sum of the losses of `batch` in nats, when all of its parts are submitted.
+    /// When all parts are submitted: where the weights depend on the log-probabilities, reads the ones, writes the others
+    /// and goes to the second phase. Returns whether there are more parts to submit.
     ///
     /// # Errors
     /// A device failure.
-    pub async fn end(&self, engine: &mut Engine, pass: Pass, batch: &Batch) -> Result<f64> {
-        pass.shape.sum(engine, batch).await
+    pub async fn turn(&self, engine: &mut Engine, pass: &mut Pass<'_>) -> Result<bool> {
+        let objective = &self.options.objective;
+        let Some(weights) = objective.objective.weights.filter(|_| pass.step.phase == Phase::Measure as u32) else {
+            return Ok(false);
+        };
+        let log_probabilities = pass.shape.log_probabilities(engine, pass.batch).await?;
+        pass.shape.weigh(engine, &weights(&pass.scores(&log_probabilities), objective))?;
+        (pass.step.phase, pass.next) = (Phase::Learn as u32, Some(0));
+        Ok(true)
     }
 
-    /// Submits all parts of a batch; the sum of its losses in nats.
-    async fn complete(&self, engine: &mut Engine, mut pass: Pass, batch: &Batch) -> Result<f64> {
-        while !self.submit(engine, &mut pass)? {}
-        self.end(engine, pass, batch).await
+    /// What a batch was run for: the sums of loss and metrics over its units, or the log-probabilities of its sequences
+    /// without adapter.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub async fn end(&self, engine: &mut Engine, pass: Pass<'_>) -> Result<Vec<f64>> {
+        let log_probabilities = pass.shape.log_probabilities(engine, pass.batch).await?;
+        let (scores, options) = (pass.scores(&log_probabilities), &self.options.objective);
+        Ok(match pass.purpose {
+            Purpose::Learn => (options.objective.sums)(&scores, options),
+            Purpose::Measure => (options.objective.held_out)(&scores, options),
+            Purpose::Reference => (0..scores.sequences.len()).map(|index| scores.sequence(index)).collect(),
+        })
+    }
+
+    /// Submits all parts of a batch, and ends it.
+    async fn complete(&self, engine: &mut Engine, mut pass: Pass<'_>) -> Result<Vec<f64>> {
+        loop {
+            while !self.submit(engine, &mut pass)? {}
+            if !self.turn(engine, &mut pass).await? {
+                return self.end(engine, pass).await;
+            }
+        }
+    }
+
+    /// The log-probabilities of the sequences of `batch` without adapter, where the objective compares with them.
+    async fn reference_of(&mut self, engine: &mut Engine, batch: &Batch) -> Result<Vec<f64>> {
+        if !self.options.objective.objective.reference {
+            return Ok(Vec::new());
+        }
+        let pass = self.begin_reference(engine, batch)?;
+        self.complete(engine, pass).await
     }
 
     /// Sets the magnitudes of the noise on the embeddings of `batch`.
@@ -264,11 +352,11 @@ impl Trainer {
     /// # Errors
     /// As [`Self::accumulate`] and [`Self::update`].
     pub async fn step(&mut self, engine: &mut Engine, batches: &[Batch], lr: f32) -> Result<StepReport> {
-        let loss = self.accumulate(engine, batches).await?;
+        let metrics = self.accumulate(engine, batches).await?;
         let grad_norm = self.update(engine, lr).await?;
         let trained_tokens = batches.iter().map(|b| b.trained).sum();
         let tokens = batches.iter().map(|b| b.tokens_used).sum();
-        Ok(StepReport { loss, lr, grad_norm, trained_tokens, tokens })
+        Ok(StepReport { metrics, lr, grad_norm, trained_tokens, tokens })
     }
 
     /// Rows of logits that exist at once.
@@ -276,25 +364,41 @@ impl Trainer {
         self.loss.chunk()
     }
 
-    /// Mean loss in nats over all trained tokens of `batches`, without touching the adapter.
+    /// The objective's loss and metrics on `batches` as held-out data, without touching the adapter.
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub async fn evaluate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<f64> {
-        let program = self.evaluation_of(engine, self.loss)?;
-        Ok(self.loss.mean(engine, program, batches).await?.0)
+    pub async fn evaluate(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<Metrics> {
+        let objective = self.options.objective.objective;
+        let units = objective.units(batches);
+        if units == 0 {
+            return Err(Error::Argument("the evaluation data has no token with a loss".into()));
+        }
+        let mut sums = Vec::new();
+        for batch in batches.iter().filter(|batch| batch.trained > 0) {
+            let reference = self.reference_of(engine, batch).await?;
+            let pass = self.begin_evaluation(engine, batch, reference)?;
+            objective::add(&mut sums, &self.complete(engine, pass).await?);
+        }
+        Ok(objective.means(&sums, units))
+    }
+
+    /// The shape of `batch`; of an unknown one the longest, which says what is wrong.
+    fn shape_of(&self, batch: &Batch) -> LossBuffers {
+        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
+        fits.map_or(self.loss, |(shape, _)| *shape)
     }
 
     /// The program without gradients for batches of a shape, compiled at first use.
     fn evaluation_of(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
-        engine.owns(&self.resources)?;
-        if let Some((_, program)) = self.evaluate.iter().find(|(tokens, _)| *tokens == shape.tokens()) {
-            return Ok(*program);
-        }
-        let plan = shape.plan(engine, &self.sites, None);
-        let program = engine.compile(&mut self.resources, &plan)?;
-        self.evaluate.push((shape.tokens(), program));
-        Ok(program)
+        let Self { resources, sites, evaluate, .. } = self;
+        compiled(engine, resources, evaluate, sites, shape)
+    }
+
+    /// The program without gradients and without adapter.
+    fn reference_program(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
+        let Self { resources, reference, .. } = self;
+        compiled(engine, resources, reference, &Sites::default(), shape)
     }
 
     /// Length of [`Self::values`].
@@ -418,8 +522,33 @@ impl Buffers {
     }
 }
 
+impl Pass<'_> {
+    fn scores<'a>(&'a self, log_probabilities: &'a [f32]) -> Scores<'a> {
+        Scores { log_probabilities, sequences: &self.batch.sequences, reference: &self.reference, share: self.share }
+    }
+}
+
+/// The program without gradients for batches of a shape, from `programs` or added to them.
+fn compiled(
+    engine: &mut Engine,
+    resources: &mut Resources,
+    programs: &mut Vec<(usize, ProgramId)>,
+    sites: &Sites,
+    shape: LossBuffers,
+) -> Result<ProgramId> {
+    engine.owns(resources)?;
+    if let Some((_, program)) = programs.iter().find(|(tokens, _)| *tokens == shape.tokens()) {
+        return Ok(*program);
+    }
+    let plan = shape.plan(engine, sites, None);
+    let program = engine.compile(resources, &plan)?;
+    programs.push((shape.tokens(), program));
+    Ok(program)
+}
+
 fn reverse(options: &TrainOptions) -> Reverse {
-    Reverse { checkpointing: options.checkpointing.unwrap_or_default(), measured: false }
+    let measured = options.objective.objective.weights.is_some();
+    Reverse { checkpointing: options.checkpointing.unwrap_or_default(), measured }
 }
 
 /// Declares the magnitudes of the noise on the embeddings, if there is to be any.
@@ -427,7 +556,7 @@ fn noise(engine: &mut Engine, resources: &mut Resources, options: &TrainOptions)
     if options.neftune_noise_alpha == 0.0 {
         return Ok(None);
     }
-    let tokens = options.batch.saturating_mul(options.context);
+    let tokens = options.rows().saturating_mul(options.context);
     engine.add(resources, "embedding_noise", Pool::Inputs, tokens as u64, Content::Zeros).map(Some)
 }
 

@@ -11,13 +11,14 @@ use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
 use loam::engine::{Engine, weight_uploads};
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
+use loam::train::objective::Metric;
 use loam::train::{Event, Job, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
 use loam::{Base, TrainOptions};
 use serde_json::json;
 
 use crate::args::{BaseArgs, OptimArg, ScheduleArg, TrainArgs};
 use crate::failure::{Failure, Result};
-use crate::log::{Log, object};
+use crate::log::{Log, named, object};
 use crate::output::{Output, bytes, escape};
 use crate::report::Page;
 use crate::{dataset, files, memory, model, upkeep};
@@ -288,15 +289,16 @@ impl Progress {
                 self.steps = *steps;
                 self.bar = self.output.bar(*steps, "train");
             }
-            Event::Evaluated { step, loss, .. } => {
+            Event::Evaluated { step, metrics, .. } => {
                 let (bar, output) = (&self.bar, self.output);
-                bar.suspend(|| output.note(format!("held-out loss after step {step}: {loss:.4} nats per token")));
+                let (loss, others) = (metrics.loss, others(&metrics.others));
+                bar.suspend(|| output.note(format!("held-out loss after step {step}: {loss:.4}{others}")));
             }
             Event::Step { step, report, .. } => {
-                self.losses.push(report.loss);
+                self.losses.push(report.metrics.loss);
                 self.bar.set_position(*step);
-                self.bar.set_message(format!("loss {:.3}, norm {:.2}", report.loss, report.grad_norm));
-                self.plain(*step, report.loss);
+                self.bar.set_message(format!("loss {:.3}, norm {:.2}", report.metrics.loss, report.grad_norm));
+                self.plain(*step, report.metrics.loss);
             }
             Event::Resumed { step, path, .. } => {
                 let path = escape(&path.to_string_lossy());
@@ -343,6 +345,11 @@ fn pause(event: &Event) -> String {
     }
 }
 
+/// Metrics behind a loss.
+fn others(metrics: &[Metric]) -> String {
+    metrics.iter().map(|metric| format!(", {} {:.4}", metric.name, metric.value)).collect()
+}
+
 /// How long submissions took, as JSON; `buckets` are [upper bound in ms, submissions] with no bound for the last.
 fn submit_ms(times: &Times) -> serde_json::Value {
     let buckets: Vec<_> = times.buckets().map(|(bound, count)| (bound.is_finite().then_some(bound), count)).collect();
@@ -370,6 +377,9 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
     if let (Some(before), Some(after)) = (o.eval_loss_before, o.eval_loss_after) {
         output.line(format!("held-out loss  {before:.4} -> {after:.4}"))?;
     }
+    for (before, after) in o.eval_metrics_before.iter().zip(&o.eval_metrics_after) {
+        output.line(format!("{:<14} {:.4} -> {:.4}", before.name, before.value, after.value))?;
+    }
     if o.adapter_step != o.steps {
         output.line(format!("best           after step {}: that is the adapter", o.adapter_step))?;
     }
@@ -389,6 +399,8 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
         "stopped_early": o.stopped_early, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
         "adapter": adapter.to_string_lossy(), "device": device, "skipped_lines": notes.skipped,
         "truncated_examples": notes.truncated, "planned_steps": o.planned_steps,
+        "metrics_last": named(&o.metrics_last), "eval_metrics_before": named(&o.eval_metrics_before),
+        "eval_metrics_after": named(&o.eval_metrics_after),
         "submit_ms": o.times.as_ref().map(submit_ms), "weight_uploads": weight_uploads(),
     }))
 }

@@ -1,6 +1,6 @@
 //! The end of a run: which adapter it ends with, whether that is of any use, and what is returned.
 
-use super::{Driver, OnDevice, on, run};
+use super::{Driver, OnDevice, on, reference, run};
 use crate::error::{Error, Result};
 use crate::train::run::next::{Candidate, Chosen, Losses};
 use crate::train::run::verdict;
@@ -46,12 +46,11 @@ impl Driver<'_> {
             position.judged.push(Losses::default());
         }
         let batch = &step.go_to(batches, progress.outcome.steps.saturating_sub(1))?.micro[index];
-        let pass = trainer.begin_evaluation(engine, batch)?;
-        let sum = run(engine, trainer, pass, batch, &mut setup.throttle, events).await?;
-        let losses = &mut position.judged[candidate];
-        losses.batches += 1;
-        losses.sum += sum;
-        losses.trained += batch.trained;
+        let known = &mut progress.references.train;
+        let reference = reference(engine, trainer, batch, known, &mut setup.throttle, events).await?;
+        let pass = trainer.begin_evaluation(engine, batch, reference)?;
+        let sums = run(engine, trainer, pass, &mut setup.throttle, events).await?;
+        position.judged[candidate].add(&sums, setup.options.objective.objective.units([batch]));
         Ok(())
     }
 
@@ -68,13 +67,14 @@ impl Driver<'_> {
 
     /// Judges the run, and completes what is said of it.
     pub(super) fn finish(&mut self) -> Result<()> {
-        let loss = |losses: &Losses| losses.sum / losses.trained as f64;
+        let loss = Losses::loss;
         let judged = self.setup.agenda.judged.iter().zip(&self.position.judged);
         if let Some(after) = self.position.judged.first().map(loss) {
             for (candidate, before) in judged.skip(1) {
                 verdict::check_rows(loss(before), after, *candidate == Candidate::Start)?;
             }
         }
+        self.progress.complete();
         let usage = self.engine.backend.usage();
         let outcome = &mut self.progress.outcome;
         outcome.planned_steps = self.setup.agenda.steps;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use embassy_time::Duration;
 
-use super::{Driver, OnDevice, on, run, seconds};
+use super::{Driver, OnDevice, on, reference, run, seconds};
 use crate::data::Batches;
 use crate::error::{Error, Result};
 use crate::option::OptionError;
@@ -15,15 +15,16 @@ impl Driver<'_> {
     /// Measures the loss on a batch of the held-out data.
     pub(super) async fn evaluate(&mut self, index: usize) -> Result<()> {
         let began = self.mark();
-        let Self { setup, engine, device, events, .. } = self;
+        let Self { setup, engine, device, events, progress, .. } = self;
         let OnDevice { trainer, held_out, .. } = on(device)?;
         let step = held_out.as_ref().map(|batches: &Batches<'_>| batches.step(index)).transpose()?;
-        let losses = &mut self.position.evaluation;
-        losses.batches += 1;
+        // A step of held-out data has one micro-batch.
         for batch in step.iter().flat_map(|step| &step.micro) {
-            let pass = trainer.begin_evaluation(engine, batch)?;
-            losses.sum += run(engine, trainer, pass, batch, &mut setup.throttle, events).await?;
-            losses.trained += batch.trained;
+            let known = &mut progress.references.held_out;
+            let reference = reference(engine, trainer, batch, known, &mut setup.throttle, events).await?;
+            let pass = trainer.begin_evaluation(engine, batch, reference)?;
+            let sums = run(engine, trainer, pass, &mut setup.throttle, events).await?;
+            self.position.evaluation.add(&sums, setup.options.objective.objective.units([batch]));
         }
         let length = self.worked(began);
         self.setup.deadline.batch = length;
@@ -55,12 +56,13 @@ impl Driver<'_> {
     /// Takes the held-out loss of the present step, and keeps the adapter if it is the best so far.
     pub(super) async fn compare(&mut self) -> Result<()> {
         let began = self.mark();
-        let Losses { sum, trained, .. } = std::mem::take(&mut self.position.evaluation);
-        let (step, loss) = (self.progress.outcome.steps, sum / trained as f64);
+        let measured = std::mem::take(&mut self.position.evaluation);
+        let (step, loss) = (self.progress.outcome.steps, measured.loss());
+        let metrics = self.setup.options.objective.objective.means(&measured.sums, measured.units);
         let before = self.progress.outcome.eval_loss_before;
         let mut is_best = false;
         if step == 0 {
-            self.progress.outcome.eval_loss_before = Some(mean(sum, trained)?);
+            self.progress.outcome.eval_loss_before = Some(mean(&measured)?);
         } else {
             let taken = self.progress.stopping.take(step, loss, before);
             is_best = taken.better;
@@ -69,9 +71,9 @@ impl Driver<'_> {
             }
         }
         self.progress.evaluated = Some(step);
-        self.progress.history.evaluated(step, loss);
+        self.progress.history.evaluated(step, metrics.clone());
         self.setup.deadline.evaluation = std::mem::take(&mut self.lengths.evaluation) + self.worked(began);
-        self.events.send(Event::Evaluated { step, loss, best: is_best });
+        self.events.send(Event::Evaluated { step, metrics, best: is_best });
         Ok(())
     }
 
@@ -96,13 +98,13 @@ impl Driver<'_> {
     }
 }
 
-/// The mean of the losses `sum` of `trained` tokens.
-fn mean(sum: f64, trained: usize) -> Result<f64> {
-    if trained == 0 {
+/// The loss before the first step, which must be a number.
+fn mean(measured: &Losses) -> Result<f64> {
+    if measured.units == 0 {
         return Err(Error::Argument("the evaluation data has no token with a loss".into()));
     }
-    if !sum.is_finite() {
+    if !measured.loss().is_finite() {
         return Err(Error::NonFinite("the loss on the evaluation data".into()));
     }
-    Ok(sum / trained as f64)
+    Ok(measured.loss())
 }

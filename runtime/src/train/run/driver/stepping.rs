@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use embassy_time::Instant;
 
-use super::{Driver, OnDevice, on, run};
+use super::{Driver, OnDevice, on, reference, run};
 use crate::error::{Error, Result};
 use crate::option::OptionError;
-use crate::train::StepReport;
 use crate::train::checkpoint::State;
+use crate::train::objective;
 use crate::train::run::Event;
 use crate::train::run::next::gave_up;
+use crate::train::{MicroBatch, StepReport};
 
 impl Driver<'_> {
     /// Runs a micro-batch of the present step.
@@ -20,8 +21,13 @@ impl Driver<'_> {
         let OnDevice { trainer, batches, step, .. } = on(device)?;
         let step = step.go_to(batches, progress.outcome.steps)?;
         let batch = &step.micro[micro];
-        let pass = trainer.begin_micro_batch(engine, batch, micro, step.trained)?;
-        progress.loss_sum += run(engine, trainer, pass, batch, &mut setup.throttle, events).await?;
+        let known = &mut progress.references.train;
+        let reference = reference(engine, trainer, batch, known, &mut setup.throttle, events).await?;
+        let units = setup.options.objective.objective.units(&step.micro);
+        let micro = MicroBatch { batch, number: micro, units, reference };
+        let pass = trainer.begin_micro_batch(engine, micro)?;
+        let sums = run(engine, trainer, pass, &mut setup.throttle, events).await?;
+        objective::add(&mut progress.sums, &sums);
         progress.micro += 1;
         let length = self.worked(began);
         self.setup.deadline.batch = length;
@@ -40,8 +46,9 @@ impl Driver<'_> {
         let lr = options.lr * options.schedule.factor(number, options.warmup, setup.agenda.steps);
         let grad_norm = trainer.update(engine, lr).await?;
         let made = step.go_to(batches, number - 1)?;
-        let loss = progress.loss_sum / made.trained as f64;
-        let report = StepReport { loss, lr, grad_norm, trained_tokens: made.trained, tokens: made.tokens_used };
+        let objective = options.objective.objective;
+        let metrics = objective.means(&progress.sums, objective.units(&made.micro));
+        let report = StepReport { metrics, lr, grad_norm, trained_tokens: made.trained, tokens: made.tokens_used };
         progress.count(&report, trainer.updates());
         self.position.micro_batches = batches.micro_batches(number as usize);
         self.lengths.step += self.worked(began);
@@ -51,13 +58,14 @@ impl Driver<'_> {
             // What is measured at the end takes no longer than a step: two times forward.
             self.setup.deadline.evaluation = self.setup.deadline.step;
         }
+        let grad_norm = report.grad_norm;
         self.events.send(Event::Step { step: number, report, seconds: self.progress.outcome.seconds });
-        self.check_gradient(number, &report)
+        self.check_gradient(number, grad_norm)
     }
 
     /// A gradient that is zero everywhere is no success: the adapter's values are so large that all logits are alike.
-    fn check_gradient(&mut self, step: u64, report: &StepReport) -> Result<()> {
-        if report.grad_norm == 0.0 && !self.is_flat {
+    fn check_gradient(&mut self, step: u64, grad_norm: f32) -> Result<()> {
+        if grad_norm == 0.0 && !self.is_flat {
             self.is_flat = true;
             self.events.note(format!(
                 "the gradient of step {step} is 0 everywhere: nothing is learned from here on; a lower lr may help"
