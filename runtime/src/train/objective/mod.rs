@@ -4,6 +4,7 @@
 //! numbers it reports. Batches, plans, checkpoints and logs are the same for all of them.
 
 mod clm;
+mod dft;
 mod metrics;
 mod options;
 mod references;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use clm::CLM;
+pub use dft::DFT;
 pub use metrics::{Metric, Metrics};
 pub use options::ObjectiveOptions;
 pub use references::{KnownReferences, References};
@@ -21,7 +23,7 @@ pub use sft::SFT;
 use crate::data::{Batch, Records};
 
 /// All objectives, in the order in which they are listed.
-pub static ALL: &[&Objective] = &[&SFT, &CLM];
+pub static ALL: &[&Objective] = &[&SFT, &CLM, &DFT];
 
 /// What is learned.
 pub struct Objective {
