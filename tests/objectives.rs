@@ -146,3 +146,14 @@ fn named(name: &str) -> ObjectiveOptions {
 fn dft_follows_trl() {
     follows_trl("dft", named("dft"), false, masked);
 }
+
+/// A prompt, a chosen and a rejected answer.
+fn preference(row: &Value) -> Vec<Example> {
+    vec![example(&row[0], &row[1]), example(&row[0], &row[2])]
+}
+
+#[test]
+fn dpo_follows_trl() {
+    let beta = Golden::read("dpo").values["beta"].as_f64().map(|beta| beta as f32);
+    follows_trl("dpo", ObjectiveOptions { beta, ..named("dpo") }, true, preference);
+}

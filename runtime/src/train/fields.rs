@@ -58,6 +58,7 @@ impl TrainOptions {
             ("epochs", if steps.is_some() { "by steps".to_owned() } else { epochs.to_string() }),
             ("optimizer", optimizer.name().to_owned()),
         ]);
+        all.extend(objective.fields());
         all.extend(constants(optimizer));
         let switch = |on: &bool| if *on { "on" } else { "off" }.to_owned();
         all.extend([

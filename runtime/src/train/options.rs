@@ -153,6 +153,7 @@ impl TrainOptions {
             let ok = value.is_finite() && value >= 0.0;
             if ok { Ok(()) } else { Err(OptionError::range(name, value, "0 or positive")) }
         };
+        self.objective.check()?;
         positive("batch", self.batch > 0, &self.batch)?;
         positive("accumulate", self.accumulate > 0, &self.accumulate)?;
         if self.pack && self.group_by_length {

@@ -11,6 +11,7 @@ pub static CLM: Objective = Objective {
     records: Records::Texts,
     unit: Unit::Label,
     reference: false,
+    options: &[],
     metrics: &[],
     weights: None,
     sums: negative_log_likelihood,

@@ -5,6 +5,7 @@
 
 mod clm;
 mod dft;
+mod dpo;
 mod metrics;
 mod options;
 mod references;
@@ -15,6 +16,7 @@ use std::ops::Range;
 
 pub use clm::CLM;
 pub use dft::DFT;
+pub use dpo::DPO;
 pub use metrics::{Metric, Metrics};
 pub use options::ObjectiveOptions;
 pub use references::{KnownReferences, References};
@@ -23,7 +25,7 @@ pub use sft::SFT;
 use crate::data::{Batch, Records};
 
 /// All objectives, in the order in which they are listed.
-pub static ALL: &[&Objective] = &[&SFT, &CLM, &DFT];
+pub static ALL: &[&Objective] = &[&SFT, &CLM, &DFT, &DPO];
 
 /// What is learned.
 pub struct Objective {
@@ -37,6 +39,8 @@ pub struct Objective {
     pub unit: Unit,
     /// Whether it compares with the model without adapter.
     pub reference: bool,
+    /// The fields of [`ObjectiveOptions`] that it looks at.
+    pub options: &'static [&'static str],
     /// Names of what it reports besides the loss; by TRL's names where TRL has them.
     pub metrics: &'static [&'static str],
     /// The weight of each label of a micro-batch: minus the derivative of the step's loss by its log-probability. `None`: the

@@ -10,6 +10,7 @@ pub static SFT: Objective = Objective {
     records: Records::Answers,
     unit: Unit::Label,
     reference: false,
+    options: &[],
     metrics: &[],
     weights: None,
     sums: negative_log_likelihood,

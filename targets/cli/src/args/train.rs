@@ -93,6 +93,12 @@ pub struct TrainArgs {
     /// What is learned from an example [default: clm for .txt, else sft]
     #[arg(long, value_parser = objective(|_| true))]
     pub objective: Option<&'static Objective>,
+    /// How strongly the rewards of --objective dpo count [default: 0.1]
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    pub beta: Option<f32>,
+    /// Share of records of --objective dpo whose answers are taken to be in the wrong order [default: 0]
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub label_smoothing: Option<f32>,
     /// Rank of the adapter [default: 8]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub rank: Option<u32>,

@@ -164,15 +164,22 @@ pub fn like(options: &mut TrainOptions, start: Option<&AdapterFile>, args: &Trai
 
 /// What is learned: as the flag says, else as all of the files do.
 pub fn objective(args: &TrainArgs) -> Result<ObjectiveOptions> {
+    let TrainArgs { beta, label_smoothing, .. } = *args;
     if let Some(objective) = args.objective {
-        return Ok(ObjectiveOptions { objective });
+        return checked(ObjectiveOptions { objective, beta, label_smoothing });
     }
     let mut files = args.data.iter().chain(&args.eval_data).map(|path| dataset::objective(path));
     let first = files.next().unwrap_or(&objective::SFT);
     if files.all(|objective| objective == first) {
-        return Ok(ObjectiveOptions { objective: first });
+        return checked(ObjectiveOptions { objective: first, beta, label_smoothing });
     }
     Err(Failure::Usage("the data is partly .txt and partly .jsonl: say with --objective what to learn from it".into()))
+}
+
+/// Before any work: options that the objective does not have.
+fn checked(options: ObjectiveOptions) -> Result<ObjectiveOptions> {
+    options.check()?;
+    Ok(options)
 }
 
 /// A training that ends with values which no adapter may have was too fast.
