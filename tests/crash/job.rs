@@ -10,7 +10,7 @@ use loam::backend::cpu::CpuBackend;
 use loam::data::{Dataset, Example, Notes, Records};
 use loam::digest::sha256_file;
 use loam::train::checkpoint::Identity;
-use loam::train::{self, Checkpoints, Event, RunOptions};
+use loam::train::{self, Checkpoints, Event, Objective, ObjectiveOptions, RunOptions};
 use loam::{Base, Engine, NewAdapter, Result, Targets, TrainOptions};
 use loam_tests::convert_asset;
 
@@ -44,6 +44,17 @@ impl Job {
         };
         // Two steps an epoch: of 2 + 2 rows and of 2 + 1.
         Self { base, data: dataset(7, 0), held_out: dataset(3, 50), options }
+    }
+
+    /// The same with another objective, measured on what it learns from.
+    pub fn of(name: &str) -> Self {
+        let objective = Objective::named(name).expect("an objective");
+        let mut job = Self::new();
+        job.options.objective = ObjectiveOptions::new(objective);
+        let (records, sequences) = (objective.records, objective.records.sequences() as u32);
+        job.data = Dataset { records, ..dataset(7 * sequences, 0) };
+        job.held_out = Dataset { records, ..dataset(7 * sequences, 0) };
+        job
     }
 
     pub fn cpu() -> Box<dyn Backend> {
@@ -85,15 +96,17 @@ impl Job {
         job
     }
 
-    /// The digest of the adapter when nothing happens.
+    /// The digest of the adapter when nothing happens, of the job as [`Self::new`] makes it.
     pub fn golden(&self) -> String {
         static GOLDEN: OnceLock<String> = OnceLock::new();
-        let train = || {
-            let folder = tempfile::tempdir().expect("temporary folder");
-            let out = folder.path().join("adapter.gguf");
-            self.run(Self::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains")
-        };
-        GOLDEN.get_or_init(train).clone()
+        GOLDEN.get_or_init(|| self.undisturbed()).clone()
+    }
+
+    /// The digest of the adapter when nothing happens.
+    pub fn undisturbed(&self) -> String {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let out = folder.path().join("adapter.gguf");
+        self.run(Self::cpu(), RunOptions::default(), &out, &mut |_| ()).expect("trains")
     }
 
     /// What a checkpoint of this run says it is of.

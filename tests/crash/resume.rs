@@ -62,6 +62,20 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_adapter() {
     assert!(programs > 20, "{programs} programs for {STEPS} steps with evaluations");
 }
 
+/// With weights that depend on log-probabilities, and on those of the model without adapter.
+#[test]
+fn runs_of_other_objectives_have_the_same_bits_twice_and_stopped_anywhere() {
+    for (name, programs) in [("dft", 20), ("dpo", 20)] {
+        let mut job = Job::of(name);
+        let golden = job.undisturbed();
+        assert_eq!(job.undisturbed(), golden, "{name}");
+        assert!(stopped_anywhere(&job, &golden) > programs, "{name}");
+        // Judged by the rows of the last step.
+        job.held_out.examples.clear();
+        assert!(stopped_anywhere(&job, &job.undisturbed()) > programs / 2, "{name}");
+    }
+}
+
 /// The end of such a run puts what it started from on the device for a moment.
 #[test]
 fn a_run_without_held_out_data_stopped_anywhere_goes_on_to_the_same_adapter() {
