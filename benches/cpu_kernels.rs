@@ -198,7 +198,6 @@ fn attention() {
     let p = attention::Params {
         batch: 1,
         queries: tokens,
-        keys: tokens,
         heads,
         kv_heads,
         head_dim,

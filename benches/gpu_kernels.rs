@@ -121,16 +121,7 @@ fn attentions(options: &Options, backend: &mut dyn Backend) {
     let (tokens, heads) = (options.tokens, options.hidden / 64);
     let (kv_heads, head_dim) = ((heads / 4).max(1), 64);
     let scale = 0.125;
-    let p = attention::Params {
-        batch: 1,
-        queries: tokens,
-        keys: tokens,
-        heads,
-        kv_heads,
-        head_dim,
-        scale,
-        ..Default::default()
-    };
+    let p = attention::Params { batch: 1, queries: tokens, heads, kv_heads, head_dim, scale, ..Default::default() };
     let (q, kv) = (u64::from(tokens * heads * head_dim), u64::from(tokens * kv_heads * head_dim));
     let (starts, stats) = (u64::from(tokens), 2 * u64::from(tokens * heads));
     // Half of all pairs of positions; two products forward, three and four backward.

@@ -9,8 +9,6 @@ pub const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
 #[repr(C)]
 pub struct Step {
-    /// Tokens already in the KV cache: the absolute position of query row 0. 0 in training.
-    pub past: u32,
     /// Seed of counter-based random numbers.
     pub seed: u32,
     /// Optimizer step, from 1.
@@ -30,5 +28,5 @@ pub struct Step {
     /// Which phase of a plan that has phases runs, for the host; 0: all of them.
     pub phase: u32,
     /// Keeps the size a multiple of 16 bytes.
-    pub reserved: [u32; 2],
+    pub reserved: [u32; 3],
 }

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use loam::adapter::Attach;
 use loam::engine::AdapterHandle;
 use loam::evaluate::Scorer;
+use loam::generate::{Feed, Room, Runner, Sequence};
 use loam::importance::Collector;
 use loam::plan::Pool;
 use loam::{AdapterFile, Base, Engine, Error, NewAdapter, Session, TrainOptions, Trainer};
+use loam_shaders::attention::BLOCK;
 use loam_tests::counted::Counted;
-use loam_tests::{back_ends, convert_asset, full_batch, some_rows};
+use loam_tests::{back_ends, convert_asset, full_batch, relative, some_rows};
 use pollster::block_on;
 
 const CONTEXT: usize = 12;
@@ -147,4 +149,148 @@ fn engines_and_tenants_can_be_sent_to_another_thread() {
     let here = logits(&mut engine, &AdapterHandle::none());
     let there = std::thread::spawn(move || logits(&mut engine, &AdapterHandle::none())).join().expect("thread");
     assert_eq!(here, there);
+}
+
+/// Prompts of three sequences and how many tokens follow, so that they are at different places all the time.
+fn prompts() -> [(Vec<u32>, usize); 3] {
+    let tokens = |stream: usize, length: usize| some_rows(stream + 1, length, 4096).remove(stream);
+    [(tokens(0, 3), 9), (tokens(1, 40), 4), (tokens(2, 17), 7)]
+}
+
+/// Logits after the prompt and after each token that follows, of one sequence alone.
+fn alone(engine: &mut Engine, adapters: &AdapterHandle, (prompt, count): &(Vec<u32>, usize)) -> Vec<Vec<f32>> {
+    let mut session = Session::new(engine, 64, adapters).expect("session");
+    let mut all = vec![block_on(session.feed(engine, prompt)).expect("logits")];
+    for token in 0..*count as u32 {
+        all.push(block_on(session.feed(engine, &[token])).expect("logits"));
+    }
+    all
+}
+
+/// The same of all three together: the second and third come when the first is under way, and each step continues all.
+fn together(engine: &mut Engine, adapters: [&AdapterHandle; 3]) -> [Vec<Vec<f32>>; 3] {
+    let mut runner = Runner::new(engine, Room { tokens: 192, context: 64 }).expect("runner");
+    let mut sequences = adapters.map(|adapters| runner.sequence(adapters));
+    let mut all = [Vec::new(), Vec::new(), Vec::new()];
+    let prompts = prompts();
+    for step in 0..20 {
+        // What each sequence takes in this step: the prompt in its own step, then a token at a time.
+        let tokens: Vec<Vec<u32>> = (0..3)
+            .map(|index| match step as usize {
+                step if step < index => Vec::new(),
+                step if step == index => prompts[index].0.clone(),
+                step if step - index <= prompts[index].1 => vec![(step - index - 1) as u32],
+                _ => Vec::new(),
+            })
+            .collect();
+        let fed = sequences.iter_mut().zip(&tokens).enumerate().filter(|(_, (_, tokens))| !tokens.is_empty());
+        let (places, mut feeds): (Vec<usize>, Vec<Feed<'_>>) =
+            fed.map(|(index, (sequence, tokens))| (index, Feed { sequence, tokens })).unzip();
+        if feeds.is_empty() {
+            continue;
+        }
+        let logits = block_on(runner.step(engine, &mut feeds)).expect("step");
+        places.into_iter().zip(logits).for_each(|(index, logits)| all[index].push(logits));
+    }
+    drop(sequences);
+    assert_eq!(runner.free_blocks(), runner.blocks(), "all blocks are free again");
+    all
+}
+
+/// With the base alone, and with another adapter for each. Programs of other numbers of tokens sum in another order.
+#[test]
+fn sequences_at_different_places_compute_what_each_computes_alone() {
+    let base = base();
+    for (device, backend) in back_ends() {
+        let mut engine = Engine::new(&base, backend).expect("engine");
+        let adapter = trained(&mut engine);
+        let (none, some) = (AdapterHandle::none(), attach(&mut engine, &base, &adapter));
+        for adapters in [[&none; 3], [&none, &some, &none]] {
+            let found = together(&mut engine, adapters);
+            for ((found, adapters), prompt) in found.iter().zip(adapters).zip(&prompts()) {
+                let expected = alone(&mut engine, adapters, prompt);
+                assert_eq!(found.len(), expected.len(), "{device}");
+                for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let error = relative(found, expected);
+                    assert!(error <= 1e-5, "{device}, step {step}: {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
+/// Where runs are of one size, what else is in a run does not change a bit.
+#[test]
+fn sequences_in_runs_of_one_size_have_the_same_bits() {
+    let base = base();
+    let tokens = |stream: usize, length: usize| some_rows(stream + 1, length, 4096).remove(stream);
+    let (first, second, third) = (tokens(0, 5), tokens(1, 30), tokens(2, 40));
+    for (device, backend) in back_ends() {
+        let mut engine = Engine::new(&base, backend).expect("engine");
+        let mut runner = Runner::new(&mut engine, Room { tokens: 256, context: 128 }).expect("runner");
+        let mut sequences = [0, 1, 2].map(|_| runner.sequence(&AdapterHandle::none()));
+        let [one, two, three] = &mut sequences;
+        // A hole in the middle of the blocks: what comes after it is not side by side.
+        for (sequence, tokens) in [(&mut *one, &first), (&mut *two, &second), (&mut *three, &third)] {
+            block_on(runner.step(&mut engine, &mut [Feed { sequence, tokens }])).expect("step");
+        }
+        two.truncate(0);
+        let run = |runner: &mut Runner, engine: &mut Engine, sequence: &mut Sequence, other: &mut Sequence| {
+            let (a, b) = (tokens(3, 35), tokens(4, 40));
+            let feeds = &mut [Feed { sequence, tokens: &a }, Feed { sequence: other, tokens: &b }];
+            block_on(runner.step(engine, feeds)).expect("step").remove(0)
+        };
+        let crowded = run(&mut runner, &mut engine, two, three);
+        let mut fresh = Runner::new(&mut engine, Room { tokens: 256, context: 128 }).expect("runner");
+        let mut sequences = [0, 1].map(|_| fresh.sequence(&AdapterHandle::none()));
+        let [sequence, other] = &mut sequences;
+        assert_eq!(run(&mut fresh, &mut engine, sequence, other), crowded, "{device}");
+    }
+}
+
+#[test]
+fn a_full_cache_is_a_typed_error_that_changes_nothing() {
+    let base = base();
+    let mut engine = Engine::new(&base, back_ends().remove(0).1).expect("engine");
+    let mut runner = Runner::new(&mut engine, Room { tokens: 3 * BLOCK, context: 4 * BLOCK }).expect("runner");
+    let (mut one, mut two) = (runner.sequence(&AdapterHandle::none()), runner.sequence(&AdapterHandle::none()));
+    let tokens = some_rows(1, 2 * BLOCK, 4096).remove(0);
+    block_on(runner.step(&mut engine, &mut [Feed { sequence: &mut one, tokens: &tokens }])).expect("two blocks");
+    let feeds = &mut [Feed { sequence: &mut one, tokens: &[1] }, Feed { sequence: &mut two, tokens: &[2] }];
+    let full = block_on(runner.step(&mut engine, feeds)).err();
+    assert!(matches!(full, Some(Error::CacheFull { needed: 2, free: 1 })), "{full:?}");
+    assert_eq!((one.len(), two.len(), runner.free_blocks()), (2 * BLOCK, 0, 1));
+    drop(one);
+    block_on(runner.step(&mut engine, &mut [Feed { sequence: &mut two, tokens: &tokens }])).expect("there is room");
+    let long = vec![1; 4 * BLOCK];
+    let limit = block_on(runner.step(&mut engine, &mut [Feed { sequence: &mut two, tokens: &long }])).err();
+    assert!(matches!(limit, Some(Error::Limit { .. })), "{limit:?}");
+    let mut other = Runner::new(&mut engine, Room { tokens: BLOCK, context: BLOCK }).expect("runner");
+    let mixed = block_on(other.step(&mut engine, &mut [Feed { sequence: &mut two, tokens: &[1] }])).err();
+    assert!(matches!(mixed, Some(Error::Argument(_))), "a sequence of another runner: {mixed:?}");
+}
+
+/// Programs end with the adapters that they run with, also where the runner lives on.
+#[test]
+fn programs_end_with_their_adapters() {
+    let base = base();
+    for (device, backend) in back_ends() {
+        let mut engine = Engine::new(&base, backend).expect("engine");
+        let adapter = trained(&mut engine);
+        let mut runner = Runner::new(&mut engine, Room { tokens: 64, context: 64 }).expect("runner");
+        let mut step = |engine: &mut Engine, adapters: &AdapterHandle| {
+            let mut sequence = runner.sequence(adapters);
+            block_on(runner.step(engine, &mut [Feed { sequence: &mut sequence, tokens: &[5] }])).expect("step")
+        };
+        let plain = step(&mut engine, &AdapterHandle::none());
+        let before = pools(&mut engine);
+        for _ in 0..2 {
+            let adapters = attach(&mut engine, &base, &adapter);
+            assert_ne!(step(&mut engine, &adapters), plain, "{device}");
+            assert_ne!(pools(&mut engine), before, "{device}");
+            drop(adapters);
+            assert_eq!(pools(&mut engine), before, "{device}");
+        }
+        assert_eq!(step(&mut engine, &AdapterHandle::none()), plain, "{device}");
+    }
 }

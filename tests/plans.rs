@@ -44,8 +44,8 @@ fn plans_print_as_their_snapshots() {
     let base = micro();
     let (engine, session) = new_session(&base, cpu(), 64, &[]).expect("session");
     let storage = &engine.storage;
-    snapshot("micro-decode.txt", &session.plan(&engine, 1, 1).print(storage));
-    snapshot("micro-prefill.txt", &session.plan(&engine, 32, 1).print(storage));
+    snapshot("micro-decode.txt", &session.plan(&engine, 1, false).print(storage));
+    snapshot("micro-prefill.txt", &session.plan(&engine, 32, false).print(storage));
     let (engine, trainer) = trainer(&base, 2, 16);
     snapshot("micro-train.txt", &trainer.plan(&engine).print(&engine.storage));
     let (engine, trainer) = trainer_with(&base, 2, 16, Checkpointing::Layers);
@@ -74,8 +74,8 @@ fn plans_are_sound() {
     let (training, trainer) = trainer(&base, 2, 48);
     let (less, checkpointed) = trainer_with(&base, 2, 48, Checkpointing::Layers);
     let plans = [
-        (session.plan(&engine, 1, 1), &engine.storage),
-        (session.plan(&engine, 32, 32), &engine.storage),
+        (session.plan(&engine, 1, false), &engine.storage),
+        (session.plan(&engine, 32, true), &engine.storage),
         (trainer.plan(&training), &training.storage),
         (checkpointed.plan(&less), &less.storage),
     ];

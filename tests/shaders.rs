@@ -146,7 +146,7 @@ fn the_step_state_is_laid_out_as_the_host_writes_it() {
     macro_rules! fields {
         ($($field:ident),*) => { &[$((stringify!($field), std::mem::offset_of!(Step, $field))),*] };
     }
-    let fields = fields!(past, seed, step, rows, lr, correction1, correction2, clip);
+    let fields = fields!(seed, step, rows, lr, correction1, correction2, clip);
     let host = Layout { name: "Step", size: size_of::<Step>(), fields };
     let mut seen = 0;
     for source in SOURCES {

@@ -137,13 +137,15 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// Compiles a plan for a tenant. The program ends with any buffer that it binds.
+    /// Compiles a plan for a tenant, and allocates what it binds where that is not done. The program ends with any buffer
+    /// that it binds.
     ///
     /// # Errors
     /// Out of memory, or a kernel that the device refuses.
     pub fn compile(&mut self, resources: &mut Resources, plan: &Plan) -> Result<ProgramId> {
         self.owns(resources)?;
-        self.free_released();
+        // Adapters may have been attached since.
+        self.allocate(&[])?;
         let program = at_once(self.backend.compile(plan))?;
         let operands = plan.nodes.iter().flat_map(|node| &node.operands);
         let mut bound: Vec<StorageId> = operands

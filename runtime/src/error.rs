@@ -103,6 +103,31 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// The cache of keys and values has not enough blocks left.
+    #[error("the cache is full: {needed} more blocks of keys and values are needed, {free} are free")]
+    CacheFull {
+        /// Blocks that are needed.
+        needed: usize,
+        /// Blocks that no sequence has.
+        free: usize,
+    },
+    /// A prompt that leaves no room for an answer.
+    #[error("the prompt is too long: it has {tokens} tokens, the context is {context}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// A base without a chat template cannot take messages.
+    #[error("{} has no chat template", path.display())]
+    NoTemplate {
+        /// The base.
+        path: PathBuf,
+    },
+    /// The chat template renders a conversation to no tokens.
+    #[error("the chat template writes nothing for this conversation")]
+    EmptyPrompt,
     /// Training cannot be made to fit into the memory that it may take.
     #[error("training does not fit into {budget} bytes: the smallest budget that would do is {needed} bytes")]
     OverBudget {

@@ -43,6 +43,7 @@ pub struct Reverse {
 #[derive(Debug, Clone, Copy)]
 pub struct LossBuffers {
     inputs: InputBuffers,
+    starts: StorageId,
     labels: StorageId,
     weights: StorageId,
     log_probabilities: StorageId,
@@ -66,11 +67,12 @@ impl LossBuffers {
         chunk: Option<usize>,
     ) -> Result<Self> {
         let tokens = places(&engine.config, batch, context)?;
-        let inputs = InputBuffers::new(engine, resources, tokens, context, context)?;
+        let inputs = InputBuffers::new(engine, resources, tokens, context)?;
         let mut list = |name| engine.add(resources, name, Pool::Inputs, tokens as u64, Content::Zeros);
+        let starts = list("starts")?;
         let (labels, weights, log_probabilities) = (list("labels")?, list("weights")?, list("log_probabilities")?);
         let chunk = chunk.unwrap_or_else(|| loss_chunk(engine.config.vocabulary, tokens)).clamp(1, tokens.max(1));
-        Ok(Self { inputs, labels, weights, log_probabilities, noise: None, batch, context, chunk })
+        Ok(Self { inputs, starts, labels, weights, log_probabilities, noise: None, batch, context, chunk })
     }
 
     /// The same buffers for rows of `context` tokens, at most as many as they were made for.
@@ -105,7 +107,8 @@ impl LossBuffers {
         let noise = self.noise.filter(|_| reverse.is_some()).map(on);
         let inputs = Inputs { noise, ..self.inputs.of(tokens) };
         let Engine { config, weights, .. } = engine;
-        let pass = Pass { config, weights, sites, watches: None, inputs, keys: Keys::Own { batch: self.batch } };
+        let keys = Keys::Own { batch: self.batch, starts: list(self.starts, tokens) };
+        let pass = Pass { config, weights, sites, watches: None, inputs, keys };
         let hidden = forward(&mut r, pass);
         let io = LossInputs {
             rows: list(self.inputs.rows, tokens),
@@ -155,7 +158,7 @@ impl LossBuffers {
         for (id, list) in [
             (self.inputs.tokens, &batch.tokens),
             (self.inputs.positions, &batch.positions),
-            (self.inputs.starts, &batch.starts),
+            (self.starts, &batch.starts),
         ] {
             if list.len() != tokens {
                 let message = format!("a batch has {} tokens, the plan was made for {tokens}", list.len());

@@ -3,8 +3,8 @@
 // P and dS as in backward_q, here transposed (own rows are keys): dv = P^T dout, dk = dS^T q.
 // Grid (ceil(keys / 32) * PARTS, kv_heads, batch): each part computes all products, and some slabs of dk and dv.
 #import "include/attention_backward.wgsl"
-#import "include/attention_products.wgsl" NAME=key_query_products OWN=k_at OWN_END=params.keys OTHER=q_at OTHER_END=end
-#import "include/attention_products.wgsl" NAME=value_dout_products OWN=v_at OWN_END=params.keys OTHER=dout_at OTHER_END=end
+#import "include/attention_products.wgsl" NAME=key_query_products OWN=k_at OWN_END=params.queries OTHER=q_at OTHER_END=end
+#import "include/attention_products.wgsl" NAME=value_dout_products OWN=v_at OWN_END=params.queries OTHER=dout_at OTHER_END=end
 #import "include/attention_sums.wgsl" NAME=add_queries OTHER=q_at OTHER_END=end
 #import "include/attention_sums.wgsl" NAME=add_douts OTHER=dout_at OTHER_END=end
 
@@ -13,16 +13,11 @@
 
 // Query tiles that causality and the window allow to see keys from `first` on: first query, one past the last.
 fn queries_that_see(first: u32) -> vec2<u32> {
-    var begin = 0u;
-    if first > step.past {
-        begin = (first - step.past) / TILE * TILE;
-    }
     var end = params.queries;
     if params.window != 0u {
-        let last_position = first + TILE - 1u + params.window;
-        end = min(end, max(last_position, step.past) - step.past);
+        end = min(end, first + TILE - 1u + params.window);
     }
-    return vec2<u32>(begin, end);
+    return vec2<u32>(first / TILE * TILE, end);
 }
 
 // Turns the scores into P^T and dP^T into dS^T, column by column: column j is query base + tx*4 + j.
@@ -36,7 +31,7 @@ fn to_gradients(
 ) {
     for (var j = 0u; j < 4u; j++) {
         let query = base + thread % 8u * 4u + j;
-        let seen = visible(heads.batch, query);
+        let seen = visible(heads.sequence, query);
         let column = stats_at(heads, query);
         for (var i = 0u; i < 4u; i++) {
             let key = first + thread / 8u * 4u + i;
@@ -66,7 +61,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var head = workgroup.y * group_heads; head < (workgroup.y + 1u) * group_heads; head++) {
         let heads = Heads(workgroup.z, head, workgroup.y);
         for (var base = queries.x; base < queries.y; base += TILE) {
-            let range = visible_by_tile(workgroup.z, base);
+            let range = visible_by_all(workgroup.z, base, min(base + TILE, params.queries));
             if range.x >= first + TILE || range.y <= first {
                 continue;
             }
@@ -85,7 +80,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let key = first + thread / 8u * 4u + i;
         for (var slab = 0u; slab < KEPT; slab++) {
             let column = (first_slab + slab) * 8u + thread % 8u;
-            if key < params.keys && column < params.head_dim / 4u {
+            if key < params.queries && column < params.head_dim / 4u {
                 dk[key_base(workgroup.z, key, workgroup.y) + column] = dk_sums[slab * 4u + i];
                 dv[key_base(workgroup.z, key, workgroup.y) + column] = dv_sums[slab * 4u + i];
             }

@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let ty = thread / 8u;
     let row = first + ty * 4u;
     var sums: array<vec4<f32>, KEPT * 4u>;
-    let range = visible_by_tile(heads.batch, first);
+    let range = visible_by_all(heads.sequence, first, min(first + TILE, params.queries));
     for (var base = range.x / TILE * TILE; base < range.y; base += TILE) {
         var scores: array<vec4<f32>, 4>;
         query_key_products(&scores, heads, first, base, range.y, thread);
@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         dout_value_products(&dp, heads, first, base, range.y, thread);
         for (var i = 0u; i < 4u; i++) {
             let row_stats = stats_at(heads, row + i);
-            let hidden = masked(visible(heads.batch, row + i), base + tx * 4u);
+            let hidden = masked(visible(heads.sequence, row + i), base + tx * 4u);
             let score = scores_of(scores[i]);
             let p = select(exp(score - row_stats.x), vec4<f32>(), hidden);
             let slope = vec4<f32>(slope_of(score.x), slope_of(score.y), slope_of(score.z), slope_of(score.w));
@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var slab = 0u; slab < SLABS; slab++) {
             let column = slab * 8u + tx;
             if row + i < params.queries && column < params.head_dim / 4u {
-                dq[query_base(heads.batch, row + i, heads.query) + column] = sums[slab * 4u + i];
+                dq[query_base(heads.sequence, row + i, heads.query) + column] = sums[slab * 4u + i];
             }
         }
     }

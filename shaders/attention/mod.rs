@@ -1,8 +1,13 @@
 //! Causal attention over grouped query heads, flash style (Dao 2023): no buffer of queries x keys exists.
 //!
-//! Query `i` of batch `b` has position `p = step.past + i` and sees keys `starts[b, i] <= j <= p`, with a sliding
-//! window also `j > p - window`. `starts` keeps packed conversations apart. A query that sees no key gives zeros.
-//! Query head `h` reads key/value head `h / (heads / kv_heads)`.
+//! Own keys ([`forward`], in training): query `i` of batch `b` sees keys `starts[b, i] <= j <= i` of the same batch, with a
+//! sliding window also `j > i - window`. `starts` keeps packed conversations apart.
+//!
+//! Paged keys ([`forward_paged`], in generation): a run has queries of any number of sequences, those of each side by side.
+//! Each query has a span of keys and the table of its sequence, which lists the blocks of [`BLOCK`] keys that hold them
+//! (Kwon et al. 2023).
+//!
+//! A query that sees no key gives zeros. Query head `h` reads key/value head `h / (heads / kv_heads)`.
 //!
 //! The score of a query and a key is `S = scale * q k`, with a soft cap (Gemma 2) `cap * tanh(scale * q k / cap)`.
 //!
@@ -23,12 +28,10 @@ use crate::source;
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Default)]
 #[repr(C)]
 pub struct Params {
-    /// Sequences.
+    /// Sequences with own keys; 1 for paged ones.
     pub batch: u32,
-    /// Queries per sequence.
+    /// Queries per sequence; with paged keys all of them.
     pub queries: u32,
-    /// Rows of `k` and `v` per sequence.
-    pub keys: u32,
     /// Query heads, a multiple of `kv_heads`.
     pub heads: u32,
     /// Key/value heads.
@@ -41,9 +44,10 @@ pub struct Params {
     pub scale: f32,
     /// Scores are `softcap * tanh(scale * q k / softcap)`; 0: no cap.
     pub softcap: f32,
-    /// Zero.
-    pub pad: [u32; 3],
 }
+
+/// Keys of a block.
+pub const BLOCK: usize = 32;
 
 /// Largest head dimension that the kernels take.
 pub const MAX_HEAD_DIM: u32 = 256;
@@ -53,9 +57,14 @@ const TILE: u32 = 32;
 const VARIANTS: [(u32, u32); 3] = [(64, 1), (128, 1), (MAX_HEAD_DIM, 2)];
 
 static VECTOR: [Kernel; 3] = [
-    Kernel::new(&source::ATTENTION_VECTOR_64, reference::forward).with_cpu(cpu::forward),
-    Kernel::new(&source::ATTENTION_VECTOR_128, reference::forward).with_cpu(cpu::forward),
-    Kernel::new(&source::ATTENTION_VECTOR_256, reference::forward).with_cpu(cpu::forward),
+    Kernel::new(&source::ATTENTION_VECTOR_64, reference::forward_paged).with_cpu(cpu::forward_paged),
+    Kernel::new(&source::ATTENTION_VECTOR_128, reference::forward_paged).with_cpu(cpu::forward_paged),
+    Kernel::new(&source::ATTENTION_VECTOR_256, reference::forward_paged).with_cpu(cpu::forward_paged),
+];
+static TILED_PAGED: [Kernel; 3] = [
+    Kernel::new(&source::ATTENTION_TILE_PAGED_64, reference::forward_paged).with_cpu(cpu::forward_paged),
+    Kernel::new(&source::ATTENTION_TILE_PAGED_128, reference::forward_paged).with_cpu(cpu::forward_paged),
+    Kernel::new(&source::ATTENTION_TILE_PAGED_256, reference::forward_paged).with_cpu(cpu::forward_paged),
 ];
 static TILED: [Kernel; 3] = [
     Kernel::new(&source::ATTENTION_TILE_64, reference::forward).with_cpu(cpu::forward),
@@ -80,6 +89,9 @@ pub static KERNELS: &[&Kernel] = &[
     &VECTOR[0],
     &VECTOR[1],
     &VECTOR[2],
+    &TILED_PAGED[0],
+    &TILED_PAGED[1],
+    &TILED_PAGED[2],
     &TILED[0],
     &TILED[1],
     &TILED[2],
@@ -94,7 +106,7 @@ pub static KERNELS: &[&Kernel] = &[
 
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] =
-    &[layout!(Params { batch, queries, keys, heads, kv_heads, head_dim, window, scale, softcap })];
+    &[layout!(Params { batch, queries, heads, kv_heads, head_dim, window, scale, softcap })];
 
 /// The variant whose padded head dimension holds `head_dim`.
 fn variant(head_dim: u32) -> usize {
@@ -102,17 +114,28 @@ fn variant(head_dim: u32) -> usize {
     VARIANTS.iter().position(|(padded, _)| head_dim <= *padded).unwrap_or(VARIANTS.len() - 1)
 }
 
-/// Output and log-sum-exp. `attention_vector` for a single query, `attention_tile` for more.
+/// Output and log-sum-exp, with own keys.
 ///
-/// Bindings: `q[batch * queries, heads * head_dim]`, `k[batch * keys, kv_heads * head_dim]`, `v` as `k`,
+/// Bindings: `q[batch * queries, heads * head_dim]`, `k[batch * queries, kv_heads * head_dim]`, `v` as `k`,
 /// `starts u32[batch * queries]`, `out` as `q`, `stats[batch * queries, heads, 2]` (0: log-sum-exp of the scaled
 /// scores, 0 if no key is seen; 1: untouched).
 pub fn forward(params: Params) -> Call {
-    if params.queries == 1 {
-        return Call::new(&VECTOR[variant(params.head_dim)], &params, [params.heads, params.batch, 1]);
-    }
     let grid = [params.queries.div_ceil(TILE), params.heads, params.batch];
     Call::new(&TILED[variant(params.head_dim)], &params, grid)
+}
+
+/// Output with paged keys. With `apart` queries share no keys, as in decoding: `attention_vector`, else
+/// `attention_tile_paged`. Both compute the same.
+///
+/// Bindings: `q[queries, heads * head_dim]`, `k[blocks * BLOCK, kv_heads * head_dim]`, `v` as `k`, `spans u32[queries, 3]`
+/// (the first key that a query sees, the one after its last, where the table of its sequence begins in `tables`),
+/// `tables u32[..]` (the blocks of each sequence in the order of its keys), `out` as `q`.
+pub fn forward_paged(params: Params, apart: bool) -> Call {
+    let variant = variant(params.head_dim);
+    if apart {
+        return Call::new(&VECTOR[variant], &params, [params.heads, params.queries, 1]);
+    }
+    Call::new(&TILED_PAGED[variant], &params, [params.queries.div_ceil(TILE), params.heads, 1])
 }
 
 /// `stats[.., 1] = rowsum(dout * out)`. Bindings: `dout`, `out`, `stats` with the shapes of [`forward`].
@@ -131,6 +154,6 @@ pub fn backward_q(params: Params) -> Call {
 /// shapes of [`forward`].
 pub fn backward_kv(params: Params) -> Call {
     let variant = variant(params.head_dim);
-    let grid = [params.keys.div_ceil(TILE) * VARIANTS[variant].1, params.kv_heads, params.batch];
+    let grid = [params.queries.div_ceil(TILE) * VARIANTS[variant].1, params.kv_heads, params.batch];
     Call::new(&BACKWARD_KV[variant], &params, grid)
 }

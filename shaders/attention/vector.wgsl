@@ -1,14 +1,14 @@
-// Attention of a single query per sequence (decoding): one workgroup of 256 threads per head, chunks of 256 keys.
+// Attention of queries that share no keys, as in decoding, over the keys that PAGED tables lead to: one workgroup of 256
+// threads per head and query, chunks of 256 keys.
 // Scores: 8 threads share a key's dot product, 32 keys at a time, so that loads are contiguous. Online softmax over
 // the chunk. Values: a thread owns one vec4 column and every (256 / columns)-th key; the partial sums meet at the end.
-// Grid (heads, batch).
+// Grid (heads, queries).
 #import "include/attention.wgsl"
 
 const COLUMNS = HEAD_DIM / 4u;
 const SHARES = 256u / COLUMNS;
 
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
 var<workgroup> query: array<vec4<f32>, COLUMNS>;
 // Eight partial dot products per key, padded to 9 against bank conflicts.
@@ -17,12 +17,12 @@ var<workgroup> weights: array<f32, 256>;
 var<workgroup> scratch: array<f32, 256>;
 var<workgroup> sums: array<vec4<f32>, 256>;
 
-fn add_partials(batch: u32, kv_head: u32, first: u32, end: u32, thread: u32) {
+fn add_partials(sequence: u32, kv_head: u32, first: u32, end: u32, thread: u32) {
     let lane = thread % 8u;
     for (var n = thread / 8u; n < 256u; n += 32u) {
         var partial = 0.0;
         if first + n < end {
-            let base = key_base(batch, first + n, kv_head);
+            let base = key_base(sequence, first + n, kv_head);
             for (var column = lane; column < params.head_dim / 4u; column += 8u) {
                 partial += dot(query[column], k[base + column]);
             }
@@ -46,21 +46,22 @@ fn workgroup_max(thread: u32, value: f32) -> f32 {
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let head = workgroup.x;
-    let batch = workgroup.y;
+    let row = workgroup.y;
+    let sequence = sequence_of(row);
     let kv_head = head / (params.heads / params.kv_heads);
     let vectors = params.head_dim / 4u;
     let column = thread % COLUMNS;
     let share = thread / COLUMNS;
     if thread < vectors {
-        query[thread] = q[query_base(batch, 0u, head) + thread];
+        query[thread] = q[query_base(sequence, row, head) + thread];
     }
     workgroupBarrier();
     var m = LOWEST;
     var l = 0.0;
     var mean = vec4<f32>();
-    let range = visible(batch, 0u);
+    let range = visible(sequence, row);
     for (var first = range.x; first < range.y; first += 256u) {
-        add_partials(batch, kv_head, first, range.y, thread);
+        add_partials(sequence, kv_head, first, range.y, thread);
         workgroupBarrier();
         var score = 0.0;
         for (var n = 0u; n < 8u; n++) {
@@ -79,7 +80,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         if column < vectors {
             let count = min(256u, range.y - first);
             for (var n = share; n < count; n += SHARES) {
-                mean += weights[n] * v[key_base(batch, first + n, kv_head) + column];
+                mean += weights[n] * v[key_base(sequence, first + n, kv_head) + column];
             }
         }
     }
@@ -98,9 +99,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     l = scratch[0];
     let some = l > 0.0;
     if thread < vectors {
-        out[query_base(batch, 0u, head) + thread] = sums[thread] * select(0.0, 1.0 / l, some);
-    }
-    if thread == 0u {
-        stats[2u * (batch * params.heads + head)] = select(0.0, m + log(l), some);
+        out[query_base(sequence, row, head) + thread] = sums[thread] * select(0.0, 1.0 / l, some);
     }
 }

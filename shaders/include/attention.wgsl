@@ -1,5 +1,6 @@
-// What the attention kernels share: uniform, inputs and the range of keys that a query sees.
-#import "include/step.wgsl"
+// What the attention kernels share: uniform, inputs, the keys that a query sees, and where they are.
+//
+// A sequence is named by a number. Own keys: its place in the batch. PAGED: where its table begins in `tables`.
 #import "include/softcap.wgsl"
 #import "include/attention_params.wgsl"
 
@@ -9,29 +10,65 @@ const LOWEST = -3.0e38;
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> starts: array<u32>;
 
-// First key that `query` sees and one past its last. Empty past the last query.
-fn visible(batch: u32, query: u32) -> vec2<u32> {
-    if query >= params.queries {
+// Keys from `first` on and below `end`, as far as the window allows.
+fn windowed(first: u32, end: u32) -> vec2<u32> {
+    if params.window != 0u && end > params.window {
+        return vec2<u32>(max(first, end - params.window), end);
+    }
+    return vec2<u32>(first, end);
+}
+
+#ifdef PAGED
+// Of each query: the first key that it sees, the one after its last, and its sequence.
+@group(0) @binding(3) var<storage, read> spans: array<u32>;
+// The blocks of each sequence, in the order of its keys.
+@group(0) @binding(4) var<storage, read> tables: array<u32>;
+
+// Keys of a block.
+const BLOCK = 32u;
+
+fn sequence_of(query: u32) -> u32 {
+    return spans[3u * query + 2u];
+}
+
+// The keys of `sequence` that `query` sees, from and to. Empty for a query of another sequence.
+fn visible(sequence: u32, query: u32) -> vec2<u32> {
+    if query >= params.queries || sequence_of(query) != sequence {
         return vec2<u32>(0u, 0u);
     }
-    let end = step.past + query + 1u;
-    var first = starts[batch * params.queries + query];
-    if params.window != 0u && end > params.window {
-        first = max(first, end - params.window);
-    }
-    return vec2<u32>(first, min(end, params.keys));
+    return windowed(spans[3u * query], spans[3u * query + 1u]);
 }
 
 // Index of the first vec4 of a query head and of a key/value head.
-fn query_base(batch: u32, query: u32, head: u32) -> u32 {
-    return ((batch * params.queries + query) * params.heads + head) * (params.head_dim / 4u);
+fn query_base(sequence: u32, query: u32, head: u32) -> u32 {
+    return (query * params.heads + head) * (params.head_dim / 4u);
 }
 
-fn key_base(batch: u32, key: u32, kv_head: u32) -> u32 {
-    return ((batch * params.keys + key) * params.kv_heads + kv_head) * (params.head_dim / 4u);
+fn key_base(sequence: u32, key: u32, kv_head: u32) -> u32 {
+    let row = tables[sequence + key / BLOCK] * BLOCK + key % BLOCK;
+    return (row * params.kv_heads + kv_head) * (params.head_dim / 4u);
 }
+#else
+@group(0) @binding(3) var<storage, read> starts: array<u32>;
+
+// The keys of `sequence` that `query` sees, from and to. Empty after the last query.
+fn visible(sequence: u32, query: u32) -> vec2<u32> {
+    if query >= params.queries {
+        return vec2<u32>(0u, 0u);
+    }
+    return windowed(starts[sequence * params.queries + query], query + 1u);
+}
+
+// Index of the first vec4 of a query head and of a key/value head.
+fn query_base(sequence: u32, query: u32, head: u32) -> u32 {
+    return ((sequence * params.queries + query) * params.heads + head) * (params.head_dim / 4u);
+}
+
+fn key_base(sequence: u32, key: u32, kv_head: u32) -> u32 {
+    return ((sequence * params.queries + key) * params.kv_heads + kv_head) * (params.head_dim / 4u);
+}
+#endif
 
 // What the softmax sees of q k.
 fn score_of(product: f32) -> f32 {

@@ -7,14 +7,14 @@
 
 fn dout_at(heads: Heads, query: u32, end: u32, column: u32) -> vec4<f32> {
     if query < end && column < params.head_dim / 4u {
-        return dout[query_base(heads.batch, query, heads.query) + column];
+        return dout[query_base(heads.sequence, query, heads.query) + column];
     }
     return vec4<f32>();
 }
 
 fn stats_at(heads: Heads, query: u32) -> vec2<f32> {
     if query < params.queries {
-        return stats[(heads.batch * params.queries + query) * params.heads + heads.query];
+        return stats[(heads.sequence * params.queries + query) * params.heads + heads.query];
     }
     return vec2<f32>();
 }

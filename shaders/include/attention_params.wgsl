@@ -2,16 +2,12 @@
 struct Params {
     batch: u32,
     queries: u32,
-    keys: u32,
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
     window: u32,
     scale: f32,
     softcap: f32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
 }
 
 @group(1) @binding(0) var<uniform> params: Params;

@@ -17,7 +17,7 @@ const KEPT = SLABS / PARTS;
 
 // Which sequence and heads a workgroup works on.
 struct Heads {
-    batch: u32,
+    sequence: u32,
     query: u32,
     key: u32,
 }
@@ -39,21 +39,21 @@ fn copied(thread: u32, n: u32) -> vec3<u32> {
 // Rows of heads, zeros at and past `end`: rows of a cache past the last key that counts may hold anything, even NaN.
 fn q_at(heads: Heads, query: u32, end: u32, column: u32) -> vec4<f32> {
     if query < end && column < params.head_dim / 4u {
-        return q[query_base(heads.batch, query, heads.query) + column];
+        return q[query_base(heads.sequence, query, heads.query) + column];
     }
     return vec4<f32>();
 }
 
 fn k_at(heads: Heads, key: u32, end: u32, column: u32) -> vec4<f32> {
     if key < end && column < params.head_dim / 4u {
-        return k[key_base(heads.batch, key, heads.key) + column];
+        return k[key_base(heads.sequence, key, heads.key) + column];
     }
     return vec4<f32>();
 }
 
 fn v_at(heads: Heads, key: u32, end: u32, column: u32) -> vec4<f32> {
     if key < end && column < params.head_dim / 4u {
-        return v[key_base(heads.batch, key, heads.key) + column];
+        return v[key_base(heads.sequence, key, heads.key) + column];
     }
     return vec4<f32>();
 }
@@ -97,13 +97,14 @@ fn masked(seen: vec2<u32>, key: u32) -> vec4<bool> {
     return (keys < vec4<u32>(seen.x)) | (keys >= vec4<u32>(seen.y));
 }
 
-// Smallest first and largest end of the keys that the queries of a tile see.
-fn visible_by_tile(batch: u32, first_query: u32) -> vec2<u32> {
-    var keys = vec2<u32>(params.keys, 0u);
-    let end = min(first_query + TILE, params.queries);
-    for (var query = first_query; query < end; query++) {
-        let seen = visible(batch, query);
-        keys = vec2<u32>(min(keys.x, seen.x), max(keys.y, seen.y));
+// Smallest first and largest end of the keys that the queries from `first` on and below `end` see.
+fn visible_by_all(sequence: u32, first: u32, end: u32) -> vec2<u32> {
+    var keys = vec2<u32>(0xffffffffu, 0u);
+    for (var query = first; query < end; query++) {
+        let seen = visible(sequence, query);
+        if seen.x < seen.y {
+            keys = vec2<u32>(min(keys.x, seen.x), max(keys.y, seen.y));
+        }
     }
     return keys;
 }

@@ -1,6 +1,5 @@
 // The step state, mirrored by loam_shaders::Step.
 struct Step {
-    past: u32,
     seed: u32,
     step: u32,
     rows: u32,
@@ -12,6 +11,7 @@ struct Step {
     reserved1: u32,
     reserved2: u32,
     reserved3: u32,
+    reserved4: u32,
 }
 
 @group(1) @binding(1) var<uniform> step: Step;

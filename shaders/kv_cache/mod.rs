@@ -1,4 +1,4 @@
-//! The key/value cache of generation: rows are appended at the position that the step state names.
+//! The key/value cache of generation: each row is put where a list says.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -13,7 +13,7 @@ pub struct Params {
     pub tokens: u32,
     /// Columns: `kv_heads * head_dim`.
     pub width: u32,
-    /// Rows of the cache. Rows that would land beyond are left out.
+    /// Rows of the cache. Rows whose place is not below are left out.
     pub capacity: u32,
     /// Zero.
     pub pad: u32,
@@ -27,20 +27,17 @@ pub static KERNELS: &[&Kernel] = &[&APPEND];
 /// The uniforms of this op.
 pub static LAYOUTS: &[Layout] = &[layout!(Params { tokens, width, capacity })];
 
-/// `cache[step.past + t] = src[t]`. Bindings: `src[tokens, width]`, `cache[capacity, width]`.
+/// `cache[places[t]] = src[t]`. Bindings: `src[tokens, width]`, `places u32[tokens]`, `cache[capacity, width]`.
 pub fn append(params: Params) -> Call {
     Call::new(&APPEND, &params, fold_elements(u64::from(params.tokens) * u64::from(params.width)))
 }
 
-fn append_reference(step: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
+fn append_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
-    let [src, cache] = operands(bound);
-    let (src, cache) = (src.f32(), cache.f32_mut());
+    let [src, places, cache] = operands(bound);
+    let (src, places, cache) = (src.f32(), places.words(), cache.f32_mut());
     let width = p.width as usize;
-    for token in 0..p.tokens as usize {
-        let row = step.past as usize + token;
-        if row < p.capacity as usize {
-            cache[row * width..][..width].copy_from_slice(&src[token * width..][..width]);
-        }
+    for (token, &row) in places[..p.tokens as usize].iter().enumerate().filter(|(_, row)| **row < p.capacity) {
+        cache[row as usize * width..][..width].copy_from_slice(&src[token * width..][..width]);
     }
 }

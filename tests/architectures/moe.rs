@@ -70,7 +70,7 @@ fn plans_sort_pairs_for_many_tokens_only() {
     let (_folder, base) = base(Format::Q4_0);
     let (engine, session) = new_session(&base, back_ends().remove(0).1, 64, &[]).expect("session");
     let kernels = |plan: Plan| plan.nodes.iter().map(|node| node.call.kernel.name()).collect::<BTreeSet<_>>();
-    let (decode, prefill) = (kernels(session.plan(&engine, 1, 1)), kernels(session.plan(&engine, 32, 1)));
+    let (decode, prefill) = (kernels(session.plan(&engine, 1, false)), kernels(session.plan(&engine, 32, false)));
     assert!(decode.contains("moe_vector_q4_0") && !decode.contains("moe_place"), "{decode:?}");
     assert!(prefill.contains("moe_tile_q4_0") && prefill.contains("moe_place"), "{prefill:?}");
     assert!(!prefill.contains("moe_transposed_q4_0") && !prefill.contains("moe_vector_q4_0"), "{prefill:?}");

@@ -1,22 +1,19 @@
 //! Kernels of `attention` against their references, and the gradients against finite differences.
 
-use loam_shaders::Step;
-use loam_shaders::attention::{self, Params};
-use loam_tests::{Operand, Random, check_gradient, check_kernel_at};
+use loam_shaders::attention::{self, BLOCK, Params};
+use loam_tests::{Operand, Random, check_gradient, check_kernel};
 
-/// Parameters, what is in the cache already, and length of the packed conversations (0: one).
+/// Parameters, and length of the packed conversations (0: one).
 #[derive(Debug, Clone, Copy)]
 struct Case {
     p: Params,
-    past: u32,
     packed: u32,
 }
 
-/// A training case: as many keys as queries.
 fn case((batch, queries): (u32, u32), (heads, kv_heads, head_dim): (u32, u32, u32)) -> Case {
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let p = Params { batch, queries, keys: queries, heads, kv_heads, head_dim, scale, ..Params::default() };
-    Case { p, past: 0, packed: 0 }
+    let p = Params { batch, queries, heads, kv_heads, head_dim, scale, ..Params::default() };
+    Case { p, packed: 0 }
 }
 
 struct Inputs {
@@ -28,16 +25,12 @@ struct Inputs {
 }
 
 impl Case {
-    fn step(&self) -> Step {
-        Step { past: self.past, ..Step::default() }
-    }
-
     fn query_len(&self) -> usize {
         (self.p.batch * self.p.queries * self.p.heads * self.p.head_dim) as usize
     }
 
     fn key_len(&self) -> usize {
-        (self.p.batch * self.p.keys * self.p.kv_heads * self.p.head_dim) as usize
+        (self.p.batch * self.p.queries * self.p.kv_heads * self.p.head_dim) as usize
     }
 
     fn stats_len(&self) -> usize {
@@ -46,14 +39,14 @@ impl Case {
 
     /// First key of the conversation that a query belongs to; batches are cut at different places.
     fn start(&self, batch: u32, query: u32) -> u32 {
-        let cut = |length| (self.past + query + batch) / length * length;
+        let cut = |length| (query + batch) / length * length;
         if self.packed == 0 { 0 } else { cut(self.packed).saturating_sub(batch) }
     }
 
-    /// Random inputs. Keys after the last query's position are NaN: a cache row that nothing was written to.
+    /// Random inputs.
     fn inputs(&self, random: &mut Random) -> Inputs {
         let scaled = |values: Vec<f32>| values.iter().map(|v| 2.0 * v).collect::<Vec<f32>>();
-        let mut inputs = Inputs {
+        Inputs {
             q: scaled(random.values(self.query_len())),
             k: scaled(random.values(self.key_len())),
             v: random.values(self.key_len()),
@@ -61,14 +54,7 @@ impl Case {
             starts: (0..self.p.batch * self.p.queries)
                 .map(|i| self.start(i / self.p.queries, i % self.p.queries))
                 .collect(),
-        };
-        let width = (self.p.kv_heads * self.p.head_dim) as usize;
-        let unwritten = |row: usize| row % self.p.keys as usize >= (self.past + self.p.queries) as usize;
-        for row in (0..(self.p.batch * self.p.keys) as usize).filter(|row| unwritten(*row)) {
-            inputs.k[row * width..(row + 1) * width].fill(f32::NAN);
-            inputs.v[row * width..(row + 1) * width].fill(f32::NAN);
         }
-        inputs
     }
 }
 
@@ -82,7 +68,7 @@ fn forward(case: &Case, inputs: &Inputs) -> (Vec<f32>, Vec<f32>) {
         Operand::unset(case.query_len()),
         Operand::unset(case.stats_len()),
     ];
-    let mut written = check_kernel_at(&case.step(), &attention::forward(case.p), &operands);
+    let mut written = check_kernel(&attention::forward(case.p), &operands);
     let stats = written.remove(1);
     assert!(written[0].iter().all(|value| value.is_finite()), "{case:?}: output is not finite");
     (written.remove(0), stats)
@@ -91,17 +77,16 @@ fn forward(case: &Case, inputs: &Inputs) -> (Vec<f32>, Vec<f32>) {
 /// dq, dk and dv, checked.
 fn backward(case: &Case, inputs: &Inputs) -> [Vec<f32>; 3] {
     let (out, stats) = forward(case, inputs);
-    let step = case.step();
     let operands = [&inputs.dout, &out, &stats].map(|values| Operand::f32(values));
-    let stats = check_kernel_at(&step, &attention::backward_prepare(case.p), &operands).remove(0);
+    let stats = check_kernel(&attention::backward_prepare(case.p), &operands).remove(0);
     assert!(stats.iter().all(|value| value.is_finite()), "{case:?}: statistics are not finite");
     let [q, k, v, dout, stats] =
         [&inputs.q, &inputs.k, &inputs.v, &inputs.dout, &stats].map(|values| Operand::f32(values));
     let mut operands = vec![q, k, v, Operand::u32(&inputs.starts), dout, stats, Operand::unset(case.query_len())];
-    let dq = check_kernel_at(&step, &attention::backward_q(case.p), &operands).remove(0);
+    let dq = check_kernel(&attention::backward_q(case.p), &operands).remove(0);
     operands.pop();
     operands.extend([Operand::unset(case.key_len()), Operand::unset(case.key_len())]);
-    let mut gradients = check_kernel_at(&step, &attention::backward_kv(case.p), &operands);
+    let mut gradients = check_kernel(&attention::backward_kv(case.p), &operands);
     let dv = gradients.remove(1);
     [dq, gradients.remove(0), dv]
 }
@@ -143,36 +128,83 @@ fn soft_caps() {
     }
 }
 
-/// A chunk of a prompt after a filled cache that is longer than what was written.
-#[test]
-fn tiles_behind_a_cache() {
-    let mut random = Random::new(182);
-    for (past, keys, queries, window, softcap) in
-        [(40, 64, 17, 0, 0.0), (31, 100, 33, 0, 2.0), (64, 200, 2, 20, 0.0), (5, 70, 65, 8, 2.0)]
-    {
-        let mut case = case((2, queries), (4, 2, 64));
-        (case.past, case.p.keys, case.p.window, case.p.softcap) = (past, keys, window, softcap);
-        forward(&case, &case.inputs(&mut random));
+/// A run with paged keys: the sequences' (keys before, queries), and their blocks in no order. What no query sees is NaN.
+fn paged(heads: (u32, u32, u32), (window, softcap): (u32, f32), sequences: &[(u32, u32)], random: &mut Random) {
+    let (heads, kv_heads, head_dim) = heads;
+    let (mut spans, mut tables) = (Vec::new(), Vec::new());
+    let total: u32 = sequences.iter().map(|(past, queries)| (past + queries).div_ceil(BLOCK as u32)).sum();
+    let blocks = total + 2;
+    let mut unused: Vec<u32> = (0..blocks).collect();
+    for &(past, queries) in sequences {
+        let table = tables.len() as u32;
+        spans.extend((1..=queries).flat_map(|count| [0, past + count, table]));
+        let count = (past + queries).div_ceil(BLOCK as u32) as usize;
+        // From both ends in turn: neighbours of a table are none in the cache.
+        tables.extend((0..count).map(|n| unused.remove(if n % 2 == 0 { unused.len() - 1 } else { 0 })));
     }
+    // Padding.
+    spans.extend([0, 0, spans[spans.len() - 1]]);
+    let queries = spans.len() as u32 / 3;
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let p = Params { batch: 1, queries, heads, kv_heads, head_dim, window, scale, softcap };
+    let width = (kv_heads * head_dim) as usize;
+    let mut cache = || {
+        let mut values = vec![f32::NAN; blocks as usize * BLOCK * width];
+        for (sequence, &(past, queries)) in sequences.iter().enumerate() {
+            let before = &sequences[..sequence];
+            let table: u32 = before.iter().map(|(past, queries)| (past + queries).div_ceil(BLOCK as u32)).sum();
+            for key in 0..(past + queries) as usize {
+                let row = tables[table as usize + key / BLOCK] as usize * BLOCK + key % BLOCK;
+                values[row * width..][..width].copy_from_slice(&random.values(width));
+            }
+        }
+        values
+    };
+    let (k, v) = (cache(), cache());
+    let q: Vec<f32> = random.values((queries * heads * head_dim) as usize).iter().map(|v| 2.0 * v).collect();
+    let operands = [
+        Operand::f32(&q),
+        Operand::f32(&k),
+        Operand::f32(&v),
+        Operand::u32(&spans),
+        Operand::u32(&tables),
+        Operand::unset(q.len()),
+    ];
+    let outs = [false, true].map(|apart| {
+        let call = attention::forward_paged(p, apart);
+        assert_eq!(call.kernel.name().starts_with("attention_vector"), apart);
+        check_kernel(&call, &operands).remove(0)
+    });
+    assert!(outs[0].iter().all(|value| value.is_finite()), "{sequences:?}: output is not finite");
+    assert!(outs[0][outs[0].len() - (heads * head_dim) as usize..].iter().all(|value| *value == 0.0), "padding");
 }
 
 #[test]
-fn single_queries() {
-    let mut random = Random::new(183);
-    for (past, keys) in [(0, 1), (0, 9), (16, 17), (254, 300), (255, 300), (256, 300), (600, 1000)] {
-        for (heads, window, packed, softcap) in [
-            ((1, 1, 16), 0, 0, 0.0),
-            ((4, 1, 48), 0, 0, 1.5),
-            ((2, 2, 64), 100, 0, 0.0),
-            ((4, 1, 80), 0, 130, 0.0),
-            ((3, 1, 128), 300, 0, 0.0),
-            ((2, 1, 256), 200, 0, 3.0),
+fn paged_keys_of_one_sequence() {
+    let mut random = Random::new(182);
+    for (past, queries) in [(0, 1), (0, 9), (40, 17), (31, 33), (64, 2), (5, 65), (255, 1), (600, 1)] {
+        for (heads, window, softcap) in [
+            ((1, 1, 16), 0, 0.0),
+            ((4, 2, 64), 0, 1.5),
+            ((4, 1, 80), 20, 0.0),
+            ((3, 1, 128), 300, 0.0),
+            ((2, 1, 256), 8, 3.0),
         ] {
-            let mut case = case((2, 1), heads);
-            (case.past, case.p.keys, case.p.window, case.packed) = (past, keys, window, packed);
-            case.p.softcap = softcap;
-            assert!(attention::forward(case.p).kernel.name().starts_with("attention_vector"));
-            forward(&case, &case.inputs(&mut random));
+            paged(heads, (window, softcap), &[(past, queries)], &mut random);
+        }
+    }
+}
+
+/// At different places, some with many queries and some with one.
+#[test]
+fn paged_keys_of_several_sequences() {
+    let mut random = Random::new(183);
+    for sequences in
+        [&[(3, 1), (70, 1), (0, 1), (129, 1)][..], &[(0, 40), (33, 3), (5, 1), (64, 50)], &[(10, 31), (0, 2), (0, 33)]]
+    {
+        for (window, softcap) in [(0, 0.0), (9, 2.0)] {
+            paged((4, 2, 64), (window, softcap), sequences, &mut random);
+            paged((2, 1, 132), (window, softcap), sequences, &mut random);
         }
     }
 }
@@ -209,7 +241,7 @@ fn loss(case: &Case, inputs: &Inputs, (q, k, v): (&[f32], &[f32], &[f32])) -> f6
         let sees = |key: &u32| p.window == 0 || *key + p.window > position;
         let (mut weight, mut weighted) = (0.0, 0.0);
         for key in (inputs.starts[token as usize]..=position).filter(sees) {
-            let key = (((batch * p.keys + key) * p.kv_heads + head / group) as usize) * dim;
+            let key = (((batch * p.queries + key) * p.kv_heads + head / group) as usize) * dim;
             let score = f64::from(p.scale) * dot(&q[at.clone()], &k[key..key + dim]);
             let cap = f64::from(p.softcap);
             let exp = if cap == 0.0 { score.exp() } else { (cap * (score / cap).tanh()).exp() };

@@ -1,6 +1,7 @@
 //! Adapters on an engine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Engine, Resources};
 use crate::adapter::{Arena, Attach, Sites};
@@ -15,9 +16,14 @@ pub struct AdapterHandle(Option<Arc<Attached>>);
 
 #[derive(Debug)]
 struct Attached {
+    /// From 1, never used again.
+    number: u64,
     sites: Sites,
     resources: Resources,
 }
+
+/// Number of the next adapters.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Where a model without adapters is touched.
 static NOWHERE: std::sync::LazyLock<Sites> = std::sync::LazyLock::new(Sites::default);
@@ -31,6 +37,11 @@ impl AdapterHandle {
     /// Where the adapters touch the model.
     pub fn sites(&self) -> &Sites {
         self.0.as_ref().map_or(&NOWHERE, |attached| &attached.sites)
+    }
+
+    /// A number that no other adapters have; 0 for none.
+    pub fn number(&self) -> u64 {
+        self.0.as_ref().map_or(0, |attached| attached.number)
     }
 
     /// Checks that the adapters are attached to `engine`.
@@ -56,7 +67,8 @@ impl Engine {
             let id = self.add(&mut resources, "adapter", Pool::Adapter, arena.words(), content)?;
             arena.attach(&mut sites, id, None, attach.scale);
         }
-        let attached = (!adapters.is_empty()).then(|| Arc::new(Attached { sites, resources }));
+        let attached = (!adapters.is_empty())
+            .then(|| Arc::new(Attached { number: NUMBERS.fetch_add(1, Ordering::Relaxed), sites, resources }));
         Ok(AdapterHandle(attached))
     }
 }

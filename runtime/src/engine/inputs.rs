@@ -1,4 +1,4 @@
-//! The inputs that every run of the model has: tokens, positions, key ranges, and tables of rotations.
+//! The inputs that every run of the model has: tokens, positions, and tables of rotations.
 
 use super::{Engine, Resources};
 use crate::error::Result;
@@ -14,8 +14,6 @@ pub struct InputBuffers {
     pub tokens: StorageId,
     /// Positions, for the rotation.
     pub positions: StorageId,
-    /// First key that each token sees.
-    pub starts: StorageId,
     /// Rows of the hidden state whose logits are wanted.
     pub rows: StorageId,
     rope: Rotation,
@@ -33,19 +31,19 @@ struct Rotation {
 }
 
 impl Rotation {
-    /// The table of `config` for positions below `capacity`; in runs of `context` tokens, if the model's divisors of
-    /// frequencies hold for it.
+    /// The table of `config` for sequences of `context` tokens; `has_factors`: the model's divisors of frequencies hold for it.
     fn new(
         engine: &mut Engine,
         resources: &mut Resources,
         name: &str,
         config: RopeConfig,
-        context: Option<usize>,
-        capacity: usize,
+        has_factors: bool,
+        context: usize,
     ) -> Result<Self> {
-        host::check("the rotation table", (capacity as u64).saturating_mul(config.rotary as u64 * 4))?;
-        let factors = context.and_then(|context| engine.weights.rope_factors.of(context, config.original_context));
-        let table = config.table(capacity, factors);
+        host::check("the rotation table", (context as u64).saturating_mul(config.rotary as u64 * 4))?;
+        let factors = &engine.weights.rope_factors;
+        let factors = if has_factors { factors.of(context, config.original_context) } else { None };
+        let table = config.table(context, factors);
         let words = table.len();
         let table =
             engine.add(resources, name, Pool::Inputs, words as u64, Content::Words(bytemuck::cast_vec(table)))?;
@@ -58,26 +56,19 @@ impl Rotation {
 }
 
 impl InputBuffers {
-    /// Declares the inputs for runs of up to `tokens` tokens at positions below `capacity`, in sequences of up to
-    /// `context` tokens (padding may lie behind them).
+    /// Declares the inputs for runs of up to `tokens` tokens, in sequences of up to `context` tokens.
     ///
     /// # Errors
     /// A rotation table that the host cannot hold, or a list over the device's limits.
-    pub fn new(
-        engine: &mut Engine,
-        resources: &mut Resources,
-        tokens: usize,
-        context: usize,
-        capacity: usize,
-    ) -> Result<Self> {
+    pub fn new(engine: &mut Engine, resources: &mut Resources, tokens: usize, context: usize) -> Result<Self> {
         let mut list = |name| engine.add(resources, name, Pool::Inputs, tokens as u64, Content::Zeros);
-        let (tokens, positions, starts, rows) = (list("tokens")?, list("positions")?, list("starts")?, list("rows")?);
-        let rope = Rotation::new(engine, resources, "rope_table", engine.config.rope, Some(context), capacity)?;
+        let (tokens, positions, rows) = (list("tokens")?, list("positions")?, list("rows")?);
+        let rope = Rotation::new(engine, resources, "rope_table", engine.config.rope, true, context)?;
         let local_rope = match engine.config.local_rope {
-            Some(local) => Rotation::new(engine, resources, "local_rope_table", local, None, capacity)?,
+            Some(local) => Rotation::new(engine, resources, "local_rope_table", local, false, context)?,
             None => rope,
         };
-        Ok(Self { tokens, positions, starts, rows, rope, local_rope })
+        Ok(Self { tokens, positions, rows, rope, local_rope })
     }
 
     /// The inputs of a run of `tokens` tokens.
@@ -85,7 +76,6 @@ impl InputBuffers {
         let positions = list(self.positions, tokens);
         Inputs {
             tokens: list(self.tokens, tokens),
-            starts: list(self.starts, tokens),
             rope: self.rope.of(positions),
             local_rope: self.local_rope.of(positions),
             noise: None,

@@ -6,11 +6,11 @@ use super::{Entry, Importance};
 use crate::adapter::Sites;
 use crate::backend::{Backend, ProgramId};
 use crate::base::Base;
-use crate::engine::{Engine, InputBuffers, Resources};
+use crate::engine::{Engine, InputBuffers, Resources, list};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
-use crate::model::{Keys, Pass, Watch, Watches, forward};
-use crate::plan::{Checkpointing, Content, Location, Plan, Pool, StorageId, Tensor};
+use crate::model::{Inputs, Keys, Pass, Watch, Watches, forward};
+use crate::plan::{Checkpointing, Content, Location, Plan, Pool, StorageId, Tensor, View};
 use crate::tokenizer::Tokenizer;
 
 /// Sums up the squares of what goes into the products of a base's blocks, on an engine.
@@ -43,12 +43,14 @@ impl Collector {
     /// A base without products that could be quantised, or a device without enough memory.
     pub fn new(base: &Base, engine: &mut Engine, context: usize) -> Result<Collector> {
         let mut resources = engine.resources();
-        let inputs = InputBuffers::new(engine, &mut resources, context, context, context)?;
+        let inputs = InputBuffers::new(engine, &mut resources, context, context)?;
+        // All tokens of a chunk see it from its first one on.
+        let starts = engine.add(&mut resources, "starts", Pool::Inputs, context as u64, Content::Zeros)?;
         let (mut watches, mut watched) = (Watches::default(), Vec::new());
         for tensor in base.file().gguf.tensors().iter().filter(|t| may_be_product(t)) {
             watched.push(watch(engine, &mut resources, &mut watches, tensor)?);
         }
-        let plan = plan(engine, &watches, &inputs, context);
+        let plan = plan(engine, &watches, (inputs.of(context), list(starts, context)));
         // Other matrices are no linear layers.
         watched.retain(|w| {
             plan.nodes.iter().any(|node| node.operands.iter().any(|o| o.location == Location::Stored(w.sums)))
@@ -76,7 +78,6 @@ impl Collector {
         let backend = &mut engine.backend;
         backend.write(self.inputs.tokens, 0, tokens)?;
         backend.write(self.inputs.positions, 0, &positions)?;
-        backend.write(self.inputs.starts, 0, &vec![0; tokens.len()])?;
         engine.run(self.program, &Step::default())?;
         for watched in &mut self.watched {
             watched.collect(engine.backend.as_mut(), self.context).await?;
@@ -140,13 +141,13 @@ fn may_be_product(tensor: &TensorInfo) -> bool {
 }
 
 /// The forward without a head.
-fn plan(engine: &Engine, watches: &Watches, inputs: &InputBuffers, context: usize) -> Plan {
+fn plan(engine: &Engine, watches: &Watches, (inputs, starts): (Inputs, View)) -> Plan {
     let sites = Sites::default();
     let mut r = engine.recorder(Checkpointing::None);
     let Engine { config, weights, .. } = engine;
-    let (inputs, keys) = (inputs.of(context), Keys::Own { batch: 1 });
+    let keys = Keys::Own { batch: 1, starts };
     forward(&mut r, Pass { config, weights, sites: &sites, watches: Some(watches), inputs, keys });
-    r.finish(format!("importance {context}"))
+    r.finish(format!("importance {}", starts.words))
 }
 
 /// The chunks of `context` tokens that llama-imatrix makes of a text's tokens: one after the other without overlap, each

@@ -4,7 +4,7 @@ use super::linear::{self, embedding, linear};
 use super::{FeedForward, Layer, ModelConfig, Projections, Watches, Weights};
 use crate::adapter::Sites;
 use crate::gguf::OUTPUT;
-use crate::ops::attention::{Heads, attention};
+use crate::ops::attention::{Heads, attention, attention_paged};
 use crate::ops::elementwise::{add, scale};
 use crate::ops::glu::glu;
 use crate::ops::noise::Noise;
@@ -14,11 +14,19 @@ use crate::ops::softcap::softcap;
 use crate::ops::{columns, kv_cache, rows};
 use crate::plan::{Recorder, Tensor, View};
 
-/// Keys and values of past tokens, one pair per layer.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    /// (keys, values) of each layer, each [capacity, kv_width].
-    pub layers: Vec<(Tensor, Tensor)>,
+/// Keys and values of any number of sequences, in blocks that tables list. See [`loam_shaders::attention`].
+#[derive(Debug, Clone, Copy)]
+pub struct Paged<'a> {
+    /// (keys, values) of each layer, each [blocks * BLOCK, kv_width].
+    pub layers: &'a [(Tensor, Tensor)],
+    /// Row of the cache for the keys and values of each token, u32[T].
+    pub places: View,
+    /// The keys that each token sees, u32[T, 3].
+    pub spans: View,
+    /// Tables of blocks, u32[..].
+    pub tables: View,
+    /// All tokens are of different sequences.
+    pub apart: bool,
 }
 
 /// Which keys a query sees.
@@ -28,9 +36,11 @@ pub enum Keys<'a> {
     Own {
         /// Rows.
         batch: usize,
+        /// First key that each token sees, u32[T].
+        starts: View,
     },
-    /// Those in the cache, to which the new ones are appended (prefill, decode; one row).
-    Cached(&'a Cache),
+    /// Those of its sequence in the cache, to which the new ones are appended (prefill, decode).
+    Paged(Paged<'a>),
 }
 
 /// What a run is fed with; all lists have one entry per token.
@@ -38,8 +48,6 @@ pub enum Keys<'a> {
 pub struct Inputs {
     /// Token ids, u32[T].
     pub tokens: View,
-    /// First key that each token sees, u32[T].
-    pub starts: View,
     /// Positions and the rotation table.
     pub rope: Rope,
     /// The same for windowed layers.
@@ -193,12 +201,12 @@ fn attend(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, (q, k, v): (Tensor, Ten
         softcap: c.config.attention_softcap,
     };
     match c.keys {
-        Keys::Own { batch } => attention(r, &label, (q, k, v), c.inputs.starts, shape(batch)),
-        Keys::Cached(cache) => {
-            let (keys, values) = cache.layers[b.index];
-            kv_cache::append(r, &label, k, keys);
-            kv_cache::append(r, &label, v, values);
-            attention(r, &label, (q, keys, values), c.inputs.starts, shape(1))
+        Keys::Own { batch, starts } => attention(r, &label, (q, k, v), starts, shape(batch)),
+        Keys::Paged(Paged { layers, places, spans, tables, apart }) => {
+            let (keys, values) = layers[b.index];
+            kv_cache::append(r, &label, k, places, keys);
+            kv_cache::append(r, &label, v, places, values);
+            attention_paged(r, &label, (q, keys, values), (spans, tables), shape(1), apart)
         }
     }
 }

@@ -15,7 +15,7 @@ mod weights;
 
 pub use arch::{Activation, HeadNorms, Windowed};
 pub use config::ModelConfig;
-pub use decoder::{Cache, Inputs, Keys, Pass, forward, logits, loss_logits};
+pub use decoder::{Inputs, Keys, Paged, Pass, forward, logits, loss_logits};
 pub use moe::{Experts, ExpertsConfig};
 pub use rope::{RopeConfig, RopeScaling};
 pub use watch::{Watch, Watches};

@@ -1,4 +1,4 @@
-//! Causal attention over the keys of the same rows (training) or of the cache.
+//! Causal attention over the keys of the same rows (training) or of a cache (generation).
 
 use loam_shaders::attention::{self as kernels, Params};
 
@@ -26,7 +26,7 @@ pub struct Heads {
 /// softmax(scale * q kᵀ) v per head, causal (Vaswani et al. 2017), computed in tiles with a saved log-sum-exp
 /// (Dao et al. 2022): no T x T buffer exists, forward or backward.
 ///
-/// q [batch * T, heads * head_dim]; k and v [batch * keys, kv_heads * head_dim]; `starts` u32[batch * T] is the first
+/// q [batch * T, heads * head_dim]; k and v [batch * T, kv_heads * head_dim]; `starts` u32[batch * T] is the first
 /// key that a query sees.
 pub fn attention(
     r: &mut Recorder,
@@ -37,18 +37,7 @@ pub fn attention(
 ) -> Tensor {
     let out = r.temporary(q.rows, q.cols);
     let stats = r.temporary(q.rows, shape.heads * 2);
-    let params = Params {
-        batch: shape.batch as u32,
-        queries: (q.rows / shape.batch) as u32,
-        keys: (k.rows / shape.batch) as u32,
-        heads: shape.heads as u32,
-        kv_heads: shape.kv_heads as u32,
-        head_dim: shape.head_dim as u32,
-        window: shape.window as u32,
-        scale: shape.scale,
-        softcap: shape.softcap,
-        ..bytemuck::Zeroable::zeroed()
-    };
+    let params = params(q, shape);
     let (qv, kv, vv) = (q.view(), k.view(), v.view());
     r.call(label, kernels::forward(params), &[qv, kv, vv, starts, out.view(), stats.view()]);
     if [q, k, v].into_iter().any(|x| r.needs_gradient(x)) {
@@ -69,4 +58,35 @@ pub fn attention(
         });
     }
     out
+}
+
+/// The same over keys and values in blocks, for a run of any number of sequences, without a gradient.
+///
+/// q [T, heads * head_dim]; k and v [blocks * BLOCK, kv_heads * head_dim]; `spans` u32[T, 3] and `tables` as
+/// [`kernels::forward_paged`] has them. `apart`: queries share no keys.
+pub fn attention_paged(
+    r: &mut Recorder,
+    label: &str,
+    (q, k, v): (Tensor, Tensor, Tensor),
+    (spans, tables): (View, View),
+    shape: Heads,
+    apart: bool,
+) -> Tensor {
+    let out = r.temporary(q.rows, q.cols);
+    let call = kernels::forward_paged(params(q, shape), apart);
+    r.call(label, call, &[q.view(), k.view(), v.view(), spans, tables, out.view()]);
+    out
+}
+
+fn params(q: Tensor, shape: Heads) -> Params {
+    Params {
+        batch: shape.batch as u32,
+        queries: (q.rows / shape.batch) as u32,
+        heads: shape.heads as u32,
+        kv_heads: shape.kv_heads as u32,
+        head_dim: shape.head_dim as u32,
+        window: shape.window as u32,
+        scale: shape.scale,
+        softcap: shape.softcap,
+    }
 }

@@ -104,6 +104,12 @@ pub fn runtime(error: &loam::Error) -> Option<String> {
         }
         E::Device { .. } => "`loam devices` lists what there is; `--device cpu` runs anywhere",
         E::OutOfMemory { .. } => "use a smaller --batch or --context, or --device cpu",
+        E::PromptTooLong { .. } => "shorten the prompt",
+        E::NoTemplate { .. } => "`loam generate --raw` continues a text without one",
+        E::EmptyPrompt => {
+            "--chat-template FILE uses another template; `loam generate --raw` continues a text without one"
+        }
+        E::CacheFull { .. } => "use a larger --context",
         E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
         E::Diverged(_) => {
             "the training diverged and nothing was written; lower --lr, or write what there is with --force"

@@ -1,4 +1,4 @@
-//! Opening what a verb needs: base, engine, adapters, and prompts made of messages.
+//! Opening what a verb needs: base, engine and adapters.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,6 @@ use embassy_time::Duration;
 use loam::Base;
 use loam::adapter::{AdapterFile, Attach};
 use loam::backend::{Backend, Options, TARGET, Tuning, select};
-use loam::chat::Message;
 use loam::engine::{AdapterHandle, Engine};
 
 use crate::args::{AdapterSpec, BaseArgs, DeviceArgs, TuneArg};
@@ -83,20 +82,6 @@ impl Adapters {
         let attach = self.0.iter().map(|(adapter, path, scale)| Attach { adapter, path, scale: *scale });
         Ok(engine.attach(base, &attach.collect::<Vec<_>>())?)
     }
-}
-
-/// The token ids of a conversation that the model is to continue.
-pub fn prompt(base: &Base, messages: &[Message]) -> Result<Vec<u32>> {
-    let Some(template) = base.template()? else {
-        let message = format!("{} has no chat template", base.gguf().path().display());
-        return Err(Failure::new(message, "`loam generate --raw` continues a text without one"));
-    };
-    let prompt = template.encode(base.tokenizer()?, messages, true)?;
-    if prompt.is_empty() {
-        let hint = "--chat-template FILE uses another template; `loam generate --raw` continues a text without one";
-        return Err(Failure::new("the chat template writes nothing for this conversation", hint));
-    }
-    Ok(prompt)
 }
 
 /// Tokens per sequence unless a flag says otherwise.

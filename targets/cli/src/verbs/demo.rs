@@ -8,7 +8,7 @@ use loam::adapter::{AdapterFile, Attach};
 use loam::chat::Message;
 use loam::data::{DataOptions, Dataset, Records};
 use loam::engine::{Engine, weight_uploads};
-use loam::generate::Session;
+use loam::generate::{Session, prompt};
 use loam::train::{Event, Job, Outcome, RunOptions};
 use loam::{Base, NewAdapter, TrainOptions};
 use loam_shaders::Format;
@@ -158,9 +158,9 @@ fn answers(
     let sampling = SamplingArgs::greedy(40);
     let mut texts = Vec::new();
     for question in QUESTIONS {
-        let prompt = model::prompt(base, &[Message::new("user", question)])?;
+        let prompt = prompt(base, &[Message::new("user", question)])?;
         session.truncate(0);
-        texts.push(answer(engine, &mut session, base.tokenizer()?, &prompt, &sampling, &mut |_| Ok(()))?.text);
+        texts.push(answer(engine, &mut session, base.tokenizer()?, &prompt, &sampling, &mut |_| Ok(()))?.answer.text);
     }
     spinner.finish_and_clear();
     Ok(texts)

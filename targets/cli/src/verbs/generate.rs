@@ -1,10 +1,10 @@
 //! `loam generate`: one prompt, one answer.
 
 use loam::chat::Message;
-use loam::generate::Session;
+use loam::generate::{Session, fits, prompt};
 use serde_json::json;
 
-use crate::answer::{answer, fits};
+use crate::answer::{Timed, answer};
 use crate::args::GenerateArgs;
 use crate::failure::Result;
 use crate::model::{self, Adapters};
@@ -15,15 +15,15 @@ pub fn run(args: &GenerateArgs) -> Result {
     let output = Output::new(args.json.json);
     let base = model::base(&args.base)?;
     let tokenizer = base.tokenizer()?;
-    let prompt = if args.raw {
+    let tokens = if args.raw {
         tokenizer.encode(&args.prompt, true, true)?
     } else {
-        model::prompt(&base, &[Message::new("user", args.prompt.as_str())])?
+        prompt(&base, &[Message::new("user", args.prompt.as_str())])?
     };
     let limit = base.config().context;
-    fits(&prompt, limit)?;
+    fits(&tokens, limit)?;
     // The cache has room for what can come, no more: a phone does not pay for 128 thousand tokens.
-    let context = prompt.len().saturating_add(args.sampling.max_tokens as usize).min(limit);
+    let context = tokens.len().saturating_add(args.sampling.max_tokens as usize).min(limit);
     // Adapters first: a wrong one is found before the weights travel to the device.
     let adapters = Adapters::load(&args.adapter)?;
     if !args.raw {
@@ -33,13 +33,13 @@ pub fn run(args: &GenerateArgs) -> Result {
     let adapters = adapters.attach(&base, &mut engine)?;
     let mut session = Session::new(&mut engine, context, &adapters)?;
     let device = engine.backend.info().name.clone();
-    output.object(&json!({"event": "start", "device": device, "prompt_tokens": prompt.len()}))?;
+    output.object(&json!({"event": "start", "device": device, "prompt_tokens": tokens.len()}))?;
     let mut show = |text: &str| output.text(&printable(text));
-    let result = answer(&mut engine, &mut session, tokenizer, &prompt, &args.sampling, &mut show)?;
+    let Timed { answer, seconds } = answer(&mut engine, &mut session, tokenizer, &tokens, &args.sampling, &mut show)?;
     output.line("")?;
     output.object(&json!({
-        "event": "done", "text": result.text, "ids": result.ids, "prompt_tokens": prompt.len(),
-        "generated_tokens": result.ids.len(), "stop": result.stop, "seconds": result.seconds,
+        "event": "done", "text": answer.text, "ids": answer.ids, "prompt_tokens": tokens.len(),
+        "generated_tokens": answer.ids.len(), "stop": answer.stop.name(), "seconds": seconds,
         "device": device,
     }))
 }
