@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use xtask::functions::functions;
+use xtask::count::{WIDTH, wide_comments};
+use xtask::folders::{cycles, uses};
+use xtask::functions::{functions, widest_tuple};
 use xtask::lexer::layers;
 use xtask::sources::{Source, root};
 
 /// Most lines of a source file.
 const MAX_LINES: usize = 500;
-/// Most columns of a line (rustfmt leaves comments and strings as they are).
-const MAX_WIDTH: usize = 120;
 /// Most lines of a function.
 const MAX_FUNCTION: usize = 80;
 
@@ -30,19 +30,6 @@ fn files_are_short() {
         (lines > MAX_LINES).then(|| format!("{path}: {lines} lines, at most {MAX_LINES}"))
     });
     assert_none(&long.collect::<Vec<_>>());
-}
-
-#[test]
-fn wgsl_lines_are_short() {
-    let mut problems = Vec::new();
-    for Source { path, text } in sources(&[".wgsl"]) {
-        for (number, line) in text.lines().enumerate() {
-            if line.chars().count() > MAX_WIDTH {
-                problems.push(format!("{path}:{}: longer than {MAX_WIDTH} characters", number + 1));
-            }
-        }
-    }
-    assert_none(&problems);
 }
 
 /// Functions fit on a screen or two.
@@ -166,4 +153,115 @@ fn folders_use_each_other_in_one_direction() {
         let known = CYCLES.iter().find(|(name, _)| *name == src).map_or(&[][..], |(_, cycles)| cycles);
         assert_eq!(found, known, "{src}");
     }
+}
+
+/// Words for which there are better ones; the glossary in ARCHITECTURE.md has some of them.
+const PRIVATE_WORDS: &[&str] = &[
+    "behind",
+    "go on",
+    "goes on",
+    "going on",
+    "went on",
+    "anew",
+    "told of",
+    "nobody",
+    "in front",
+    "what is left of",
+    "twin",
+    "twins",
+    "beginnings",
+    "lowered",
+    "flights",
+];
+
+/// The private words in a line of prose; what stands between backticks is not prose.
+fn private_words(line: &str) -> Vec<&'static str> {
+    let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
+    let is_word = |word: &str| {
+        prose.match_indices(word).any(|(at, _)| {
+            let before = prose[..at].chars().next_back();
+            let after = prose[at + word.len()..].chars().next();
+            !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+        })
+    };
+    PRIVATE_WORDS.iter().copied().filter(|word| is_word(word)).collect()
+}
+
+#[test]
+fn prose_uses_words_that_everybody_knows() {
+    let mut problems = Vec::new();
+    let comments = sources(&[".rs", ".wgsl"]).into_iter().map(|s| Source { text: layers(&s.text).comments, ..s });
+    // The model cards came with the models.
+    let pages = sources(&[".md"]).into_iter().filter(|page| !page.path.contains("/assets/"));
+    for Source { path, text } in comments.chain(pages) {
+        for (number, line) in text.lines().enumerate() {
+            for word in private_words(line) {
+                problems.push(format!("{path}:{}: \"{word}\": {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
+#[test]
+fn wgsl_lines_are_narrow() {
+    let mut problems = Vec::new();
+    for Source { path, text } in sources(&[".wgsl"]) {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.chars().count() > WIDTH) {
+            problems.push(format!("{path}:{}: over {WIDTH} columns: {}", number + 1, line.trim()));
+        }
+    }
+    assert_none(&problems);
+}
+
+/// rustfmt sees to the code of Rust, but leaves comments as they are.
+#[test]
+fn comments_are_narrow() {
+    let mut problems = Vec::new();
+    for Source { path, text } in sources(&[".rs", ".wgsl"]) {
+        let wide = wide_comments(&text);
+        problems.extend(wide.iter().map(|line| format!("{path}:{line}: a comment over {WIDTH} columns")));
+    }
+    assert_none(&problems);
+}
+
+/// A function's name says what it gives, and more than two values that belong together have names.
+#[test]
+fn functions_have_names_and_their_values_too() {
+    let mut problems = Vec::new();
+    for Source { path, text } in sources(&[".rs"]) {
+        for function in functions(&layers(&text).code) {
+            let place = format!("{path}:{}: fn {}", function.line, function.name);
+            if function.name == "of" {
+                problems.push(format!("{place}: does not say what it gives"));
+            }
+            if function.types.iter().any(|ty| widest_tuple(ty) > 2) {
+                problems.push(format!("{place}: takes a tuple of three or more; a struct has names"));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
+/// No folder of a crate uses one that uses it.
+#[test]
+fn folders_do_not_use_each_other_in_a_circle() {
+    let sources = sources(&[".rs", "Cargo.toml"]);
+    let mut problems = Vec::new();
+    for crate_root in sources.iter().filter_map(|source| source.path.strip_suffix("/Cargo.toml")) {
+        let uses = uses(&format!("{crate_root}/src"), &sources);
+        problems.extend(cycles(&uses).iter().map(|folders| format!("{crate_root}: {folders:?} use each other")));
+    }
+    assert_none(&problems);
+}
+
+/// The page about the library shows lines of a program that is compiled.
+#[test]
+fn the_library_page_shows_the_example() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("can read");
+    let (page, example) = (read("docs/library.md"), read("examples/train.rs"));
+    let block = page.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Rust");
+    let missing =
+        block.lines().filter(|line| !line.is_empty() && !example.lines().any(|other| other.trim() == line.trim()));
+    assert_none(&missing.map(|line| format!("docs/library.md: not in examples/train.rs: {line}")).collect::<Vec<_>>());
 }
