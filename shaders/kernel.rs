@@ -128,7 +128,7 @@ pub struct Kernel {
     /// The fast CPU function (rayon, SIMD). `None`: the CPU back end runs the reference.
     pub cpu: Option<HostFn>,
     /// Kernels that may run in its place.
-    pub twins: &'static [Twin],
+    pub variants: &'static [Variant],
     /// Kernels with its bindings and parameters that multiply in less, the best of a precision first. Their results
     /// differ, so they run only where that precision was asked for.
     pub reduced: &'static [Reduced],
@@ -137,7 +137,7 @@ pub struct Kernel {
 /// A kernel that takes the bindings and parameters of another and computes the same bits with other tiles. Plans record
 /// the other one; which of them is faster depends on the device and on the shape, and a back end may measure it.
 #[derive(Debug, Clone, Copy)]
-pub struct Twin {
+pub struct Variant {
     /// The kernel.
     pub kernel: &'static Kernel,
     /// Its grid.
@@ -174,7 +174,7 @@ pub struct Reduced {
     /// What it multiplies in.
     pub precision: Precision,
     /// The kernel and its grid.
-    pub twin: Twin,
+    pub variant: Variant,
 }
 
 /// The grid of a kernel for the bytes of a call's `Params`.
@@ -183,7 +183,7 @@ pub type Grid = fn(&[u8]) -> [u32; 3];
 impl Kernel {
     /// A kernel whose CPU path is its reference.
     pub const fn new(source: &'static Source, reference: HostFn) -> Self {
-        Self { source, reference, cpu: None, twins: &[], reduced: &[] }
+        Self { source, reference, cpu: None, variants: &[], reduced: &[] }
     }
 
     /// Adds the fast CPU function.
@@ -198,7 +198,7 @@ impl Kernel {
         reference: HostFn,
         cpu: Option<HostFn>,
     ) -> [Self; FORMATS] {
-        let mut kernels = [Self { source: sources[0], reference, cpu, twins: &[], reduced: &[] }; FORMATS];
+        let mut kernels = [Self { source: sources[0], reference, cpu, variants: &[], reduced: &[] }; FORMATS];
         let mut index = 1;
         while index < kernels.len() {
             kernels[index].source = sources[index];
@@ -208,13 +208,13 @@ impl Kernel {
     }
 
     /// The kernels of a family with their variants, by format.
-    pub const fn with_twins<const N: usize>(
+    pub const fn with_variants<const N: usize>(
         mut kernels: [Self; FORMATS],
-        twins: &'static [[Twin; N]; FORMATS],
+        variants: &'static [[Variant; N]; FORMATS],
     ) -> [Self; FORMATS] {
         let mut index = 0;
         while index < FORMATS {
-            kernels[index].twins = &twins[index];
+            kernels[index].variants = &variants[index];
             index += 1;
         }
         kernels
@@ -257,20 +257,20 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-impl Twin {
+impl Variant {
     /// The variants from some families, each with its grid, by format.
     pub const fn families<const N: usize>(families: &[(&'static [Kernel; FORMATS], Grid); N]) -> [[Self; N]; FORMATS] {
-        let mut twins = [[Self { kernel: &families[0].0[0], grid: families[0].1 }; N]; FORMATS];
+        let mut variants = [[Self { kernel: &families[0].0[0], grid: families[0].1 }; N]; FORMATS];
         let mut format = 0;
         while format < FORMATS {
             let mut index = 0;
             while index < N {
-                twins[format][index] = Self { kernel: &families[index].0[format], grid: families[index].1 };
+                variants[format][index] = Self { kernel: &families[index].0[format], grid: families[index].1 };
                 index += 1;
             }
             format += 1;
         }
-        twins
+        variants
     }
 }
 
@@ -280,13 +280,13 @@ impl Reduced {
         precisions: [Precision; N],
         families: &[(&'static [Kernel; FORMATS], Grid); N],
     ) -> [[Self; N]; FORMATS] {
-        let twins = Twin::families(families);
-        let mut reduced = [[Self { precision: precisions[0], twin: twins[0][0] }; N]; FORMATS];
+        let variants = Variant::families(families);
+        let mut reduced = [[Self { precision: precisions[0], variant: variants[0][0] }; N]; FORMATS];
         let mut format = 0;
         while format < FORMATS {
             let mut index = 0;
             while index < N {
-                reduced[format][index] = Self { precision: precisions[index], twin: twins[format][index] };
+                reduced[format][index] = Self { precision: precisions[index], variant: variants[format][index] };
                 index += 1;
             }
             format += 1;
@@ -316,8 +316,8 @@ impl Call {
     }
 
     /// The same call by a variant of its kernel.
-    pub fn by(&self, twin: &Twin) -> Self {
-        Self { kernel: twin.kernel, params: self.params.clone(), grid: (twin.grid)(&self.params) }
+    pub fn by(&self, variant: &Variant) -> Self {
+        Self { kernel: variant.kernel, params: self.params.clone(), grid: (variant.grid)(&self.params) }
     }
 }
 

@@ -38,7 +38,7 @@ pub mod step;
 pub mod tiles;
 
 pub use format::Format;
-pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Need, Op, Precision, Reduced, Source, Twin};
+pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Need, Op, Precision, Reduced, Source, Variant};
 pub use step::Step;
 
 /// All ops.

@@ -141,7 +141,8 @@ fn libraries_know_no_flags() {
     assert_none(&problems);
 }
 
-/// Folders and root files that use each other in a circle, by crate. The command line's log and `plan` verb show one table.
+/// Folders and root files that use each other in a circle, by crate. The command line's log and `plan` verb show one
+/// table.
 const CYCLES: &[(&str, &[&[&str]])] = &[("targets/cli/src", &[&["log", "verbs"]])];
 
 #[test]

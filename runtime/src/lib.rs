@@ -2,8 +2,10 @@
 //!
 //! # Layout
 //! - [`gguf`], [`file`], [`tokenizer`], [`chat`], [`data`]: what comes from disk, all of it checked
-//! - [`base`]: an opened base; [`adapter`]: low-rank updates on it; [`model`]: its hyper-parameters, weights and decoder
-//! - [`ops`], [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it; [`engine`] puts a model on a device
+//! - [`base`]: an opened base; [`adapter`]: low-rank updates on it; [`model`]: its hyper-parameters, weights and
+//!   decoder
+//! - [`ops`], [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it; [`engine`] puts a model on a
+//!   device
 //! - [`loss`]: forward, log-probabilities and back, for a whole batch
 //! - [`generate`], [`train`], [`evaluate`], [`importance`]: what is done with it
 

@@ -2,7 +2,7 @@
 //!
 //! - `vector` (up to four tokens): dot products straight from the blocks, tasks of whole rows.
 //! - `tile`: a task decodes a panel of rows, transposed as the product reads it, and multiplies it with a tile of
-//! tokens.
+//!   tokens.
 //! - `transposed`: a task owns a slab of columns for a tile of tokens and adds up row panels in order.
 //!
 //! Task boundaries and the order of every sum follow from the shapes, so the bits do not depend on the threads.
@@ -27,20 +27,33 @@ const SLAB_ROWS: usize = 256;
 /// Weights of a task of `vector`.
 const VECTOR_WEIGHTS: usize = 1 << 16;
 
+/// A low-rank update in the pass of a product: `left` [tokens, rank] times `right`, rows or columns of rank `rank`.
+struct Update<'a> {
+    left: &'a [f32],
+    right: &'a [f32],
+    rank: usize,
+}
+
+impl Update<'_> {
+    /// No update.
+    const NONE: Update<'static> = Update { left: &[], right: &[], rank: 0 };
+}
+
 /// `matmul_tile`: `y[t, row0 + n] (+)= sum_k x[t, k] w[n, k]`.
 pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [x, weight, y] = operands(bound);
-    tiles(&params(bytes), (x.f32(), weight, y.f32_mut()), (&[], &[], 0));
+    tiles(&params(bytes), x.f32(), weight, y.f32_mut(), Update::NONE);
 }
 
 /// `matmul_tile_lora`: the same plus `sum_r u[t, r] b[row0 + n, r]`, added to each tile while it is in the cache.
 pub(super) fn tile_low_rank(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
     let [x, weight, y, u, b] = operands(bound);
-    tiles(&p, (x.f32(), weight, y.f32_mut()), (u.f32(), b.f32(), p.rank as usize));
+    tiles(&p, x.f32(), weight, y.f32_mut(), Update { left: u.f32(), right: b.f32(), rank: p.rank as usize });
 }
 
-fn tiles(p: &Params, (x, weight, y): (&[f32], &Bind<'_>, &mut [f32]), (u, b, rank): (&[f32], &[f32], usize)) {
+fn tiles(p: &Params, x: &[f32], weight: &Bind<'_>, y: &mut [f32], update: Update<'_>) {
+    let Update { left: u, right: b, rank } = update;
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let y = Tiles::new(y, p.tokens as usize, stride, stride);
     with_rows(p.format, p.rows, p.inner, weight, |weight| {
@@ -77,17 +90,18 @@ fn tiles(p: &Params, (x, weight, y): (&[f32], &Bind<'_>, &mut [f32]), (u, b, ran
 /// `matmul_transposed`: `dx[t, k] (+)= sum_n dy[t, row0 + n] w[n, k]`.
 pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [dy, weight, dx] = operands(bound);
-    slabs(&params(bytes), (dy.f32(), weight, dx.f32_mut()), (&[], &[], 0));
+    slabs(&params(bytes), dy.f32(), weight, dx.f32_mut(), Update::NONE);
 }
 
 /// `matmul_transposed_lora`: the same plus `sum_r du[t, r] a[r, k]`, added to each slab while it is in the cache.
 pub(super) fn transposed_low_rank(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
     let [dy, weight, dx, du, a] = operands(bound);
-    slabs(&p, (dy.f32(), weight, dx.f32_mut()), (du.f32(), a.f32(), p.rank as usize));
+    slabs(&p, dy.f32(), weight, dx.f32_mut(), Update { left: du.f32(), right: a.f32(), rank: p.rank as usize });
 }
 
-fn slabs(p: &Params, (dy, weight, dx): (&[f32], &Bind<'_>, &mut [f32]), (du, a, rank): (&[f32], &[f32], usize)) {
+fn slabs(p: &Params, dy: &[f32], weight: &Bind<'_>, dx: &mut [f32], update: Update<'_>) {
+    let Update { left: du, right: a, rank } = update;
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let dx = Tiles::new(dx, p.tokens as usize, inner, inner);
     with_rows(p.format, p.rows, p.inner, weight, |weight| {

@@ -2,7 +2,7 @@
 //! sums, so that what the weight gives is not written, read and written again.
 
 use crate::format::Format;
-use crate::kernel::{Bind, Call, Kernel, Twin, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Variant, operands, params};
 use crate::{Step, source};
 
 use super::{
@@ -10,23 +10,24 @@ use super::{
     wide_slabs, wide_tiles,
 };
 
-pub(super) static TILED: [Kernel; FORMATS] = Kernel::with_twins(
+pub(super) static TILED: [Kernel; FORMATS] = Kernel::with_variants(
     Kernel::family(&source::MATMUL_TILE_LORA, forward_reference, Some(cpu::tile_low_rank)),
-    &TILED_TWINS,
+    &TILED_VARIANTS,
 );
 pub(super) static TILED_WIDE: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TILE_WIDE_LORA, forward_reference, Some(cpu::tile_low_rank));
 pub(super) static TILED_SMALL: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TILE_SMALL_LORA, forward_reference, Some(cpu::tile_low_rank));
-pub(super) static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_twins(
+pub(super) static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_variants(
     Kernel::family(&source::MATMUL_TRANSPOSED_LORA, transposed_reference, Some(cpu::transposed_low_rank)),
-    &TRANSPOSED_TWINS,
+    &TRANSPOSED_VARIANTS,
 );
 pub(super) static TRANSPOSED_WIDE: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TRANSPOSED_WIDE_LORA, transposed_reference, Some(cpu::transposed_low_rank));
 
-static TILED_TWINS: [[Twin; 2]; FORMATS] = Twin::families(&[(&TILED_WIDE, wide_tiles), (&TILED_SMALL, small_tiles)]);
-static TRANSPOSED_TWINS: [[Twin; 1]; FORMATS] = Twin::families(&[(&TRANSPOSED_WIDE, wide_slabs)]);
+static TILED_VARIANTS: [[Variant; 2]; FORMATS] =
+    Variant::families(&[(&TILED_WIDE, wide_tiles), (&TILED_SMALL, small_tiles)]);
+static TRANSPOSED_VARIANTS: [[Variant; 1]; FORMATS] = Variant::families(&[(&TRANSPOSED_WIDE, wide_slabs)]);
 
 /// Whether there is a kernel for updates of this rank: ranks are read four at a time.
 pub fn has_kernel(rank: usize) -> bool {

@@ -7,7 +7,7 @@ mod reduced;
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::SLAB;
-use crate::kernel::{Bind, Call, Kernel, Layout, Twin, fold, layout, operands, params};
+use crate::kernel::{Bind, Call, Kernel, Layout, Variant, fold, layout, operands, params};
 use crate::{Format, Step, source};
 
 /// Uniform of all kernels of this op.
@@ -43,23 +43,24 @@ const FORMATS: usize = Format::ALL.len();
 
 static VECTOR: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
 static TILED: [Kernel; FORMATS] = Kernel::with_reduced(
-    Kernel::with_twins(Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile)), &TILED_TWINS),
+    Kernel::with_variants(Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile)), &TILED_VARIANTS),
     &reduced::FORWARD,
 );
 static TILED_WIDE: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_WIDE, forward_reference, Some(cpu::tile));
 static TILED_SMALL: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_SMALL, forward_reference, Some(cpu::tile));
 static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_reduced(
-    Kernel::with_twins(
+    Kernel::with_variants(
         Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed)),
-        &TRANSPOSED_TWINS,
+        &TRANSPOSED_VARIANTS,
     ),
     &reduced::BACKWARD,
 );
 static TRANSPOSED_WIDE: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TRANSPOSED_WIDE, transposed_reference, Some(cpu::transposed));
 
-static TILED_TWINS: [[Twin; 2]; FORMATS] = Twin::families(&[(&TILED_WIDE, wide_tiles), (&TILED_SMALL, small_tiles)]);
-static TRANSPOSED_TWINS: [[Twin; 1]; FORMATS] = Twin::families(&[(&TRANSPOSED_WIDE, wide_slabs)]);
+static TILED_VARIANTS: [[Variant; 2]; FORMATS] =
+    Variant::families(&[(&TILED_WIDE, wide_tiles), (&TILED_SMALL, small_tiles)]);
+static TRANSPOSED_VARIANTS: [[Variant; 1]; FORMATS] = Variant::families(&[(&TRANSPOSED_WIDE, wide_slabs)]);
 
 /// The kernels of this op.
 pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 18 * FORMATS }>(&[

@@ -49,7 +49,7 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                     to.copy_from_slice(&x[(pair / p.slots) as usize * inner..][..inner]);
                 }
                 let (a, b) = (Strided::rows(gathered, inner), Strided::rows(panel, inner).transposed());
-                product(sums, (pairs.len(), rows, inner), a, b, false);
+                product(sums, [pairs.len(), rows, inner], a, b, false);
                 for (sums, &pair) in sums.chunks_exact(rows).zip(pairs) {
                     // SAFETY: every task has its own pairs and columns of y.
                     unsafe { y.row(pair as usize, begin, rows) }.copy_from_slice(sums);
@@ -60,7 +60,7 @@ pub(super) fn tile(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
 }
 
 /// `c (+)= a b` in scratch rows of `n` numbers.
-fn product(c: &mut [f32], (m, n, k): (usize, usize, usize), a: Strided<'_>, b: Strided<'_>, accumulate: bool) {
+fn product(c: &mut [f32], [m, n, k]: [usize; 3], a: Strided<'_>, b: Strided<'_>, accumulate: bool) {
     let c = Tiles::new(c, m, n, n);
     // SAFETY: `c` is borrowed for this call alone.
     unsafe { c.product(0, 0, Product { a, b, m, n, k, alpha: 1.0, accumulate }) };
@@ -91,7 +91,7 @@ pub(super) fn transposed(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
                         to.copy_from_slice(&dy[pair as usize * stride + held.start + row..][..rows]);
                     }
                     let (a, b) = (Strided::rows(gathered, rows), Strided::rows(panel, cols));
-                    product(sums, (count, cols, rows), a, b, true);
+                    product(sums, [count, cols, rows], a, b, true);
                 }
                 for (sums, &pair) in sums.chunks_exact(cols).zip(pairs) {
                     // SAFETY: every task has its own pairs and columns of dx.

@@ -4,7 +4,7 @@ use loam::backend::choice::Choosing;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Options, Precision, ProgramId};
 use loam::plan::StorageId;
-use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Twin};
+use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Variant};
 pub use loam_tests::plans::{node, plan, slot, stored, values, zeros};
 use pollster::block_on;
 
@@ -122,9 +122,9 @@ static WRONG_SOURCE: Source = Source {
 };
 
 static WRONG: Kernel = Kernel::new(&WRONG_SOURCE, mix_reference);
-static WRONG_TWINS: [Twin; 1] = [Twin { kernel: &WRONG, grid: one_per_64 }];
-static WRONG_REDUCED: [Reduced; 1] = [Reduced { precision: Precision::F16, twin: WRONG_TWINS[0] }];
-static SLOW_MIX: Kernel = Kernel { twins: &WRONG_TWINS, reduced: &WRONG_REDUCED, ..MIX };
+static WRONG_VARIANTS: [Variant; 1] = [Variant { kernel: &WRONG, grid: one_per_64 }];
+static WRONG_REDUCED: [Reduced; 1] = [Reduced { precision: Precision::F16, variant: WRONG_VARIANTS[0] }];
+static SLOW_MIX: Kernel = Kernel { variants: &WRONG_VARIANTS, reduced: &WRONG_REDUCED, ..MIX };
 
 fn one_per_64(params: &[u8]) -> [u32; 3] {
     [loam_shaders::kernel::params::<Params>(params).len.div_ceil(64), 1, 1]
@@ -140,7 +140,7 @@ pub fn mix(len: u32, factor: f32) -> Call {
 }
 
 /// [`mix`] by a kernel whose variant is faster and wrong, as is what claims to be its counterpart in half precision.
-pub fn mix_with_a_wrong_twin(len: u32, factor: f32) -> Call {
+pub fn mix_with_a_wrong_variant(len: u32, factor: f32) -> Call {
     Call { kernel: &SLOW_MIX, ..mix(len, factor) }
 }
 

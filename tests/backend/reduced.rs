@@ -9,7 +9,7 @@ use pollster::block_on;
 
 use crate::feed_forward::result;
 use crate::fixture::{
-    A, B, OUT, gpu, gpu_for, mix, mix_with_a_wrong_twin, node, plan, read, run, slot, stored, values, zeros,
+    A, B, OUT, gpu, gpu_for, mix, mix_with_a_wrong_variant, node, plan, read, run, slot, stored, values, zeros,
 };
 
 #[test]
@@ -62,7 +62,7 @@ fn a_kernel_in_half_precision_that_is_wrong_is_never_used() {
     }
     let all = |id| stored(id, 64);
     let nodes = vec![
-        node("first", mix_with_a_wrong_twin(64, 3.0), &[all(A), all(B), slot(0, 64)]),
+        node("first", mix_with_a_wrong_variant(64, 3.0), &[all(A), all(B), slot(0, 64)]),
         node("second", mix(64, 0.0), &[slot(0, 64), all(B), all(OUT)]),
     ];
     let program = block_on(backend.compile(&plan(&[64], nodes))).expect("compiled");

@@ -8,7 +8,9 @@ use loam_shaders::Format;
 use pollster::block_on;
 
 use crate::feed_forward::result;
-use crate::fixture::{A, B, OUT, gpu, mix, mix_with_a_wrong_twin, node, plan, read, run, slot, stored, values, zeros};
+use crate::fixture::{
+    A, B, OUT, gpu, mix, mix_with_a_wrong_variant, node, plan, read, run, slot, stored, values, zeros,
+};
 
 const TOKENS: u32 = 70;
 const CLASS: &str = "matmul_tile_q4_0 70,256,0,512,512,0,2,0";
@@ -77,7 +79,7 @@ fn a_file_that_does_not_hold_is_measured_again() {
 }
 
 #[test]
-fn a_twin_that_computes_something_else_is_never_used() {
+fn a_variant_that_computes_something_else_is_never_used() {
     let Some(gpu) = gpu() else { return };
     let mut backend = Choosing::new(Box::new(gpu)).tuned(None);
     for (id, entry) in [(A, values(&[1.0; 64])), (B, values(&[2.0; 64])), (OUT, zeros(64))] {
@@ -85,7 +87,7 @@ fn a_twin_that_computes_something_else_is_never_used() {
     }
     let all = |id| stored(id, 64);
     let nodes = vec![
-        node("first", mix_with_a_wrong_twin(64, 3.0), &[all(A), all(B), slot(0, 64)]),
+        node("first", mix_with_a_wrong_variant(64, 3.0), &[all(A), all(B), slot(0, 64)]),
         node("second", mix(64, 0.0), &[slot(0, 64), all(B), all(OUT)]),
     ];
     let program = block_on(backend.compile(&plan(&[64], nodes))).expect("compiled");

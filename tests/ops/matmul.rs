@@ -79,7 +79,7 @@ fn transposed() {
 /// Variants agree with the reference, and on the GPU they give the bits of the kernel that a plan records: choosing one
 /// by measurement changes no result.
 #[test]
-fn twins_give_the_same_bits() {
+fn variants_give_the_same_bits() {
     let mut random = Random::new(13);
     for format in Format::ALL {
         let inner = inners(format)[inners(format).len() / 2];
@@ -88,12 +88,12 @@ fn twins_give_the_same_bits() {
             let mut all = |call: Call, x: u32, y: u32| {
                 let x = Operand::f32(&random.values((tokens * x) as usize));
                 let operands = [x, weight(&p, &mut random), Operand::f32(&random.values((tokens * y) as usize))];
-                assert!(!call.kernel.twins.is_empty(), "{}", call.kernel.name());
+                assert!(!call.kernel.variants.is_empty(), "{}", call.kernel.name());
                 let recorded = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call, &operands));
-                for twin in call.kernel.twins {
-                    check_kernel(&call.by(twin), &operands);
-                    let bits = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call.by(twin), &operands));
-                    assert_eq!(bits, recorded, "{} for {}", twin.kernel.name(), call.kernel.name());
+                for variant in call.kernel.variants {
+                    check_kernel(&call.by(variant), &operands);
+                    let bits = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call.by(variant), &operands));
+                    assert_eq!(bits, recorded, "{} for {}", variant.kernel.name(), call.kernel.name());
                 }
             };
             let p = Params { accumulate: 1, ..p };

@@ -110,20 +110,20 @@ fn parts_of_a_split_weight() {
 /// As of the plain products: which variant is chosen changes no result, for ranks that end within a step of some of
 /// them too.
 #[test]
-fn twins_give_the_same_bits() {
+fn variants_give_the_same_bits() {
     let mut random = Random::new(43);
     for format in Format::ALL {
         for (rank, (tokens, rows)) in [(8, (5, 67)), (40, (130, 37)), (20, (65, 64))] {
             let p = Params { accumulate: 1, ..params(format, [tokens, inner(format), rows], rank) };
             let forward = (low_rank::forward(p), forward_operands(&p, &mut random), 2);
             let transposed = (low_rank::transposed(p), transposed_operands(&p, &mut random), 1);
-            for (call, operands, twins) in [forward, transposed] {
-                assert_eq!(call.kernel.twins.len(), twins, "{}", call.kernel.name());
+            for (call, operands, variants) in [forward, transposed] {
+                assert_eq!(call.kernel.variants.len(), variants, "{}", call.kernel.name());
                 let recorded = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call, &operands));
-                for twin in call.kernel.twins {
-                    check_kernel(&call.by(twin), &operands);
-                    let bits = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call.by(twin), &operands));
-                    assert_eq!(bits, recorded, "{} for {}", twin.kernel.name(), call.kernel.name());
+                for variant in call.kernel.variants {
+                    check_kernel(&call.by(variant), &operands);
+                    let bits = loam_tests::gpu().map(|gpu| gpu.run(&Step::default(), &call.by(variant), &operands));
+                    assert_eq!(bits, recorded, "{} for {}", variant.kernel.name(), call.kernel.name());
                 }
             }
         }

@@ -36,8 +36,8 @@ fn they_agree_with_the_reference() {
                     let operands = [x, weight(&p, &mut random), y];
                     assert!(call.kernel.reduced.len() >= 3, "{}", call.kernel.name());
                     for reduced in call.kernel.reduced {
-                        check_kernel(&call.by(&reduced.twin), &operands);
-                        seen.extend(reduced.twin.kernel.source.needs);
+                        check_kernel(&call.by(&reduced.variant), &operands);
+                        seen.extend(reduced.variant.kernel.source.needs);
                     }
                 };
                 all(matmul::forward(p), inner, p.stride);
@@ -69,13 +69,15 @@ fn rows_of_any_size_keep_their_digits() {
     for (call, input, width) in [(matmul::forward(p), x, rows), (matmul::transposed(p), dy, inner)] {
         let operands = [Operand::f32(&input), weight.clone(), Operand::unset((tokens * width) as usize)];
         let expected = gpu.run(&Step::default(), &call, &operands);
-        for Reduced { precision, twin } in call.kernel.reduced.iter().filter(|one| gpu.runs(one.twin.kernel.source)) {
-            let found = gpu.run(&Step::default(), &call.by(twin), &operands);
+        for Reduced { precision, variant } in
+            call.kernel.reduced.iter().filter(|one| gpu.runs(one.variant.kernel.source))
+        {
+            let found = gpu.run(&Step::default(), &call.by(variant), &operands);
             let width = width as usize;
             let bound = if *precision == Precision::F16 { 1e-3 } else { 1e-2 };
             for (expected, found) in expected[0].chunks(width).zip(found[0].chunks(width)) {
                 let error = if found == expected { 0.0 } else { relative(found, expected) };
-                assert!(error < bound, "{}: {error:.1e}", twin.kernel.name());
+                assert!(error < bound, "{}: {error:.1e}", variant.kernel.name());
             }
             ran += 1;
         }
@@ -95,11 +97,13 @@ fn values_that_are_not_finite_stay_so() {
         x[70] = bad;
         let operands = [Operand::f32(&x), weight(&p, &mut Random::new(44)), Operand::unset(6 * 40)];
         let call = matmul::forward(p);
-        for twin in call.kernel.reduced.iter().map(|one| &one.twin).filter(|twin| gpu.runs(twin.kernel.source)) {
-            let found = gpu.run(&Step::default(), &call.by(twin), &operands);
+        for variant in
+            call.kernel.reduced.iter().map(|one| &one.variant).filter(|variant| gpu.runs(variant.kernel.source))
+        {
+            let found = gpu.run(&Step::default(), &call.by(variant), &operands);
             for (row, values) in found[0].chunks(40).enumerate() {
                 let finite = values.iter().all(|value| value.is_finite());
-                assert_eq!(finite, row != 1, "{}: row {row} of {bad}", twin.kernel.name());
+                assert_eq!(finite, row != 1, "{}: row {row} of {bad}", variant.kernel.name());
             }
         }
     }

@@ -191,7 +191,7 @@ pub enum GgufProblem {
         /// Where the data must start.
         expected: u64,
     },
-    /// The file goes on behind the padded data of the last tensor.
+    /// The file continues after the padded data of the last tensor.
     #[error("{extra} bytes behind the end of the contents")]
     TrailingBytes {
         /// How many.

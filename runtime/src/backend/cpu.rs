@@ -45,8 +45,8 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A back end with `threads` threads, or as many as the process may use; fewer if the system gives no more. Results do not
-    /// depend on the number.
+    /// A back end with `threads` threads, or as many as the process may use; fewer if the system gives no more. Results
+    /// do not depend on the number.
     ///
     /// # Errors
     /// If `threads` is 0; [`loam_files::Error::Threads`].
@@ -112,7 +112,7 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// Frees the buffers at `places` that nobody else uses. Returns how many bytes they had.
+    /// Frees the buffers at `places` that no other program uses. Returns how many bytes they had.
     fn free(&mut self, places: &[usize]) -> u64 {
         let unused = self.slots.give_back(places);
         unused.iter().for_each(|&(place, _)| self.buffers[place] = Vec::new());

@@ -19,7 +19,7 @@ pub enum HeadNorms {
 /// Which layers see only the keys inside of `attention.sliding_window`, where a file has that key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windowed {
-    /// None: the key is read by nobody (llama.cpp does not window these architectures either).
+    /// None: no reader looks at the key (llama.cpp does not window these architectures either).
     Never,
     /// Every layer.
     Always,

@@ -134,7 +134,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Every weight that an adapter may target: those of layers, then the embedding and the head. The name of a head that is the embedding is its own.
+    /// Every weight that an adapter may target: those of layers, then the embedding and the head. The name of a head
+    /// that is the embedding is its own.
     pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
         let others = [(TOKEN_EMBD, &self.token_embd), (OUTPUT, &self.output)];
         self.layers.iter().flat_map(Layer::targets).chain(others.map(|(name, w)| target(name, w, 1)))

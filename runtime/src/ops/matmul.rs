@@ -5,8 +5,8 @@ use loam_shaders::matmul::{self as kernels, Params, VECTOR_TOKENS, low_rank};
 use super::dense::{self, LowRank};
 use crate::plan::{Recorder, Tensor, Weight, WeightPart};
 
-/// y = x Wᵀ plus `updates`: [T, w.cols] -> y [T, w.rows]. Backward: dx = dy W through the quantised weight plus what comes
-/// through the updates, and the gradients of those; never a dW.
+/// y = x Wᵀ plus `updates`: [T, w.cols] -> y [T, w.rows]. Backward: dx = dy W through the quantised weight plus what
+/// comes through the updates, and the gradients of those; never a dW.
 ///
 /// # Panics
 /// If `x` does not have `w.cols` columns.
@@ -22,8 +22,8 @@ pub fn matmul(r: &mut Recorder, x: Tensor, w: &Weight, updates: &[LowRank], y: T
     }
 }
 
-/// Records y = x Wᵀ plus `updates`, the first of them in the same pass where there is a kernel for it. Returns what each
-/// update makes of x: [`dense::low_rank_forward`].
+/// Records y = x Wᵀ plus `updates`, the first of them in the same pass where there is a kernel for it. Returns what
+/// each update makes of x: [`dense::low_rank_forward`].
 fn forward(r: &mut Recorder, x: Tensor, (w, updates): (&Weight, &[LowRank]), y: Tensor) -> Vec<Tensor> {
     assert_eq!(x.cols, w.cols, "{}: input width", w.name);
     let lowered: Vec<Tensor> = updates.iter().map(|l| dense::low_rank_forward(r, &w.name, x, *l)).collect();

@@ -1,10 +1,11 @@
 //! A plan: the flat list of kernel calls that one run of a model is.
 //!
-//! Recording turns a forward function into nodes, the reverse walk adds the gradient nodes (and with checkpointing the nodes of
-//! each layer once more), nodes whose results nobody reads are left out, memory planning assigns every temporary to a slot by
-//! liveness and [`Plan::print`] shows the result. A plan is a value: printable, comparable, complete.
-//! It names no device; a [`crate::backend::Backend`] compiles it. One slot is one buffer, because wgpu tracks usage
-//! per whole buffer: no node may read and write the same buffer through two bindings (checked when memory is planned).
+//! Recording turns a forward function into nodes, the reverse walk adds the gradient nodes (and with checkpointing the
+//! nodes of each layer once more), nodes whose results are not read are left out, memory planning assigns every
+//! temporary to a slot by liveness and [`Plan::print`] shows the result. A plan is a value: printable, comparable,
+//! complete. It names no device; a [`crate::backend::Backend`] compiles it. One slot is one buffer, because wgpu tracks
+//! usage per whole buffer: no node may read and write the same buffer through two bindings (checked when memory is
+//! planned).
 
 mod memory;
 mod print;
@@ -71,8 +72,8 @@ impl When {
     }
 }
 
-/// The two phases of a plan whose end depends on what the host makes of its beginning. They run one after the other, and
-/// nothing else runs between them: what the first leaves in the slots is there for the second.
+/// The two phases of a plan whose end depends on what the host makes of its beginning. They run one after the other,
+/// and nothing else runs between them: what the first leaves in the slots is there for the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Forward, up to log-probabilities.

@@ -22,7 +22,7 @@ impl Gradients {
         self.of.get(&y.location).copied()
     }
 
-    /// The gradient of `y`, for the node that first wrote `y`: nobody before it can ask again.
+    /// The gradient of `y`, for the node that first wrote `y`: no node before it can ask again.
     pub fn take(&mut self, y: Tensor) -> Option<Tensor> {
         self.of.remove(&y.location)
     }

@@ -52,8 +52,8 @@ pub enum Content {
     Zeros,
     /// These words.
     Words(Vec<u32>),
-    /// Rows of a quantised weight in GGUF block layout. The CPU uses the bytes in place ([`loam_shaders::Bind::Blocks`]);
-    /// a GPU uploads them as planes ([`Format::pack`]).
+    /// Rows of a quantised weight in GGUF block layout. The CPU uses the bytes in place
+    /// ([`loam_shaders::Bind::Blocks`]); a GPU uploads them as planes ([`Format::pack`]).
     Weight {
         /// Block format.
         format: Format,

@@ -30,12 +30,12 @@ pub enum Failure {
         /// What to do about it, without a full stop.
         hint: Option<String>,
     },
-    /// Whoever read standard output has gone: nobody is left to tell.
+    /// Standard output is closed: there is no reader to tell.
     Closed,
 }
 
 impl Failure {
-    /// A failure that has no error value behind it.
+    /// A failure without an error value.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Failure::Failed { error: message.into().into(), told: None, hint: Some(hint.into()) }
     }
@@ -149,7 +149,7 @@ fn objectives_for(found: Records) -> String {
 pub fn interrupted(kept: &[PathBuf]) {
     let Some(first) = kept.iter().find(|path| path.extension().is_some_and(|e| e == "loam-part")) else { return };
     let first = printable(first.to_string_lossy().as_bytes());
-    // The program ends; nobody is left to tell that standard error is closed.
+    // The program ends; that standard error is closed cannot be shown.
     let _ =
         writeln!(std::io::stderr().lock(), "interrupted: the same command goes on with {first}; --restart begins anew");
 }

@@ -1,4 +1,5 @@
-//! A system that gives few threads, or none (`ulimit -u`, a container's pids.max): loam runs on those there are, or says so.
+//! A system that gives few threads, or none (`ulimit -u`, a container's pids.max): loam runs on those there are, or
+//! says so.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -24,8 +25,9 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (folder, copy)
 }
 
-/// Exit code and standard error of `loam` run by `user`, who may start `threads` threads. `None` where that cannot be arranged: only root
-/// can become a user without other processes, and an ordinary user who has some may start none at all.
+/// Exit code and standard error of `loam` run by `user`, who may start `threads` threads. `None` where that cannot be
+/// arranged: only root can become a user without other processes, and an ordinary user who has some may start none at
+/// all.
 fn limited(user: u32, threads: u32, args: &[&str]) -> Option<(Option<i32>, String)> {
     let root = std::fs::metadata("/proc/self").expect("a process").uid() == 0;
     if !root && threads > 0 {

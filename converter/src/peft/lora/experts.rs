@@ -121,6 +121,14 @@ pub(super) fn split(halves: &Halves, sizes: Sizes) -> std::result::Result<Parame
     Err(format!("fits a parameter of {count} x [{rows}, {inner}], which experts of {intermediate} do not have"))
 }
 
+/// Which update of which expert.
+pub(super) struct OneExpert {
+    pub layer: u32,
+    pub expert: usize,
+    /// GGUF name of the stack.
+    pub gguf: &'static str,
+}
+
 /// Updates of single experts until their layers are complete.
 #[derive(Default)]
 pub(super) struct Stacks {
@@ -130,15 +138,8 @@ pub(super) struct Stacks {
 
 impl Stacks {
     /// Adds the update of one expert, whose module is called `module`.
-    pub(super) fn add(
-        &mut self,
-        dir: &Path,
-        module: &str,
-        place: (u32, usize, &'static str),
-        pair: Pair,
-        sizes: Sizes,
-    ) -> Result<()> {
-        let (layer, expert, gguf) = place;
+    pub(super) fn add(&mut self, dir: &Path, module: &str, place: OneExpert, pair: Pair, sizes: Sizes) -> Result<()> {
+        let OneExpert { layer, expert, gguf } = place;
         let (has, fits) = ([pair.rows(), pair.inner()], sizes.of_projection(gguf));
         if has != fits || expert >= sizes.count {
             let problem =

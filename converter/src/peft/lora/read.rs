@@ -7,7 +7,7 @@ use loam_files::adapter::AdapterFile;
 use loam_files::adapter::lora::{self, Pair, is_lookup};
 use loam_files::gguf::{GgufFile, Value};
 
-use super::experts::{self, Halves, Place, Stacks};
+use super::experts::{self, Halves, OneExpert, Place, Stacks};
 use super::{PeftConfig, copies, transposed};
 use crate::architecture::order;
 use crate::peft::folder::{open, plain, view};
@@ -124,7 +124,7 @@ impl Reader<'_> {
             Place::One { layer, expert, gguf } => {
                 let mut pair = pair(self.dir, self.weights, names, self.layout, gguf)?;
                 self.rescale(&mut pair, module.name);
-                stacks.add(self.dir, module.name, (layer, expert, gguf), pair, sizes)
+                stacks.add(self.dir, module.name, OneExpert { layer, expert, gguf }, pair, sizes)
             }
             Place::All { layer } => {
                 let half = |name: &str| {

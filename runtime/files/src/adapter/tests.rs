@@ -54,20 +54,32 @@ fn broken_adapters_are_not_written_and_leave_the_previous_file() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// A tensor with one value everywhere.
+#[derive(Clone, Copy)]
+struct Filled<'a> {
+    name: &'a str,
+    shape: &'a [u64],
+    fill: f32,
+}
+
+fn filled<'a>(name: &'a str, shape: &'a [u64], fill: f32) -> Filled<'a> {
+    Filled { name, shape, fill }
+}
+
 /// Writes a GGUF with these keys and F32 tensors of `shape` filled with `fill`, and reads it as an adapter.
-fn read(keys: &[(&str, Value)], tensors: &[(&str, &[u64], f32)]) -> Result<AdapterFile> {
+fn read(keys: &[(&str, Value)], tensors: &[Filled<'_>]) -> Result<AdapterFile> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.gguf");
     let mut metadata = Metadata::new();
     keys.iter().for_each(|(key, value)| metadata.set(*key, value.clone()));
-    let declare = |(name, shape, _): &(&str, &[u64], f32)| TensorDeclaration {
+    let declare = |Filled { name, shape, .. }: &Filled<'_>| TensorDeclaration {
         name: (*name).into(),
         shape: shape.to_vec(),
         ty: GgmlType::F32,
     };
     let declarations: Vec<_> = tensors.iter().map(declare).collect();
     let mut writer = Writer::new(Vec::new(), &path, &metadata, &declarations).unwrap();
-    for (name, shape, fill) in tensors {
+    for Filled { name, shape, fill } in tensors {
         let count = shape.iter().product::<u64>() as usize;
         writer.write(name, &fill.to_le_bytes().repeat(count)).unwrap();
     }
@@ -84,8 +96,8 @@ fn good_keys() -> Vec<(&'static str, Value)> {
     ]
 }
 
-const A: (&str, &[u64], f32) = ("blk.0.attn_q.weight.lora_a", &[4, 2], 0.5);
-const B: (&str, &[u64], f32) = ("blk.0.attn_q.weight.lora_b", &[2, 6], 0.5);
+const A: Filled<'_> = Filled { name: "blk.0.attn_q.weight.lora_a", shape: &[4, 2], fill: 0.5 };
+const B: Filled<'_> = Filled { name: "blk.0.attn_q.weight.lora_b", shape: &[2, 6], fill: 0.5 };
 
 #[test]
 fn another_kind_of_file_is_named() {
@@ -114,17 +126,17 @@ fn another_kind_of_file_is_named() {
 #[test]
 fn broken_pairs_are_named() {
     let name = "blk.0.attn_q.weight";
-    let b = |shape: &'static [u64], fill: f32| (B.0, shape, fill);
-    type Tensors<'a> = Vec<(&'a str, &'a [u64], f32)>;
+    let b = |shape: &'static [u64], fill: f32| filled(B.name, shape, fill);
+    type Tensors<'a> = Vec<Filled<'a>>;
     let cases: [(&str, Tensors<'_>); 9] = [
         ("lora_b", vec![A]),
         ("lora_a", vec![B]),
         ("rank 3", vec![A, b(&[3, 6], 0.5)]),
         ("dimensions", vec![A, b(&[12], 0.5)]),
-        ("for 1 matrices", vec![(A.0, &[4, 2, 3], 0.5), b(&[2, 6], 0.5)]),
+        ("for 1 matrices", vec![filled(A.name, &[4, 2, 3], 0.5), b(&[2, 6], 0.5)]),
         ("not finite", vec![A, b(&[2, 6], f32::NAN)]),
         ("limit", vec![A, b(&[2, 6], 1e30)]),
-        ("neither", vec![A, B, ("blk.0.attn_q.weight", &[4, 6], 0.5)]),
+        ("neither", vec![A, B, filled("blk.0.attn_q.weight", &[4, 6], 0.5)]),
         ("has no tensors", vec![]),
     ];
     for (named, tensors) in cases {

@@ -68,8 +68,8 @@ impl GgufFile {
         GgufFile::assemble(name, |path| Ok(SharedBytes::new(bytes.take().ok_or_else(|| alone(path))?).into()))
     }
 
-    /// A file of `length` bytes whose ranges `read` reads: its declarations now, in growing pieces from its start, and the
-    /// data of a tensor when it is asked for. `name` is only named in errors.
+    /// A file of `length` bytes whose ranges `read` reads: its declarations now, in growing pieces from its start, and
+    /// the data of a tensor when it is asked for. `name` is only named in errors.
     ///
     /// # Errors
     /// As [`GgufFile::from_bytes`], and [`Error::Io`] if a range cannot be read.

@@ -1,5 +1,6 @@
-//! The file of llama-imatrix: `general.type` = "imatrix", `imatrix.datasets`, `imatrix.chunk_count`, `imatrix.chunk_size`, and
-//! for each weight the F32 tensors `<name>.in_sum2` {inputs, matrices} and `<name>.counts` {1, matrices}.
+//! The file of llama-imatrix: `general.type` = "imatrix", `imatrix.datasets`, `imatrix.chunk_count`,
+//! `imatrix.chunk_size`, and for each weight the F32 tensors `<name>.in_sum2` {inputs, matrices} and `<name>.counts`
+//! {1, matrices}.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -23,8 +24,8 @@ impl Importance {
     /// Reads and checks a file: complete pairs of matching shape, values that are finite and at least 0.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Gguf`] if it cannot be read, [`Error::OldImportance`] if it is of llama-imatrix's old format,
-    /// [`Error::Metadata`] if it is no importance matrix, [`Error::Tensor`] for a tensor that is unusable.
+    /// [`Error::Io`] or [`Error::Gguf`] if it cannot be read, [`Error::OldImportance`] if it is of llama-imatrix's old
+    /// format, [`Error::Metadata`] if it is no importance matrix, [`Error::Tensor`] for a tensor that is unusable.
     pub fn read(path: &Path) -> Result<Importance> {
         refuse_legacy(path)?;
         let file = GgufFile::open(path)?;
@@ -74,8 +75,8 @@ impl Importance {
     }
 }
 
-/// Files of llama-imatrix before mid-2025 have a format of their own: a count of entries, then the length and the text of a
-/// weight's name.
+/// Files of llama-imatrix before mid-2025 have a format of their own: a count of entries, then the length and the text
+/// of a weight's name.
 fn refuse_legacy(path: &Path) -> Result<()> {
     let mut start = Vec::with_capacity(LEGACY_START);
     open_regular(path)?.take(LEGACY_START as u64).read_to_end(&mut start).map_err(io_error("read", path))?;

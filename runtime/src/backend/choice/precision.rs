@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use loam_shaders::{Kernel, Precision, Source, Twin};
+use loam_shaders::{Kernel, Precision, Source, Variant};
 
 use super::bench::{Bench, Candidate};
 use crate::backend::{Backend, DeviceInfo};
@@ -26,14 +26,14 @@ fn runs(info: &DeviceInfo, source: &Source) -> bool {
 }
 
 /// The kernels for `precision` that may run in place of `kernel`, the best first.
-pub fn of(kernel: &Kernel, precision: Precision) -> impl Iterator<Item = &'static Twin> {
+pub fn of(kernel: &Kernel, precision: Precision) -> impl Iterator<Item = &'static Variant> {
     let all: &'static [_] = kernel.reduced;
-    all.iter().filter(move |reduced| reduced.precision == precision).map(|reduced| &reduced.twin)
+    all.iter().filter(move |reduced| reduced.precision == precision).map(|reduced| &reduced.variant)
 }
 
 /// The kernels that were found right on this device, by the kernel that they replace.
 #[derive(Debug, Default)]
-pub struct Replacements(HashMap<&'static str, Option<&'static Twin>>);
+pub struct Replacements(HashMap<&'static str, Option<&'static Variant>>);
 
 impl Replacements {
     /// Lets every node of `plan` that can run in the device's precision do so.
@@ -59,13 +59,13 @@ impl Replacements {
 
     /// Names of kernels, and of those that run in their place, `None` where every one was wrong.
     pub fn names(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-        self.0.iter().map(|(name, twin)| (*name, twin.map(|twin| twin.kernel.name())))
+        self.0.iter().map(|(name, variant)| (*name, variant.map(|variant| variant.kernel.name())))
     }
 }
 
 /// The best kernel for `node` that this device can run and whose results are right, `Some(None)` if all are wrong.
 /// `None` for a node that cannot be run by itself.
-async fn first_right(backend: &mut dyn Backend, node: &Node) -> Result<Option<Option<&'static Twin>>> {
+async fn first_right(backend: &mut dyn Backend, node: &Node) -> Result<Option<Option<&'static Variant>>> {
     let info = backend.info().clone();
     let call = &node.call;
     let Some(mut bench) = Bench::new(backend, node).await? else { return Ok(None) };

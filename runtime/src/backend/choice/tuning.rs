@@ -1,6 +1,6 @@
 //! Which variant of a kernel runs: measured on this device, once per kernel and parameters, and kept in a file.
 //!
-//! Variants compute the same bits ([`loam_shaders::Twin`]), so that what is chosen changes the speed of a run and
+//! Variants compute the same bits ([`loam_shaders::Variant`]), so that what is chosen changes the speed of a run and
 //! nothing else. A variant whose bits differ on this driver is never used. Without a measurement the recorded kernel
 //! runs.
 
@@ -72,7 +72,7 @@ impl Tuner {
         let used = backend.info().precision;
         // What will run in less precision has no variants.
         let stays = |kernel: &Kernel| precision::of(kernel, used).next().is_none();
-        let has_variants = |node: &&mut Node| !node.call.kernel.twins.is_empty() && stays(node.call.kernel);
+        let has_variants = |node: &&mut Node| !node.call.kernel.variants.is_empty() && stays(node.call.kernel);
         for node in plan.nodes.iter_mut().filter(has_variants) {
             let class = shape_class(&node.call);
             if !self.choices.kernels.contains_key(&class) {
@@ -81,7 +81,7 @@ impl Tuner {
             }
             let (call, chosen) = (&mut node.call, &self.choices.kernels[&class]);
             // A name that is no variant's means the recorded kernel.
-            if let Some(variant) = call.kernel.twins.iter().find(|variant| variant.kernel.name() == chosen) {
+            if let Some(variant) = call.kernel.variants.iter().find(|variant| variant.kernel.name() == chosen) {
                 (call.kernel, call.grid) = (variant.kernel, (variant.grid)(&call.params));
             }
         }
@@ -121,7 +121,7 @@ async fn fastest(bench: &mut Bench<'_>, call: &Call) -> Result<&'static Kernel> 
     let recorded = Candidate { kernel: call.kernel, grid: call.grid };
     let expected = bench.output(recorded).await?;
     let mut best = (call.kernel, bench.seconds(recorded).await?);
-    for variant in call.kernel.twins {
+    for variant in call.kernel.variants {
         let candidate = Candidate { kernel: variant.kernel, grid: (variant.grid)(&call.params) };
         if bench.output(candidate).await? == expected {
             let seconds = bench.seconds(candidate).await?;
@@ -143,9 +143,9 @@ fn shape_class(call: &Call) -> String {
 /// What choices depend on: device, driver, and the text of all kernels that have or are variants.
 fn identity(info: &DeviceInfo) -> String {
     let mut kernels = Sha256::new();
-    for kernel in loam_shaders::kernels().filter(|kernel| !kernel.twins.is_empty()) {
+    for kernel in loam_shaders::kernels().filter(|kernel| !kernel.variants.is_empty()) {
         kernels.update(kernel.source.wgsl.as_bytes());
-        kernel.twins.iter().for_each(|twin| kernels.update(twin.kernel.source.wgsl.as_bytes()));
+        kernel.variants.iter().for_each(|variant| kernels.update(variant.kernel.source.wgsl.as_bytes()));
     }
     format!("{} | {} | {} | {}", info.backend, info.name, info.driver, kernels.hex())
 }

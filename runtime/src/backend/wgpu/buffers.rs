@@ -16,6 +16,14 @@ use crate::backend::slots::{self, SlotPool, Taken};
 use crate::error::{Error, Result};
 use crate::plan::{Content, Entry, Plan, Pool, StorageId};
 
+/// A weight in blocks.
+#[derive(Clone, Copy)]
+struct WeightShape {
+    format: Format,
+    rows: usize,
+    cols: usize,
+}
+
 /// A buffer of the device that counts in a pool.
 #[derive(Debug)]
 pub struct Stored {
@@ -108,7 +116,8 @@ impl Buffers {
                 Ok(())
             }
             Content::Weight { format, rows, cols, blocks } => {
-                self.fill_weight(gpu, memory, stored, (*format, *rows, *cols), blocks).await
+                let shape = WeightShape { format: *format, rows: *rows, cols: *cols };
+                self.fill_weight(gpu, memory, stored, shape, blocks).await
             }
         }
     }
@@ -118,9 +127,10 @@ impl Buffers {
         gpu: &Gpu,
         memory: &mut Memory,
         stored: &Stored,
-        (format, rows, cols): (Format, usize, usize),
+        shape: WeightShape,
         blocks: &FileRange,
     ) -> Result<()> {
+        let WeightShape { format, rows, cols } = shape;
         let (quants, scales) = (format.quant_words(cols), format.scale_words(cols));
         let row_bytes = format.row_bytes(cols).unwrap_or(0);
         let chunk_rows = upload_rows(format, cols);

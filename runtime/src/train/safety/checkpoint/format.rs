@@ -71,8 +71,8 @@ fn fill<W: Write>(out: W, path: &Path, metadata: &Metadata, state: &State) -> lo
     writer.finish()
 }
 
-/// Reads a checkpoint of the run `identity`, and what else is not as it was. Its digest is checked before anything in it
-/// is believed.
+/// Reads a checkpoint of the run `identity`, and what else is not as it was. Its digest is checked before anything in
+/// it is believed.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] for a damaged file or another one, [`Error::CheckpointMismatch`], [`Error::File`].
@@ -158,7 +158,7 @@ fn digits(start: &mut [u8]) -> Option<&mut [u8]> {
     start.get_mut(DIGEST_AT..DIGEST_AT + DIGITS)
 }
 
-/// Makes a file's digest right again after its bytes were changed: for tests of what lies behind the digest.
+/// Makes a file's digest right again after its bytes were changed: for tests of what the digest covers.
 pub fn seal(file: &mut [u8]) {
     let Some(place) = digits(file) else { return };
     place.fill(b'0');

@@ -1,4 +1,4 @@
-//! What a run is: everything that its result depends on, by name. A checkpoint goes on only in the same run.
+//! What a run is: everything that its result depends on, by name. A checkpoint continues only the same run.
 
 use std::path::Path;
 
@@ -60,7 +60,7 @@ impl Identity {
         let (keep, force) = (same.keep, same.force);
         let options = TrainOptions { checkpointing: None, budget: None, keep, force, ..options.clone() };
         all.extend(options.fields().into_iter().map(|(name, value)| (format!("{OPTION}{name}"), value)));
-        // Last: what they depend on is told of before. Lines that were skipped, say, are no option of the run.
+        // Last: what they depend on is reported before. Lines that were skipped, say, are no option of the run.
         all.push(("examples".to_owned(), digest_of_examples(&data.examples)));
         all.push(("held_out".to_owned(), held_out.map_or_else(none, |data| digest_of_examples(&data.examples))));
         let clock = base.template()?.and_then(ChatTemplate::clock);
@@ -74,7 +74,8 @@ impl Identity {
         all.chain(around).chain(self.clock.map(|clock| (CLOCK.to_owned(), Value::U64(clock))))
     }
 
-    /// What is not as it was when the checkpoint `found` was written, so that bits of the result may differ, one line each.
+    /// What is not as it was when the checkpoint `found` was written, so that bits of the result may differ, one line
+    /// each.
     pub fn differences(&self, found: &Gguf) -> Vec<String> {
         let of = |(key, what, now): &(&str, &str, String)| {
             let then = found.opt_byte_string(key).ok().flatten().map(printable);
