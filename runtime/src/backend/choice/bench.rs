@@ -70,13 +70,14 @@ impl<'b> Bench<'b> {
         // Nobody else has ids at this end.
         let id = StorageId(u32::MAX - index as u32);
         let words = self.node.operands[index].words;
-        let content = match access {
-            Access::Read => Content::Words(random_words(self.own.len() as u64, words)),
-            Access::ReadWrite => Content::Zeros,
-        };
-        let entry = Entry { name: format!("measured operand {index}"), pool: Pool::Staging, words, content };
+        let name = format!("measured operand {index}");
+        let entry = Entry { name, pool: Pool::Staging, words, content: Content::Zeros };
+        let stream = self.own.len() as u64;
         self.own.push(id);
         self.backend.allocate(id, &entry).await?;
+        if access == Access::Read {
+            self.backend.write(id, 0, &random_words(stream, words))?;
+        }
         let view = View { location: Location::Stored(id), offset: 0, words };
         self.node.operands[index] = view;
         if access == Access::ReadWrite {
