@@ -12,7 +12,7 @@ pub use arena::{Arena, Group, Trained};
 pub use loam_files::adapter::{
     AdapterFile, BASE_DIGEST, METHODS, Method, Parameter, Setting, TEMPLATE_DIGEST, TOKENIZER_DIGEST, lora,
 };
-pub use method::{Embedded, Experts, Part, Rate, Record, TUNINGS, Tuning};
+pub use method::{Embedded, Experts, Linear, Part, Rate, Record, TUNINGS, Tuning};
 pub use new::{NewAdapter, Starting, Target};
 pub use site::{Placed, Site, Sites};
 pub use targets::Targets;

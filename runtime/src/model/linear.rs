@@ -1,7 +1,7 @@
 //! Linear layers, the embedding and the head: the only places where adapters touch the model.
 
 use super::decoder::Pass;
-use crate::adapter::{Embedded, Experts, Site};
+use crate::adapter::{Embedded, Experts, Linear, Site};
 use crate::gguf::TOKEN_EMBD;
 use crate::ops::dense::add_bias;
 use crate::ops::embed::embed;
@@ -33,7 +33,7 @@ pub(super) fn head(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight, y: T
 fn product(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight, y: Option<Tensor>) -> Tensor {
     let mut seen = x;
     for (site, input) in sites.iter().filter_map(|site| Some((site, site.tuning.record.input?))) {
-        seen = input(r, site, &w.name, seen);
+        seen = input(r, site, w, seen);
     }
     let updates: Vec<_> = sites.iter().filter_map(|site| Some((site.tuning.record.update?)(site))).collect();
     let mut y = y.unwrap_or_else(|| r.temporary(x.rows, w.rows));
@@ -42,7 +42,7 @@ fn product(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight, y: Option<Te
         add_bias(r, &w.name, bias, one, y);
     }
     for (site, output) in sites.iter().filter_map(|site| Some((site, site.tuning.record.output?))) {
-        y = output(r, site, &w.name, y);
+        y = output(r, site, Linear { weight: w, x: seen, y });
     }
     y
 }

@@ -9,9 +9,10 @@ use super::new::{NewAdapter, Starting};
 use super::site::{Placed, Site};
 use crate::error::Result;
 use crate::gguf::Value;
+
 use crate::ops::dense::LowRank;
 use crate::ops::moe::Routing;
-use crate::plan::{Recorder, Tensor, View};
+use crate::plan::{Recorder, Tensor, View, Weight};
 
 /// All methods.
 pub static TUNINGS: [&Tuning; 1] = [&lora::TUNING];
@@ -92,16 +93,16 @@ pub enum Rate {
     LoraPlus,
 }
 
-/// The functions that a method records with: in `label` they have the name of the base's tensor. Without a function the
+/// The functions that a method records with. Without a function the
 /// method does nothing there.
 #[derive(Clone, Copy)]
 pub struct Record {
-    /// What a linear layer sees of its input [T, in].
-    pub input: Option<fn(&mut Recorder, &Site, &str, Tensor) -> Tensor>,
+    /// What the product of a linear layer with this weight sees of its input [T, in].
+    pub input: Option<fn(&mut Recorder, &Site, &Weight, Tensor) -> Tensor>,
     /// The low-rank update of a linear layer, which may become part of its product.
     pub update: Option<fn(&Site) -> LowRank>,
-    /// What becomes of the output [T, out] of a linear layer with its bias.
-    pub output: Option<fn(&mut Recorder, &Site, &str, Tensor) -> Tensor>,
+    /// What becomes of the output [T, out] of a linear layer.
+    pub output: Option<fn(&mut Recorder, &Site, Linear<'_>) -> Tensor>,
     /// Changes the rows [T, D] of the embedding.
     pub embed: Option<fn(&mut Recorder, &Site, Embedded<'_>)>,
     /// Changes the products of a stack of experts.
@@ -111,6 +112,17 @@ pub struct Record {
 impl Record {
     /// No function.
     pub const NOTHING: Record = Record { input: None, update: None, output: None, embed: None, experts: None };
+}
+
+/// A linear layer, or the head, once its product is recorded.
+#[derive(Clone, Copy)]
+pub struct Linear<'a> {
+    /// The frozen weight, and its bias if there is one.
+    pub weight: &'a Weight,
+    /// What the product has seen, [T, in].
+    pub x: Tensor,
+    /// What came out with all updates and the bias, [T, out].
+    pub y: Tensor,
 }
 
 /// The embedding of a run's tokens.
