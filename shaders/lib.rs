@@ -30,6 +30,7 @@ pub mod random;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
+pub mod scale_columns;
 pub mod sgd;
 pub mod simd;
 pub mod softcap;
@@ -63,6 +64,7 @@ pub static OPS: &[Op] = &[
     Op { name: "rmsnorm", kernels: rmsnorm::KERNELS, layouts: rmsnorm::LAYOUTS },
     Op { name: "rope", kernels: rope::KERNELS, layouts: rope::LAYOUTS },
     Op { name: "rows", kernels: rows::KERNELS, layouts: rows::LAYOUTS },
+    Op { name: "scale_columns", kernels: scale_columns::KERNELS, layouts: scale_columns::LAYOUTS },
     Op { name: "sgd", kernels: sgd::KERNELS, layouts: sgd::LAYOUTS },
     Op { name: "softcap", kernels: softcap::KERNELS, layouts: softcap::LAYOUTS },
 ];

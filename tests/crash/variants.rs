@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::rc::Rc;
 
+use loam::adapter::{Tuning, ia3};
 use loam::backend::Backend;
 use loam::backend::cpu::CpuBackend;
 use loam::file::disk::{self, Call, Verdict};
@@ -27,7 +28,7 @@ fn adamw_8bit() -> Optimizer {
 }
 
 /// Together they have each option at least once.
-const VARIANTS: [Variant; 6] = [
+const VARIANTS: [Variant; 7] = [
     Variant { name: "8-bit AdamW, dropout", change: |o| (o.optimizer, o.dropout) = (adamw_8bit(), 0.2) },
     Variant {
         name: "Lion, noise",
@@ -54,6 +55,7 @@ const VARIANTS: [Variant; 6] = [
             (o.context, o.batch) = (12, 1);
         },
     },
+    Variant { name: "IA3", change: |o| (o.adapter.tuning, o.adapter.targets) = (Tuning::of(&ia3::METHOD), None) },
     Variant { name: "8-bit AdamW, budget, dropout", change: |o| (o.optimizer, o.dropout) = (adamw_8bit(), 0.2) },
 ];
 

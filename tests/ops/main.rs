@@ -25,5 +25,6 @@ mod optimizers;
 mod rmsnorm;
 mod rope;
 mod rows;
+mod scale_columns;
 mod sgd;
 mod softcap;

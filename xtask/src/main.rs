@@ -19,6 +19,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("family-adapters", "tests/architectures/make_adapters.py"),
     ("family-importance", "tests/architectures/make_importance.py"),
     ("family-names", "tests/architectures/make_names.py"),
+    ("ia3", "tests/assets/ia3.py"),
     ("blocks", "tests/assets/blocks.py"),
     ("importance", "tests/assets/importance.py"),
     ("optimizers", "tests/assets/optimizers.py"),

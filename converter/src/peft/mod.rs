@@ -4,6 +4,7 @@
 //! tensors of the base and keeps the base's row order.
 
 mod folder;
+mod ia3;
 mod lora;
 mod options;
 
@@ -74,7 +75,7 @@ pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
 }
 
 /// The methods whose folders are read and written.
-const EXCHANGES: [Exchange; 1] = [lora::EXCHANGE];
+const EXCHANGES: [Exchange; 2] = [lora::EXCHANGE, ia3::EXCHANGE];
 
 /// How the folders of a method are read and written.
 #[derive(Clone, Copy)]
@@ -232,8 +233,8 @@ mod tests {
         let hub = json!({"config": {"reduction_factor": 16}, "hidden_size": 64, "model_class": "LlamaModel"});
         assert_eq!(told(hub), "mine is an adapter of AdapterHub, not of PEFT");
         let peft = "mine/adapter_config.json: peft_type: ";
-        assert_eq!(told(json!({"peft_type": "LOHA"})), format!("{peft}LOHA is not supported, only LORA"));
-        assert_eq!(told(json!({"r": 8})), format!("{peft}is missing; of PEFT's adapters LORA is supported"));
+        assert_eq!(told(json!({"peft_type": "LOHA"})), format!("{peft}LOHA is not supported, only LORA and IA3"));
+        assert_eq!(told(json!({"r": 8})), format!("{peft}is missing; of PEFT's adapters LORA and IA3 is supported"));
     }
 
     #[test]

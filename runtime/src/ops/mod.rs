@@ -23,5 +23,6 @@ pub mod noise;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
+pub mod scale_columns;
 pub mod sgd;
 pub mod softcap;

@@ -17,7 +17,7 @@ use crate::gguf::{
 };
 use crate::kind::{self, TYPE};
 
-pub use method::{METHODS, Method, Problem, Setting, lora};
+pub use method::{METHODS, Method, Problem, Setting, ia3, lora};
 use parameter::by_site;
 pub use parameter::{Parameter, part};
 
@@ -152,7 +152,8 @@ impl AdapterFile {
                 "{name}: the base's head is its embedding; a stock llama.cpp cannot run an update of one of them alone"
             )
         };
-        apart.map(note).collect()
+        let other = format!("a stock llama.cpp loads no {} adapters: it refuses them", self.method.name);
+        (!self.method.llama_cpp).then_some(other).into_iter().chain(apart.map(note)).collect()
     }
 
     /// The metadata value of `key`, if it is UTF-8 text.

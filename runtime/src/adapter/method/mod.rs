@@ -1,6 +1,7 @@
 //! What tuning methods do: what the parameters of a new adapter start from, how they learn, and what they make of the model.
 //! Each method is one [`Tuning`] in a file of its own; [`TUNINGS`] lists them. What its files hold is a [`Method`].
 
+pub mod ia3;
 pub mod lora;
 
 use loam_files::adapter::{AdapterFile, Method, Parameter, Setting};
@@ -15,7 +16,7 @@ use crate::ops::moe::Routing;
 use crate::plan::{Recorder, Tensor, View, Weight};
 
 /// All methods.
-pub static TUNINGS: [&Tuning; 1] = [&lora::TUNING];
+pub static TUNINGS: [&Tuning; 2] = [&lora::TUNING, &ia3::TUNING];
 
 /// What a tuning method does.
 pub struct Tuning {

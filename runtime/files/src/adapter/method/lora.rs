@@ -20,8 +20,15 @@ pub const ALPHA: &str = "adapter.lora.alpha";
 const MAX_RANK: u64 = 1 << 16;
 
 /// The method.
-pub static METHOD: Method =
-    Method { name: "lora", parts: &[A, B], settings: &[ALPHA], takes: |name| kind_of(name).is_some(), check, fits };
+pub static METHOD: Method = Method {
+    name: "lora",
+    llama_cpp: true,
+    parts: &[A, B],
+    settings: &[ALPHA],
+    takes: |name| kind_of(name).is_some(),
+    check,
+    fits,
+};
 
 /// Whether rows of the weight `name` are looked up. Its map is from tokens to rows: `in` is the vocabulary, and A is stored
 /// as its transpose, so that what a token adds is one row.

@@ -1,18 +1,21 @@
 //! What the files of tuning methods hold. Each method is one [`Method`] in a file of its own; [`METHODS`] lists them. What a
 //! method does with its parameters is the engine's to know.
 
+pub mod ia3;
 pub mod lora;
 
 use super::Parameter;
 use crate::gguf::TensorInfo;
 
 /// All methods.
-pub static METHODS: [&Method; 1] = [&lora::METHOD];
+pub static METHODS: [&Method; 2] = [&lora::METHOD, &ia3::METHOD];
 
 /// A tuning method, as its files have it.
 pub struct Method {
     /// Its name: `adapter.type`.
     pub name: &'static str,
+    /// Whether llama.cpp loads its files.
+    pub llama_cpp: bool,
     /// The kinds of parameters that a site may have: the ends of their tensors' names.
     pub parts: &'static [&'static str],
     /// Keys of the numbers that an adapter has besides its parameters, all positive.
