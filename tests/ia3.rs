@@ -177,7 +177,9 @@ fn new_adapters_change_nothing_and_learn() {
     let rows = some_rows(2, 9, 4096);
     let batch = [full_batch(&rows)];
     for tuning in TUNINGS {
-        let adapter = NewAdapter { tuning, rank: 4, ..NewAdapter::default() };
+        // The head is where outputs go to a place of their own, and their gradients come from.
+        let targets = Some("attn_k,ffn_down,output".parse().expect("targets"));
+        let adapter = NewAdapter { tuning, rank: 4, targets, ..NewAdapter::default() };
         let options = TrainOptions { adapter, ..options(2, 9) };
         for (device, backend) in back_ends() {
             let name = format!("{} on {device}", tuning.method.name);

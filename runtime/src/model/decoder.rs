@@ -110,7 +110,7 @@ fn layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
 /// Logits of the listed rows of a hidden state, written to `out` [list, V].
 pub fn logits(r: &mut Recorder, pass: &Pass<'_>, hidden: Tensor, list: View, out: Tensor) {
     let x = rows::gather(r, "logits", list, 0, out.rows, hidden);
-    linear::head(r, pass.sites.at(OUTPUT), x, &pass.weights.output, out);
+    linear::head_into(r, pass.sites.at(OUTPUT), x, &pass.weights.output, out);
     if pass.config.final_softcap > 0.0 {
         softcap(r, "logits", out, pass.config.final_softcap);
     }
@@ -118,10 +118,7 @@ pub fn logits(r: &mut Recorder, pass: &Pass<'_>, hidden: Tensor, list: View, out
 
 /// Logits [n, V] of rows `x` [n, D] with a loss, which caps them itself; `first` such rows were before them.
 pub fn loss_logits(r: &mut Recorder, pass: &Pass<'_>, x: Tensor, first: usize) -> Tensor {
-    let head = &pass.weights.output;
-    let logits = r.temporary(x.rows, head.rows);
-    linear::head(r, &pass.sites.at_listed(OUTPUT, first), x, head, logits);
-    logits
+    linear::head(r, &pass.sites.at_listed(OUTPUT, first), x, &pass.weights.output)
 }
 
 /// What attention adds to the residual stream `x`.

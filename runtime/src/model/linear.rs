@@ -18,8 +18,13 @@ pub(super) fn linear(r: &mut Recorder, pass: &Pass<'_>, x: Tensor, w: &Weight) -
     product(r, pass.sites.at(&w.name), x, w, None)
 }
 
-/// Logits of the rows of `x` [T, D] into `y` [T, V], with what adapters do at the head. `w` may be the embedding.
-pub(super) fn head(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight, y: Tensor) {
+/// Logits [T, V] of the rows of `x` [T, D], with what adapters do at the head. `w` may be the embedding.
+pub(super) fn head(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight) -> Tensor {
+    product(r, sites, x, w, None)
+}
+
+/// The same into `y`, without a way back.
+pub(super) fn head_into(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight, y: Tensor) {
     // What changes an output makes a new one of it.
     let direct = sites.iter().all(|site| site.tuning.record.output.is_none());
     let found = product(r, sites, x, w, direct.then_some(y));

@@ -10,9 +10,9 @@ use super::{Linear, Part, Rate, Record, Tuning};
 use crate::adapter::new::Starting;
 use crate::adapter::site::Site;
 use crate::error::Result;
-use crate::model::Weight;
+
 use crate::ops::scale_columns::{Scales, scale_columns};
-use crate::plan::{Recorder, Tensor};
+use crate::plan::{Recorder, Tensor, Weight};
 
 /// What IA3 does.
 pub static TUNING: Tuning = Tuning {
