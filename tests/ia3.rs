@@ -1,6 +1,6 @@
-//! IA3 against PEFT: logits, gradients, ten steps and folders in both directions, on both back ends; and what holds for every
-//! method: it starts from the base exactly, is saved bit for bit, and its gradients are those of the loss. The expected values
-//! are in tests/assets/ia3, made by tests/assets/ia3.py.
+//! IA3 against PEFT: logits, gradients, ten steps and folders in both directions, on both back ends; and what holds for
+//! every method: it starts from the base exactly, is saved bit for bit, and its gradients are those of the loss. The
+//! expected values are in tests/assets/ia3, made by tests/assets/ia3.py.
 
 #![allow(clippy::print_stderr, reason = "the measured errors are shown with --nocapture")]
 

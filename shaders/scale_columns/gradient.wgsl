@@ -1,5 +1,5 @@
-// dscales[c] += strength * (dout[0, c] * x[0, c] + dout[1, c] * x[1, c] + ..). A workgroup has 32 columns; each of its eight
-// rows of threads sums every eighth row of x, and the first adds the eight sums up in their order.
+// dscales[c] += strength * (dout[0, c] * x[0, c] + dout[1, c] * x[1, c] + ..). A workgroup has 32 columns; each of its
+// eight rows of threads sums every eighth row of x, and the first adds the eight sums up in their order.
 #import "include/fold.wgsl"
 #import "include/scale_columns.wgsl"
 

@@ -1,5 +1,5 @@
-//! IA3 folders. A vector is `ia3_l`: of a feed-forward module it scales the input and has shape [1, in], of another module it
-//! scales the output and has shape [out, 1].
+//! IA3 folders. A vector is `ia3_l`: of a feed-forward module it scales the input and has shape [1, in], of another
+//! module it scales the output and has shape [out, 1].
 
 use std::path::Path;
 

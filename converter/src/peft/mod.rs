@@ -1,4 +1,5 @@
-//! PEFT folders (adapter_config.json + adapter_model.safetensors) to GGUF adapters and back. [`EXCHANGES`] has the methods.
+//! PEFT folders (adapter_config.json + adapter_model.safetensors) to GGUF adapters and back. `EXCHANGES` has the
+//! methods.
 //!
 //! PEFT names modules as Transformers does and keeps the rows of q and k in Transformers' order; a GGUF adapter names
 //! tensors of the base and keeps the base's row order.

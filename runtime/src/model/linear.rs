@@ -33,8 +33,8 @@ pub(super) fn head_into(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight,
     }
 }
 
-/// First every adapter changes the input, then their updates are part of the product, which goes to `y` if that says where,
-/// and last every adapter changes the output.
+/// First every adapter changes the input, then their updates are part of the product, which goes to `y` if that says
+/// where, and last every adapter changes the output.
 fn product(r: &mut Recorder, sites: &[Site], x: Tensor, w: &Weight, y: Option<Tensor>) -> Tensor {
     let mut seen = x;
     for (site, input) in sites.iter().filter_map(|site| Some((site, site.tuning.record.input?))) {

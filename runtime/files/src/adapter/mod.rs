@@ -59,12 +59,12 @@ impl AdapterFile {
         by_site(&self.parameters)
     }
 
-    /// Reads and checks an adapter: the parameters of each site complete and fitting each other, finite values, nothing that
-    /// would be ignored. Tensors may be F32, F16, BF16 or any other type that loam computes with.
+    /// Reads and checks an adapter: the parameters of each site complete and fitting each other, finite values, nothing
+    /// that would be ignored. Tensors may be F32, F16, BF16 or any other type that loam computes with.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Gguf`] if the file cannot be read, [`Error::Adapter`] if it is no adapter of a method that
-    /// loam knows or its parameters are unusable, [`Error::NonFinite`] for NaN or infinity.
+    /// [`Error::Io`] or [`Error::Gguf`] if the file cannot be read, [`Error::Adapter`] if it is no adapter of a method
+    /// that loam knows or its parameters are unusable, [`Error::NonFinite`] for NaN or infinity.
     pub fn read(path: &Path) -> Result<AdapterFile> {
         let file = GgufFile::open(path)?;
         let method = method(&file.gguf)?;
@@ -111,8 +111,8 @@ impl AdapterFile {
         writer.finish()?.commit()
     }
 
-    /// Checks that every site is in `base`, with a shape that its parameters fit. `path` is the adapter's file, named in
-    /// errors.
+    /// Checks that every site is in `base`, with a shape that its parameters fit. `path` is the adapter's file, named
+    /// in errors.
     ///
     /// # Errors
     /// [`Error::BaseMismatch`] for another architecture, [`Error::Adapter`] for a tensor that is missing, of another

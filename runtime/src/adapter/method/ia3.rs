@@ -1,6 +1,6 @@
-//! IA3 (Liu et al. 2022): keys, values and what the feed-forward layer has between its products, each column times a learned
-//! factor. Factors start at one. As in PEFT they scale the output of a linear layer, bias included, or, for the down
-//! projection, its input. A user's scale s makes a factor l into s l + (1 - s).
+//! IA3 (Liu et al. 2022): keys, values and what the feed-forward layer has between its products, each column times a
+//! learned factor. Factors start at one. As in PEFT they scale the output of a linear layer, bias included, or, for the
+//! down projection, its input. A user's scale s makes a factor l into s l + (1 - s).
 
 use loam_files::adapter::Parameter;
 use loam_files::adapter::ia3::{INPUT, METHOD, OUTPUT};

@@ -1,5 +1,6 @@
-//! What tuning methods do: what the parameters of a new adapter start from, how they learn, and what they make of the model.
-//! Each method is one [`Tuning`] in a file of its own; [`TUNINGS`] lists them. What its files hold is a [`Method`].
+//! What tuning methods do: what the parameters of a new adapter start from, how they learn, and what they make of the
+//! model. Each method is one [`Tuning`] in a file of its own; [`TUNINGS`] lists them. What its files hold is a
+//! [`Method`].
 
 pub mod ia3;
 pub mod lora;

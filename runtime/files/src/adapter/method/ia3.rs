@@ -1,5 +1,6 @@
 //! The files of IA3 (Liu et al. 2022): for each weight W [out, in] learned factors of its columns or rows, as a vector
-//! `<name of W>.ia3_in` {in} or `<name of W>.ia3_out` {out}. llama.cpp loads no IA3 adapters; it refuses their `adapter.type`.
+//! `<name of W>.ia3_in` {in} or `<name of W>.ia3_out` {out}. llama.cpp loads no IA3 adapters; it refuses their
+//! `adapter.type`.
 
 use super::{Method, Problem};
 use crate::adapter::weights::{LINEAR, ROUTER, kind_of};
@@ -15,8 +16,8 @@ pub const OUTPUT: &str = "ia3_out";
 pub static METHOD: Method =
     Method { name: "ia3", llama_cpp: false, parts: &[INPUT, OUTPUT], settings: &[], takes, check, fits };
 
-/// Linear layers of blocks, and the head: as PEFT, no embedding, and no parameters without a linear layer around them (routers
-/// and experts).
+/// Linear layers of blocks, and the head: as PEFT, no embedding, and no parameters without a linear layer around them
+/// (routers and experts).
 fn takes(name: &str) -> bool {
     kind_of(name).is_some_and(|kind| kind == "output" || (kind != ROUTER && LINEAR.contains(&kind)))
 }

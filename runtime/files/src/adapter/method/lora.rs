@@ -2,8 +2,8 @@
 //! B [out, rank] row-major, as PyTorch has them.
 //!
 //! As llama.cpp loads them (`src/llama-adapter.cpp`): `adapter.lora.alpha`, and for each weight the tensors
-//! `<name of W>.lora_a` {in, rank} and `<name of W>.lora_b` {rank, out} in GGUF's order. Experts have {in, rank, experts} and
-//! {rank, out, experts}; of the token embedding [V, D] `lora_a` is {rank, V} and `lora_b` {rank, D}.
+//! `<name of W>.lora_a` {in, rank} and `<name of W>.lora_b` {rank, out} in GGUF's order. Experts have {in, rank,
+//! experts} and {rank, out, experts}; of the token embedding [V, D] `lora_a` is {rank, V} and `lora_b` {rank, D}.
 
 use super::{Method, Problem, Setting};
 use crate::adapter::weights::kind_of;
@@ -30,8 +30,8 @@ pub static METHOD: Method = Method {
     fits,
 };
 
-/// Whether rows of the weight `name` are looked up. Its map is from tokens to rows: `in` is the vocabulary, and A is stored
-/// as its transpose, so that what a token adds is one row.
+/// Whether rows of the weight `name` are looked up. Its map is from tokens to rows: `in` is the vocabulary, and A is
+/// stored as its transpose, so that what a token adds is one row.
 pub fn is_lookup(name: &str) -> bool {
     name == TOKEN_EMBD
 }

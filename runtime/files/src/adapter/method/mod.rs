@@ -1,5 +1,5 @@
-//! What the files of tuning methods hold. Each method is one [`Method`] in a file of its own; [`METHODS`] lists them. What a
-//! method does with its parameters is the engine's to know.
+//! What the files of tuning methods hold. Each method is one [`Method`] in a file of its own; [`METHODS`] lists them.
+//! What a method does with its parameters is the engine's to know.
 
 pub mod ia3;
 pub mod lora;
