@@ -1,5 +1,5 @@
-//! Training: options, one optimizer step (`step`), what is learned (`objective`), the loop around it (`run`), what lets that
-//! loop stop anywhere and continue (`safety`), and how much memory it takes (`memory`).
+//! Training: options, one optimizer step (`step`), what is learned (`objective`), the loop around it (`run`), what
+//! lets that loop stop anywhere and continue (`safety`), and how much memory it takes (`memory`).
 
 mod fields;
 mod memory;

@@ -23,8 +23,8 @@ pub struct TrainOptions {
     pub accumulate: usize,
     /// Tokens per sequence.
     pub context: usize,
-    /// What the reverse pass finds of the forward one. Results have the same bits either way. `None`: everything, or what
-    /// the memory has room for.
+    /// What the reverse pass finds of the forward one. Results have the same bits either way. `None`: everything, or
+    /// what the memory has room for.
     pub checkpointing: Option<Checkpointing>,
     /// Rows of logits that exist at once. `None`: by the vocabulary, or what the memory has room for.
     pub loss_chunk: Option<usize>,
@@ -47,8 +47,8 @@ pub struct TrainOptions {
     pub loraplus_lr_ratio: f32,
     /// Rate of the dropout on what an adapter sees of a layer's input (PEFT's `lora_dropout`); 0 for none.
     pub dropout: f32,
-    /// Noise on the embeddings of training (NEFTune, Jain et al. 2023): uniform in plus and minus this over the root of tokens
-    /// of the example times width, before the model scales embeddings; 0 for none.
+    /// Noise on the embeddings of training (NEFTune, Jain et al. 2023): uniform in plus and minus this over the root
+    /// of tokens of the example times width, before the model scales embeddings; 0 for none.
     pub neftune_noise_alpha: f32,
     /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f32,
@@ -56,7 +56,8 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Whether examples are shuffled in each epoch.
     pub shuffle: bool,
-    /// Whether several short examples share a row, without attention between them; not for records of several sequences.
+    /// Whether several short examples share a row, without attention between them; not for records of several
+    /// sequences.
     pub pack: bool,
     /// Rows of similar length share a step, which is then only as long as it needs to be; not with [`Self::pack`]. The
     /// plans for shorter steps take up to three quarters more memory.

@@ -13,10 +13,10 @@ use crate::loss::{FEWEST_ROWS, loss_chunk};
 use crate::plan::Checkpointing;
 use crate::train::TrainOptions;
 
-/// What is open in the options is chosen: the fastest choice that fits the budget; without one, checkpointing only where the
-/// memory that is free would not do. Returns the options with every choice made, and their memory. Batch times accumulate, and with
-/// it the rows of every step, stay as they are. What a budget chooses is a function of file, data, options and machine: the
-/// same command chooses the same again.
+/// What is open in the options is chosen: the fastest choice that fits the budget; without one, checkpointing only
+/// where the memory that is free would not do. Returns the options with every choice made, and their memory. Batch
+/// times accumulate, and with it the rows of every step, stay as they are. What a budget chooses is a function of
+/// file, data, options and machine: the same command chooses the same again.
 ///
 /// # Errors
 /// [`Error::OverBudget`] with the smallest budget that would do, and errors of [`super::plan`].

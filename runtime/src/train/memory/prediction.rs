@@ -77,8 +77,8 @@ impl HostMemory {
 const MARGIN: u64 = 4 << 20;
 
 impl MemoryPlan {
-    /// The smallest budget that the run keeps to. A budget bounds the process, where what is on the device is in it, with
-    /// room for what the prediction may be short of; the buffers, which are known, on a GPU with its own memory.
+    /// The smallest budget that the run keeps to. A budget bounds the process, where what is on the device is in it,
+    /// with room for what the prediction may be short of; the buffers, which are known, on a GPU with its own memory.
     pub fn budget(&self) -> u64 {
         let host = Some(self.peak_host_bytes).filter(|_| self.kind.shares_host());
         self.peak_device_bytes.max(host.map_or(0, |bytes| bytes + (bytes / 10).max(MARGIN)))
@@ -119,9 +119,9 @@ impl Scope {
     }
 }
 
-/// The memory of training `adapter`, or a new one, on `base` with `options` on the device that `info` describes. Nothing is
-/// allocated on the device and no weight matrix is read: the loop itself goes through two steps on a back end that only
-/// counts.
+/// The memory of training `adapter`, or a new one, on `base` with `options` on the device that `info` describes.
+/// Nothing is allocated on the device and no weight matrix is read: the loop itself goes through two steps on a back
+/// end that only counts.
 ///
 /// # Errors
 /// Options that make no sense, or an adapter that does not fit the base.

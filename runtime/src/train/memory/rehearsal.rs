@@ -67,8 +67,8 @@ pub async fn rehearse(
     })
 }
 
-/// The options of a run of two steps that measures, if at all, as often as it can. Losses are all the same in a rehearsal:
-/// it must not end early for that.
+/// The options of a run of two steps that measures, if at all, as often as it can. Losses are all the same in a
+/// rehearsal: it must not end early for that.
 fn shortened(options: &TrainOptions) -> TrainOptions {
     TrainOptions {
         steps: Some(STEPS),

@@ -262,8 +262,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Continues on the device, opened again, if `error` can be helped. The engine is a new one then: what other tenants had
-    /// on the old one is lost with it.
+    /// Continues on the device, opened again, if `error` can be helped. The engine is a new one then: what other
+    /// tenants had on the old one is lost with it.
     fn recover(&mut self, error: Error) -> Result<()> {
         let is_lost = matches!(error, Error::DeviceLost { .. });
         self.peak_device_bytes = self.peak_device_bytes.max(self.memory().peak_bytes);
@@ -365,8 +365,8 @@ async fn run(
     }
 }
 
-/// The log-probabilities of the sequences of `batch` without adapter, where the objective compares with them: those that
-/// are known, or else measured now.
+/// The log-probabilities of the sequences of `batch` without adapter, where the objective compares with them: those
+/// that are known, or else measured now.
 async fn reference(
     engine: &mut Engine,
     trainer: &mut Trainer,

@@ -1,5 +1,5 @@
-//! What happened in a run, step by step, for reports. It goes into checkpoints, so that a run that was resumed tells as much
-//! as one that never ended; so it is bounded.
+//! What happened in a run, step by step, for reports. It goes into checkpoints, so that a run that was resumed tells
+//! as much as one that never ended; so it is bounded.
 
 use super::Event;
 use crate::train::StepReport;
@@ -71,8 +71,8 @@ impl History {
         all.into_iter().filter(|(_, words)| !words.is_empty()).collect()
     }
 
-    /// Takes [`Self::buffers`] out of the buffers of a checkpoint after `steps` steps, where they are the last ones. `names`
-    /// are those of the objective's metrics.
+    /// Takes [`Self::buffers`] out of the buffers of a checkpoint after `steps` steps, where they are the last ones.
+    /// `names` are those of the objective's metrics.
     ///
     /// # Errors
     /// What is wrong with them.

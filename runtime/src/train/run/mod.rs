@@ -31,13 +31,15 @@ use crate::adapter::AdapterFile;
 use crate::engine::Engine;
 use crate::error::Result;
 
-/// Trains an adapter of the job's base, which is on `engine`: does what `job` says, as `options` say, and reports to `sink`
-/// what happens. Where a device fails and is opened again, the engine is a new one: what other tenants had is lost with it.
+/// Trains an adapter of the job's base, which is on `engine`: does what `job` says, as `options` say, and reports to
+/// `sink` what happens. Where a device fails and is opened again, the engine is a new one: what other tenants had is
+/// lost with it.
 ///
 /// # Errors
 /// Options or data that allow no training, a device failure, an adapter with values that are not finite; unless the
-/// options force it, a run that ends with losses or gradients that are not finite, or with a higher held-out loss than it
-/// began with; [`Error::Stopped`](crate::Error::Stopped) if it was stopped; what opening the folder of checkpoints returns.
+/// options force it, a run that ends with losses or gradients that are not finite, or with a higher held-out loss than
+/// it began with; [`Error::Stopped`](crate::Error::Stopped) if it was stopped; what opening the folder of checkpoints
+/// returns.
 pub async fn run(
     job: &Job<'_>,
     engine: &mut Engine,

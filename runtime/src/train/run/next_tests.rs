@@ -3,7 +3,8 @@
 use super::*;
 use crate::train::{Best, EarlyStopping, Outcome};
 
-/// Four steps of two micro-batches, three held-out batches measured after every second step, a checkpoint after every third.
+/// Four steps of two micro-batches, three held-out batches measured after every second step, a checkpoint after every
+/// third.
 fn agenda() -> Agenda {
     Agenda {
         steps: 4,

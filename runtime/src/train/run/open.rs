@@ -46,7 +46,8 @@ impl Folder {
     }
 }
 
-/// Checks everything that could refuse the run of `job` on the device `info` before its first action, and makes all choices.
+/// Checks everything that could refuse the run of `job` on the device `info` before its first action, and makes all
+/// choices.
 ///
 /// # Errors
 /// As [`super::run`], up to the first action.
@@ -87,7 +88,8 @@ pub async fn open(job: &Job<'_>, info: &DeviceInfo, run: RunOptions) -> Result<S
     })
 }
 
-/// Does everything that could refuse a run before its first action, and nothing else: for who has other work to do before it.
+/// Does everything that could refuse a run before its first action, and nothing else: for who has other work to do
+/// before it.
 ///
 /// # Errors
 /// As [`super::run`], up to the first action.
@@ -95,8 +97,8 @@ pub async fn check(job: &Job<'_>, info: &DeviceInfo, checkpoints: Option<Checkpo
     open(job, info, RunOptions { checkpoints, ..RunOptions::default() }).await.map(drop)
 }
 
-/// The options with every choice made, and the memory of the run. One that continues from `state` keeps its micro-batches
-/// and chunks.
+/// The options with every choice made, and the memory of the run. One that continues from `state` keeps its
+/// micro-batches and chunks.
 async fn choose(
     job: &Job<'_>,
     info: &DeviceInfo,

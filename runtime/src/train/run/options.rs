@@ -5,8 +5,8 @@ use embassy_time::Duration;
 use super::Control;
 use crate::train::{Checkpoints, Conditions, Reopen};
 
-/// How a run goes: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that comes out, but
-/// for a deadline, which may end the run before its last step.
+/// How a run goes: where it is kept, who steers it, how fast it goes. Nothing in it changes the adapter that comes
+/// out, but for a deadline, which may end the run before its last step.
 pub struct RunOptions {
     /// Where the run keeps its checkpoints, if it does.
     pub checkpoints: Option<Checkpoints>,

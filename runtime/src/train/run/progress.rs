@@ -90,7 +90,8 @@ impl Progress {
         Ok(())
     }
 
-    /// Completes what is known of the outcome with what the objective reports besides losses, as far as the curves have it.
+    /// Completes what is known of the outcome with what the objective reports besides losses, as far as the curves
+    /// have it.
     pub fn complete(&mut self) {
         let at = |step: u64| self.history.held_out.iter().find(|(of, _)| *of == step);
         let others = |found: Option<&(u64, Metrics)>| -> Vec<Metric> {

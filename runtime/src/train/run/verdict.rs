@@ -12,7 +12,8 @@ const WORSE: f64 = 0.1;
 ///
 /// # Errors
 /// Unless the options force it: [`Error::Diverged`] if the run ended with a loss or a gradient that is not finite,
-/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training, with what it `started` from.
+/// [`Error::Worse`] if the held-out loss of the adapter is higher than before the training, with what it `started`
+/// from.
 pub fn check(options: &TrainOptions, progress: &Progress, started: bool) -> Result<()> {
     let Progress { outcome, stopping, not_finite, .. } = progress;
     if options.force {
@@ -40,8 +41,8 @@ fn than(started: bool) -> &'static str {
     if started { "what it started from" } else { "none" }
 }
 
-/// The same by the losses on the rows of the last step, `before` with no adapter or with what the run `started` from, and
-/// `after` with what it has learned.
+/// The same by the losses on the rows of the last step, `before` with no adapter or with what the run `started` from,
+/// and `after` with what it has learned.
 ///
 /// # Errors
 /// [`Error::Diverged`], or [`Error::Worse`] if the loss has clearly risen.

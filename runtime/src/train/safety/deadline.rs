@@ -1,4 +1,5 @@
-//! The time that a run has: its deadline, and how long its parts take. What is yet to come is judged by the last of its kind.
+//! The time that a run has: its deadline, and how long its parts take. What is yet to come is judged by the last of
+//! its kind.
 
 use embassy_time::Duration;
 

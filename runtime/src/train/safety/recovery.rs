@@ -1,6 +1,6 @@
-//! What a run does when the device fails under it: a device that is gone is opened again; for one that has not enough memory
-//! layers are computed again in the backward pass, then micro-batches get smaller. All continue from a copy on the host, to
-//! the same adapter.
+//! What a run does when the device fails under it: a device that is gone is opened again; for one that has not enough
+//! memory layers are computed again in the backward pass, then micro-batches get smaller. All continue from a copy on
+//! the host, to the same adapter.
 
 use embassy_time::{Duration, Instant};
 
@@ -47,8 +47,8 @@ struct Copied {
 }
 
 impl Recovery {
-    /// For a run on the device `info` with the options that were `chosen` for it, from `state` on. `may_checkpoint`: the
-    /// run was not asked for or against checkpointing.
+    /// For a run on the device `info` with the options that were `chosen` for it, from `state` on. `may_checkpoint`:
+    /// the run was not asked for or against checkpointing.
     pub fn new(
         reopen: Option<Reopen>,
         info: &DeviceInfo,
@@ -96,8 +96,8 @@ impl Recovery {
         self.last_copy = Some(Copied { at: Instant::now(), cost: began.elapsed() });
     }
 
-    /// A device to continue on after `error`, which has ended the use of the last one. `asked`: rows of a micro-batch as
-    /// the options have it.
+    /// A device to continue on after `error`, which has ended the use of the last one. `asked`: rows of a micro-batch
+    /// as the options have it.
     ///
     /// # Errors
     /// `error`, if that cannot be helped; what opening the device says.

@@ -98,8 +98,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Puts `adapter` on `engine` and compiles the plans for `options.rows()` rows of `options.context` tokens. Without an
-    /// adapter a new one is started with `options.adapter`.
+    /// Puts `adapter` on `engine` and compiles the plans for `options.rows()` rows of `options.context` tokens.
+    /// Without an adapter a new one is started with `options.adapter`.
     ///
     /// # Errors
     /// Options that make no sense, an adapter without a target, or a device without enough memory.
@@ -167,8 +167,8 @@ impl Trainer {
         self.loss.plan(engine, &self.sites, Some(reverse(&self.options)))
     }
 
-    /// Runs micro-batches forward and backward and adds up their gradients, as one step. Returns the objective's loss and
-    /// metrics.
+    /// Runs micro-batches forward and backward and adds up their gradients, as one step. Returns the objective's loss
+    /// and metrics.
     ///
     /// # Errors
     /// Batches of another shape than the options say or without a trained token, or a device failure.
@@ -254,8 +254,8 @@ impl Trainer {
         Ok(Pass { batch, shape, program, step, next: Some(0), purpose, share, reference })
     }
 
-    /// Submits the next part of a batch. Returns whether it was the last one for now: see [`Self::turn`]. Nothing else may
-    /// run between two parts.
+    /// Submits the next part of a batch. Returns whether it was the last one for now: see [`Self::turn`]. Nothing else
+    /// may run between two parts.
     ///
     /// # Errors
     /// A device failure.
@@ -266,8 +266,8 @@ impl Trainer {
         Ok(pass.next.is_none())
     }
 
-    /// When all parts are submitted: where the weights depend on the log-probabilities, reads the ones, writes the others
-    /// and goes to the second phase. Returns whether there are more parts to submit.
+    /// When all parts are submitted: where the weights depend on the log-probabilities, reads the ones, writes the
+    /// others and goes to the second phase. Returns whether there are more parts to submit.
     ///
     /// # Errors
     /// A device failure.

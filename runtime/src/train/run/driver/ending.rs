@@ -31,8 +31,8 @@ impl Driver<'_> {
         verdict::check(&self.setup.options, &self.progress, self.job.start.is_some())
     }
 
-    /// Measures the loss of a candidate on a batch of the last step's rows, which tells whether the run was of any use. The
-    /// rows are the same for all that is compared: batches differ in how hard they are.
+    /// Measures the loss of a candidate on a batch of the last step's rows, which tells whether the run was of any
+    /// use. The rows are the same for all that is compared: batches differ in how hard they are.
     pub(super) async fn judge(&mut self, candidate: usize, index: usize) -> Result<()> {
         let Self { job, setup, engine, device, events, progress, position, .. } = self;
         let OnDevice { trainer, batches, step, .. } = on(device)?;

@@ -78,8 +78,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Writes a checkpoint that is due. A run that cannot reports it and continues: the adapter is worth more, and the disk
-    /// may have room next time.
+    /// Writes a checkpoint that is due. A run that cannot reports it and continues: the adapter is worth more, and the
+    /// disk may have room next time.
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
         self.position.saved = self.progress.outcome.steps;
         match self.write().await {

@@ -1,8 +1,8 @@
 //! Checkpoints of a run: a file per generation, two of them kept, the newest that is whole is used.
 //!
-//! A generation is written beside its place, flushed, renamed, and the folder flushed; only then the one before the last
-//! is removed. So whenever the process or the machine stops, at least one whole generation is in the folder once there
-//! has been one. `docs/checkpoints.md` describes the file.
+//! A generation is written beside its place, flushed, renamed, and the folder flushed; only then the one before the
+//! last is removed. So whenever the process or the machine stops, at least one whole generation is in the folder once
+//! there has been one. `docs/checkpoints.md` describes the file.
 
 mod format;
 mod identity;
@@ -67,8 +67,8 @@ impl Generations {
     /// Locks the folder and, if it is asked for, reads the newest checkpoint that is whole.
     ///
     /// # Errors
-    /// [`Error::File`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if there is a checkpoint and nobody
-    /// asked to go on from it, or if none is whole; [`Error::CheckpointMismatch`].
+    /// [`Error::File`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if
+    /// there is a checkpoint and nobody asked to go on from it, or if none is whole; [`Error::CheckpointMismatch`].
     pub fn open(request: &Checkpoints, architecture: &str, identity: Identity) -> Result<(Self, Found)> {
         let folder = request.folder.clone();
         match file::create_folder(&folder) {
