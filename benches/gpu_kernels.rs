@@ -1,5 +1,5 @@
-//! Rates of the kernels that training spends its time in, on a GPU, one at a time, at the shapes of a model of a thousand
-//! million weights: `cargo bench -p loam-benches --bench gpu_kernels -- --device gpu`.
+//! Rates of the kernels that training spends its time in, on a GPU, one at a time, at the shapes of a model of a
+//! thousand million weights: `cargo bench -p loam-benches --bench gpu_kernels -- --device gpu`.
 //!
 //! `--precision f32|f16|int8`, `--peak TFLOPS` (of the card's data sheet: prints which part of it a kernel reaches),
 //! `--tokens N` (512), `--hidden N` (2048; the feed-forward layer has four times as many). Every number is the best of

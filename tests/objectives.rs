@@ -1,5 +1,5 @@
-//! Objectives against TRL's trainers, on both back ends: loss and metrics of ten steps and of held-out data, the first gradient
-//! of the adapter and the adapter in the end. benches/peers/trl_goldens.py makes what is expected.
+//! Objectives against TRL's trainers, on both back ends: loss and metrics of ten steps and of held-out data, the first
+//! gradient of the adapter and the adapter in the end. benches/peers/trl_goldens.py makes what is expected.
 
 use std::path::Path;
 

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use xtask::count::{WIDTH, wide_comments};
-use xtask::folders::{cycles, uses};
+use xtask::folders::{cycles, is_test, uses};
 use xtask::functions::{functions, widest_tuple};
 use xtask::lexer::layers;
 use xtask::sources::{Source, root};
 
 /// Most lines of a source file.
 const MAX_LINES: usize = 500;
+/// Most values of a tuple in a parameter.
+const WIDEST_TUPLE: usize = 3;
 /// Most lines of a function.
 const MAX_FUNCTION: usize = 80;
 
@@ -111,7 +113,7 @@ fn no_file_is_a_bag_of_things() {
     assert_none(&found.collect::<Vec<_>>());
 }
 
-/// Whether a line of code names a flag of a command line: two dashes and a letter behind a quote, a space, a bracket or
+/// Whether a line of code names a flag of a command line: two dashes and a letter after a quote, a space, a bracket or
 /// a backquote.
 fn names_a_flag(line: &str) -> bool {
     line.match_indices("--").any(|(at, _)| {
@@ -208,7 +210,9 @@ fn prose_uses_words_that_everybody_knows() {
 fn wgsl_lines_are_narrow() {
     let mut problems = Vec::new();
     for Source { path, text } in sources(&[".wgsl"]) {
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.chars().count() > WIDTH) {
+        // An import with its arguments is one line for the expander.
+        let wide = |line: &str| line.chars().count() > WIDTH && !line.starts_with("#import");
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| wide(line)) {
             problems.push(format!("{path}:{}: over {WIDTH} columns: {}", number + 1, line.trim()));
         }
     }
@@ -226,30 +230,30 @@ fn comments_are_narrow() {
     assert_none(&problems);
 }
 
-/// A function's name says what it gives, and more than two values that belong together have names.
+/// Values that belong together have names. Tables of cases in tests are left out.
 #[test]
-fn functions_have_names_and_their_values_too() {
+fn parameters_are_no_wide_tuples() {
     let mut problems = Vec::new();
-    for Source { path, text } in sources(&[".rs"]) {
+    for Source { path, text } in sources(&[".rs"]).into_iter().filter(|source| !is_test(&source.path)) {
         for function in functions(&layers(&text).code) {
             let place = format!("{path}:{}: fn {}", function.line, function.name);
-            if function.name == "of" {
-                problems.push(format!("{place}: does not say what it gives"));
-            }
-            if function.types.iter().any(|ty| widest_tuple(ty) > 2) {
-                problems.push(format!("{place}: takes a tuple of three or more; a struct has names"));
+            if function.types.iter().any(|ty| widest_tuple(ty) > WIDEST_TUPLE) {
+                problems.push(format!("{place}: takes a tuple of more than {WIDEST_TUPLE}; a struct has names"));
             }
         }
     }
     assert_none(&problems);
 }
 
-/// No folder of a crate uses one that uses it.
+/// No folder of a library uses one that uses it.
 #[test]
 fn folders_do_not_use_each_other_in_a_circle() {
     let sources = sources(&[".rs", "Cargo.toml"]);
     let mut problems = Vec::new();
     for crate_root in sources.iter().filter_map(|source| source.path.strip_suffix("/Cargo.toml")) {
+        if crate_root.starts_with("targets/") {
+            continue;
+        }
         let uses = uses(&format!("{crate_root}/src"), &sources);
         problems.extend(cycles(&uses).iter().map(|folders| format!("{crate_root}: {folders:?} use each other")));
     }

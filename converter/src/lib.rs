@@ -5,7 +5,8 @@
 //! - [`source`]: files of a model folder: JSON and mapped safetensors
 //! - [`architecture`], [`general`], [`tokenizer`]: config.json, and what becomes of names, rows and settings
 //! - [`quantize`]: the type and the bytes of each tensor
-//! - [`convert`]: plan, stream, continue after a kill, verify, put in place; [`verify`]: the independent second reader
+//! - [`mod@convert`]: plan, stream, continue after a kill, verify, put in place; [`verify`]: the independent second
+//!   reader
 //! - `hub`: downloads from a model hub (feature `hub`)
 //! - [`peft`]: PEFT LoRA folders to GGUF adapters and back
 //! - [`error`]: the one error type; [`problem`]: what of it depends on what was found

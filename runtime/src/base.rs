@@ -38,8 +38,8 @@ impl Base {
         Self::new(GgufFile::from_bytes(name.as_ref(), bytes)?)
     }
 
-    /// As [`Self::open`], for a file of `length` bytes whose ranges `read` reads: metadata now, weights when they go to a
-    /// device. `name` is only named in errors.
+    /// As [`Self::open`], for a file of `length` bytes whose ranges `read` reads: metadata now, weights when they go to
+    /// a device. `name` is only named in errors.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -71,7 +71,8 @@ impl Base {
     /// The tokenizer, built at first use: token ids alone do not need it.
     ///
     /// # Errors
-    /// [`crate::Error::Text`] or [`crate::Error::File`] if the file's tokenizer is missing, broken or of an unknown kind.
+    /// [`crate::Error::Text`] or [`crate::Error::File`] if the file's tokenizer is missing, broken or of an unknown
+    /// kind.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
@@ -96,7 +97,8 @@ impl Base {
     /// Uses `source` instead of the file's own chat template.
     ///
     /// # Errors
-    /// [`crate::Error::Text`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can print.
+    /// [`crate::Error::Text`] if it does not parse, or an error of the tokenizer, whose BOS and EOS a template can
+    /// print.
     pub fn with_template(mut self, source: &str) -> Result<Self> {
         let tokenizer = self.tokenizer()?;
         let template = ChatTemplate::for_tokenizer(source, tokenizer)?;
@@ -104,8 +106,8 @@ impl Base {
         Ok(self)
     }
 
-    /// Stops the clock of the chat template at `clock` seconds since 1970: training renders all conversations, and those of
-    /// a run that is gone on with later, at one time.
+    /// Stops the clock of the chat template at `clock` seconds since 1970: training renders all conversations, and
+    /// those of a run that is gone on with later, at one time.
     ///
     /// # Errors
     /// As [`Self::template`].
@@ -117,7 +119,8 @@ impl Base {
         Ok(self)
     }
 
-    /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file once.
+    /// SHA-256 of the tensors' names, types, shapes and bytes, independent of other metadata. Reads the whole file
+    /// once.
     ///
     /// # Errors
     /// [`crate::Error::File`] if a range of the file cannot be read.

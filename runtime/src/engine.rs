@@ -137,8 +137,8 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// Compiles a plan for a tenant, and allocates what it binds where that is not done. The program ends with any buffer
-    /// that it binds.
+    /// Compiles a plan for a tenant, and allocates what it binds where that is not done. The program ends with any
+    /// buffer that it binds.
     ///
     /// # Errors
     /// Out of memory, or a kernel that the device refuses.

@@ -68,7 +68,7 @@ pub enum Error {
         step: u64,
         /// Steps that the run would have had.
         steps: u64,
-        /// Where the run can go on from.
+        /// Where the run can continue from.
         checkpoint: Option<PathBuf>,
     },
     /// A request that cannot be carried out as asked: the message says which argument and why.
@@ -85,7 +85,7 @@ pub enum Error {
         /// What happened.
         problem: DeviceProblem,
     },
-    /// The device is gone: unplugged, reset by the driver, or taken away. Nothing on it survives; open it anew.
+    /// The device is gone: unplugged, reset by the driver, or taken away. Nothing on it survives; open it again.
     #[error("device {device} was lost: {reason}")]
     DeviceLost {
         /// Name of the device.

@@ -1,7 +1,7 @@
 //! loam: opens GGUF bases, trains low-rank adapters on them and runs both, on any GPU or on the CPU.
 //!
 //! # Layout
-//! - [`gguf`], [`file`], [`tokenizer`], [`chat`], [`data`]: what comes from disk, all of it checked
+//! - [`gguf`], [`mod@file`], [`tokenizer`], [`chat`], [`data`]: what comes from disk, all of it checked
 //! - [`base`]: an opened base; [`adapter`]: low-rank updates on it; [`model`]: its hyper-parameters, weights and
 //!   decoder
 //! - [`ops`], [`plan`], [`backend`]: a recorded list of kernel calls, and what runs it; [`engine`] puts a model on a

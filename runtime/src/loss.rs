@@ -1,5 +1,5 @@
-//! Runs of whole batches up to the log-probability of each label, and back to the gradients: what training, evaluation and
-//! importance matrices have in common.
+//! Runs of whole batches up to the log-probability of each label, and back to the gradients: what training, evaluation
+//! and importance matrices have in common.
 
 use loam_shaders::Step;
 use loam_shaders::step::NONE;
@@ -29,13 +29,13 @@ pub fn loss_chunk(vocabulary: usize, tokens: usize) -> usize {
     rows.clamp(FEWEST_ROWS, LOSS_CHUNK).min(tokens.div_ceil(4))
 }
 
-/// How a plan goes on from the log-probabilities to the gradients.
+/// How a plan continues from the log-probabilities to the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reverse {
     /// What it finds of the forward pass.
     pub checkpointing: Checkpointing,
-    /// The weights depend on the log-probabilities. Then the plan has two phases: the host reads the ones after the first
-    /// and writes the others before the second, which multiplies with the head once more.
+    /// The weights depend on the log-probabilities. Then the plan has two phases: the host reads the ones after the
+    /// first and writes the others before the second, which multiplies with the head once more.
     pub measured: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct LossBuffers {
     labels: StorageId,
     weights: StorageId,
     log_probabilities: StorageId,
-    /// Magnitudes of the noise on the embeddings in training, f32[tokens].
+    /// Magnitudes of the noise on the embeddings in training, `f32[tokens]`.
     noise: Option<StorageId>,
     batch: usize,
     context: usize,
@@ -82,7 +82,7 @@ impl LossBuffers {
         Self { context, chunk, ..self }
     }
 
-    /// The same with noise on the embeddings in training, of the magnitudes in `noise` f32[tokens].
+    /// The same with noise on the embeddings in training, of the magnitudes in `noise` `f32[tokens]`.
     #[must_use]
     pub fn with_noise(self, noise: Option<StorageId>) -> Self {
         Self { noise, ..self }
@@ -93,8 +93,8 @@ impl LossBuffers {
         self.batch * self.context
     }
 
-    /// Forward, log-probabilities and, with `reverse`, the gradients; without it neither dropout nor noise. No buffer of
-    /// it has tokens x tokens or tokens x vocabulary values: attention works in tiles, the loss in chunks of rows.
+    /// Forward, log-probabilities and, with `reverse`, the gradients; without it neither dropout nor noise. No buffer
+    /// of it has tokens x tokens or tokens x vocabulary values: attention works in tiles, the loss in chunks of rows.
     pub fn plan(&self, engine: &Engine, sites: &Sites, reverse: Option<Reverse>) -> Plan {
         let tokens = self.batch * self.context;
         let sites = &if reverse.is_some() { sites.in_rows(self.context) } else { sites.evaluating() };

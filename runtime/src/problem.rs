@@ -1,4 +1,5 @@
-//! What is wrong with things, where what to do about it depends on it: what shows an error chooses its advice by these types.
+//! What is wrong with things, where what to do about it depends on it: what shows an error chooses its advice by these
+//! types.
 
 /// What is wrong with a line of a data file, or with the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +60,7 @@ impl DataProblem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointProblem {
-    /// There is one, and the run was not asked to go on from it.
+    /// There is one, and the run was not asked to continue from it.
     #[error("a run has left a checkpoint here, and it is not asked to go on from it")]
     NotAsked,
     /// It was written in another version of the format.

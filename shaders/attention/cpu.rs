@@ -100,8 +100,8 @@ impl<'a> View<'a> {
         keys.start.min(keys.end)..keys.end
     }
 
-    /// From the first to the last key that any query of a tile sees. Of keys in tables whole tiles from the first key on, so
-    /// that sums have the same order whatever else is in the tile.
+    /// From the first to the last key that any query of a tile sees. Of keys in tables whole tiles from the first key
+    /// on, so that sums have the same order whatever else is in the tile.
     fn span(&self, tile: Queries) -> Range<usize> {
         let seen = (0..tile.count).map(|index| self.visible(tile, index)).filter(|keys| !keys.is_empty());
         let all = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);

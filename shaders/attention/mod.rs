@@ -1,19 +1,19 @@
 //! Causal attention over grouped query heads, flash style (Dao 2023): no buffer of queries x keys exists.
 //!
-//! Own keys ([`forward`], in training): query `i` of batch `b` sees keys `starts[b, i] <= j <= i` of the same batch, with a
-//! sliding window also `j > i - window`. `starts` keeps packed conversations apart.
+//! Own keys ([`forward`], in training): query `i` of batch `b` sees keys `starts[b, i] <= j <= i` of the same batch,
+//! with a sliding window also `j > i - window`. `starts` keeps packed conversations apart.
 //!
-//! Paged keys ([`forward_paged`], in generation): a run has queries of any number of sequences, those of each side by side.
-//! Each query has a span of keys and the table of its sequence, which lists the blocks of [`BLOCK`] keys that hold them
-//! (Kwon et al. 2023).
+//! Paged keys ([`forward_paged`], in generation): a run has queries of any number of sequences, those of each side by
+//! side. Each query has a span of keys and the table of its sequence, which lists the blocks of [`BLOCK`] keys that
+//! hold them (Kwon et al. 2023).
 //!
 //! A query that sees no key gives zeros. Query head `h` reads key/value head `h / (heads / kv_heads)`.
 //!
 //! The score of a query and a key is `S = scale * q k`, with a soft cap (Gemma 2) `cap * tanh(scale * q k / cap)`.
 //!
-//! Backward recomputes the probabilities from the log-sum-exp that `forward` left in `stats[.., 0]`:
-//! `P = exp(S - lse)`, `dS = P * (dout v - delta) * scale * (1 - (S / cap)^2)` with `delta = rowsum(dout * out)` in
-//! `stats[.., 1]`, `dq = dS k`, `dk = dS^T q`, `dv = P^T dout`. `backward_q` owns query rows and `backward_kv` key rows, so nothing is
+//! Backward recomputes the probabilities from the log-sum-exp that `forward` left in `stats[.., 0]`: `P = exp(S -
+//! lse)`, `dS = P * (dout v - delta) * scale * (1 - (S / cap)^2)` with `delta = rowsum(dout * out)` in `stats[.., 1]`,
+//! `dq = dS k`, `dk = dS^T q`, `dv = P^T dout`. `backward_q` owns query rows and `backward_kv` key rows, so nothing is
 //! added from two workgroups.
 
 mod cpu;
@@ -127,8 +127,8 @@ pub fn forward(params: Params) -> Call {
 /// Output with paged keys. With `apart` queries share no keys, as in decoding: `attention_vector`, else
 /// `attention_tile_paged`. Both compute the same.
 ///
-/// Bindings: `q[queries, heads * head_dim]`, `k[blocks * BLOCK, kv_heads * head_dim]`, `v` as `k`, `spans u32[queries, 3]`
-/// (the first key that a query sees, the one after its last, where the table of its sequence begins in `tables`),
+/// Bindings: `q[queries, heads * head_dim]`, `k[blocks * BLOCK, kv_heads * head_dim]`, `v` as `k`, `spans u32[queries,
+/// 3]` (the first key that a query sees, the one after its last, where the table of its sequence begins in `tables`),
 /// `tables u32[..]` (the blocks of each sequence in the order of its keys), `out` as `q`.
 pub fn forward_paged(params: Params, apart: bool) -> Call {
     let variant = variant(params.head_dim);

@@ -1,8 +1,7 @@
-// Attention of queries that share no keys, as in decoding, over the keys that PAGED tables lead to: one workgroup of 256
-// threads per head and query, chunks of 256 keys.
-// Scores: 8 threads share a key's dot product, 32 keys at a time, so that loads are contiguous. Online softmax over
-// the chunk. Values: a thread owns one vec4 column and every (256 / columns)-th key; the partial sums meet at the end.
-// Grid (heads, queries).
+// Attention of queries that share no keys, as in decoding, over the keys that PAGED tables lead to: one workgroup of
+// 256 threads per head and query, chunks of 256 keys. Scores: 8 threads share a key's dot product, 32 keys at a time,
+// so that loads are contiguous. Online softmax over the chunk. Values: a thread owns one vec4 column and every (256 /
+// columns)-th key; the partial sums meet at the end. Grid (heads, queries).
 #import "include/attention.wgsl"
 
 const COLUMNS = HEAD_DIM / 4u;

@@ -128,7 +128,8 @@ fn soft_caps() {
     }
 }
 
-/// A run with paged keys: the sequences' (keys before, queries), and their blocks in no order. What no query sees is NaN.
+/// A run with paged keys: the sequences' (keys before, queries), and their blocks in no order. What no query sees is
+/// NaN.
 fn paged(heads: (u32, u32, u32), (window, softcap): (u32, f32), sequences: &[(u32, u32)], random: &mut Random) {
     let (heads, kv_heads, head_dim) = heads;
     let (mut spans, mut tables) = (Vec::new(), Vec::new());

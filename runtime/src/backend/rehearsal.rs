@@ -1,5 +1,5 @@
-//! A back end that computes nothing and allocates nothing, but counts what the device would hold: whoever declares buffers and
-//! compiles plans on it learns their memory from the very code that will need it.
+//! A back end that computes nothing and allocates nothing, but counts what the device would hold: whoever declares
+//! buffers and compiles plans on it learns their memory from the very code that will need it.
 
 use std::collections::HashMap;
 use std::future::ready;

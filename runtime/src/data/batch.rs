@@ -14,8 +14,8 @@ use crate::{Error, Result};
 /// How batches are formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchOptions {
-    /// Sequences of a record, see [`super::Records::sequences`]: that many examples in turn share a micro-batch, each in
-    /// a row of its own if they are several.
+    /// Sequences of a record, see [`super::Records::sequences`]: that many examples in turn share a micro-batch, each
+    /// in a row of its own if they are several.
     pub sequences: usize,
     /// Records of a micro-batch; packed, rows of it.
     pub batch: usize,
@@ -171,8 +171,8 @@ pub struct OptimizerStep {
 pub struct Batches<'a> {
     examples: &'a [Example],
     options: BatchOptions,
-    /// What stays together, as indices of examples: those of a record, or of a packed row. With packing these are formed
-    /// once, so that all epochs have equally many steps.
+    /// What stays together, as indices of examples: those of a record, or of a packed row. With packing these are
+    /// formed once, so that all epochs have equally many steps.
     units: Vec<Vec<usize>>,
 }
 
@@ -180,8 +180,8 @@ impl<'a> Batches<'a> {
     /// Prepares the rows.
     ///
     /// # Errors
-    /// [`Error::Argument`] for zero rows, micro-batches or examples, an example longer than the context, no trained token
-    /// at all, or records of several sequences that are packed or not whole.
+    /// [`Error::Argument`] for zero rows, micro-batches or examples, an example longer than the context, no trained
+    /// token at all, or records of several sequences that are packed or not whole.
     pub fn new(examples: &'a [Example], options: BatchOptions) -> Result<Self> {
         let BatchOptions { sequences, batch, accumulate, context, pack, .. } = options;
         if sequences == 0 || !examples.len().is_multiple_of(sequences) || (pack && sequences > 1) {
@@ -230,8 +230,8 @@ impl<'a> Batches<'a> {
         self.build(epoch, step % self.steps_per_epoch(), &self.order(epoch))
     }
 
-    /// Micro-batches of optimizer step `step`, counted from 0 over all epochs: fewer in the last one of an epoch, where the
-    /// rows do not divide evenly.
+    /// Micro-batches of optimizer step `step`, counted from 0 over all epochs: fewer in the last one of an epoch, where
+    /// the rows do not divide evenly.
     pub fn micro_batches(&self, step: usize) -> usize {
         let per_step = self.options.batch.saturating_mul(self.options.accumulate);
         let first = (step % self.steps_per_epoch()).saturating_mul(per_step);

@@ -2,12 +2,11 @@
 //!
 //! Conversations: what is trained is known by construction. A template's strings know which message they come from
 //! ([`ChatTemplate::trace`]), so an answer is the bytes from the first to the last one that an assistant message says,
-//! wherever and however the template writes it, and the end-of-turn token behind them. In front of it stands exactly what
+//! wherever and however the template writes it, and the end-of-turn token after them. Before it stands exactly what
 //! `chat` would send: all earlier messages rendered with the generation prompt; what the template itself writes between
-//! that prompt and the answer (an empty thought, say) is generated too, so it is trained.
-//! Turns share an example as long as each prompt continues the tokens before it; a template that rewrites history
-//! (dropping earlier thoughts, say) or a merge over a boundary starts a new example, so that no prompt differs from what
-//! is served.
+//! that prompt and the answer (an empty thought, say) is generated too, so it is trained. Turns share an example as
+//! long as each prompt continues the tokens before it; a template that rewrites history (dropping earlier thoughts,
+//! say) or a merge over a boundary starts a new example, so that no prompt differs from what is served.
 
 use std::ops::Range;
 
@@ -39,8 +38,8 @@ pub(super) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// Hands the examples of one record to `take`, before truncation, each as soon as it is whole: a template that rewrites
-    /// history makes many that are long.
+    /// Hands the examples of one record to `take`, before truncation, each as soon as it is whole: a template that
+    /// rewrites history makes many that are long.
     ///
     /// # Errors
     /// What is wrong, without file and line.
@@ -98,7 +97,7 @@ impl Encoder<'_> {
         Ok(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 })
     }
 
-    /// The tokens in front of the last answer of a record, as `chat` would send them, and the text of that answer.
+    /// The tokens before the last answer of a record, as `chat` would send them, and the text of that answer.
     ///
     /// # Errors
     /// What is wrong, without file and line.
@@ -132,7 +131,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// A prompt for a model without a chat template: the text as it is, behind BOS if the model wants it.
+    /// A prompt for a model without a chat template: the text as it is, after BOS if the model wants it.
     fn plain_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut tokens = self.tokenizer.encode(prompt, false, false)?;
         if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos()) {
@@ -213,7 +212,7 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    /// Tokens of a turn's prompt behind those that are `before` it, and of its answer up to its end-of-turn token.
+    /// Tokens of a turn's prompt after those that are `before` it, and of its answer up to its end-of-turn token.
     fn tokens(&self, before: &[u32], turn: &Turn, notes: &mut Notes) -> Result<(Vec<u32>, Vec<u32>), DataProblem> {
         let (prompt, full) = (&turn.prompt, &turn.full);
         let contents = prompt.contents(0..prompt.text.len());

@@ -44,8 +44,8 @@ pub enum Records {
     Answers,
     /// Texts: every token. Conversations are texts too.
     Texts,
-    /// Prompts with a better and a worse answer: the answers' tokens only. Each record becomes two sequences, the better
-    /// one first.
+    /// Prompts with a better and a worse answer: the answers' tokens only. Each record becomes two sequences, the
+    /// better one first.
     Preferences,
 }
 
@@ -81,7 +81,7 @@ pub struct DataOptions {
     /// How many bad lines per file are skipped instead of ending the load.
     pub skip_bad: usize,
     /// For [`Records::Texts`]: a window of `context` tokens starts every `stride` tokens, from 1 to `context - 1`, and
-    /// trains what no window before it had. So each token behind the first window sees at least `context - stride`
+    /// trains what no window before it had. So each token after the first window sees at least `context - stride`
     /// tokens; all windows are held in memory. `None` is `context - 1`: windows share one token.
     pub stride: Option<usize>,
 }
@@ -144,9 +144,10 @@ pub struct Notes {
     pub masked: usize,
     /// Conversations that became several examples, because the template rewrites earlier turns.
     pub divided: usize,
-    /// Answers that the template writes otherwise than it asks for them: they do not follow the prompt that `chat` sends.
+    /// Answers that the template writes otherwise than it asks for them: they do not follow the prompt that `chat`
+    /// sends.
     pub unprompted: usize,
-    /// Answers without an end-of-turn token behind them.
+    /// Answers without an end-of-turn token after them.
     pub endless: usize,
 }
 
@@ -201,8 +202,8 @@ pub struct Dataset {
 /// Loads one data file.
 ///
 /// # Errors
-/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text, and
-/// with line 0 for a file without any example or without any trained token; [`Error::Option`] for a context below 2
+/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, for files that are no text,
+/// and with line 0 for a file without any example or without any trained token; [`Error::Option`] for a context below 2
 /// or a stride that is out of its range or not for these records; [`Error::Records`].
 pub fn load(
     path: &Path,
@@ -260,8 +261,8 @@ fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     Ok(Dataset { records: encoder.options.records, examples, notes, digest })
 }
 
-/// Reads a .jsonl file, hands each record with its line to `take`, and returns the digest of the file. A line that is no
-/// record or none that is `wanted`, or that `take` has a problem with, is bad; `skip_bad` bad lines are only noted.
+/// Reads a .jsonl file, hands each record with its line to `take`, and returns the digest of the file. A line that is
+/// no record or none that is `wanted`, or that `take` has a problem with, is bad; `skip_bad` bad lines are only noted.
 fn each_record(
     path: &Path,
     wanted: Option<Records>,

@@ -61,8 +61,8 @@ impl Pairs {
 /// no room for an answer in `context` tokens; `skip_bad` bad lines are left out.
 ///
 /// # Errors
-/// [`Error::File`]; [`Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0 for plain
-/// text and for a file without a usable line; [`Error::Option`] for a context below 2.
+/// [`crate::Error::File`]; [`crate::Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0
+/// for plain text and for a file without a usable line; [`crate::Error::Option`] for a context below 2.
 pub fn load_pairs(
     path: &Path,
     tokenizer: &Tokenizer,

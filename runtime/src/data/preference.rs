@@ -1,6 +1,6 @@
 //! Preferences: a prompt with a better and a worse answer, each a text or messages, as TRL has them.
 //!
-//! Without a prompt both answers are whole: what they have in common in front is the prompt (TRL's `extract_prompt`).
+//! Without a prompt both answers are whole: what they begin with in common is the prompt (TRL's `extract_prompt`).
 
 use std::fmt;
 
@@ -99,14 +99,14 @@ pub(super) fn joined(prompt: &[Message], answer: &[Message], tools: Option<serde
     Conversation { messages: prompt.chain(answer.iter().cloned()).collect(), tools }
 }
 
-/// How many items of both lists are the same in front; something is left of each.
+/// How many items of both lists are the same at the start; something is left of each.
 fn common<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     let most = a.len().min(b.len()).saturating_sub(1);
     a[..most].iter().zip(&b[..most]).take_while(|(a, b)| a == b).count()
 }
 
-/// How many bytes of both texts are the same in front, without a space at the end: it belongs to the answers, as most
-/// tokenizers have it.
+/// How many bytes of both texts are the same at the start, without a space at the end: it belongs to the answers, as
+/// most tokenizers have it.
 fn common_text(a: &str, b: &str) -> usize {
     let (chars_a, chars_b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let same = common(&chars_a, &chars_b);

@@ -342,7 +342,8 @@ fn bad_files_name_file_and_line() {
 fn a_line_over_the_limit_is_refused_before_it_is_read() {
     let (_folder, path) = file("a.jsonl", b"{\"text\":\"a\"}\n");
     let handle = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    // A sparse file: one line of 4 GiB that takes no disk space. Reading it whole would take far longer, and the memory.
+    // A sparse file: one line of 4 GiB that takes no disk space. Reading it whole would take far longer, and the
+    // memory.
     handle.set_len(4 << 30).unwrap();
     let error = load(&path, &tokenizer(), None, &DataOptions::new(Records::Texts, 8)).unwrap_err().to_string();
     assert!(error.contains("a.jsonl:2: the line is longer than"), "{error}");

@@ -31,7 +31,8 @@ struct Rotation {
 }
 
 impl Rotation {
-    /// The table of `config` for sequences of `context` tokens; `has_factors`: the model's divisors of frequencies hold for it.
+    /// The table of `config` for sequences of `context` tokens; `has_factors`: the model's divisors of frequencies hold
+    /// for it.
     fn new(
         engine: &mut Engine,
         resources: &mut Resources,

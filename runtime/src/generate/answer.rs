@@ -54,8 +54,8 @@ impl Stop {
 }
 
 impl Session {
-    /// Continues `prompt` with an answer. `on_text` gets its text as it becomes certain, in whole characters, and may end it.
-    /// What the cache and the prompt share is not computed again.
+    /// Continues `prompt` with an answer. `on_text` gets its text as it becomes certain, in whole characters, and may
+    /// end it. What the cache and the prompt share is not computed again.
     ///
     /// # Errors
     /// [`Error::PromptTooLong`], and as [`Session::feed`].

@@ -31,7 +31,8 @@ impl FreeBlocks {
     }
 }
 
-/// A sequence of tokens whose keys and values are in the cache of a [`super::Runner`]. Dropped, it gives its blocks back.
+/// A sequence of tokens whose keys and values are in the cache of a [`super::Runner`]. Dropped, it gives its blocks
+/// back.
 #[derive(Debug)]
 pub struct Sequence {
     pub(super) adapters: AdapterHandle,

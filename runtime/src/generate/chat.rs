@@ -42,8 +42,8 @@ impl Chat {
         &self.history
     }
 
-    /// Adds a question of the user. Where it and an answer of `room` tokens (at most half of the context) do not fit into the
-    /// context, the oldest questions and answers are forgotten. An error leaves the conversation as it was.
+    /// Adds a question of the user. Where it and an answer of `room` tokens (at most half of the context) do not fit
+    /// into the context, the oldest questions and answers are forgotten. An error leaves the conversation as it was.
     ///
     /// # Errors
     /// [`Error::PromptTooLong`] for a question that does not fit alone, and errors of the template.
@@ -91,8 +91,8 @@ pub fn prompt(base: &Base, messages: &[Message]) -> Result<Vec<u32>> {
     Ok(prompt)
 }
 
-/// The tokens of a conversation that ends with a question, without as many of its oldest pairs of question and answer as
-/// must be left out for `room` more tokens in the context.
+/// The tokens of a conversation that ends with a question, without as many of its oldest pairs of question and answer
+/// as must be left out for `room` more tokens in the context.
 fn fit(
     history: &[Message],
     kept: usize,

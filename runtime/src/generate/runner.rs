@@ -1,5 +1,5 @@
-//! Runs any number of sequences on an engine. Their keys and values share one cache, and a run may hold tokens of several
-//! of them at different places.
+//! Runs any number of sequences on an engine. Their keys and values share one cache, and a run may hold tokens of
+//! several of them at different places.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -139,12 +139,13 @@ impl Runner {
         self.blocks
     }
 
-    /// Continues all sequences with their tokens and returns the logits [V] after the last token of each. Sequences with the
-    /// same adapters share runs.
+    /// Continues all sequences with their tokens and returns the logits `[V]` after the last token of each. Sequences
+    /// with the same adapters share runs.
     ///
     /// # Errors
     /// Before anything runs: no tokens, a token outside the vocabulary, a sequence of another runner or longer than the
-    /// context, adapters of another engine, [`Error::CacheFull`]. Later: a device failure, or logits that are not finite.
+    /// context, adapters of another engine, [`Error::CacheFull`]. Later: a device failure, or logits that are not
+    /// finite.
     pub async fn step(&mut self, engine: &mut Engine, feeds: &mut [Feed<'_>]) -> Result<Vec<Vec<f32>>> {
         self.admit(engine, feeds)?;
         let mut all = vec![Vec::new(); feeds.len()];

@@ -55,7 +55,7 @@ impl Session {
         self.tokens.truncate(tokens);
     }
 
-    /// Appends `tokens` and returns the logits [V] after the last one.
+    /// Appends `tokens` and returns the logits `[V]` after the last one.
     ///
     /// # Errors
     /// As [`Runner::step`].
@@ -88,9 +88,9 @@ impl Session {
         self.runner.plan(engine, &self.sequence.adapters, Shape { tokens, logit_rows, apart: tokens == 1 })
     }
 
-    /// Continues the sequence `tokens` token by token until `max_tokens`, an end token, a full context, or `on_token` says
-    /// stop. What `tokens` and the cache begin with alike is not computed again. Returns the new tokens, without the end
-    /// token.
+    /// Continues the sequence `tokens` token by token until `max_tokens`, an end token, a full context, or `on_token`
+    /// says stop. What `tokens` and the cache begin with alike is not computed again. Returns the new tokens, without
+    /// the end token.
     ///
     /// # Errors
     /// As [`Self::feed`].

@@ -150,8 +150,8 @@ fn plan(engine: &Engine, watches: &Watches, (inputs, starts): (Inputs, View)) ->
     r.finish(format!("importance {}", starts.words))
 }
 
-/// The chunks of `context` tokens that llama-imatrix makes of a text's tokens: one after the other without overlap, each
-/// with BOS in its first place if the model wants one in front of a text. What is left at the end is not run.
+/// The chunks of `context` tokens that llama-imatrix makes of a text's tokens: one after the other without overlap,
+/// each with BOS in its first place if the model wants one before a text. What remains at the end is not run.
 pub fn chunks(tokenizer: &Tokenizer, tokens: &[u32], context: usize) -> Vec<Vec<u32>> {
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let mut chunks: Vec<Vec<u32>> = tokens.chunks_exact(context).map(<[u32]>::to_vec).collect();

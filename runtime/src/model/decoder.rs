@@ -19,7 +19,7 @@ use crate::plan::{Recorder, Tensor, View};
 pub struct Paged<'a> {
     /// (keys, values) of each layer, each [blocks * BLOCK, kv_width].
     pub layers: &'a [(Tensor, Tensor)],
-    /// Row of the cache for the keys and values of each token, u32[T].
+    /// Row of the cache for the keys and values of each token, `u32[T]`.
     pub places: View,
     /// The keys that each token sees, u32[T, 3].
     pub spans: View,
@@ -36,7 +36,7 @@ pub enum Keys<'a> {
     Own {
         /// Rows.
         batch: usize,
-        /// First key that each token sees, u32[T].
+        /// First key that each token sees, `u32[T]`.
         starts: View,
     },
     /// Those of its sequence in the cache, to which the new ones are appended (prefill, decode).
@@ -46,7 +46,7 @@ pub enum Keys<'a> {
 /// What a run is fed with; all lists have one entry per token.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs {
-    /// Token ids, u32[T].
+    /// Token ids, `u32[T]`.
     pub tokens: View,
     /// Positions and the rotation table.
     pub rope: Rope,

@@ -8,13 +8,13 @@ use crate::plan::{Recorder, Tensor, View};
 /// Where the loss reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub struct LossInputs {
-    /// Rows of the hidden state that have a label, u32[T]; trained rows first, then [`loam_shaders::step::NONE`].
+    /// Rows of the hidden state that have a label, `u32[T]`; trained rows first, then [`loam_shaders::step::NONE`].
     pub rows: View,
-    /// Their labels, u32[T].
+    /// Their labels, `u32[T]`.
     pub labels: View,
-    /// Their weights in the gradient, f32[T]: minus the derivative of the loss by each log-probability.
+    /// Their weights in the gradient, `f32[T]`: minus the derivative of the loss by each log-probability.
     pub weights: View,
-    /// The log-probability of each label, f32[T], in nats.
+    /// The log-probability of each label, `f32[T]`, in nats.
     pub log_probabilities: View,
     /// Rows per chunk.
     pub chunk: usize,

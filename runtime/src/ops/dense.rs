@@ -53,7 +53,7 @@ pub fn product(
     r.call(label, kernels::product(params), &[a.tensor.view(), b.tensor.view(), c.view()]);
 }
 
-/// y += bias [1, out] in every row: the product of a column of ones (`one` f32[1], read with strides of 0) and the
+/// y += bias [1, out] in every row: the product of a column of ones (`one` `f32[1]`, read with strides of 0) and the
 /// bias. The bias is frozen, so the gradient of y passes unchanged.
 pub fn add_bias(r: &mut Recorder, label: &str, bias: Tensor, one: Tensor, y: Tensor) {
     let (ones, bias) = (Operand { tensor: one, row: 0, col: 0 }, Operand { tensor: bias, row: 0, col: 1 });

@@ -4,7 +4,7 @@ use loam_shaders::embed::{self as kernels, Params};
 
 use crate::plan::{Recorder, Tensor, View, Weight};
 
-/// Rows of `w` for `tokens` u32[count], times `scale` -> [count, w.cols].
+/// Rows of `w` for `tokens` `u32[count]`, times `scale` -> [count, w.cols].
 pub fn embed(r: &mut Recorder, tokens: View, w: &Weight, scale: f32) -> Tensor {
     let out = r.temporary(tokens.words as usize, w.cols);
     for part in &w.parts {

@@ -14,11 +14,11 @@ pub const ALIGN: usize = 256;
 pub struct Part {
     /// First parameter, a multiple of [`ALIGN`].
     pub first: usize,
-    /// f32[len].
+    /// `f32[len]`.
     pub parameters: View,
-    /// f32[len].
+    /// `f32[len]`.
     pub gradients: View,
-    /// f32[1]: the global gradient norm before clipping.
+    /// `f32[1]`: the global gradient norm before clipping.
     pub norm: View,
     /// Parameters.
     pub len: usize,

@@ -157,7 +157,7 @@ fn transposed(
 /// y += scale (x Aᵀ) Bᵀ in place, for each pair with A [rank, in] and B [out, rank] of its own expert; the experts'
 /// matrices lie one below the other. `x` as in [`experts`], y [T * slots, out].
 ///
-/// Backward as [`super::dense::low_rank`], for each expert over its own pairs.
+/// Backward as [`super::dense`], for each expert over its own pairs.
 ///
 /// # Panics
 /// If the update is trained and the pairs are not sorted.

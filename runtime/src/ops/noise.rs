@@ -8,7 +8,7 @@ use crate::plan::{Recorder, Tensor, View};
 /// Noise on rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Noise {
-    /// One magnitude for each row, f32[rows].
+    /// One magnitude for each row, `f32[rows]`.
     pub magnitudes: View,
     /// How many rows are a row of the batch: what is drawn for it depends on its number in the step.
     pub context: u32,

@@ -7,7 +7,7 @@ use crate::plan::{Recorder, Tensor, View};
 /// What all rotations of a model share.
 #[derive(Debug, Clone, Copy)]
 pub struct Rope {
-    /// Positions of the tokens, u32[T].
+    /// Positions of the tokens, `u32[T]`.
     pub positions: View,
     /// (cos, sin) per position and pair, f32[context, rotary / 2, 2].
     pub table: View,

@@ -37,6 +37,6 @@ pub struct Weight {
     pub cols: usize,
     /// All rows in order; one part unless the device's binding limit asks for more.
     pub parts: Vec<WeightPart>,
-    /// f32[1, rows], added to every output row, and f32[1], the number 1 that it is multiplied with.
+    /// f32[1, rows], added to every output row, and `f32[1]`, the number 1 that it is multiplied with.
     pub bias: Option<(Tensor, Tensor)>,
 }

@@ -2,7 +2,7 @@
 
 use loam::option::{OptionError, OptionProblem};
 
-/// Fields whose flag is not their name in kebab case behind two dashes.
+/// Fields whose flag is not their name in kebab case after two dashes.
 const EXCEPTIONS: [(&str, &str); 9] = [
     ("checkpointing", "--gradient-checkpointing"),
     ("optimizer", "--optim"),

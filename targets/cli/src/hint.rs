@@ -1,5 +1,5 @@
-//! What to do about an error of the libraries, in a sentence without a full stop. Hints are chosen by the types of errors,
-//! never by their texts, and by what is on the disk.
+//! What to do about an error of the libraries, in a sentence without a full stop. Hints are chosen by the types of
+//! errors, never by their texts, and by what is on the disk.
 
 use std::path::Path;
 

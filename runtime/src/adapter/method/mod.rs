@@ -132,7 +132,7 @@ pub struct Linear<'a> {
 pub struct Embedded<'a> {
     /// Name of the weight.
     pub label: &'a str,
-    /// Token ids, u32[T].
+    /// Token ids, `u32[T]`.
     pub tokens: View,
     /// Their rows of the weight times `scale`, [T, D]; changed in place.
     pub rows: Tensor,

@@ -67,7 +67,7 @@ impl<'b> Bench<'b> {
 
     /// Lets operand `index` be a buffer of its own.
     async fn give_own_buffer(&mut self, index: usize, access: Access) -> Result<()> {
-        // Nobody else has ids at this end.
+        // No other buffer has an id at this end.
         let id = StorageId(u32::MAX - index as u32);
         let words = self.node.operands[index].words;
         let name = format!("measured operand {index}");

@@ -1,7 +1,7 @@
 //! Dynamic fine-tuning: supervised fine-tuning in which each token counts as much as it is probable already.
 //!
-//! "On the Generalization of SFT" (Wu et al. 2025, arXiv 2508.05629), equation 9: the loss of a token is `-sg(p) ln p`, where
-//! `sg` stops the gradient, so that its weight is `p`. TRL's `SFTConfig(loss_type="dft")`.
+//! "On the Generalization of SFT" (Wu et al. 2025, arXiv 2508.05629), equation 9: the loss of a token is `-sg(p) ln p`,
+//! where `sg` stops the gradient, so that its weight is `p`. TRL's `SFTConfig(loss_type="dft")`.
 //!
 //! That loss is small for tokens that are improbable, too: held-out data is measured by the likelihood, as with sft.
 

@@ -1,9 +1,10 @@
-//! Direct preference optimisation: a chosen answer shall become more probable than a rejected one, compared with the model
-//! without adapter.
+//! Direct preference optimisation: a chosen answer shall become more probable than a rejected one, compared with the
+//! model without adapter.
 //!
-//! Rafailov et al. 2023 (arXiv 2305.18290), equation 7, with the label smoothing of conservative DPO (Mitchell 2023). With the
-//! rewards `r = beta (ln p - ln p_reference)` of whole answers and their margin `m = r_chosen - r_rejected`, the loss of a
-//! record is `-(1 - e) ln sigmoid(m) - e ln sigmoid(-m)`. TRL's `DPOConfig(loss_type=["sigmoid"])` without a reference model.
+//! Rafailov et al. 2023 (arXiv 2305.18290), equation 7, with the label smoothing of conservative DPO (Mitchell 2023).
+//! With the rewards `r = beta (ln p - ln p_reference)` of whole answers and their margin `m = r_chosen - r_rejected`,
+//! the loss of a record is `-(1 - e) ln sigmoid(m) - e ln sigmoid(-m)`. TRL's `DPOConfig(loss_type=["sigmoid"])`
+//! without a reference model.
 
 use super::{Objective, ObjectiveOptions, Scores, Unit};
 use crate::data::Records;

@@ -43,8 +43,8 @@ pub struct Objective {
     pub options: &'static [&'static str],
     /// Names of what it reports besides the loss; by TRL's names where TRL has them.
     pub metrics: &'static [&'static str],
-    /// The weight of each label of a micro-batch: minus the derivative of the step's loss by its log-probability. `None`: the
-    /// same for all labels of the step, one over their number, which is known before the forward pass.
+    /// The weight of each label of a micro-batch: minus the derivative of the step's loss by its log-probability.
+    /// `None`: the same for all labels of the step, one over their number, which is known before the forward pass.
     pub weights: Option<fn(&Scores<'_>, &ObjectiveOptions) -> Vec<f32>>,
     /// The loss and the metrics of a micro-batch, summed over its units.
     pub sums: fn(&Scores<'_>, &ObjectiveOptions) -> Vec<f64>,
@@ -162,8 +162,8 @@ mod tests {
         }
     }
 
-    /// Weights are minus the derivatives of the loss, where the loss is what is differentiated: DFT's is not, its factor
-    /// is detached.
+    /// Weights are minus the derivatives of the loss, where the loss is what is differentiated: DFT's is not, its
+    /// factor is detached.
     fn derivatives_of_the_loss(
         objective: &Objective,
         weights: fn(&Scores<'_>, &ObjectiveOptions) -> Vec<f32>,

@@ -2,8 +2,9 @@
 
 use crate::data::Batch;
 
-/// Log-probabilities of the examples of a data set without adapter, each summed over its labels. Each is computed when its
-/// example is first needed, then kept, in checkpoints too: a run that goes on has the same bits, whatever its batches are.
+/// Log-probabilities of the examples of a data set without adapter, each summed over its labels. Each is computed when
+/// its example is first needed, then kept, in checkpoints too: a run that continues has the same bits, whatever its
+/// batches are.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct References {
     /// By number of the example; shorter than the data set as long as nothing is known of its end.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::train::TrainOptions;
 
 /// So much higher than before, in nats per trained token, the loss on the rows of the last step makes a run worse: rows
-/// that were just trained on do not become worse by accident, and numbers that differ by rounding are not told of.
+/// that were just trained on do not become worse by accident, and numbers that differ by rounding are not reported.
 const WORSE: f64 = 0.1;
 
 /// Whether what came out of a run is worth publishing, as far as its steps and held-out losses tell.

@@ -162,11 +162,11 @@ fn whole(id: StorageId, words: u64) -> Tensor {
 /// The buffers of all trained parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Arenas<'a> {
-    /// Parameters, f32[len].
+    /// Parameters, `f32[len]`.
     pub parameters: Tensor,
-    /// Summed gradients, f32[len]; zeroed after the update.
+    /// Summed gradients, `f32[len]`; zeroed after the update.
     pub gradients: Tensor,
-    /// f32[1]: the global gradient norm before clipping.
+    /// `f32[1]`: the global gradient norm before clipping.
     pub norm: Tensor,
     /// What the optimizer keeps.
     pub state: &'a [Tensor],

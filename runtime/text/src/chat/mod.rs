@@ -66,7 +66,7 @@ impl ChatTemplate {
     /// The template in `tokenizer.chat_template`; `None` if the file has none (a base model).
     ///
     /// # Errors
-    /// [`Error::Metadata`] if the key is no text, otherwise as [`ChatTemplate::from_source`].
+    /// [`loam_files::Error::Metadata`] if the key is no text, otherwise as [`ChatTemplate::from_source`].
     pub fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let Some(source) = gguf.opt_str("tokenizer.chat_template")? else { return Ok(None) };
         Self::for_tokenizer(source, tokenizer).map(Some)

@@ -166,8 +166,8 @@ impl Vocabulary {
     /// Reads the keys `tokenizer.ggml.*`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for a tokenizer model that is
-    /// not known.
+    /// [`loam_files::Error::Metadata`] for a missing key or one of another type, [`Error::Tokenizer`] for a tokenizer
+    /// model that is not known.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let name = gguf.str("tokenizer.ggml.model")?;
         let (model, pre) = match name {

@@ -26,7 +26,7 @@ pub enum OptimArg {
     Sgd,
 }
 
-/// How the learning rate goes on after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum ScheduleArg {
     /// Down to zero along half a cosine
@@ -125,15 +125,16 @@ pub struct TrainArgs {
     /// Longest sequence in tokens [default: 512, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,
-    /// Compute layers twice instead of keeping what they computed: less memory, more time, the same bits. auto: where it would
-    /// not fit otherwise
+    /// Compute layers twice instead of keeping what they computed: less memory, more time, the same bits. auto: where
+    /// it would not fit otherwise
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub gradient_checkpointing: CheckpointingArg,
     /// Rows of logits that exist at once [default: by the vocabulary, at most 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub loss_chunk: Option<u32>,
-    /// Most memory that training may take (750M, 2G, ..): the process on a CPU or an integrated GPU, the buffers on a GPU with its
-    /// own memory. Micro-batch (with --accumulate raised in turn), checkpointing and loss chunk are chosen so that it fits
+    /// Most memory that training may take (750M, 2G, ..): the process on a CPU or an integrated GPU, the buffers on a
+    /// GPU with its own memory. Micro-batch (with --accumulate raised in turn), checkpointing and loss chunk are chosen
+    /// so that it fits
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub budget: Option<u64>,
     /// Peak learning rate
@@ -157,7 +158,8 @@ pub struct TrainArgs {
     /// Decoupled weight decay of A and B
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub weight_decay: f32,
-    /// Share of an adapter's input that is dropped in training; not with --targets on experts, which have none in PEFT either
+    /// Share of an adapter's input that is dropped in training; not with --targets on experts, which have none in PEFT
+    /// either
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = share)]
     pub dropout: f32,
     /// Noise on the embeddings in training (NEFTune); 5 is usual, 0 turns it off
@@ -196,11 +198,11 @@ pub struct TrainArgs {
     /// With held-out data: write the adapter with the lowest held-out loss, or the last one
     #[arg(long, value_enum, value_name = "WHICH", default_value = "best")]
     pub keep: KeepArg,
-    /// Write the adapter even if it made the held-out loss worse or the run ended with a loss or gradient that is not finite;
-    /// an adapter with values that are not finite is never written
+    /// Write the adapter even if it made the held-out loss worse or the run ended with a loss or gradient that is not
+    /// finite; an adapter with values that are not finite is never written
     #[arg(long)]
     pub force: bool,
-    /// Go on from this adapter, with its rank, alpha and targets
+    /// Continue from this adapter, with its rank, alpha and targets
     #[arg(long, value_name = "ADAPTER")]
     pub init: Option<PathBuf>,
     /// Wrong data lines to put up with

@@ -37,7 +37,7 @@ pub fn run(args: &TrainArgs) -> Result {
     check_files(args)?;
     let adapter = new_adapter(args)?;
     let objective = objective(args)?;
-    // One time for all that is rendered, also when the run goes on on another day.
+    // One time for all that is rendered, also when the run continues on another day.
     let base = model::base(&args.base)?.at(began(args))?;
     let mut options = TrainOptions { adapter, objective, ..options(args, &base)? };
     let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
@@ -51,7 +51,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let mut engine = Engine::new(&base, model::device(&args.device, upkeep::target(&args.upkeep))?)?;
     let job = Job { base: &base, start, data: &data, held_out: held_out.as_ref(), options };
     if args.report.is_some() {
-        // The base's answers take time: what refuses the run is to be told of before.
+        // The base's answers take time: what refuses the run is to be reported before.
         let kept = upkeep::checkpoints(&args.upkeep);
         pollster::block_on(loam::train::check(&job, engine.backend.info(), kept))?;
     }
@@ -71,7 +71,8 @@ pub fn run(args: &TrainArgs) -> Result {
         }
         page.iter_mut().for_each(|page| page.take(event));
         let reported = progress.show(event).and_then(|()| log.as_mut().map_or(Ok(()), |log| log.write(event)));
-        // Training goes on when a line cannot be written: the adapter is worth more. The first failure is told of below.
+        // Training continues when a line cannot be written: the adapter is worth more. The first failure is reported
+        // below.
         failed = failed.take().or(reported.err());
     };
     let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device, begun.elapsed());
@@ -80,13 +81,14 @@ pub fn run(args: &TrainArgs) -> Result {
     let trained = pollster::block_on(work);
     progress.finish();
     drop(signals);
-    // A run that goes on later has no page yet, and one that was refused before its start none to replace another with.
+    // A run that continues later has no page yet, and one that was refused before its start none to replace another
+    // with.
     page = page.filter(|_| started && !matches!(trained, Err(loam::Error::Stopped { .. })));
     let published = trained.map_err(Failure::from).and_then(|(adapter, outcome)| {
         adapter.write(&args.output).map_err(diverged)?;
         Ok((adapter, outcome))
     });
-    // A page that cannot be written is told of after the result: the adapter is worth more.
+    // A page that cannot be written is reported after the result: the adapter is worth more.
     failed = failed.or(page.and_then(|page| page.end(args, (&base, &mut engine), &published).err()));
     let (adapter, outcome) = published?;
     adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
@@ -111,13 +113,13 @@ fn check_files(args: &TrainArgs) -> Result {
     if let Some(folder) = &args.upkeep.checkpoint_dir {
         files::check_apart(folder, &outputs)?;
     }
-    // `--init X -o X` goes on with X: X is read before the training and replaced in one go after it. The log grows
+    // `--init X -o X` continues with X: X is read before the training and replaced in one go after it. The log grows
     // while it is written, so it must be another file; and a page is no adapter.
     let paths = |paths: &Option<PathBuf>| paths.iter().cloned().collect::<Vec<_>>();
     let others = [paths(&args.log), paths(&args.report)].concat();
     let init: Vec<&Path> = args.init.iter().map(PathBuf::as_path).collect();
     files::check(&init, &others.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
-    // A run that is asked to go on begins with what it began with: its own result must not have taken that place.
+    // A run that is asked to continue begins with what it began with: its own result must not have taken that place.
     if let (Some(init), Some(_)) = (&args.init, &args.upkeep.checkpoint_dir)
         && files::same(init, &args.output)
     {
@@ -245,7 +247,7 @@ fn schedule(schedule: ScheduleArg) -> Schedule {
     }
 }
 
-/// The adapter to go on from, checked against the base.
+/// The adapter to continue from, checked against the base.
 pub fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
     let adapter = AdapterFile::read(path)?;
     base.check(&adapter, path)?;
@@ -273,7 +275,7 @@ pub fn datasets(
     }
 }
 
-/// Shows a training run while it goes on.
+/// Shows a training run.
 pub struct Progress {
     output: Output,
     bar: ProgressBar,
@@ -325,7 +327,7 @@ impl Progress {
         self.output.object(&object(event))
     }
 
-    /// About ten lines for a run whose progress bar nobody sees.
+    /// About ten lines for a run whose progress bar is not shown.
     fn plain(&self, step: u64, loss: f64) {
         let every = self.steps.div_ceil(10).max(1);
         if self.bar.is_hidden() && (step.is_multiple_of(every) || step == self.steps) {
@@ -352,7 +354,7 @@ fn pause(event: &Event) -> String {
     }
 }
 
-/// Metrics behind a loss.
+/// Metrics after a loss.
 fn others(metrics: &[Metric]) -> String {
     metrics.iter().map(|metric| format!(", {} {:.4}", metric.name, metric.value)).collect()
 }
