@@ -105,7 +105,7 @@ impl LossBuffers {
         }
         let on = |id| Noise { magnitudes: list(id, tokens), context: self.context as u32 };
         let noise = self.noise.filter(|_| reverse.is_some()).map(on);
-        let inputs = Inputs { noise, ..self.inputs.of(tokens) };
+        let inputs = Inputs { noise, ..self.inputs.first(tokens) };
         let Engine { config, weights, .. } = engine;
         let keys = Keys::Own { batch: self.batch, starts: list(self.starts, tokens) };
         let pass = Pass { config, weights, sites, watches: None, inputs, keys };

@@ -35,7 +35,7 @@ pub enum DataProblem {
 
 impl DataProblem {
     /// What is wrong with a record that a template or a tokenizer fails for.
-    pub(crate) fn of(error: loam_text::Error) -> Self {
+    pub(crate) fn from_text(error: loam_text::Error) -> Self {
         match error {
             loam_text::Error::Template(_) => DataProblem::Template(error.to_string()),
             error => DataProblem::Other(crate::Error::from(error).chain()),

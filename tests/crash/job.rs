@@ -47,7 +47,7 @@ impl Job {
     }
 
     /// The same with another objective, measured on what it learns from.
-    pub fn of(name: &str) -> Self {
+    pub fn named(name: &str) -> Self {
         let objective = Objective::named(name).expect("an objective");
         let mut job = Self::new();
         job.options.objective = ObjectiveOptions::new(objective);

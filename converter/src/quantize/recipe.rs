@@ -101,34 +101,36 @@ impl Recipe {
 
     /// What a weight with rows of `cols` would best be; its shape may not allow it.
     fn wanted(&self, name: &str, cols: u64, traits: &Traits, seen: &mut Seen, importance: bool) -> Choice {
-        let Some(mix) = self.mix.filter(|_| self.format.block_len() > 1) else { return Choice::of(self.format) };
-        match Part::of(name) {
+        let Some(mix) = self.mix.filter(|_| self.format.block_len() > 1) else { return Choice::plain(self.format) };
+        match Part::named(name) {
             Part::Output => self.head(cols),
             Part::Embedding if traits.tied => self.head(cols),
             Part::AttentionV => {
                 seen.attn_v += 1;
-                Choice::of(self.attention_v(mix, traits, seen.attn_v - 1))
+                Choice::plain(self.attention_v(mix, traits, seen.attn_v - 1))
             }
-            Part::AttentionQkv => Choice::of(self.attention_qkv(mix)),
-            Part::AttentionK if traits.experts == 8 => Choice::of(Format::Q8_0),
-            Part::AttentionOutput if traits.experts == 8 && mix.spares_attention_output() => Choice::of(Format::Q5_K),
+            Part::AttentionQkv => Choice::plain(self.attention_qkv(mix)),
+            Part::AttentionK if traits.experts == 8 => Choice::plain(Format::Q8_0),
+            Part::AttentionOutput if traits.experts == 8 && mix.spares_attention_output() => {
+                Choice::plain(Format::Q5_K)
+            }
             Part::FfnDown => {
                 seen.ffn_down += 1;
                 let layer = if traits.experts > 1 { order(name).0.unwrap_or(0) } else { seen.ffn_down - 1 };
-                Choice::of(self.ffn_down(mix, layer, traits.layers, importance))
+                Choice::plain(self.ffn_down(mix, layer, traits.layers, importance))
             }
-            _ => Choice::of(self.format),
+            _ => Choice::plain(self.format),
         }
     }
 
     /// The head, or the embedding that serves as one.
     fn head(&self, cols: u64) -> Choice {
         match self.format {
-            Format::Q8_0 => Choice::of(Format::Q8_0),
+            Format::Q8_0 => Choice::plain(Format::Q8_0),
             format if !cols.is_multiple_of(format.block_len() as u64) => {
                 Choice { format: Format::Q8_0, fallback: true }
             }
-            _ => Choice::of(Format::Q6_K),
+            _ => Choice::plain(Format::Q6_K),
         }
     }
 
@@ -195,7 +197,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    fn of(format: Format) -> Choice {
+    fn plain(format: Format) -> Choice {
         Choice { format, fallback: false }
     }
 
@@ -236,11 +238,11 @@ impl Traits {
         let family = by_architecture(&architecture);
         Traits {
             layers,
-            attn_v: tensors.iter().filter(|(name, _)| Part::of(name).holds_values()).count() as u64,
+            attn_v: tensors.iter().filter(|(name, _)| Part::named(name).holds_values()).count() as u64,
             heads_per_kv_head: heads.checked_div(kv_heads).unwrap_or(0),
             experts,
             seventy_billion: family.is_some_and(|f| f.seventy_billion.holds(layers, (heads, kv_heads), experts)),
-            tied: !tensors.iter().any(|(name, _)| Part::of(name) == Part::Output),
+            tied: !tensors.iter().any(|(name, _)| Part::named(name) == Part::Output),
         }
     }
 }
@@ -281,7 +283,7 @@ enum Part {
 }
 
 impl Part {
-    fn of(name: &str) -> Part {
+    fn named(name: &str) -> Part {
         let among = |list: &[&str]| list.iter().any(|part| name.contains(part));
         match name {
             "output.weight" => Part::Output,

@@ -101,7 +101,7 @@ impl Arena {
     pub fn pack(&self, adapter: &AdapterFile) -> Vec<u32> {
         let mut words = vec![0; self.words as usize];
         for (place, parameter) in self.places.iter().zip(&adapter.parameters) {
-            place.of(&mut words).copy_from_slice(bytemuck::cast_slice(&parameter.values));
+            place.words_in(&mut words).copy_from_slice(bytemuck::cast_slice(&parameter.values));
         }
         words
     }
@@ -111,7 +111,7 @@ impl Arena {
         let mut words = vec![0; self.words as usize];
         for place in &self.places {
             let part = self.tuning.part(place.parameter.part);
-            place.of(&mut words).fill(part.and_then(|part| part.neutral).unwrap_or_default().to_bits());
+            place.words_in(&mut words).fill(part.and_then(|part| part.neutral).unwrap_or_default().to_bits());
         }
         words
     }
@@ -143,7 +143,7 @@ impl Place {
         self.at as usize..(self.at + self.len) as usize
     }
 
-    fn of<'w>(&self, words: &'w mut [u32]) -> &'w mut [u32] {
+    fn words_in<'w>(&self, words: &'w mut [u32]) -> &'w mut [u32] {
         &mut words[self.range()]
     }
 

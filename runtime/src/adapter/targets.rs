@@ -22,7 +22,7 @@ pub enum Targets {
 
 impl Targets {
     /// The kinds of layers that `adapter` changes in `base`.
-    pub fn of(adapter: &AdapterFile, base: &Gguf) -> Self {
+    pub fn changed_by(adapter: &AdapterFile, base: &Gguf) -> Self {
         let changed = kinds(adapter.parameters.iter().map(|parameter| parameter.site.as_str()));
         let present = kinds(base.tensors().iter().map(|info| info.name.as_str()));
         let present: Vec<String> = present.into_iter().filter(|kind| LINEAR.contains(&kind.as_str())).collect();

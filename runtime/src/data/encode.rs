@@ -50,7 +50,7 @@ impl Encoder<'_> {
         take: &mut dyn FnMut(Example),
     ) -> Result<(), DataProblem> {
         match (record, self.template) {
-            (Record::Text(text), _) => self.document(text, true).map(take).map_err(DataProblem::of),
+            (Record::Text(text), _) => self.document(text, true).map(take).map_err(DataProblem::from_text),
             (Record::Messages(conversation), Some(template)) => self.conversation(conversation, template, notes, take),
             (Record::Messages(_), None) => Err(DataProblem::Template(NO_TEMPLATE.into())),
             (Record::Completion { prompt, completion }, Some(template)) => {
@@ -58,7 +58,7 @@ impl Encoder<'_> {
                 self.conversation(&Conversation { messages, tools: None }, template, notes, take)
             }
             (Record::Completion { prompt, completion }, None) => {
-                self.completion(prompt, completion).map(take).map_err(DataProblem::of)
+                self.completion(prompt, completion).map(take).map_err(DataProblem::from_text)
             }
             (Record::Preference(preference), _) => self.preference(preference, notes, take),
         }
@@ -117,16 +117,16 @@ impl Encoder<'_> {
                 let before = &messages[..last];
                 let prompt = template
                     .encode_with_tools(self.tokenizer, before, tools.as_ref(), true)
-                    .map_err(DataProblem::of)?;
+                    .map_err(DataProblem::from_text)?;
                 Ok((prompt, messages[last].content.clone()))
             }
             (Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = [Message::new("user", prompt)];
-                let prompt = template.encode(self.tokenizer, &messages, true).map_err(DataProblem::of)?;
+                let prompt = template.encode(self.tokenizer, &messages, true).map_err(DataProblem::from_text)?;
                 Ok((prompt, completion.clone()))
             }
             (Record::Completion { prompt, completion }, None) => {
-                Ok((self.plain_prompt(prompt).map_err(DataProblem::of)?, completion.clone()))
+                Ok((self.plain_prompt(prompt).map_err(DataProblem::from_text)?, completion.clone()))
             }
         }
     }
@@ -159,7 +159,7 @@ impl Encoder<'_> {
     ) -> Result<(), DataProblem> {
         let Conversation { messages, tools } = conversation;
         if self.options.records == Records::Texts {
-            let full = template.trace(messages, tools.as_ref(), false).map_err(DataProblem::of)?;
+            let full = template.trace(messages, tools.as_ref(), false).map_err(DataProblem::from_text)?;
             let absent = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();
             if let Some(i) = (0..messages.len()).find(absent) {
                 return Err(left_out().in_message(i));
@@ -167,7 +167,7 @@ impl Encoder<'_> {
             let tokens = self
                 .tokenizer
                 .encode_rendered(&full.text, &full.contents(0..full.text.len()))
-                .map_err(DataProblem::of)?;
+                .map_err(DataProblem::from_text)?;
             take(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 });
             return Ok(());
         }
@@ -220,10 +220,10 @@ impl Encoder<'_> {
             [] => self.tokenizer.encode_rendered(&prompt.text, &contents),
             before => self.tokenizer.encode_continuation(before, &prompt.text, &contents),
         };
-        let prompt = prompt.map_err(DataProblem::of)?;
+        let prompt = prompt.map_err(DataProblem::from_text)?;
         let continued = |range: Range<usize>| {
             let (text, last) = (&full.text[range.clone()], if prompt.is_empty() { before } else { &prompt });
-            self.tokenizer.encode_continuation(last, text, &full.contents(range)).map_err(DataProblem::of)
+            self.tokenizer.encode_continuation(last, text, &full.contents(range)).map_err(DataProblem::from_text)
         };
         let mut tokens = continued(turn.start..full.text.len())?;
         // End tokens inside the answer (between a thought and what follows, say) are found alike in a part of it.

@@ -26,7 +26,7 @@ impl Pair {
     /// The first question of an example and its answer: the tokens before the first trained one, and the text of
     /// those that are trained from there on. Text that is trained as a whole is cut in the middle. `None` if there is
     /// nothing before or nothing after.
-    pub fn of(example: &Example, tokenizer: &Tokenizer) -> Option<Pair> {
+    pub fn split(example: &Example, tokenizer: &Tokenizer) -> Option<Pair> {
         let whole = example.trained.iter().skip(1).all(|&trained| trained);
         let first =
             if whole { example.tokens.len() / 2 } else { example.trained.iter().position(|&trained| trained)? };

@@ -84,7 +84,9 @@ impl<'c> Turns<'c> {
             return Ok(turn);
         }
         let Conversation { messages, tools } = self.conversation;
-        Turn::new(i, |count, ask| self.template.trace(&messages[..count], tools.as_ref(), ask).map_err(DataProblem::of))
+        Turn::new(i, |count, ask| {
+            self.template.trace(&messages[..count], tools.as_ref(), ask).map_err(DataProblem::from_text)
+        })
     }
 }
 
@@ -122,7 +124,7 @@ impl Shared {
         if !turn.full.others(i, said.start) || turn.prompt.end_of_contents(turn.prompt.text.len()) == 0 {
             return Ok(None);
         }
-        self.encode(from, tokenizer).map_err(DataProblem::of)?;
+        self.encode(from, tokenizer).map_err(DataProblem::from_text)?;
         turn.before = self.ids.len();
         Ok((turn.before > 0).then_some(turn))
     }

@@ -43,7 +43,7 @@ impl Rotation {
     ) -> Result<Self> {
         host::check("the rotation table", (context as u64).saturating_mul(config.rotary as u64 * 4))?;
         let factors = &engine.weights.rope_factors;
-        let factors = if has_factors { factors.of(context, config.original_context) } else { None };
+        let factors = if has_factors { factors.for_context(context, config.original_context) } else { None };
         let table = config.table(context, factors);
         let words = table.len();
         let table =
@@ -51,7 +51,7 @@ impl Rotation {
         Ok(Self { table, words, rotary: config.rotary, style: engine.config.rope_style })
     }
 
-    fn of(&self, positions: View) -> Rope {
+    fn at(&self, positions: View) -> Rope {
         Rope { positions, table: list(self.table, self.words), rotary: self.rotary, style: self.style }
     }
 }
@@ -73,12 +73,12 @@ impl InputBuffers {
     }
 
     /// The inputs of a run of `tokens` tokens.
-    pub fn of(&self, tokens: usize) -> Inputs {
+    pub fn first(&self, tokens: usize) -> Inputs {
         let positions = list(self.positions, tokens);
         Inputs {
             tokens: list(self.tokens, tokens),
-            rope: self.rope.of(positions),
-            local_rope: self.local_rope.of(positions),
+            rope: self.rope.at(positions),
+            local_rope: self.local_rope.at(positions),
             noise: None,
         }
     }

@@ -17,7 +17,7 @@ pub struct Rouge {
 impl Rouge {
     /// Compares an answer with its reference. Words are runs of `a-z0-9` in the lower-case texts; without a word on one
     /// of the sides all values are 0.
-    pub fn of(answer: &str, reference: &str) -> Self {
+    pub fn compare(answer: &str, reference: &str) -> Self {
         let (answer, reference) = (answer.to_lowercase(), reference.to_lowercase());
         let (answer, reference) = (words(&answer), words(&reference));
         let grams = |n: usize| {
@@ -35,7 +35,7 @@ impl Rouge {
     pub fn mean<A: AsRef<str>, R: AsRef<str>>(pairs: &[(A, R)]) -> Self {
         let mut mean = Rouge::default();
         for (answer, reference) in pairs {
-            let one = Rouge::of(answer.as_ref(), reference.as_ref());
+            let one = Rouge::compare(answer.as_ref(), reference.as_ref());
             mean.rouge1 += one.rouge1 / pairs.len() as f64;
             mean.rouge2 += one.rouge2 / pairs.len() as f64;
             mean.rouge_l += one.rouge_l / pairs.len() as f64;
@@ -111,7 +111,7 @@ mod tests {
             ("...", "?!", [0.0, 0.0, 0.0]),
         ];
         for (answer, reference, expected) in cases {
-            let rouge = Rouge::of(answer, reference);
+            let rouge = Rouge::compare(answer, reference);
             for (value, expected) in [rouge.rouge1, rouge.rouge2, rouge.rouge_l].into_iter().zip(expected) {
                 assert!((value - expected).abs() < 1e-12, "{answer:?} {reference:?}: {rouge:?}, expected {expected}");
             }

@@ -258,7 +258,7 @@ impl Runner {
             tables: list(tables, self.blocks),
             apart,
         });
-        let pass = Pass { config, weights, sites: adapters.sites(), watches: None, inputs: inputs.of(tokens), keys };
+        let pass = Pass { config, weights, sites: adapters.sites(), watches: None, inputs: inputs.first(tokens), keys };
         let mut r = engine.recorder(Checkpointing::None);
         let hidden = forward(&mut r, pass);
         let out = Tensor::stored(self.logits, 0, logit_rows, config.vocabulary);

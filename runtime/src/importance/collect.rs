@@ -50,7 +50,7 @@ impl Collector {
         for tensor in base.file().gguf.tensors().iter().filter(|t| may_be_product(t)) {
             watched.push(watch(engine, &mut resources, &mut watches, tensor)?);
         }
-        let plan = plan(engine, &watches, (inputs.of(context), list(starts, context)));
+        let plan = plan(engine, &watches, (inputs.first(context), list(starts, context)));
         // Other matrices are no linear layers.
         watched.retain(|w| {
             plan.nodes.iter().any(|node| node.operands.iter().any(|o| o.location == Location::Stored(w.sums)))

@@ -109,7 +109,7 @@ pub enum RopeFactors {
 
 impl RopeFactors {
     /// The divisors for runs of `context` tokens of a model that was first trained with `original` tokens.
-    pub fn of(&self, context: usize, original: usize) -> Option<&[f32]> {
+    pub fn for_context(&self, context: usize, original: usize) -> Option<&[f32]> {
         match self {
             RopeFactors::None => None,
             RopeFactors::All(factors) => Some(factors),

@@ -117,7 +117,7 @@ pub fn low_rank_input(r: &mut Recorder, label: &str, du: Tensor, l: LowRank, (dx
 
 /// What A sees of `x`.
 fn seen_of(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
-    l.dropout.map_or(x, |dropout| dropout.of(r, label, x))
+    l.dropout.map_or(x, |dropout| dropout.applied(r, label, x))
 }
 
 /// The half of [`low_rank_backward`] that knows nothing of x: dB += left dyᵀ u, if it is trained, and du = scale dy B.

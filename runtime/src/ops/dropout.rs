@@ -34,7 +34,7 @@ impl Dropout {
     }
 
     /// [`Self::apply`] to a new temporary.
-    pub fn of(self, r: &mut Recorder, label: &str, x: Tensor) -> Tensor {
+    pub fn applied(self, r: &mut Recorder, label: &str, x: Tensor) -> Tensor {
         let out = r.temporary(x.rows, x.cols);
         self.apply(r, label, x, out, false);
         out

@@ -17,7 +17,7 @@ const EXCEPTIONS: [(&str, &str); 9] = [
 ];
 
 /// The flag, or the argument, that sets the field `field`: `eval_every` is `--eval-every`.
-pub fn of(field: &str) -> String {
+pub fn from_field(field: &str) -> String {
     match EXCEPTIONS.iter().find(|(known, _)| *known == field) {
         Some((_, flag)) => (*flag).to_owned(),
         None => format!("--{}", field.replace('_', "-")),
@@ -44,15 +44,15 @@ pub fn shown(field: &str, value: String) -> (String, String) {
         ("shuffle", "off") => "on".to_owned(),
         _ => value,
     };
-    (of(field), value)
+    (from_field(field), value)
 }
 
 /// What is wrong with an option, as said to somebody who types flags.
 pub fn sentence(error: &OptionError) -> String {
-    let flag = of(error.option);
+    let flag = from_field(error.option);
     match &error.problem {
-        OptionProblem::Needs(other) => format!("{flag} needs {}", of(other)),
-        OptionProblem::Excludes(other) => format!("{flag} does not go with {}", of(other)),
+        OptionProblem::Needs(other) => format!("{flag} needs {}", from_field(other)),
+        OptionProblem::Excludes(other) => format!("{flag} does not go with {}", from_field(other)),
         problem => format!("{flag} {problem}"),
     }
 }

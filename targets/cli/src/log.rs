@@ -10,7 +10,7 @@ use loam::train::objective::Metric;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
-use crate::verbs::plan;
+use crate::prediction;
 
 /// Longest log that is gone on with: a million steps.
 const LIMIT: u64 = 1 << 28;
@@ -19,7 +19,7 @@ const LIMIT: u64 = 1 << 28;
 pub fn object(event: &Event) -> Value {
     match event {
         Event::Start { steps, parameters, memory } => {
-            let mut start = plan::object(memory);
+            let mut start = prediction::object(memory);
             start["event"] = json!("start");
             start["steps"] = json!(steps);
             start["parameters"] = json!(parameters);

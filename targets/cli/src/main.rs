@@ -24,6 +24,7 @@ mod memory;
 mod model;
 mod npy;
 mod output;
+mod prediction;
 mod report;
 mod upkeep;
 mod verbs;

@@ -47,7 +47,7 @@ pub fn target(args: &UpkeepArgs) -> Duration {
 }
 
 /// What the flags ask for, with signals led to the run, after `spent` of the deadline's time.
-pub fn of(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) -> (RunOptions, Signals) {
+pub fn from_args(args: &UpkeepArgs, device: &DeviceArgs, spent: std::time::Duration) -> (RunOptions, Signals) {
     let control = PAUSES.get_or_init(Control::new).clone();
     let spent = Duration::from_micros(spent.as_micros() as u64);
     let checkpoints = checkpoints(args);

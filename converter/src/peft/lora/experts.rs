@@ -73,7 +73,7 @@ impl Sizes {
     }
 
     /// Rows and columns of a projection of one expert.
-    fn of_projection(self, gguf: &str) -> [usize; 2] {
+    fn projection(self, gguf: &str) -> [usize; 2] {
         match gguf {
             "ffn_down_exps" => [self.hidden, self.intermediate],
             _ => [self.intermediate, self.hidden],
@@ -140,7 +140,7 @@ impl Stacks {
     /// Adds the update of one expert, whose module is called `module`.
     pub(super) fn add(&mut self, dir: &Path, module: &str, place: OneExpert, pair: Pair, sizes: Sizes) -> Result<()> {
         let OneExpert { layer, expert, gguf } = place;
-        let (has, fits) = ([pair.rows(), pair.inner()], sizes.of_projection(gguf));
+        let (has, fits) = ([pair.rows(), pair.inner()], sizes.projection(gguf));
         if has != fits || expert >= sizes.count {
             let problem =
                 format!("fits expert {expert} with {has:?} (out, in), the base has {} with {fits:?}", sizes.count);

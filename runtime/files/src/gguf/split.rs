@@ -29,7 +29,7 @@ pub struct ShardName {
 
 impl ShardName {
     /// Reads the name of `path`; `None` if it is no shard's.
-    pub fn of(path: &Path) -> Option<ShardName> {
+    pub fn parse(path: &Path) -> Option<ShardName> {
         let name = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
         let (rest, count) = name.rsplit_once("-of-")?;
         let (prefix, no) = rest.rsplit_once('-')?;
@@ -56,7 +56,7 @@ pub fn shard_path(prefix: &Path, no: u16, count: u16) -> PathBuf {
 
 /// The files of a model, judged by the name of the one that was given: all shards, or the one file.
 pub fn shard_paths(path: &Path) -> Vec<PathBuf> {
-    match ShardName::of(path) {
+    match ShardName::parse(path) {
         Some(name) => (0..name.count).map(|no| name.path(no)).collect(),
         None => vec![path.to_owned()],
     }
@@ -69,7 +69,7 @@ pub(super) fn others(first: &Gguf) -> Result<Vec<PathBuf>> {
         Some(count) => count,
     };
     let no = first.u16(SPLIT_NO)?;
-    let name = ShardName::of(first.path()).filter(|name| (name.no, name.count) == (no, count));
+    let name = ShardName::parse(first.path()).filter(|name| (name.no, name.count) == (no, count));
     let Some(name) = name else {
         let expected = format!("<name>-{:05}-of-{count:05}.gguf", u32::from(no) + 1);
         let problem = format!("is {count}, but the file is not called {expected}: the other shards cannot be found");
@@ -157,12 +157,12 @@ mod tests {
 
     #[test]
     fn names_are_read_and_made() {
-        let name = ShardName::of(Path::new("dir/my-model-00002-of-00003.gguf")).expect("a shard");
+        let name = ShardName::parse(Path::new("dir/my-model-00002-of-00003.gguf")).expect("a shard");
         assert_eq!(name, ShardName { prefix: "dir/my-model".into(), no: 1, count: 3 });
         assert_eq!(name.path(2), Path::new("dir/my-model-00003-of-00003.gguf"));
         assert_eq!(shard_paths(Path::new("m-00001-of-00002.gguf")).len(), 2);
         for other in ["m.gguf", "m-00000-of-00003.gguf", "m-00004-of-00003.gguf", "m-1-of-3.gguf", "m-00001-of-00003"] {
-            assert_eq!(ShardName::of(Path::new(other)), None, "{other}");
+            assert_eq!(ShardName::parse(Path::new(other)), None, "{other}");
             assert_eq!(shard_paths(Path::new(other)), [Path::new(other)]);
         }
     }

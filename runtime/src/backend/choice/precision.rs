@@ -26,7 +26,7 @@ fn runs(info: &DeviceInfo, source: &Source) -> bool {
 }
 
 /// The kernels for `precision` that may run in place of `kernel`, the best first.
-pub fn of(kernel: &Kernel, precision: Precision) -> impl Iterator<Item = &'static Variant> {
+pub fn candidates(kernel: &Kernel, precision: Precision) -> impl Iterator<Item = &'static Variant> {
     let all: &'static [_] = kernel.reduced;
     all.iter().filter(move |reduced| reduced.precision == precision).map(|reduced| &reduced.variant)
 }
@@ -42,7 +42,7 @@ impl Replacements {
     /// If the device failed.
     pub async fn replace(&mut self, backend: &mut dyn Backend, plan: &mut Plan) -> Result<()> {
         let precision = backend.info().precision;
-        let has_some = |node: &&mut Node| of(node.call.kernel, precision).next().is_some();
+        let has_some = |node: &&mut Node| candidates(node.call.kernel, precision).next().is_some();
         for node in plan.nodes.iter_mut().filter(has_some) {
             let name = node.call.kernel.name();
             if !self.0.contains_key(name) {
@@ -70,7 +70,7 @@ async fn first_right(backend: &mut dyn Backend, node: &Node) -> Result<Option<Op
     let call = &node.call;
     let Some(mut bench) = Bench::new(backend, node).await? else { return Ok(None) };
     let expected = bench.output(Candidate { kernel: call.kernel, grid: call.grid }).await?;
-    for other in of(call.kernel, info.precision).filter(|other| runs(&info, other.kernel.source)) {
+    for other in candidates(call.kernel, info.precision).filter(|other| runs(&info, other.kernel.source)) {
         let found = bench.output(Candidate { kernel: other.kernel, grid: (other.grid)(&call.params) }).await?;
         if error(&expected, &found) < tolerance(info.precision) {
             return Ok(Some(Some(other)));

@@ -71,7 +71,7 @@ impl Tuner {
         let known = self.choices.kernels.len();
         let used = backend.info().precision;
         // What will run in less precision has no variants.
-        let stays = |kernel: &Kernel| precision::of(kernel, used).next().is_none();
+        let stays = |kernel: &Kernel| precision::candidates(kernel, used).next().is_none();
         let has_variants = |node: &&mut Node| !node.call.kernel.variants.is_empty() && stays(node.call.kernel);
         for node in plan.nodes.iter_mut().filter(has_variants) {
             let class = shape_class(&node.call);

@@ -78,7 +78,7 @@ fn same_device(a: &api::AdapterInfo, b: &api::AdapterInfo) -> bool {
 }
 
 fn describe(info: &api::AdapterInfo, adapter: &api::Adapter) -> DeviceInfo {
-    let half = Half::of(adapter);
+    let half = Half::detect(adapter);
     DeviceInfo {
         name: info.name.clone(),
         backend: info.backend.to_str().into(),
@@ -170,7 +170,7 @@ impl Gpu {
         info.precision = precision;
         let half = match precision {
             Precision::F32 | Precision::Int8 => None,
-            Precision::F16 => Some(Half::of(&adapter).ok_or_else(|| has_not(&info.name, precision))?),
+            Precision::F16 => Some(Half::detect(&adapter).ok_or_else(|| has_not(&info.name, precision))?),
         };
         info.offers = half.map_or_else(Vec::new, Half::offers);
         let descriptor = api::DeviceDescriptor {

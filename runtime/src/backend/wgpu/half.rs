@@ -20,7 +20,7 @@ pub struct Half {
 
 impl Half {
     /// What `adapter` has. `None`: no `f16` at all.
-    pub fn of(adapter: &api::Adapter) -> Option<Self> {
+    pub fn detect(adapter: &api::Adapter) -> Option<Self> {
         if !adapter.features().contains(api::Features::SHADER_F16) {
             return None;
         }

@@ -28,7 +28,7 @@ pub fn describe(job: &Job<'_>, adapter: &AdapterFile, outcome: &Outcome) -> Resu
     let method = adapter.method;
     set("loam.method", Value::from(method.name));
     (Tuning::of(method).facts)(adapter).into_iter().for_each(|(key, value)| set(key, value));
-    set(&format!("loam.{}.targets", method.name), Value::from(Targets::of(adapter, base.gguf()).to_string()));
+    set(&format!("loam.{}.targets", method.name), Value::from(Targets::changed_by(adapter, base.gguf()).to_string()));
     set("loam.optimizer", Value::from(options.optimizer.name()));
     set("loam.seed", Value::U64(options.seed));
     set("loam.data.digest", Value::from(data.digest.as_str()));

@@ -21,7 +21,7 @@ const TOKENS: usize = 64;
 pub fn before(base: &Base, engine: &mut Engine, data: &Dataset) -> Result<Vec<(Pair, Sample)>> {
     let tokenizer = base.tokenizer()?;
     let room = base.config().context.saturating_sub(TOKENS);
-    let pairs = data.examples.iter().filter_map(|example| Pair::of(example, tokenizer));
+    let pairs = data.examples.iter().filter_map(|example| Pair::split(example, tokenizer));
     let pairs: Vec<Pair> = pairs.filter(|pair| pair.prompt.len() <= room).take(SAMPLES).collect();
     let answers = ask(base, engine, &pairs, None)?;
     let sample = |(pair, before): (Pair, String)| {

@@ -3,15 +3,15 @@
 use loam::TrainOptions;
 use loam::backend::select;
 use loam::data::{DataOptions, Dataset};
-use loam::plan::{Checkpointing, Pool};
-use loam::train::{MemoryPlan, Scope};
-use serde_json::{Map, Value, json};
+use loam::train::Scope;
+use serde_json::json;
 
 use super::train;
 use crate::args::TrainArgs;
 use crate::failure::Result;
 use crate::model;
 use crate::output::{Output, bytes, escape};
+use crate::prediction::{checkpoints, host_pools, object, pools};
 
 /// Runs the verb: what `loam train` does before it trains.
 pub fn run(args: &TrainArgs) -> Result {
@@ -53,45 +53,10 @@ pub fn run(args: &TrainArgs) -> Result {
     for (pool, size) in host_pools(&memory) {
         output.line(format!("  {pool:<12} {}", bytes(size)))?;
     }
-    let mut object = object(&memory);
-    object["device"] = json!(device.name);
-    object["context"] = json!(options.context);
-    object["budget"] = json!(options.budget);
-    object["event"] = json!("done");
-    output.object(&object)
-}
-
-fn checkpoints(memory: &MemoryPlan) -> bool {
-    memory.checkpointing == Checkpointing::Layers
-}
-
-fn host_pools(memory: &MemoryPlan) -> impl Iterator<Item = (&'static str, u64)> {
-    memory.host.pools().into_iter().filter(|(_, size)| *size > 0)
-}
-
-fn pools(memory: &MemoryPlan) -> impl Iterator<Item = (Pool, u64)> {
-    Pool::ALL.into_iter().filter_map(|pool| memory.pools.get(&pool).filter(|size| **size > 0).map(|size| (pool, *size)))
-}
-
-/// The plan in a line, for people.
-pub fn line(memory: &MemoryPlan) -> String {
-    let MemoryPlan { micro_batch, accumulate, .. } = memory;
-    let checkpointing = if checkpoints(memory) { ", checkpointing" } else { "" };
-    let device = bytes(memory.peak_device_bytes);
-    format!(
-        "planned: {device} on the device, {} of the process ({micro_batch} rows x {accumulate}{checkpointing})",
-        bytes(memory.peak_host_bytes)
-    )
-}
-
-/// The plan as `--json` shows it.
-pub fn object(memory: &MemoryPlan) -> Value {
-    let pools: Map<String, Value> = pools(memory).map(|(pool, size)| (pool.name().to_owned(), json!(size))).collect();
-    let host_pools: Map<String, Value> =
-        host_pools(memory).map(|(pool, size)| (pool.to_owned(), json!(size))).collect();
-    json!({
-        "peak_device_bytes": memory.peak_device_bytes, "peak_host_bytes": memory.peak_host_bytes, "pools": pools,
-        "host_pools": host_pools, "micro_batch": memory.micro_batch, "accumulate": memory.accumulate, "checkpointing": checkpoints(memory),
-        "loss_chunk": memory.loss_chunk,
-    })
+    let mut shown = object(&memory);
+    shown["device"] = json!(device.name);
+    shown["context"] = json!(options.context);
+    shown["budget"] = json!(options.budget);
+    shown["event"] = json!("done");
+    output.object(&shown)
 }

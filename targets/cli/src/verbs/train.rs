@@ -21,9 +21,7 @@ use crate::failure::{Failure, Result};
 use crate::log::{Log, named, object};
 use crate::output::{Output, bytes, escape};
 use crate::report::Page;
-use crate::{dataset, files, memory, model, upkeep};
-
-use super::plan;
+use crate::{dataset, files, memory, model, prediction, upkeep};
 
 /// Passes over the data unless flags say otherwise.
 const EPOCHS: u64 = 3;
@@ -75,7 +73,7 @@ pub fn run(args: &TrainArgs) -> Result {
         // below.
         failed = failed.take().or(reported.err());
     };
-    let (upkeep, signals) = upkeep::of(&args.upkeep, &args.device, begun.elapsed());
+    let (upkeep, signals) = upkeep::from_args(&args.upkeep, &args.device, begun.elapsed());
     memory::give_back();
     let work = loam::train::run(&job, &mut engine, upkeep, &mut on_event);
     let trained = pollster::block_on(work);
@@ -294,7 +292,7 @@ impl Progress {
     pub fn show(&mut self, event: &Event) -> Result {
         match event {
             Event::Start { steps, memory, .. } => {
-                self.output.note(plan::line(memory));
+                self.output.note(prediction::line(memory));
                 self.steps = *steps;
                 self.bar = self.output.bar(*steps, "train");
             }
