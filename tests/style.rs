@@ -143,21 +143,6 @@ fn libraries_know_no_flags() {
     assert_none(&problems);
 }
 
-/// Folders and root files that use each other in a circle, by crate. The command line's log and `plan` verb show one
-/// table.
-const CYCLES: &[(&str, &[&[&str]])] = &[("targets/cli/src", &[&["log", "verbs"]])];
-
-#[test]
-fn folders_use_each_other_in_one_direction() {
-    let sources = sources(&[".rs", "Cargo.toml"]);
-    let crates = sources.iter().filter_map(|source| Some(format!("{}/src", source.path.strip_suffix("/Cargo.toml")?)));
-    for src in crates {
-        let found = xtask::folders::cycles(&xtask::folders::uses(&src, &sources));
-        let known = CYCLES.iter().find(|(name, _)| *name == src).map_or(&[][..], |(_, cycles)| cycles);
-        assert_eq!(found, known, "{src}");
-    }
-}
-
 /// Words for which there are better ones; the glossary in ARCHITECTURE.md has some of them.
 const PRIVATE_WORDS: &[&str] = &[
     "behind",

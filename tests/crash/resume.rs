@@ -66,7 +66,7 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_adapter() {
 #[test]
 fn runs_of_other_objectives_have_the_same_bits_twice_and_stopped_anywhere() {
     for (name, programs) in [("dft", 20), ("dpo", 20)] {
-        let mut job = Job::of(name);
+        let mut job = Job::named(name);
         let golden = job.undisturbed();
         assert_eq!(job.undisturbed(), golden, "{name}");
         assert!(stopped_anywhere(&job, &golden) > programs, "{name}");

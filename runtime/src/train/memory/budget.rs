@@ -106,8 +106,8 @@ fn candidates(vocabulary: usize, kind: Kind, options: &TrainOptions) -> Vec<Trai
     all.into_iter().map(|(_, options)| options).collect()
 }
 
-/// Relative time of a step. What every micro-batch costs anew is decoding (a CPU) or filling the device (a GPU), given
-/// in tokens that take as long; a chunk of the loss decodes the head anew.
+/// Relative time of a step. What every micro-batch costs again is decoding (a CPU) or filling the device (a GPU), given
+/// in tokens that take as long; a chunk of the loss decodes the head again.
 fn cost(kind: Kind, tokens: usize, way: Checkpointing, chunk: usize) -> f64 {
     let start = if kind == Kind::Cpu { 8.0 } else { 128.0 };
     let again = if way == Checkpointing::Layers { 4.0 / 3.0 } else { 1.0 };

@@ -41,7 +41,7 @@ pub struct Checkpoints {
     pub folder: PathBuf,
     /// Write one every so many steps. One more is written at the end, and when a run is stopped.
     pub every: NonZeroU64,
-    /// Go on from the newest that is whole; from the start if there is none yet. Without this a checkpoint in the
+    /// Continue from the newest that is whole; from the start if there is none yet. Without this a checkpoint in the
     /// folder is an error: nothing is lost by a forgotten option.
     pub resume: bool,
 }
@@ -68,7 +68,7 @@ impl Generations {
     ///
     /// # Errors
     /// [`Error::File`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if
-    /// there is a checkpoint and nobody asked to go on from it, or if none is whole; [`Error::CheckpointMismatch`].
+    /// there is a checkpoint and the caller did not ask to continue from it, or if none is whole; [`Error::CheckpointMismatch`].
     pub fn open(request: &Checkpoints, architecture: &str, identity: Identity) -> Result<(Self, Found)> {
         let folder = request.folder.clone();
         match file::create_folder(&folder) {
@@ -174,7 +174,7 @@ fn number_of(name: &str) -> Option<u64> {
     (name == format!("checkpoint-{number:08}.gguf")).then_some(number)
 }
 
-/// What a process that was killed while it wrote has left. The folder is locked: nobody else writes here.
+/// What a process that was killed while it wrote has left. The folder is locked: no other process writes here.
 fn remove_leftovers(folder: &Path) -> Result<()> {
     let names = file::list(folder)?;
     let left = names.iter().filter(|name| file::is_temporary(name));
