@@ -68,7 +68,8 @@ impl Generations {
     ///
     /// # Errors
     /// [`Error::File`], also if another process uses the folder or a file cannot be read; [`Error::Checkpoint`] if
-    /// there is a checkpoint and the caller did not ask to continue from it, or if none is whole; [`Error::CheckpointMismatch`].
+    /// there is a checkpoint and the caller did not ask to continue from it, or if none is whole;
+    /// [`Error::CheckpointMismatch`].
     pub fn open(request: &Checkpoints, architecture: &str, identity: Identity) -> Result<(Self, Found)> {
         let folder = request.folder.clone();
         match file::create_folder(&folder) {
