@@ -144,8 +144,8 @@ fn products() {
         let y = Tiles::new(&mut y, tokens, rows, rows);
         grid(cuts(rows, 192), cuts(tokens, 256)).into_par_iter().for_each(|((row, rows), (token, tokens))| {
             let (a, b) = (Strided::rows(&x_f32[token * inner..], inner), Strided::rows(&w_f32[row * inner..], inner));
-            // SAFETY: tasks have disjoint tiles.
             let product = Product { a, b: b.transposed(), m: tokens, n: rows, k: inner, alpha: 1.0, accumulate: false };
+            // SAFETY: tasks have disjoint tiles.
             unsafe { y.product(token, row, product) };
         });
     };

@@ -34,7 +34,7 @@ fn batch(tokens: &[u32], mask: &[u8], context: usize) -> Batch {
         starts: vec![0; tokens.len()],
         rows: labelled.iter().map(|&i| i as u32 - 1).collect(),
         labels: labelled.iter().map(|&i| tokens[i]).collect(),
-        sequences: vec![0..labelled.len()],
+        sequences: std::iter::once(0..labelled.len()).collect(),
         examples: vec![0],
         trained: labelled.len(),
         tokens_used: tokens.len(),

@@ -135,7 +135,7 @@ fn bytes_without_a_token_are_noted_and_left_out_of_texts() {
     });
     let notes = notes(&folder);
     assert!(notes.iter().any(|note| note.contains("1 of 256 bytes")), "{notes:?}");
-    let base = loam::Base::open(&folder.file("out.gguf")).unwrap();
+    let base = loam::Base::open(folder.file("out.gguf")).unwrap();
     let tokenizer = base.tokenizer().unwrap();
     let ids = tokenizer.encode("Stra\u{df}e", false, false).unwrap();
     assert_eq!(tokenizer.decode(&ids), "Stra\u{fffd}e");

@@ -95,12 +95,14 @@ pub enum Rate {
     LoraPlus,
 }
 
-/// The functions that a method records with. Without a function the
-/// method does nothing there.
+/// Records what the product of a linear layer with this weight sees of its input [T, in].
+pub type RecordInput = fn(&mut Recorder, &Site, &Weight, Tensor) -> Tensor;
+
+/// The functions that a method records with. Without a function the method does nothing there.
 #[derive(Clone, Copy)]
 pub struct Record {
     /// What the product of a linear layer with this weight sees of its input [T, in].
-    pub input: Option<fn(&mut Recorder, &Site, &Weight, Tensor) -> Tensor>,
+    pub input: Option<RecordInput>,
     /// The low-rank update of a linear layer, which may become part of its product.
     pub update: Option<fn(&Site) -> LowRank>,
     /// What becomes of the output [T, out] of a linear layer.

@@ -33,7 +33,12 @@ mod tests {
 
     #[test]
     fn a_token_counts_by_its_probability() {
-        let scores = Scores { log_probabilities: &[0.5f32.ln(), 0.0], sequences: &[0..2], reference: &[], share: 0.5 };
+        let scores = Scores {
+            log_probabilities: &[0.5f32.ln(), 0.0],
+            sequences: std::slice::from_ref(&(0..2)),
+            reference: &[],
+            share: 0.5,
+        };
         let options = ObjectiveOptions { objective: &DFT, ..ObjectiveOptions::default() };
         assert_eq!(weights(&scores, &options), [0.25, 0.5]);
         assert!((sums(&scores, &options)[0] - 0.5 * std::f64::consts::LN_2).abs() < 1e-7);

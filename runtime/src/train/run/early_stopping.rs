@@ -102,7 +102,7 @@ impl EarlyStopping {
     /// Reads [`Self::fields`] back, but for the values of the best adapter; `key` makes keys of names.
     ///
     /// # Errors
-    /// [`Error::File`] for a key that is missing or of another type.
+    /// [`crate::Error::File`] for a key that is missing or of another type.
     pub fn read(gguf: &Gguf, key: &dyn Fn(&str) -> String) -> Result<Self> {
         let pair = |step: &str, loss: &str| -> loam_files::Result<Option<(u64, f64)>> {
             let loss = gguf.opt_f64(&key(loss))?;
