@@ -85,7 +85,7 @@ pub fn results(args: &TrainArgs, outcome: &Outcome) -> Rows {
 mod tests {
     use clap::{Args, Parser};
     use loam::ops::sgd::Sgd;
-    use loam::train::Optimizer;
+    use loam::train::{ObjectiveOptions, Optimizer, objective};
 
     use super::*;
     use crate::args::{Cli, Command};
@@ -96,7 +96,9 @@ mod tests {
             Cli::try_parse_from(["loam", "train", "m.gguf", "--data", "d.jsonl", "-o", "a.gguf"]).expect("parses");
         let Command::Train(args) = &cli.command else { panic!("not a training") };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.9, weight_decay: 0.0 });
-        let rows = super::options(args, &TrainOptions { optimizer: sgd, ..TrainOptions::default() });
+        // The objective and the optimizer that look at the most options.
+        let objective = ObjectiveOptions::new(&objective::DPO);
+        let rows = super::options(args, &TrainOptions { optimizer: sgd, objective, ..TrainOptions::default() });
         // Where results go, how they look, and the other word for --pack.
         let others = ["output", "report", "log", "json", "resume", "tune", "no-pack"];
         let command = TrainArgs::augment_args(clap::Command::new("train"));
