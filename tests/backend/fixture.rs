@@ -66,9 +66,8 @@ macro_rules! wgsl {
     ($bindings:literal, $body:literal) => {
         concat!(
             "struct Params { len: u32, factor: f32 }\n",
-            "struct Step { a: vec4<u32>, lr: f32, b: f32, c: vec2<u32>, d: vec4<u32> }\n",
+            include_str!("../../shaders/include/step.wgsl"),
             "@group(1) @binding(0) var<uniform> params: Params;\n",
-            "@group(1) @binding(1) var<uniform> step: Step;\n",
             $bindings,
             "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n",
             "    let i = id.x; if i < params.len {",
