@@ -111,7 +111,7 @@ fn hostile_vocabularies_in_files() {
         ("bos_token_id", Value::U32(1 << 31), "bos_token_id is 2147483648"),
         ("bos_token_id", text("a"), "tokenizer.ggml.bos_token_id"),
         ("pre", text("brand-new"), "unknown pre-tokenizer \"brand-new\""),
-        ("model", text("bert"), "tokenizer.ggml.model is \"bert\""),
+        ("model", text("bert"), "tokenizer.ggml.model \"bert\" is not supported"),
         ("model", text("llama"), "tokenizer.ggml.scores"),
         ("add_bos_token", Value::U32(1), "expected bool"),
     ];

@@ -7,13 +7,13 @@
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = folded(group) * 256u + local;
-    if (i >= params.rows * params.width) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let i = folded(workgroup) * 256u + thread;
+    if i >= params.rows * params.width {
         return;
     }
     let value = x[i] * (params.strength * scales[i % params.width] + (1.0 - params.strength));
-    if (params.accumulate == 1u) {
+    if params.accumulate == 1u {
         out[i] += value;
     } else {
         out[i] = value;

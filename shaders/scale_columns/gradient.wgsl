@@ -10,21 +10,21 @@
 var<workgroup> sums: array<f32, 256>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let column = folded(group) * 32u + local % 32u;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let column = folded(workgroup) * 32u + thread % 32u;
     var sum = 0.0;
-    if (column < params.width) {
-        for (var row = local / 32u; row < params.rows; row += 8u) {
+    if column < params.width {
+        for (var row = thread / 32u; row < params.rows; row += 8u) {
             let i = row * params.width + column;
             sum += dout[i] * x[i];
         }
     }
-    sums[local] = sum;
+    sums[thread] = sum;
     workgroupBarrier();
-    if (local < 32u && column < params.width) {
+    if thread < 32u && column < params.width {
         var total = 0.0;
         for (var part = 0u; part < 8u; part++) {
-            total += sums[part * 32u + local];
+            total += sums[part * 32u + thread];
         }
         dscales[column] += params.strength * total;
     }
