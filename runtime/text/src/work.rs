@@ -7,6 +7,7 @@ thread_local! {
 }
 
 /// Adds steps or bytes.
+#[inline]
 pub fn count(amount: usize) {
     DONE.set(DONE.get() + amount as u64);
 }
