@@ -13,7 +13,7 @@ const LIMIT: u64 = 600 * 1024;
 
 fn gradients(base: &Base, backend: Box<dyn Backend>) -> AdapterFile {
     let adapter = NewAdapter { rank: 4, ..NewAdapter::default() };
-    // SGD: Adam divides each gradient by its own size, so that a small difference in a tiny gradient becomes a large step.
+    // SGD: Adam divides each gradient by its own size, so that rounding in a tiny one becomes a large step.
     let optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay: 0.0 });
     let options = TrainOptions { adapter, optimizer, batch: 1, context: 16, clip: 0.0, ..TrainOptions::default() };
     let (mut engine, mut trainer) = new_trainer(base, backend, None, options).expect("trainer");
