@@ -6,6 +6,7 @@ use super::filters;
 use super::meter::{Fault, Outcome};
 use super::operators::{compare, contains};
 use super::run::Renderer;
+use super::strings;
 use super::value::Value;
 
 /// All tests: for `is test`.
@@ -85,8 +86,8 @@ impl Renderer {
             "callable" => matches!(value, Value::Macro(_) | Value::Function(_)),
             "odd" => value.as_int().is_some_and(|number| number % 2 != 0),
             "even" => value.as_int().is_some_and(|number| number % 2 == 0),
-            "lower" => text(|s| s.chars().any(char::is_lowercase) && !s.chars().any(char::is_uppercase)),
-            "upper" => text(|s| s.chars().any(char::is_uppercase) && !s.chars().any(char::is_lowercase)),
+            "lower" => text(strings::is_lower),
+            "upper" => text(strings::is_upper),
             "safe" | "escaped" => false,
             "filter" => text(filters::exists),
             "test" => text(|name| NAMES.contains(&name)),

@@ -172,6 +172,10 @@ impl Renderer {
         let end = arguments.optional_text("end")?;
         let end = end.map_or_else(|| Text::new("...", &self.meter), Ok)?;
         let leeway = arguments.size("leeway", 5)?;
+        // A text has no more characters than bytes.
+        if text.as_str().len() <= length {
+            return Ok(text.clone());
+        }
         let byte = |at: usize| text.as_str().char_indices().nth(at).map(|(byte, _)| byte);
         if byte(length.saturating_add(leeway)).is_none() {
             return Ok(text.clone());

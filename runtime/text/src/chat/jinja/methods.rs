@@ -62,15 +62,16 @@ fn text_method(text: &Text, name: &str, arguments: &mut Arguments, meter: &Rc<Me
                 "find" | "rfind" | "index" | "rindex" => find(text, name, arguments)?,
                 "count" => {
                     let part = arguments.text("sub")?;
-                    Value::Int(s.matches(part.as_str()).count() as i128)
+                    let part = part.as_str();
+                    Value::Int(if strings::can_have(s, part) { s.matches(part).count() as i128 } else { 0 })
                 }
                 "isdigit" | "isnumeric" | "isdecimal" => all(char::is_numeric),
                 "isalpha" => all(char::is_alphabetic),
                 "isalnum" => all(char::is_alphanumeric),
                 "isspace" => all(char::is_whitespace),
                 "isascii" => Value::Bool(s.is_ascii()),
-                "islower" => Value::Bool(s.chars().any(char::is_lowercase) && !s.chars().any(char::is_uppercase)),
-                "isupper" => Value::Bool(s.chars().any(char::is_uppercase) && !s.chars().any(char::is_lowercase)),
+                "islower" => Value::Bool(strings::is_lower(s)),
+                "isupper" => Value::Bool(strings::is_upper(s)),
                 _ => return Ok(None),
             }));
         }
@@ -98,7 +99,7 @@ fn partition(text: &Text, last: bool, arguments: &mut Arguments, meter: &Rc<Mete
     if separator.is_empty() {
         return Err(Fault::new("partition: the separator is empty"));
     }
-    let at = if last { s.rfind(separator) } else { s.find(separator) };
+    let at = place(s, separator, last);
     let (before, middle, after) = match at {
         Some(at) => (&s[..at], &s[at..at + separator.len()], &s[at + separator.len()..]),
         None if last => (&s[..0], &s[..0], s),
@@ -133,11 +134,19 @@ fn affix(text: &Text, end: bool, arguments: &mut Arguments) -> Outcome<Value> {
     Ok(Value::Bool(found))
 }
 
+/// The first place of a part, or the last one.
+fn place(text: &str, part: &str, last: bool) -> Option<usize> {
+    if !strings::can_have(text, part) {
+        return None;
+    }
+    if last { text.rfind(part) } else { text.find(part) }
+}
+
 /// Characters before a part.
 fn find(text: &Text, name: &str, arguments: &mut Arguments) -> Outcome<Value> {
     let part = arguments.text("sub")?;
     let s = text.as_str();
-    let at = if name.starts_with('r') { s.rfind(part.as_str()) } else { s.find(part.as_str()) };
+    let at = place(s, part.as_str(), name.starts_with('r'));
     match at {
         Some(at) => Ok(Value::Int(s[..at].chars().count() as i128)),
         None if name.ends_with("find") => Ok(Value::Int(-1)),

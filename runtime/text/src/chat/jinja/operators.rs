@@ -6,7 +6,7 @@ use super::ast::{Comparison, Operator};
 use super::meter::{Fault, Meter, Outcome};
 use super::text::{Builder, Text};
 use super::value::{Items, Value};
-use super::{display, format};
+use super::{display, format, strings};
 
 /// `left operator right`.
 pub(super) fn binary(operator: Operator, left: &Value, right: &Value, meter: &Rc<Meter>) -> Outcome<Value> {
@@ -133,7 +133,7 @@ pub(super) fn contains(container: &Value, item: &Value, meter: &Rc<Meter>) -> Ou
     match (container, item) {
         (Value::Text(text), Value::Text(part)) => {
             meter.copy(text.as_str().len())?;
-            Ok(text.as_str().contains(part.as_str()))
+            Ok(strings::can_have(text.as_str(), part.as_str()) && text.as_str().contains(part.as_str()))
         }
         (Value::List(list), item) => {
             for found in &list.items {

@@ -40,6 +40,16 @@ pub(super) fn lower(text: &Text) -> Outcome<Text> {
     text.map(|c, push| c.to_lowercase().try_for_each(|c| push(c.encode_utf8(&mut [0; 4]))))
 }
 
+/// Whether there are letters with a case, and all of them are small.
+pub(super) fn is_lower(text: &str) -> bool {
+    text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)
+}
+
+/// Whether there are letters with a case, and all of them are capitals.
+pub(super) fn is_upper(text: &str) -> bool {
+    text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)
+}
+
 /// The first letter as a capital, the others small.
 pub(super) fn capitalize(text: &Text) -> Outcome<Text> {
     cased(text, |first, _| first)
@@ -67,6 +77,9 @@ fn cased(text: &Text, capital: impl Fn(bool, char) -> bool) -> Outcome<Text> {
 
 /// With `old` replaced, at most `count` times.
 pub(super) fn replace(text: &Text, old: &Text, new: &Text, count: usize) -> Outcome<Text> {
+    if !can_have(text.as_str(), old.as_str()) {
+        return Ok(text.clone());
+    }
     let mut out = Builder::new(text.meter())?;
     let mut at = 0;
     for (start, found) in text.as_str().match_indices(old.as_str()).take(count) {
@@ -78,46 +91,72 @@ pub(super) fn replace(text: &Text, old: &Text, new: &Text, count: usize) -> Outc
     Ok(out.finish())
 }
 
+/// Whether a text can have a part at all. Preparing a search reads the part several times: what is longer than the
+/// text is not looked for.
+pub(super) fn can_have(text: &str, part: &str) -> bool {
+    part.len() <= text.len()
+}
+
 /// Parts between separators, or between runs of white space. `limit` splits at most; from the end if `reverse`.
 pub(super) fn split(text: &Text, separator: Option<&Text>, limit: Option<usize>, reverse: bool) -> Outcome<Value> {
     let whole = text.as_str();
-    let meter = text.meter();
-    meter.copy(whole.len())?;
-    let mut out = Items::new(meter)?;
-    let mut push = |part: &str| out.push(Value::Text(text.part(part)?));
+    text.meter().copy(whole.len())?;
+    let most = limit.unwrap_or(usize::MAX).saturating_add(1);
+    let mut parts = Parts { whole: text, found: Items::new(text.meter())? };
     match separator.map(Text::as_str) {
         Some("") => return Err(Fault::new("split: the separator is empty")),
-        Some(separator) if reverse => {
-            let count = whole.matches(separator).count();
-            let skip = limit.map_or(0, |limit| count.saturating_sub(limit));
-            let start = whole.match_indices(separator).nth(skip).map_or(whole.len(), |(at, _)| at);
-            if skip == 0 {
-                whole.split(separator).try_for_each(push)?;
-            } else {
-                push(&whole[..start])?;
-                match whole.get(start + separator.len()..) {
-                    Some(rest) if limit != Some(0) => rest.split(separator).try_for_each(push)?,
-                    _ => {}
+        Some(separator) if !can_have(whole, separator) => parts.push(whole)?,
+        Some(separator) if reverse => whole.rsplitn(most, separator).try_for_each(|part| parts.push(part))?,
+        Some(separator) => whole.splitn(most, separator).try_for_each(|part| parts.push(part))?,
+        None => parts.words(most, reverse)?,
+    }
+    if !reverse {
+        return parts.found.list();
+    }
+    let backwards = parts.found.list()?.items(text.meter())?;
+    let mut out = Items::new(text.meter())?;
+    backwards.items.iter().rev().try_for_each(|part| out.push(part.clone()))?;
+    out.list()
+}
+
+/// Parts of a text, as they are found.
+struct Parts<'t> {
+    whole: &'t Text,
+    found: Items,
+}
+
+impl Parts<'_> {
+    fn push(&mut self, part: &str) -> Outcome<()> {
+        self.found.push(Value::Text(self.whole.part(part)?))
+    }
+
+    /// At most `most` words, the last of which is all the rest.
+    fn words(&mut self, most: usize, reverse: bool) -> Outcome<()> {
+        let whole = self.whole.clone();
+        let mut rest = if reverse { whole.as_str().trim_end() } else { whole.as_str().trim_start() };
+        for count in 1.. {
+            if rest.is_empty() {
+                break;
+            }
+            let cut = match (count >= most, reverse) {
+                (true, _) => None,
+                (false, true) => rest.char_indices().rfind(|(_, c)| c.is_whitespace()),
+                (false, false) => rest.char_indices().find(|(_, c)| c.is_whitespace()),
+            };
+            let (before, after) = cut.map_or((rest, ""), |(at, c)| (&rest[..at], &rest[at + c.len_utf8()..]));
+            match (cut.is_some(), reverse) {
+                (true, true) => {
+                    self.push(after)?;
+                    rest = before.trim_end();
+                }
+                _ => {
+                    self.push(before)?;
+                    rest = after.trim_start();
                 }
             }
         }
-        Some(separator) => match limit {
-            Some(limit) => whole.splitn(limit.saturating_add(1), separator).try_for_each(push)?,
-            None => whole.split(separator).try_for_each(push)?,
-        },
-        None if reverse => return Err(Fault::unsupported("rsplit needs a separator")),
-        None => {
-            let mut rest = whole.trim_start();
-            let mut left = limit.unwrap_or(usize::MAX);
-            while !rest.is_empty() {
-                let end = if left == 0 { rest.len() } else { rest.find(char::is_whitespace).unwrap_or(rest.len()) };
-                push(&rest[..end])?;
-                rest = rest[end..].trim_start();
-                left = left.saturating_sub(1);
-            }
-        }
+        Ok(())
     }
-    out.list()
 }
 
 /// Lines without their ends, or with them.

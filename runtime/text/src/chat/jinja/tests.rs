@@ -148,6 +148,23 @@ fn texts_know_their_message_whatever_is_done_to_them() {
 }
 
 #[test]
+fn splits_from_either_end() {
+    for (call, expected) in [
+        ("'aaa'.rsplit('aa', 1)", "['a', '']"),
+        ("'aaa'.split('aa', 1)", "['', 'a']"),
+        ("'a,b,c'.rsplit(',', 1)", "['a,b', 'c']"),
+        ("'a,b,c'.rsplit(',')", "['a', 'b', 'c']"),
+        ("'a,b,c'.rsplit(',', 0)", "['a,b,c']"),
+        ("' a  b c '.rsplit(none, 1)", "[' a  b', 'c']"),
+        ("' a  b c '.split(none, 1)", "['a', 'b c ']"),
+        ("' a  b c '.rsplit()", "['a', 'b', 'c']"),
+        ("'a'.split('long')", "['a']"),
+    ] {
+        assert_eq!(text(&format!("{{{{ {call} }}}}")), expected, "{call}");
+    }
+}
+
+#[test]
 fn the_clock_can_stand_still() {
     assert_eq!(text("{{ strftime_now('%Y-%m-%d %H:%M:%S') }}"), "2001-09-09 01:46:40");
 }
