@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (tokenizer, template) = (base.tokenizer()?, base.template()?.ok_or("the base has no chat template")?);
     let device = pollster::block_on(backend::select::open("auto", &backend::Options::default()))?;
     let mut engine = Engine::new(&base, device)?;
-    let mut session = Session::new(&mut engine, CONTEXT, &AdapterHandle::none())?;
+    let mut session = pollster::block_on(Session::new(&mut engine, CONTEXT, &AdapterHandle::none()))?;
     let options = GenerateOptions { max_tokens: 128, sampler: SamplerOptions::default() };
     let mut history = Vec::new();
     for line in stdin().lock().lines() {

@@ -39,7 +39,7 @@ fn answer(base: &Base, engine: &mut Engine, adapters: &AdapterHandle, question: 
     let template = base.template()?.ok_or("the base has no chat template")?;
     let prompt = template.encode(tokenizer, &[Message::new("user", question)], true)?;
     let options = GenerateOptions { max_tokens: 64, sampler: SamplerOptions::greedy() };
-    let mut session = Session::new(engine, prompt.len() + options.max_tokens, adapters)?;
+    let mut session = pollster::block_on(Session::new(engine, prompt.len() + options.max_tokens, adapters))?;
     let mut go = |_| ControlFlow::Continue(());
     let is_end = |id: u32| tokenizer.is_end(id);
     let ids = pollster::block_on(session.generate(engine, &prompt, &options, &is_end, &mut go))?;

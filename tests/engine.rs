@@ -27,18 +27,18 @@ fn options() -> TrainOptions {
 }
 
 fn logits(engine: &mut Engine, adapters: &AdapterHandle) -> Vec<f32> {
-    let mut session = Session::new(engine, CONTEXT, adapters).expect("session");
+    let mut session = block_on(Session::new(engine, CONTEXT, adapters)).expect("session");
     block_on(session.feed_all(engine, &some_rows(1, CONTEXT, 4096)[0])).expect("logits")
 }
 
 fn loss(engine: &mut Engine, adapters: &AdapterHandle) -> f64 {
-    let mut scorer = Scorer::new(engine, adapters, 2, CONTEXT).expect("scorer");
+    let mut scorer = block_on(Scorer::new(engine, adapters, 2, CONTEXT)).expect("scorer");
     block_on(scorer.loss(engine, &[full_batch(&some_rows(2, CONTEXT, 4096))])).expect("loss").0
 }
 
 /// An adapter of two steps.
 fn trained(engine: &mut Engine) -> AdapterFile {
-    let mut trainer = Trainer::new(engine, None, options()).expect("trainer");
+    let mut trainer = block_on(Trainer::new(engine, None, options())).expect("trainer");
     for _ in 0..2 {
         block_on(trainer.step(engine, &[full_batch(&some_rows(2, CONTEXT, 4096))], 1e-2)).expect("step");
     }
@@ -69,7 +69,7 @@ fn all_tenants_share_one_upload_of_the_weights() {
         assert_ne!(logits(&mut engine, &adapters), plain, "{device}");
         assert!(loss(&mut engine, &adapters) < before, "{device}");
         assert_eq!(logits(&mut engine, &AdapterHandle::none()), plain, "{device}: the base is as it was");
-        let mut collector = Collector::new(&base, &mut engine, CONTEXT).expect("collector");
+        let mut collector = block_on(Collector::new(&base, &mut engine, CONTEXT)).expect("collector");
         block_on(collector.run(&mut engine, &some_rows(1, CONTEXT, 4096)[0])).expect("chunk");
         assert_eq!(weights.load(Ordering::Relaxed), once, "{device}");
     }
@@ -80,7 +80,7 @@ fn a_tenant_that_is_dropped_leaves_nothing() {
     let base = base();
     for (device, backend) in back_ends() {
         let mut engine = Engine::new(&base, backend).expect("engine");
-        engine.allocate(&[]).expect("weights");
+        block_on(engine.allocate(&[])).expect("weights");
         let alone = pools(&mut engine);
         assert!(alone.iter().any(|(pool, _)| *pool == Pool::Weights), "{device}: {alone:?}");
         logits(&mut engine, &AdapterHandle::none());
@@ -89,7 +89,7 @@ fn a_tenant_that_is_dropped_leaves_nothing() {
         assert_eq!(pools(&mut engine), alone, "{device}: a trainer");
         loss(&mut engine, &AdapterHandle::none());
         assert_eq!(pools(&mut engine), alone, "{device}: a scorer");
-        drop(Collector::new(&base, &mut engine, CONTEXT).expect("collector"));
+        drop(block_on(Collector::new(&base, &mut engine, CONTEXT)).expect("collector"));
         assert_eq!(pools(&mut engine), alone, "{device}: a collector");
         let entries = engine.storage.entries().count();
         drop(attach(&mut engine, &base, &adapter));
@@ -97,7 +97,7 @@ fn a_tenant_that_is_dropped_leaves_nothing() {
         assert_eq!(engine.storage.entries().count(), entries, "{device}: its declaration is gone");
         // A tenant keeps the adapters that it runs with.
         let adapters = attach(&mut engine, &base, &adapter);
-        let session = Session::new(&mut engine, CONTEXT, &adapters).expect("session");
+        let session = block_on(Session::new(&mut engine, CONTEXT, &adapters)).expect("session");
         drop(adapters);
         assert!(pools(&mut engine).iter().any(|(pool, _)| *pool == Pool::Adapter), "{device}");
         drop(session);
@@ -114,7 +114,7 @@ fn ids_are_used_again_and_errors_leave_nothing() {
     let alone = pools(&mut engine);
     for _ in 0..3 {
         logits(&mut engine, &AdapterHandle::none());
-        let error = Trainer::new(&mut engine, None, TrainOptions { batch: 1 << 20, ..options() }).err();
+        let error = block_on(Trainer::new(&mut engine, None, TrainOptions { batch: 1 << 20, ..options() })).err();
         assert!(matches!(error, Some(Error::OutOfMemory { .. } | Error::Limit { .. })), "{error:?}");
         assert_eq!(pools(&mut engine), alone);
     }
@@ -128,8 +128,8 @@ fn tenants_of_another_engine_are_refused() {
     let (mut one, mut other) = (engine(), engine());
     let adapter = trained(&mut one);
     let adapters = attach(&mut one, &base, &adapter);
-    assert!(matches!(Session::new(&mut other, CONTEXT, &adapters).err(), Some(Error::Argument(_))));
-    let mut session = Session::new(&mut one, CONTEXT, &adapters).expect("session");
+    assert!(matches!(block_on(Session::new(&mut other, CONTEXT, &adapters)).err(), Some(Error::Argument(_))));
+    let mut session = block_on(Session::new(&mut one, CONTEXT, &adapters)).expect("session");
     assert!(matches!(block_on(session.feed(&mut other, &[1])).err(), Some(Error::Argument(_))));
     assert!(block_on(session.feed(&mut one, &[1])).is_ok());
 }
@@ -159,7 +159,7 @@ fn prompts() -> [(Vec<u32>, usize); 3] {
 
 /// Logits after the prompt and after each token that follows, of one sequence alone.
 fn alone(engine: &mut Engine, adapters: &AdapterHandle, (prompt, count): &(Vec<u32>, usize)) -> Vec<Vec<f32>> {
-    let mut session = Session::new(engine, 64, adapters).expect("session");
+    let mut session = block_on(Session::new(engine, 64, adapters)).expect("session");
     let mut all = vec![block_on(session.feed(engine, prompt)).expect("logits")];
     for token in 0..*count as u32 {
         all.push(block_on(session.feed(engine, &[token])).expect("logits"));
@@ -169,7 +169,7 @@ fn alone(engine: &mut Engine, adapters: &AdapterHandle, (prompt, count): &(Vec<u
 
 /// The same of all three together: the second and third come when the first is under way, and each step continues all.
 fn together(engine: &mut Engine, adapters: [&AdapterHandle; 3]) -> [Vec<Vec<f32>>; 3] {
-    let mut runner = Runner::new(engine, Room { tokens: 192, context: 64 }).expect("runner");
+    let mut runner = block_on(Runner::new(engine, Room { tokens: 192, context: 64 })).expect("runner");
     let mut sequences = adapters.map(|adapters| runner.sequence(adapters));
     let mut all = [Vec::new(), Vec::new(), Vec::new()];
     let prompts = prompts();
@@ -227,7 +227,7 @@ fn sequences_in_runs_of_one_size_have_the_same_bits() {
     let (first, second, third) = (tokens(0, 5), tokens(1, 30), tokens(2, 40));
     for (device, backend) in back_ends() {
         let mut engine = Engine::new(&base, backend).expect("engine");
-        let mut runner = Runner::new(&mut engine, Room { tokens: 256, context: 128 }).expect("runner");
+        let mut runner = block_on(Runner::new(&mut engine, Room { tokens: 256, context: 128 })).expect("runner");
         let mut sequences = [0, 1, 2].map(|_| runner.sequence(&AdapterHandle::none()));
         let [one, two, three] = &mut sequences;
         // A hole in the middle of the blocks: what comes after it is not side by side.
@@ -241,7 +241,7 @@ fn sequences_in_runs_of_one_size_have_the_same_bits() {
             block_on(runner.step(engine, feeds)).expect("step").remove(0)
         };
         let crowded = run(&mut runner, &mut engine, two, three);
-        let mut fresh = Runner::new(&mut engine, Room { tokens: 256, context: 128 }).expect("runner");
+        let mut fresh = block_on(Runner::new(&mut engine, Room { tokens: 256, context: 128 })).expect("runner");
         let mut sequences = [0, 1].map(|_| fresh.sequence(&AdapterHandle::none()));
         let [sequence, other] = &mut sequences;
         assert_eq!(run(&mut fresh, &mut engine, sequence, other), crowded, "{device}");
@@ -252,7 +252,8 @@ fn sequences_in_runs_of_one_size_have_the_same_bits() {
 fn a_full_cache_is_a_typed_error_that_changes_nothing() {
     let base = base();
     let mut engine = Engine::new(&base, back_ends().remove(0).1).expect("engine");
-    let mut runner = Runner::new(&mut engine, Room { tokens: 3 * BLOCK, context: 4 * BLOCK }).expect("runner");
+    let mut runner =
+        block_on(Runner::new(&mut engine, Room { tokens: 3 * BLOCK, context: 4 * BLOCK })).expect("runner");
     let (mut one, mut two) = (runner.sequence(&AdapterHandle::none()), runner.sequence(&AdapterHandle::none()));
     let tokens = some_rows(1, 2 * BLOCK, 4096).remove(0);
     block_on(runner.step(&mut engine, &mut [Feed { sequence: &mut one, tokens: &tokens }])).expect("two blocks");
@@ -265,7 +266,7 @@ fn a_full_cache_is_a_typed_error_that_changes_nothing() {
     let long = vec![1; 4 * BLOCK];
     let limit = block_on(runner.step(&mut engine, &mut [Feed { sequence: &mut two, tokens: &long }])).err();
     assert!(matches!(limit, Some(Error::Limit { .. })), "{limit:?}");
-    let mut other = Runner::new(&mut engine, Room { tokens: BLOCK, context: BLOCK }).expect("runner");
+    let mut other = block_on(Runner::new(&mut engine, Room { tokens: BLOCK, context: BLOCK })).expect("runner");
     let mixed = block_on(other.step(&mut engine, &mut [Feed { sequence: &mut two, tokens: &[1] }])).err();
     assert!(matches!(mixed, Some(Error::Argument(_))), "a sequence of another runner: {mixed:?}");
 }
@@ -277,7 +278,7 @@ fn programs_end_with_their_adapters() {
     for (device, backend) in back_ends() {
         let mut engine = Engine::new(&base, backend).expect("engine");
         let adapter = trained(&mut engine);
-        let mut runner = Runner::new(&mut engine, Room { tokens: 64, context: 64 }).expect("runner");
+        let mut runner = block_on(Runner::new(&mut engine, Room { tokens: 64, context: 64 })).expect("runner");
         let mut step = |engine: &mut Engine, adapters: &AdapterHandle| {
             let mut sequence = runner.sequence(adapters);
             block_on(runner.step(engine, &mut [Feed { sequence: &mut sequence, tokens: &[5] }])).expect("step")

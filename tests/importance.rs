@@ -34,7 +34,7 @@ fn collected() -> Vec<(&'static str, Importance)> {
     let (golden, base) = (golden(), Base::open(convert_asset("loam-micro", "f32")).unwrap());
     let run = |(name, backend)| {
         let mut engine = Engine::new(&base, backend).expect("engine");
-        let mut collector = Collector::new(&base, &mut engine, golden.context).unwrap();
+        let mut collector = pollster::block_on(Collector::new(&base, &mut engine, golden.context)).unwrap();
         for chunk in golden.tokens.chunks(golden.context) {
             pollster::block_on(collector.run(&mut engine, chunk)).unwrap();
         }

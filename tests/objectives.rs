@@ -109,7 +109,7 @@ fn follows_trl(name: &str, objective: ObjectiveOptions, held_out: bool, examples
     for (device, backend) in back_ends() {
         let mut engine = Engine::new(&base, backend).expect("engine");
         let start = golden.adapter("init", &base);
-        let mut trainer = Trainer::new(&mut engine, Some(start), options.clone()).expect("trainer");
+        let mut trainer = pollster::block_on(Trainer::new(&mut engine, Some(start), options.clone())).expect("trainer");
         if held_out {
             let batches = kept.in_order(options.batch, options.context).expect("batches");
             let found = block_on(trainer.evaluate(&mut engine, &batches)).expect("evaluation");

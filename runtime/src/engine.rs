@@ -8,10 +8,7 @@ mod inputs;
 mod resources;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use loam_shaders::Step;
 
@@ -21,7 +18,7 @@ pub use resources::Resources;
 
 use self::resources::{Held, Released};
 use crate::backend::slots::SlotPool;
-use crate::backend::{self, Backend, Limits, Memory, Pending, Precision, ProgramId};
+use crate::backend::{self, Backend, Limits, Memory, Precision, ProgramId};
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::host;
@@ -112,7 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// Out of memory.
-    pub fn allocate(&mut self, plans: &[&Plan]) -> Result<u64> {
+    pub async fn allocate(&mut self, plans: &[&Plan]) -> Result<u64> {
         self.free_released();
         // On the CPU weights stay in the mapped file; on a GPU they may have memory of their own.
         let new = self.pending.iter().map(|id| self.storage.get(*id));
@@ -131,7 +128,7 @@ impl Engine {
         }
         // What is not allocated because of an error stays declared.
         while let Some(&id) = self.pending.front() {
-            at_once(self.backend.allocate(id, self.storage.get(id)))?;
+            self.backend.allocate(id, self.storage.get(id)).await?;
             self.pending.pop_front();
         }
         Ok(bytes)
@@ -142,11 +139,11 @@ impl Engine {
     ///
     /// # Errors
     /// Out of memory, or a kernel that the device refuses.
-    pub fn compile(&mut self, resources: &mut Resources, plan: &Plan) -> Result<ProgramId> {
+    pub async fn compile(&mut self, resources: &mut Resources, plan: &Plan) -> Result<ProgramId> {
         self.owns(resources)?;
         // Adapters may have been attached since.
-        self.allocate(&[])?;
-        let program = at_once(self.backend.compile(plan))?;
+        self.allocate(&[]).await?;
+        let program = self.backend.compile(plan).await?;
         let operands = plan.nodes.iter().flat_map(|node| &node.operands);
         let mut bound: Vec<StorageId> = operands
             .filter_map(|view| match view.location {
@@ -208,13 +205,5 @@ impl Engine {
             self.backend.release(id);
             self.storage.remove(id);
         }
-    }
-}
-
-/// What a native back end gives at once.
-fn at_once<T>(pending: Pending<'_, T>) -> Result<T> {
-    match pin!(pending).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("native back ends wait where they are"),
     }
 }

@@ -13,7 +13,7 @@ const STACKS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
 
 fn collect(base: &Base, backend: Box<dyn Backend>, chunks: &[Vec<u32>]) -> Importance {
     let mut engine = Engine::new(base, backend).expect("engine");
-    let mut collector = Collector::new(base, &mut engine, chunks[0].len()).expect("collector");
+    let mut collector = pollster::block_on(Collector::new(base, &mut engine, chunks[0].len())).expect("collector");
     chunks.iter().for_each(|chunk| pollster::block_on(collector.run(&mut engine, chunk)).expect("chunk"));
     collector.finish(vec!["golden".into()])
 }

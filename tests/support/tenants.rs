@@ -17,7 +17,7 @@ pub fn new_session(
 ) -> Result<(Engine, Session)> {
     let mut engine = Engine::new(base, backend)?;
     let adapters = engine.attach(base, adapters)?;
-    let session = Session::new(&mut engine, context, &adapters)?;
+    let session = pollster::block_on(Session::new(&mut engine, context, &adapters))?;
     Ok((engine, session))
 }
 
@@ -32,7 +32,7 @@ pub fn new_trainer(
     options: TrainOptions,
 ) -> Result<(Engine, Trainer)> {
     let mut engine = Engine::new(base, backend)?;
-    let trainer = Trainer::new(&mut engine, adapter, options)?;
+    let trainer = pollster::block_on(Trainer::new(&mut engine, adapter, options))?;
     Ok((engine, trainer))
 }
 
@@ -49,6 +49,6 @@ pub fn new_scorer(
 ) -> Result<(Engine, Scorer)> {
     let mut engine = Engine::new(base, backend)?;
     let adapters = engine.attach(base, adapters)?;
-    let scorer = Scorer::new(&mut engine, &adapters, batch, context)?;
+    let scorer = pollster::block_on(Scorer::new(&mut engine, &adapters, batch, context))?;
     Ok((engine, scorer))
 }

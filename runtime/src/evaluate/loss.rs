@@ -21,13 +21,13 @@ impl Scorer {
     ///
     /// # Errors
     /// Adapters of another engine, or a device without enough memory.
-    pub fn new(engine: &mut Engine, adapters: &AdapterHandle, batch: usize, context: usize) -> Result<Self> {
+    pub async fn new(engine: &mut Engine, adapters: &AdapterHandle, batch: usize, context: usize) -> Result<Self> {
         adapters.check(engine)?;
         let mut resources = engine.resources();
         let buffers = LossBuffers::new(engine, &mut resources, batch, context, None)?;
         let plan = buffers.plan(engine, adapters.sites(), None);
-        engine.allocate(&[&plan])?;
-        let program = engine.compile(&mut resources, &plan)?;
+        engine.allocate(&[&plan]).await?;
+        let program = engine.compile(&mut resources, &plan).await?;
         Ok(Self { resources, _adapters: adapters.clone(), buffers, program })
     }
 

@@ -102,7 +102,7 @@ impl Runner {
     ///
     /// # Errors
     /// A device without enough memory.
-    pub fn new(engine: &mut Engine, room: Room) -> Result<Self> {
+    pub async fn new(engine: &mut Engine, room: Room) -> Result<Self> {
         let blocks = room.tokens.div_ceil(BLOCK).max(1);
         host::check("the cache", cache_bytes(&engine.config, blocks))?;
         let mut resources = engine.resources();
@@ -114,7 +114,7 @@ impl Runner {
         let (programs, context) = (HashMap::new(), room.context);
         let mut runner = Self { resources, layers, lists, logits, programs, decode: None, free, blocks, context };
         let decode = runner.plan(engine, &AdapterHandle::none(), Shape { tokens: 1, logit_rows: 1, apart: true });
-        engine.allocate(&[&decode])?;
+        engine.allocate(&[&decode]).await?;
         runner.decode = Some(decode);
         Ok(runner)
     }
@@ -150,7 +150,7 @@ impl Runner {
         self.admit(engine, feeds)?;
         let mut all = vec![Vec::new(); feeds.len()];
         for pieces in runs(feeds) {
-            let rows = self.run(engine, feeds, &pieces, Wanted::Last)?;
+            let rows = self.run(engine, feeds, &pieces, Wanted::Last).await?;
             if rows == 0 {
                 continue;
             }
@@ -175,7 +175,7 @@ impl Runner {
         for first in (0..count).step_by(LOGIT_ROWS) {
             let tokens = first..count.min(first + LOGIT_ROWS);
             let pieces = [Piece { feed: 0, ends: tokens.end == count, tokens }];
-            let rows = self.run(engine, feeds, &pieces, Wanted::All)?;
+            let rows = self.run(engine, feeds, &pieces, Wanted::All).await?;
             all.extend(self.read_logits(engine, rows).await?);
         }
         Ok(all)
@@ -215,13 +215,19 @@ impl Runner {
     }
 
     /// Runs pieces of feeds with the same adapters. Returns how many rows of logits are in the logits buffer.
-    fn run(&mut self, engine: &mut Engine, feeds: &mut [Feed<'_>], pieces: &[Piece], wanted: Wanted) -> Result<usize> {
+    async fn run(
+        &mut self,
+        engine: &mut Engine,
+        feeds: &mut [Feed<'_>],
+        pieces: &[Piece],
+        wanted: Wanted,
+    ) -> Result<usize> {
         let run = Run::new(feeds, pieces, wanted);
         let logit_rows = if run.rows.len() <= 1 { 1 } else { LOGIT_ROWS };
         let tokens = CHUNKS.into_iter().find(|&size| size >= run.tokens.len()).unwrap_or(LARGEST);
         let apart = pieces.iter().all(|piece| piece.tokens.len() == 1);
         let adapters = feeds[pieces[0].feed].sequence.adapters.clone();
-        let program = self.program(engine, &adapters, Shape { tokens, logit_rows, apart })?;
+        let program = self.program(engine, &adapters, Shape { tokens, logit_rows, apart }).await?;
         let rows = run.rows.len();
         self.lists.write(engine, run.padded(tokens, logit_rows))?;
         engine.run(program, &Step::default())?;
@@ -231,7 +237,7 @@ impl Runner {
         Ok(rows)
     }
 
-    fn program(&mut self, engine: &mut Engine, adapters: &AdapterHandle, shape: Shape) -> Result<ProgramId> {
+    async fn program(&mut self, engine: &mut Engine, adapters: &AdapterHandle, shape: Shape) -> Result<ProgramId> {
         let key = (adapters.number(), shape);
         if let Some(&program) = self.programs.get(&key) {
             return Ok(program);
@@ -241,7 +247,7 @@ impl Runner {
         let decode = Shape { tokens: 1, logit_rows: 1, apart: true };
         let recorded = if key == (AdapterHandle::none().number(), decode) { self.decode.take() } else { None };
         let plan = recorded.unwrap_or_else(|| self.plan(engine, adapters, shape));
-        let program = engine.compile(&mut self.resources, &plan)?;
+        let program = engine.compile(&mut self.resources, &plan).await?;
         self.programs.insert(key, program);
         Ok(program)
     }

@@ -32,9 +32,9 @@ impl Session {
     ///
     /// # Errors
     /// Adapters of another engine, or a device without enough memory.
-    pub fn new(engine: &mut Engine, context: usize, adapters: &AdapterHandle) -> Result<Self> {
+    pub async fn new(engine: &mut Engine, context: usize, adapters: &AdapterHandle) -> Result<Self> {
         adapters.check(engine)?;
-        let runner = Runner::new(engine, Room { tokens: context, context })?;
+        let runner = Runner::new(engine, Room { tokens: context, context }).await?;
         let sequence = runner.sequence(adapters);
         Ok(Self { runner, sequence, tokens: Vec::new() })
     }

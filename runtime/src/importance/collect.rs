@@ -41,7 +41,7 @@ impl Collector {
     ///
     /// # Errors
     /// A base without products that could be quantised, or a device without enough memory.
-    pub fn new(base: &Base, engine: &mut Engine, context: usize) -> Result<Collector> {
+    pub async fn new(base: &Base, engine: &mut Engine, context: usize) -> Result<Collector> {
         let mut resources = engine.resources();
         let inputs = InputBuffers::new(engine, &mut resources, context, context)?;
         // All tokens of a chunk see it from its first one on.
@@ -58,8 +58,8 @@ impl Collector {
         if watched.is_empty() {
             return Err(Error::Argument("the model has no linear layer whose inputs could be watched".into()));
         }
-        engine.allocate(&[&plan])?;
-        let program = engine.compile(&mut resources, &plan)?;
+        engine.allocate(&[&plan]).await?;
+        let program = engine.compile(&mut resources, &plan).await?;
         Ok(Collector { resources, program, inputs, watched, context, chunks: 0 })
     }
 

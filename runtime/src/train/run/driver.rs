@@ -184,7 +184,7 @@ impl<'a> Driver<'a> {
             *action = self.next();
         }
         match *action {
-            Action::Open => self.open(),
+            Action::Open => self.open().await,
             Action::Checkpoint => self.checkpoint().await,
             Action::Copy => self.copy().await,
             Action::Evaluate(batch) => self.evaluate(batch).await,
@@ -202,7 +202,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Puts base and adapter on the device, and where the run stood. Reports the start, once.
-    fn open(&mut self) -> Result<()> {
+    async fn open(&mut self) -> Result<()> {
         let Setup { options, agenda, recovery, .. } = &mut self.setup;
         let options = TrainOptions { checkpointing: Some(recovery.checkpointing), ..options.clone() };
         let options = options.in_batches_of(recovery.batch);
@@ -212,7 +212,7 @@ impl<'a> Driver<'a> {
         agenda.held_out = held_out.as_ref().map(Batches::steps_per_epoch);
         let number = recovery.state.as_ref().map_or(0, |state| state.progress.outcome.steps);
         let step = Present::new(&batches, number)?;
-        let trainer = Trainer::new(self.engine, start.clone(), options)?;
+        let trainer = Trainer::new(self.engine, start.clone(), options).await?;
         self.device = Some(OnDevice { trainer, batches, held_out, step });
         self.restore()
     }
@@ -381,7 +381,7 @@ async fn reference(
     if let Some(values) = known.get(batch) {
         return Ok(values);
     }
-    let pass = trainer.begin_reference(engine, batch)?;
+    let pass = trainer.begin_reference(engine, batch).await?;
     let values = run(engine, trainer, pass, throttle, events).await?;
     known.put(batch, &values);
     // What was known of some of them stays.

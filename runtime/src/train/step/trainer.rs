@@ -105,7 +105,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Options that make no sense, an adapter without a target, or a device without enough memory.
-    pub fn new(engine: &mut Engine, adapter: Option<AdapterFile>, options: TrainOptions) -> Result<Self> {
+    pub async fn new(engine: &mut Engine, adapter: Option<AdapterFile>, options: TrainOptions) -> Result<Self> {
         options.check()?;
         let mut resources = engine.resources();
         let adapter = match adapter {
@@ -130,12 +130,13 @@ impl Trainer {
         let plans: Vec<Plan> = shapes.iter().map(|shape| shape.plan(engine, &sites, reverse)).collect();
         let update = update_plan(engine, &buffers, &arena, &options);
         let all: Vec<&Plan> = plans.iter().chain([&update]).collect();
-        engine.allocate(&all)?;
+        engine.allocate(&all).await?;
         engine.backend.write(buffers.parameters, 0, &arena.pack(&adapter))?;
-        let compile = |plan| engine.compile(&mut resources, plan);
-        let programs = plans.iter().map(compile).collect::<Result<Vec<_>>>()?;
-        let train = shapes.into_iter().zip(programs).collect();
-        let update = engine.compile(&mut resources, &update)?;
+        let mut train = Vec::with_capacity(shapes.len());
+        for (shape, plan) in shapes.into_iter().zip(&plans) {
+            train.push((shape, engine.compile(&mut resources, plan).await?));
+        }
+        let update = engine.compile(&mut resources, &update).await?;
         Ok(Self {
             resources,
             // The device has the values now.
@@ -219,14 +220,14 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub fn begin_evaluation<'b>(
+    pub async fn begin_evaluation<'b>(
         &mut self,
         engine: &mut Engine,
         batch: &'b Batch,
         reference: Vec<f64>,
     ) -> Result<Pass<'b>> {
         let shape = self.shape_of(batch);
-        let program = self.evaluation_of(engine, shape)?;
+        let program = self.evaluation_of(engine, shape).await?;
         let pass = self.begin(engine, batch, (shape, program), Step::default())?;
         Ok(Pass { purpose: Purpose::Measure, reference, ..pass })
     }
@@ -235,9 +236,9 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::accumulate`].
-    pub fn begin_reference<'b>(&mut self, engine: &mut Engine, batch: &'b Batch) -> Result<Pass<'b>> {
+    pub async fn begin_reference<'b>(&mut self, engine: &mut Engine, batch: &'b Batch) -> Result<Pass<'b>> {
         let shape = self.shape_of(batch);
-        let program = self.reference_program(engine, shape)?;
+        let program = self.reference_program(engine, shape).await?;
         self.begin(engine, batch, (shape, program), Step::default())
     }
 
@@ -314,7 +315,7 @@ impl Trainer {
         if !self.options.objective.objective.reference {
             return Ok(Vec::new());
         }
-        let pass = self.begin_reference(engine, batch)?;
+        let pass = self.begin_reference(engine, batch).await?;
         self.complete(engine, pass).await
     }
 
@@ -379,7 +380,7 @@ impl Trainer {
         let mut sums = Vec::new();
         for batch in batches.iter().filter(|batch| batch.trained > 0) {
             let reference = self.reference_of(engine, batch).await?;
-            let pass = self.begin_evaluation(engine, batch, reference)?;
+            let pass = self.begin_evaluation(engine, batch, reference).await?;
             objective::add(&mut sums, &self.complete(engine, pass).await?);
         }
         Ok(objective.means(&sums, units))
@@ -392,15 +393,15 @@ impl Trainer {
     }
 
     /// The program without gradients for batches of a shape, compiled at first use.
-    fn evaluation_of(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
+    async fn evaluation_of(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
         let Self { resources, sites, evaluate, .. } = self;
-        compiled(engine, resources, evaluate, sites, shape)
+        compiled(engine, resources, evaluate, sites, shape).await
     }
 
     /// The program without gradients and without adapter.
-    fn reference_program(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
+    async fn reference_program(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
         let Self { resources, reference, .. } = self;
-        compiled(engine, resources, reference, &Sites::default(), shape)
+        compiled(engine, resources, reference, &Sites::default(), shape).await
     }
 }
 
@@ -423,7 +424,7 @@ impl Pass<'_> {
 }
 
 /// The program without gradients for batches of a shape, from `programs` or added to them.
-fn compiled(
+async fn compiled(
     engine: &mut Engine,
     resources: &mut Resources,
     programs: &mut Vec<(usize, ProgramId)>,
@@ -435,7 +436,7 @@ fn compiled(
         return Ok(*program);
     }
     let plan = shape.plan(engine, sites, None);
-    let program = engine.compile(resources, &plan)?;
+    let program = engine.compile(resources, &plan).await?;
     programs.push((shape.tokens(), program));
     Ok(program)
 }

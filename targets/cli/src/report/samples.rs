@@ -56,7 +56,7 @@ fn ask(
     let attached: Vec<Attach<'_>> =
         adapter.iter().map(|(adapter, path)| Attach { adapter, path, scale: 1.0 }).collect();
     let adapters = engine.attach(base, &attached)?;
-    let mut session = Session::new(engine, longest + TOKENS, &adapters)?;
+    let mut session = pollster::block_on(Session::new(engine, longest + TOKENS, &adapters))?;
     let mut on_answer = |_| ();
     let work = answers(engine, &mut session, base.tokenizer()?, pairs, TOKENS, &mut on_answer);
     Ok(pollster::block_on(work)?.into_iter().map(|(answer, _)| answer).collect())

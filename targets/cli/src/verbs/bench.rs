@@ -59,7 +59,7 @@ async fn measure(args: &BenchArgs, output: Output) -> Result<(String, Speeds)> {
         return Err(Failure::Usage(message));
     }
     let mut engine = model::engine(&base, &args.device)?;
-    let mut session = Session::new(&mut engine, prompt + generate, &AdapterHandle::none())?;
+    let mut session = Session::new(&mut engine, prompt + generate, &AdapterHandle::none()).await?;
     let load_seconds = start.elapsed().as_secs_f64();
     let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "load_seconds": load_seconds}))?;
@@ -109,7 +109,7 @@ async fn train(base: &Base, engine: &mut Engine, args: &BenchArgs) -> Result<f64
     let context = args.train as usize;
     let options = TrainOptions { batch: 1, context, ..TrainOptions::default() };
     let lr = options.lr;
-    let mut trainer = Trainer::new(engine, None, options)?;
+    let mut trainer = Trainer::new(engine, None, options).await?;
     let example = Example { tokens: tokens(base, context), trained: vec![true; context], line: 0, cut: 0 };
     let batches = [Batch::new(&[vec![&example]], 1, context)?];
     trainer.step(engine, &batches, lr).await?;

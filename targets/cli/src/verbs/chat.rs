@@ -53,7 +53,7 @@ impl<'a> Talk<'a> {
         adapters.check_template(base)?;
         let mut engine = model::engine(base, &args.device)?;
         let adapters = adapters.attach(base, &mut engine)?;
-        let session = Session::new(&mut engine, context, &adapters)?;
+        let session = pollster::block_on(Session::new(&mut engine, context, &adapters))?;
         Ok(Talk { base, args, engine, chat: Chat::new(session, first) })
     }
 

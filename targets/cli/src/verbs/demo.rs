@@ -154,7 +154,7 @@ fn answers(
     let attached: Vec<Attach<'_>> =
         adapter.iter().map(|(adapter, path)| Attach { adapter, path, scale: 1.0 }).collect();
     let adapters = engine.attach(base, &attached)?;
-    let mut session = Session::new(engine, CONTEXT, &adapters)?;
+    let mut session = pollster::block_on(Session::new(engine, CONTEXT, &adapters))?;
     let sampling = SamplingArgs::greedy(40);
     let mut texts = Vec::new();
     for question in QUESTIONS {

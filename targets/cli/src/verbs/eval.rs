@@ -65,7 +65,7 @@ fn measure_loss(
 ) -> Result {
     let batches = data.in_order(BATCH, context)?;
     let spinner = report.output.spinner("evaluating");
-    let mut scorer = Scorer::new(engine, adapters, BATCH, context)?;
+    let mut scorer = pollster::block_on(Scorer::new(engine, adapters, BATCH, context))?;
     let (loss, _) = pollster::block_on(scorer.loss(engine, &batches))?;
     spinner.finish_and_clear();
     if args.metric.contains(&MetricArg::Loss) {
@@ -87,7 +87,7 @@ fn compare(
 ) -> Result {
     let (output, count) = (report.output, pairs.pairs.len());
     let context = pairs.context(args.max_tokens as usize, base.config().context);
-    let mut session = Session::new(engine, context, adapters)?;
+    let mut session = pollster::block_on(Session::new(engine, context, adapters))?;
     let bar = output.bar(count as u64, "answer");
     let mut progress = |done: usize| {
         bar.set_position(done as u64);

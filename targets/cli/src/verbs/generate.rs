@@ -31,7 +31,7 @@ pub fn run(args: &GenerateArgs) -> Result {
     }
     let mut engine = model::engine(&base, &args.device)?;
     let adapters = adapters.attach(&base, &mut engine)?;
-    let mut session = Session::new(&mut engine, context, &adapters)?;
+    let mut session = pollster::block_on(Session::new(&mut engine, context, &adapters))?;
     let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "prompt_tokens": tokens.len()}))?;
     let mut show = |text: &str| output.text(&printable(text));

@@ -33,7 +33,7 @@ pub fn run(args: &ImatrixArgs) -> Result {
     pieces.truncate(args.chunks.map_or(pieces.len(), |most| (most as usize).max(1)));
     let start = Instant::now();
     let mut engine = model::engine(&base, &args.device)?;
-    let mut collector = Collector::new(&base, &mut engine, context)?;
+    let mut collector = pollster::block_on(Collector::new(&base, &mut engine, context))?;
     let bar = output.bar(pieces.len() as u64, "imatrix");
     for (index, piece) in pieces.iter().enumerate() {
         pollster::block_on(collector.run(&mut engine, piece))?;

@@ -28,7 +28,7 @@ pub fn run(args: &LogitsArgs) -> Result {
     let adapters = Adapters::load(&args.adapter)?;
     let mut engine = model::engine(&base, &args.device)?;
     let adapters = adapters.attach(&base, &mut engine)?;
-    let mut session = Session::new(&mut engine, tokens.len(), &adapters)?;
+    let mut session = pollster::block_on(Session::new(&mut engine, tokens.len(), &adapters))?;
     let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "tokens": tokens.len()}))?;
     let logits = pollster::block_on(session.feed_all(&mut engine, tokens))?;

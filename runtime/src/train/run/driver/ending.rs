@@ -48,7 +48,7 @@ impl Driver<'_> {
         let batch = &step.go_to(batches, progress.outcome.steps.saturating_sub(1))?.micro[index];
         let known = &mut progress.references.train;
         let reference = reference(engine, trainer, batch, known, &mut setup.throttle, events).await?;
-        let pass = trainer.begin_evaluation(engine, batch, reference)?;
+        let pass = trainer.begin_evaluation(engine, batch, reference).await?;
         let sums = run(engine, trainer, pass, &mut setup.throttle, events).await?;
         position.judged[candidate].add(&sums, setup.options.objective.objective.units([batch]));
         Ok(())

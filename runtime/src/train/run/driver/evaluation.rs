@@ -22,7 +22,7 @@ impl Driver<'_> {
         for batch in step.iter().flat_map(|step| &step.micro) {
             let known = &mut progress.references.held_out;
             let reference = reference(engine, trainer, batch, known, &mut setup.throttle, events).await?;
-            let pass = trainer.begin_evaluation(engine, batch, reference)?;
+            let pass = trainer.begin_evaluation(engine, batch, reference).await?;
             let sums = run(engine, trainer, pass, &mut setup.throttle, events).await?;
             self.position.evaluation.add(&sums, setup.options.objective.objective.units([batch]));
         }
