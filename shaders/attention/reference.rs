@@ -97,17 +97,17 @@ pub(super) fn forward(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [q, k, v, starts, out, stats] = operands(bound);
     let shape = Shape { p: params(bytes), keys: Keys::Own { starts: starts.words() } };
     let stats = stats.f32_mut();
-    attend(shape, (q.f32(), k.f32(), v.f32()), out.f32_mut(), |row, log_sum| stats[2 * row] = log_sum);
+    attend(shape, [q.f32(), k.f32(), v.f32()], out.f32_mut(), |row, log_sum| stats[2 * row] = log_sum);
 }
 
 pub(super) fn forward_paged(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [q, k, v, spans, tables, out] = operands(bound);
     let keys = Keys::Paged { spans: spans.words(), tables: tables.words() };
-    attend(Shape { p: params(bytes), keys }, (q.f32(), k.f32(), v.f32()), out.f32_mut(), |_, _| ());
+    attend(Shape { p: params(bytes), keys }, [q.f32(), k.f32(), v.f32()], out.f32_mut(), |_, _| ());
 }
 
 /// The output of every row and head; `keep` gets its row of `stats` and its log-sum-exp.
-fn attend(shape: Shape<'_>, (q, k, v): (&[f32], &[f32], &[f32]), out: &mut [f32], mut keep: impl FnMut(usize, f32)) {
+fn attend(shape: Shape<'_>, [q, k, v]: [&[f32]; 3], out: &mut [f32], mut keep: impl FnMut(usize, f32)) {
     let p = shape.p;
     for (row, head) in shape.heads() {
         let (query, sequence) = (&q[shape.query(row, head)], shape.sequence(row));

@@ -98,7 +98,7 @@ impl ModelConfig {
     fn read(fields: &Fields<'_>, arch: &Architecture) -> Result<Self> {
         let embedding = fields.count("embedding_length", MAX_WIDTH)?;
         let layers = fields.count("block_count", MAX_LAYERS)?;
-        let (heads, kv_heads, head_dim) = heads(fields, embedding)?;
+        let HeadCounts { heads, kv_heads, head_dim } = HeadCounts::read(fields, embedding)?;
         let context = fields.count("context_length", MAX_CONTEXT)?;
         let rope = RopeConfig::read(fields, context, rotary(fields, head_dim)?)?;
         let (window, windowed) = window(fields, arch)?;
@@ -175,30 +175,41 @@ impl ModelConfig {
     }
 }
 
-/// Query heads, key and value heads, and values per head.
-fn heads(fields: &Fields<'_>, embedding: usize) -> Result<(usize, usize, usize)> {
-    let heads = fields.count("attention.head_count", MAX_WIDTH)?;
-    let kv_heads = fields.opt_count("attention.head_count_kv", heads as u32)?.unwrap_or(heads);
-    if !heads.is_multiple_of(kv_heads) {
-        return Err(fields.bad("attention.head_count_kv", format!("{kv_heads} does not divide {heads} heads")));
-    }
-    let head_dim = match fields.opt_count("attention.key_length", MAX_HEAD_DIM)? {
-        Some(dim) => dim,
-        None if embedding.is_multiple_of(heads) && embedding / heads <= MAX_HEAD_DIM as usize => embedding / heads,
-        None => {
-            let problem = format!("{heads} heads do not divide an embedding of {embedding}");
+/// How attention is divided.
+struct HeadCounts {
+    /// Query heads.
+    heads: usize,
+    /// Key and value heads; divides `heads`.
+    kv_heads: usize,
+    /// Values per head.
+    head_dim: usize,
+}
+
+impl HeadCounts {
+    fn read(fields: &Fields<'_>, embedding: usize) -> Result<Self> {
+        let heads = fields.count("attention.head_count", MAX_WIDTH)?;
+        let kv_heads = fields.opt_count("attention.head_count_kv", heads as u32)?.unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(fields.bad("attention.head_count_kv", format!("{kv_heads} does not divide {heads} heads")));
+        }
+        let head_dim = match fields.opt_count("attention.key_length", MAX_HEAD_DIM)? {
+            Some(dim) => dim,
+            None if embedding.is_multiple_of(heads) && embedding / heads <= MAX_HEAD_DIM as usize => embedding / heads,
+            None => {
+                let problem = format!("{heads} heads do not divide an embedding of {embedding}");
+                return Err(fields.bad("attention.head_count", problem));
+            }
+        };
+        if fields.opt_count("attention.value_length", MAX_WIDTH)?.is_some_and(|v| v != head_dim) {
+            let problem = "differs from attention.key_length, which is not supported";
+            return Err(fields.bad("attention.value_length", problem.into()));
+        }
+        if !head_dim.is_multiple_of(4) {
+            let problem = format!("heads of {head_dim} values: loam needs a multiple of 4");
             return Err(fields.bad("attention.head_count", problem));
         }
-    };
-    if fields.opt_count("attention.value_length", MAX_WIDTH)?.is_some_and(|v| v != head_dim) {
-        let problem = "differs from attention.key_length, which is not supported";
-        return Err(fields.bad("attention.value_length", problem.into()));
+        Ok(Self { heads, kv_heads, head_dim })
     }
-    if !head_dim.is_multiple_of(4) {
-        let problem = format!("heads of {head_dim} values: loam needs a multiple of 4");
-        return Err(fields.bad("attention.head_count", problem));
-    }
-    Ok((heads, kv_heads, head_dim))
 }
 
 /// Values per head that are rotated.

@@ -4,7 +4,7 @@ use super::linear::{self, embedding, linear};
 use super::{FeedForward, Layer, ModelConfig, Projections, Watches, Weights};
 use crate::adapter::Sites;
 use crate::gguf::OUTPUT;
-use crate::ops::attention::{Heads, attention, attention_paged};
+use crate::ops::attention::{Heads, Qkv, attention, attention_paged};
 use crate::ops::elementwise::{add, scale};
 use crate::ops::glu::glu;
 use crate::ops::noise::Noise;
@@ -124,7 +124,7 @@ pub fn loss_logits(r: &mut Recorder, pass: &Pass<'_>, x: Tensor, first: usize) -
 /// What attention adds to the residual stream `x`.
 fn attention_layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
     let h = norm(r, c, b, "attn_norm", b.w.attn_norm, x); // [T, D]
-    let (q, k, v) = projections(r, c, b, h); // [T, Hq * Dh], [T, Hk * Dh] twice
+    let Qkv { q, k, v } = projections(r, c, b, h); // [T, Hq * Dh], [T, Hk * Dh] twice
     let head_norms = b.w.head_norms.unzip();
     let q = norm(r, c, b, "attn_q_norm", head_norms.0, q);
     let k = norm(r, c, b, "attn_k_norm", head_norms.1, k);
@@ -134,7 +134,7 @@ fn attention_layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> 
         rope(r, &b.label("rope_q"), q, c.config.heads, table);
         rope(r, &b.label("rope_k"), k, c.config.kv_heads, table);
     }
-    let a = attend(r, c, b, (q, k, v)); // [T, Hq * Dh]
+    let a = attend(r, c, b, Qkv { q, k, v }); // [T, Hq * Dh]
     let o = linear(r, c, a, &b.w.attn_output); // [T, D]
     let o = norm(r, c, b, "post_attention_norm", b.w.post_attention_norm, o);
     scale(r, &b.label("attn_scale"), o, c.config.residual_scale)
@@ -166,14 +166,16 @@ fn feed_forward(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Ten
 }
 
 /// Queries, keys and values of the normed input `h`.
-fn projections(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, h: Tensor) -> (Tensor, Tensor, Tensor) {
+fn projections(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, h: Tensor) -> Qkv {
     match &b.w.attn_qkv {
-        Projections::Separate { q, k, v } => (linear(r, c, h, q), linear(r, c, h, k), linear(r, c, h, v)),
+        Projections::Separate { q, k, v } => {
+            Qkv { q: linear(r, c, h, q), k: linear(r, c, h, k), v: linear(r, c, h, v) }
+        }
         Projections::Fused(qkv) => {
             let (q_width, kv_width) = (c.config.q_width(), c.config.kv_width());
             let all = linear(r, c, h, qkv);
             let parts = columns::split(r, &b.label("attn_qkv"), all, &[q_width, kv_width, kv_width]);
-            (parts[0], parts[1], parts[2])
+            Qkv { q: parts[0], k: parts[1], v: parts[2] }
         }
     }
 }
@@ -186,7 +188,7 @@ fn norm(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, name: &str, weight: Optio
     }
 }
 
-fn attend(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, (q, k, v): (Tensor, Tensor, Tensor)) -> Tensor {
+fn attend(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, qkv: Qkv) -> Tensor {
     let label = b.label("attention");
     let shape = |batch: usize| Heads {
         batch,
@@ -198,12 +200,12 @@ fn attend(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, (q, k, v): (Tensor, Ten
         softcap: c.config.attention_softcap,
     };
     match c.keys {
-        Keys::Own { batch, starts } => attention(r, &label, (q, k, v), starts, shape(batch)),
+        Keys::Own { batch, starts } => attention(r, &label, qkv, starts, shape(batch)),
         Keys::Paged(Paged { layers, places, spans, tables, apart }) => {
             let (keys, values) = layers[b.index];
-            kv_cache::append(r, &label, k, places, keys);
-            kv_cache::append(r, &label, v, places, values);
-            attention_paged(r, &label, (q, keys, values), (spans, tables), shape(1), apart)
+            kv_cache::append(r, &label, qkv.k, places, keys);
+            kv_cache::append(r, &label, qkv.v, places, values);
+            attention_paged(r, &label, Qkv { q: qkv.q, k: keys, v: values }, (spans, tables), shape(1), apart)
         }
     }
 }

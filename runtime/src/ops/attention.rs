@@ -23,18 +23,24 @@ pub struct Heads {
     pub softcap: f32,
 }
 
+/// Queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub struct Qkv {
+    /// Queries.
+    pub q: Tensor,
+    /// Keys.
+    pub k: Tensor,
+    /// Values.
+    pub v: Tensor,
+}
+
 /// softmax(scale * q kᵀ) v per head, causal (Vaswani et al. 2017), computed in tiles with a saved log-sum-exp
 /// (Dao et al. 2022): no T x T buffer exists, forward or backward.
 ///
 /// q [batch * T, heads * head_dim]; k and v [batch * T, kv_heads * head_dim]; `starts` u32[batch * T] is the first
 /// key that a query sees.
-pub fn attention(
-    r: &mut Recorder,
-    label: &str,
-    (q, k, v): (Tensor, Tensor, Tensor),
-    starts: View,
-    shape: Heads,
-) -> Tensor {
+pub fn attention(r: &mut Recorder, label: &str, qkv: Qkv, starts: View, shape: Heads) -> Tensor {
+    let Qkv { q, k, v } = qkv;
     let out = r.temporary(q.rows, q.cols);
     let stats = r.temporary(q.rows, shape.heads * 2);
     let params = params(q, shape);
@@ -67,11 +73,12 @@ pub fn attention(
 pub fn attention_paged(
     r: &mut Recorder,
     label: &str,
-    (q, k, v): (Tensor, Tensor, Tensor),
+    qkv: Qkv,
     (spans, tables): (View, View),
     shape: Heads,
     apart: bool,
 ) -> Tensor {
+    let Qkv { q, k, v } = qkv;
     let out = r.temporary(q.rows, q.cols);
     let call = kernels::forward_paged(params(q, shape), apart);
     r.call(label, call, &[q.view(), k.view(), v.view(), spans, tables, out.view()]);

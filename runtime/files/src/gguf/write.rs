@@ -43,7 +43,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// [`Error::Metadata`] and [`Error::Tensor`] for what a reader would refuse, [`Error::Io`] from `out`.
     pub fn new(out: W, path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]) -> Result<Writer<W>> {
-        let (header, tensors, alignment) = encode(path, metadata, tensors)?;
+        let Encoded { header, tensors, alignment } = encode(path, metadata, tensors)?;
         let mut writer = Writer { out, path: path.to_owned(), tensors, alignment, current: 0, written: 0 };
         writer.put(&header)?;
         Ok(writer)
@@ -61,7 +61,7 @@ impl<W: Write> Writer<W> {
         tensors: &[TensorDeclaration],
         done: usize,
     ) -> Result<Writer<W>> {
-        let (_, tensors, alignment) = encode(path, metadata, tensors)?;
+        let Encoded { tensors, alignment, .. } = encode(path, metadata, tensors)?;
         Ok(Writer { out, path: path.to_owned(), tensors, alignment, current: done, written: 0 })
     }
 
@@ -141,7 +141,7 @@ impl<W: Write> Writer<W> {
 /// # Errors
 /// As [`Writer::new`], without output.
 pub fn header(path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]) -> Result<(Vec<u8>, Vec<TensorInfo>)> {
-    encode(path, metadata, tensors).map(|(header, tensors, _)| (header, tensors))
+    encode(path, metadata, tensors).map(|encoded| (encoded.header, encoded.tensors))
 }
 
 /// Size in bytes of the file that [`Writer`] would write, for plans and free-space checks.
@@ -149,17 +149,22 @@ pub fn header(path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]) -
 /// # Errors
 /// As [`Writer::new`], without output.
 pub fn file_size(path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]) -> Result<u64> {
-    let (header, tensors, alignment) = encode(path, metadata, tensors)?;
+    let Encoded { header, tensors, alignment } = encode(path, metadata, tensors)?;
     let end = tensors.last().map_or(header.len() as u64, |last| last.offset + last.bytes);
     Ok(end.next_multiple_of(u64::from(alignment)))
 }
 
-/// Everything before the data, with padding; the placed tensors; the alignment.
-fn encode(
-    path: &Path,
-    metadata: &Metadata,
-    declarations: &[TensorDeclaration],
-) -> Result<(Vec<u8>, Vec<TensorInfo>, u32)> {
+/// What comes before the data of a file.
+struct Encoded {
+    /// All bytes, with padding.
+    header: Vec<u8>,
+    /// Where each tensor is placed.
+    tensors: Vec<TensorInfo>,
+    /// What offsets are multiples of.
+    alignment: u32,
+}
+
+fn encode(path: &Path, metadata: &Metadata, declarations: &[TensorDeclaration]) -> Result<Encoded> {
     check_counts(metadata, declarations)?;
     let bad_key = |key: &str, problem: GgufProblem| Error::Metadata {
         path: path.to_owned(),
@@ -188,7 +193,7 @@ fn encode(
     }
     header.resize(header.len().next_multiple_of(alignment as usize), 0);
     tensors.iter_mut().for_each(|tensor| tensor.offset += header.len() as u64);
-    Ok((header, tensors, alignment))
+    Ok(Encoded { header, tensors, alignment })
 }
 
 fn check_counts(metadata: &Metadata, declarations: &[TensorDeclaration]) -> Result<()> {
