@@ -64,19 +64,21 @@ pub struct Architecture {
     pub experts: bool,
     /// Which layers have a sliding window.
     pub windowed: Windowed,
-    /// The window where the file does not say; 0: none.
-    pub window: u32,
+    /// The window where the file does not say.
+    pub window: Option<u32>,
     /// Rotation in windowed layers.
     pub local_rope: LocalRope,
-    /// Each n-th layer (n - 1, 2n - 1, ...) does not rotate; 0: all do.
-    pub no_rope_step: usize,
+    /// Each n-th layer (n - 1, 2n - 1, ...) does not rotate, where there are such layers.
+    pub no_rope_step: Option<usize>,
     /// Embeddings are multiplied with the root of their width.
     pub scaled_embedding: bool,
-    /// Caps of attention scores and of logits where the file does not say; 0: none.
-    pub softcaps: (f32, f32),
+    /// Cap of attention scores where the file does not say.
+    pub attention_softcap: Option<f32>,
+    /// Cap of logits where the file does not say.
+    pub final_softcap: Option<f32>,
     /// With this many layers attention scores are divided by the root of width / heads instead of `head_dim`: models
-    /// whose query_pre_attn_scalar is no key of the file. 0: never.
-    pub wide_score_layers: usize,
+    /// whose query_pre_attn_scalar is no key of the file.
+    pub wide_score_layers: Option<usize>,
 }
 
 const LLAMA: Architecture = Architecture {
@@ -91,12 +93,13 @@ const LLAMA: Architecture = Architecture {
     fused: false,
     experts: false,
     windowed: Windowed::Never,
-    window: 0,
+    window: None,
     local_rope: LocalRope::Same,
-    no_rope_step: 0,
+    no_rope_step: None,
     scaled_embedding: false,
-    softcaps: (0.0, 0.0),
-    wide_score_layers: 0,
+    attention_softcap: None,
+    final_softcap: None,
+    wide_score_layers: None,
 };
 
 /// Llama with halves rotated: rows as in Hugging Face's checkpoints.
@@ -108,7 +111,7 @@ const GEMMA: Architecture =
 const TABLE: &[Architecture] = &[
     // Unlike llama.cpp, which never writes this key for Mistral, and like Transformers.
     Architecture { windowed: Windowed::Always, ..LLAMA },
-    Architecture { name: "smollm3", no_rope_step: 4, ..LLAMA },
+    Architecture { name: "smollm3", no_rope_step: Some(4), ..LLAMA },
     Architecture { name: "granite", ..LLAMA },
     Architecture { name: "mistral3", ..LLAMA },
     Architecture { name: "qwen2", biased: true, ..HALVED },
@@ -128,9 +131,10 @@ const TABLE: &[Architecture] = &[
     Architecture {
         name: "gemma2",
         windowed: Windowed::AllBut(2),
-        window: 4096,
-        softcaps: (50.0, 30.0),
-        wide_score_layers: 46,
+        window: Some(4096),
+        attention_softcap: Some(50.0),
+        final_softcap: Some(30.0),
+        wide_score_layers: Some(46),
         ..GEMMA
     },
     Architecture {
@@ -138,7 +142,7 @@ const TABLE: &[Architecture] = &[
         head_norms: HeadNorms::Each,
         windowed: Windowed::AllBut(6),
         local_rope: LocalRope::Base(10_000.0),
-        wide_score_layers: 62,
+        wide_score_layers: Some(62),
         ..GEMMA
     },
 ];

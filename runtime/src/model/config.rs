@@ -38,10 +38,10 @@ pub struct ModelConfig {
     pub rope: RopeConfig,
     /// Rotation of windowed layers, where it differs.
     pub local_rope: Option<RopeConfig>,
-    /// Each n-th layer (n - 1, 2n - 1, ...) does not rotate; 0: all do.
-    pub no_rope_step: usize,
-    /// Keys that a query of a windowed layer sees, its own included; 0: no layer is windowed.
-    pub window: usize,
+    /// Each n-th layer (n - 1, 2n - 1, ...) does not rotate, where there are such layers.
+    pub no_rope_step: Option<usize>,
+    /// Keys that a query of a windowed layer sees, its own included, where layers are windowed.
+    pub window: Option<usize>,
     /// Which layers are windowed.
     pub windowed: Windowed,
     /// Added to the mean square in norms.
@@ -72,10 +72,10 @@ pub struct ModelConfig {
     pub logit_scale: f32,
     /// Factor on attention scores.
     pub attention_scale: f32,
-    /// Attention scores s become cap * tanh(s / cap); 0: they stay.
-    pub attention_softcap: f32,
-    /// Logits l become cap * tanh(l / cap); 0: they stay.
-    pub final_softcap: f32,
+    /// Attention scores s become cap * tanh(s / cap).
+    pub attention_softcap: Option<f32>,
+    /// Logits l become cap * tanh(l / cap).
+    pub final_softcap: Option<f32>,
     /// q and k rows (and the B rows of their adapters) are permuted against Hugging Face's.
     pub permuted: bool,
 }
@@ -104,13 +104,13 @@ impl ModelConfig {
         let (window, windowed) = window(fields, arch)?;
         refuse_temperature(fields)?;
         // As llama.cpp has it: what a file cannot say follows from the number of layers.
-        let score_width = if layers == arch.wide_score_layers { embedding / heads } else { head_dim };
+        let score_width = if Some(layers) == arch.wide_score_layers { embedding / heads } else { head_dim };
         let scale =
             |suffix: &str, default: f32| -> Result<f32> { Ok(fields.positive_or_zero(suffix)?.unwrap_or(default)) };
         // A cap of 0 is none, also where the architecture has one.
-        let cap = |suffix: &str, default: f32| match fields.gguf.opt_f32(&fields.key(suffix))? {
+        let cap = |suffix: &str, default: Option<f32>| match fields.gguf.opt_f32(&fields.key(suffix))? {
             None => Ok(default),
-            Some(_) => fields.positive_or_zero(suffix).map(|cap| cap.unwrap_or(0.0)),
+            Some(_) => fields.positive_or_zero(suffix).map(|cap| cap.filter(|&cap| cap > 0.0)),
         };
         Ok(Self {
             architecture: arch.name,
@@ -122,7 +122,7 @@ impl ModelConfig {
             head_dim,
             rope_style: arch.rope_style,
             rope,
-            local_rope: if window == 0 { None } else { rope.local(fields, arch)? },
+            local_rope: if window.is_none() { None } else { rope.local(fields, arch)? },
             no_rope_step: arch.no_rope_step,
             window,
             windowed,
@@ -143,8 +143,8 @@ impl ModelConfig {
             residual_scale: scale("residual_scale", 1.0)?,
             logit_scale: 1.0 / scale("logit_scale", 1.0)?,
             attention_scale: scale("attention.scale", 1.0 / (score_width as f32).sqrt())?,
-            attention_softcap: cap("attn_logit_softcapping", arch.softcaps.0)?,
-            final_softcap: cap("final_logit_softcapping", arch.softcaps.1)?,
+            attention_softcap: cap("attn_logit_softcapping", arch.attention_softcap)?,
+            final_softcap: cap("final_logit_softcapping", arch.final_softcap)?,
             permuted: arch.permuted,
         })
     }
@@ -159,19 +159,19 @@ impl ModelConfig {
         self.kv_heads * self.head_dim
     }
 
-    /// How many keys a query of layer `index` sees at most; 0: no limit.
-    pub fn window_of(&self, index: usize) -> usize {
+    /// How many keys a query of layer `index` sees at most, where that is limited.
+    pub fn window_of(&self, index: usize) -> Option<usize> {
         let windowed = match self.windowed {
             Windowed::Never => false,
             Windowed::Always => true,
             Windowed::AllBut(n) => index % n < n - 1,
         };
-        if windowed { self.window } else { 0 }
+        self.window.filter(|_| windowed)
     }
 
     /// Whether layer `index` rotates queries and keys.
     pub fn rotates(&self, index: usize) -> bool {
-        self.no_rope_step == 0 || !(index + 1).is_multiple_of(self.no_rope_step)
+        self.no_rope_step.is_none_or(|step| !(index + 1).is_multiple_of(step))
     }
 }
 
@@ -231,19 +231,20 @@ fn refuse_temperature(fields: &Fields<'_>) -> Result<()> {
     }
 }
 
-/// The window, 0 for none, and the layers that have it.
-fn window(fields: &Fields<'_>, arch: &Architecture) -> Result<(usize, Windowed)> {
+/// The window, where there is one, and the layers that have it.
+fn window(fields: &Fields<'_>, arch: &Architecture) -> Result<(Option<usize>, Windowed)> {
     if arch.windowed == Windowed::Never {
-        return Ok((0, Windowed::Never));
+        return Ok((None, Windowed::Never));
     }
-    // 0 stands for "no window" (phi-4).
-    let window = fields.gguf.opt_u32(&fields.key("attention.sliding_window"))?.unwrap_or(arch.window);
+    // In files 0 stands for "no window" (phi-4).
+    let window = fields.gguf.opt_u32(&fields.key("attention.sliding_window"))?.or(arch.window);
+    let window = window.filter(|&window| window > 0).map(|window| window.min(MAX_CONTEXT) as usize);
     let step = fields.opt_count("attention.sliding_window_pattern", MAX_LAYERS)?;
     let windowed = match (arch.windowed, step) {
         (Windowed::AllBut(_), Some(step)) => Windowed::AllBut(step),
         (windowed, _) => windowed,
     };
-    Ok((window.min(MAX_CONTEXT) as usize, windowed))
+    Ok((window, windowed))
 }
 
 /// The vocabulary is what the embedding has rows for; a token list of another length would index past it.

@@ -111,8 +111,8 @@ fn layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> Tensor {
 pub fn logits(r: &mut Recorder, pass: &Pass<'_>, hidden: Tensor, list: View, out: Tensor) {
     let x = rows::gather(r, "logits", list, 0, out.rows, hidden);
     linear::head_into(r, pass.sites.at(OUTPUT), x, &pass.weights.output, out);
-    if pass.config.final_softcap > 0.0 {
-        softcap(r, "logits", out, pass.config.final_softcap);
+    if let Some(cap) = pass.config.final_softcap {
+        softcap(r, "logits", out, cap);
     }
 }
 
@@ -129,7 +129,7 @@ fn attention_layer(r: &mut Recorder, c: &Pass<'_>, b: &Block<'_>, x: Tensor) -> 
     let q = norm(r, c, b, "attn_q_norm", head_norms.0, q);
     let k = norm(r, c, b, "attn_k_norm", head_norms.1, k);
     if c.config.rotates(b.index) {
-        let windowed = c.config.window_of(b.index) > 0;
+        let windowed = c.config.window_of(b.index).is_some();
         let table = if windowed { c.inputs.local_rope } else { c.inputs.rope };
         rope(r, &b.label("rope_q"), q, c.config.heads, table);
         rope(r, &b.label("rope_k"), k, c.config.kv_heads, table);

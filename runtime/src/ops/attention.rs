@@ -15,12 +15,12 @@ pub struct Heads {
     pub kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
-    /// How many keys a query sees at most, its own included; 0 sees all.
-    pub window: usize,
+    /// How many keys a query sees at most, its own included; without, all.
+    pub window: Option<usize>,
     /// Factor on q·k, as a rule 1 / sqrt(head_dim).
     pub scale: f32,
-    /// Scores are cap * tanh(scale * q·k / cap) (Gemma 2); 0: no cap.
-    pub softcap: f32,
+    /// Scores are cap * tanh(scale * q·k / cap) (Gemma 2).
+    pub softcap: Option<f32>,
 }
 
 /// Queries, keys and values.
@@ -92,8 +92,8 @@ fn params(q: Tensor, shape: Heads) -> Params {
         heads: shape.heads as u32,
         kv_heads: shape.kv_heads as u32,
         head_dim: shape.head_dim as u32,
-        window: shape.window as u32,
+        window: shape.window.unwrap_or(0) as u32,
         scale: shape.scale,
-        softcap: shape.softcap,
+        softcap: shape.softcap.unwrap_or(0.0),
     }
 }

@@ -18,8 +18,8 @@ pub struct LossInputs {
     pub log_probabilities: View,
     /// Rows per chunk.
     pub chunk: usize,
-    /// The log-probabilities are those of logits capped by [`super::softcap`] with this cap; 0: no cap.
-    pub softcap: f32,
+    /// The log-probabilities are those of logits capped by [`super::softcap`] with this cap.
+    pub softcap: Option<f32>,
 }
 
 /// Logits [n, V] of rows [n, D]; the number says how many rows with a loss were before them.
@@ -51,7 +51,7 @@ pub fn loss<'a>(
                 vocab: logits.cols as u32,
                 offset: offset as u32,
                 gradient: gradient.into(),
-                softcap: io.softcap,
+                softcap: io.softcap.unwrap_or(0.0),
                 ..bytemuck::Zeroable::zeroed()
             };
             r.call("loss", kernels::forward(params), &[io.labels, io.weights, logits.view(), io.log_probabilities]);
