@@ -167,7 +167,7 @@ impl Rehearsed {
 }
 
 /// Touched pages of the program and of system libraries, and plans.
-const PROGRAM_BYTES: u64 = 12_500_000;
+const PROGRAM_BYTES: u64 = 14_500_000;
 
 /// What a thread computes with: packed tiles, its stack.
 const THREAD_BYTES: u64 = 1_000_000;
