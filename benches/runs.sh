@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 
 for format in f32 f16 bf16 q8_0 q4_0 q4_k; do
     printf '== %s\n' "$format"
-    "$loam" convert "$assets/loam-tiny" -o "$work/$format.gguf" --format "$format" | grep size
+    "$loam" convert "$assets/loam-tiny" -o "$work/$format.gguf" --format "$format" --pure | grep size
     "$loam" bench "$work/$format.gguf" --device "$device"
 done
 

@@ -75,7 +75,7 @@ fn a_written_file_is_read_back_and_used() {
     assert_eq!(Importance::read(&file).unwrap(), importance);
     let options = |imatrix: Option<&PathBuf>| Options {
         imatrix: imatrix.cloned(),
-        ..Options::new(Recipe::named("q4_0").unwrap())
+        ..Options::new(Recipe::named("q4_0").unwrap().pure())
     };
     let with = convert(&asset("loam-micro"), &out, &options(Some(&file)), &mut |_| ()).unwrap();
     // The embedding is no product.

@@ -8,6 +8,7 @@ zeros, very small and very large ones; with and without an importance matrix, so
 """
 
 import ctypes
+import itertools
 import json
 import subprocess
 import sys
@@ -28,9 +29,8 @@ LAYERS = 9
 # Hidden size, feed-forward size, heads, key/value heads, tied.
 SHAPES = [(256, 512, 8, 2, True), (512, 768, 8, 8, False), (288, 416, 9, 3, True), (320, 256, 5, 1, False)]
 VOCABULARY = 4096
-FILE_TYPES = {"f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q4_k": 14, "q5_k": 16, "q6_k": 18,
-              "iq4_nl": 25, "iq4_xs": 30, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17, "q8_0_mix": 7, "q4_0_mix": 2,
-              "q4_1_mix": 3, "q5_0_mix": 8, "q5_1_mix": 9, "q6_k_mix": 18, "iq4_nl_mix": 25, "iq4_xs_mix": 30}
+FILE_TYPES = {"f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q6_k": 18, "iq4_nl": 25, "iq4_xs": 30,
+              "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17}
 
 
 @llama_cpp.llama_log_callback
@@ -97,10 +97,10 @@ def make_imatrix(path, random, base):
     return means
 
 
-def quantize(source, out, recipe, means):
+def quantize(source, out, recipe, pure, means):
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = FILE_TYPES[recipe], 2
-    params.pure = not recipe.endswith(("_mix", "_s", "_m"))
+    params.pure = pure
     entries = (llama_cpp.llama_model_imatrix_data * (len(means) + 1))()
     for entry, (name, values) in zip(entries, means.items()):
         entry.name, entry.size = name.encode(), values.size
@@ -128,19 +128,19 @@ def main():
             convert = lambda out, *more: subprocess.run([loam, "convert", folder, "-o", out, *more], check=True, capture_output=True)
             convert(base, "--format", "f32")
             means = make_imatrix(folder / "imatrix.gguf", random, base)
-            for recipe in FILE_TYPES:
-                for given in ({}, means):
-                    files += 1
-                    more = ["--imatrix", folder / "imatrix.gguf"] if given else []
-                    convert(ours, "--format", recipe, *more)
-                    what = f"{shape} {recipe}{' with importance' if given else ''}"
-                    if not quantize(base, theirs, recipe, given):
-                        print(f"{what}: llama.cpp refuses")
-                        continue
-                    bad = differing(ours, theirs)
-                    failed += bool(bad)
-                    if bad:
-                        print(f"{what}: {len(bad)} tensors differ: {', '.join(bad[:3])}")
+            for recipe, pure, given in itertools.product(FILE_TYPES, (True, False), ({}, means)):
+                files += 1
+                more = ["--imatrix", folder / "imatrix.gguf"] if given else []
+                more += ["--pure"] if pure else []
+                convert(ours, "--format", recipe, *more)
+                what = f"{shape} {recipe}{' pure' if pure else ''}{' with importance' if given else ''}"
+                if not quantize(base, theirs, recipe, pure, given):
+                    print(f"{what}: llama.cpp refuses")
+                    continue
+                bad = differing(ours, theirs)
+                failed += bool(bad)
+                if bad:
+                    print(f"{what}: {len(bad)} tensors differ: {', '.join(bad[:3])}")
     print(f"{files} files, {failed} with differences")
     sys.exit(failed > 0)
 

@@ -84,7 +84,7 @@ def prepare(arguments, folder):
         output([sys.executable, __file__, "make", folder, "small" if arguments.small else "large"])
     for format in arguments.formats.split(","):
         if not (folder / f"{format}.gguf").exists():
-            output([arguments.loam, "convert", folder, "-o", folder / f"{format}.gguf", "--format", format])
+            output([arguments.loam, "convert", folder, "-o", folder / f"{format}.gguf", "--format", format, *([] if format.endswith(("_m", "_s")) else ["--pure"])])
     words = " ".join(f"word{i % 977}" for i in range(400_000))
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": words[i:i + 20_000]}) + "\n" for i in range(0, len(words), 20_000)))
 

@@ -103,7 +103,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         output([sys.executable, __file__, "make", folder])
-        output([arguments.loam, "convert", folder, "-o", folder / "base.gguf", "--format", "q4_0"])
+        output([arguments.loam, "convert", folder, "-o", folder / "base.gguf", "--format", "q4_0", "--pure"])
         words = " ".join(f"word{i % 977}" for i in range(60 * BATCH * CONTEXT))
         (folder / "text.jsonl").write_text("".join(json.dumps({"text": words[i:i + 3000]}) + "\n" for i in range(0, len(words), 3000)))
         runs = {}

@@ -47,6 +47,13 @@ pub struct Options {
     pub sync_every: Duration,
 }
 
+impl Default for Options {
+    /// The types that are made where none is asked for.
+    fn default() -> Options {
+        Options::new(Recipe::DEFAULT)
+    }
+}
+
 impl Options {
     /// Plain conversion by `recipe`, or with every weight in one format.
     pub fn new(recipe: impl Into<Recipe>) -> Options {

@@ -8,6 +8,7 @@ mod family_adapters;
 mod folder;
 mod golden;
 mod hostile;
+mod pairs;
 mod requantise;
 mod resume;
 mod sources;

@@ -91,7 +91,10 @@ impl Config {
 
     fn parse(json: Json) -> Result<Config> {
         let family = family(&json)?;
-        let mut text = json.object("text_config")?.unwrap_or_else(|| json.clone());
+        let mut notes = notes(&json);
+        let part = text_part(&json, family)?;
+        let composite = part.is_some();
+        let mut text = part.unwrap_or_else(|| json.clone());
         for (key, value) in family.defaults {
             text.default(key, *value);
         }
@@ -100,7 +103,7 @@ impl Config {
         let hidden = text.need_count("hidden_size", MAX_SIZE)?;
         let head_dim = head_dim(&text, hidden, heads)?;
         let context = text.need_count("max_position_embeddings", MAX_SIZE)?;
-        let rope = rope::read(&text, family, context)?;
+        let rope = rope::read(&text, family, context, &mut notes)?;
         let mut config = Config {
             path: json.path.clone(),
             family,
@@ -118,11 +121,11 @@ impl Config {
             window: text.count("sliding_window", MAX_SIZE)?,
             uses_window: text.flag("use_sliding_window")?,
             experts: if family.experts { Some(experts(&text)?) } else { None },
-            tied: tied(&json, &text)?.unwrap_or(family.tied),
+            tied: tied(&json, &text, composite, &mut notes)?.unwrap_or(family.tied),
             attention_bias: text.flag("attention_bias")?.unwrap_or(false),
             mlp_bias: text.flag("mlp_bias")?.unwrap_or(false),
             extras: Metadata::new(),
-            notes: notes(&json),
+            notes,
             json,
             text,
         };
@@ -168,7 +171,7 @@ fn family(json: &Json) -> Result<&'static Family> {
         _ => return Err(json.error("architectures", "names several")),
     };
     if let Some(family) = family {
-        return Ok(family);
+        return check_type(json, found, family);
     }
     let classes: Vec<&str> = FAMILIES.iter().flat_map(|family| family.classes).copied().collect();
     let (found, supported) = (found.escape_debug().to_string(), classes.join(", "));
@@ -182,20 +185,57 @@ fn family(json: &Json) -> Result<&'static Family> {
     Err(Error::Architecture { path: json.path.clone(), found, supported })
 }
 
+/// Transformers go by `model_type`: a class of another family beside it is one name too many.
+fn check_type(json: &Json, class: &str, family: &'static Family) -> Result<&'static Family> {
+    match json.text("model_type")? {
+        Some(found) if !family.model_types.contains(&found) => {
+            let types = family.model_types.join(" or ");
+            let problem =
+                format!("is {found:?}, but architectures names {class}, which has {types}: one of them is wrong");
+            Err(json.error("model_type", problem))
+        }
+        _ => Ok(family),
+    }
+}
+
+/// The part of config.json that a model with images keeps of its text model; `None` for a text model.
+fn text_part(json: &Json, family: &Family) -> Result<Option<Json>> {
+    let class = json.list("architectures")?.first().and_then(|class| class.as_str());
+    let name = json.text("model_type")?.or(class).unwrap_or_default();
+    match (json.object("text_config")?, family.composite.contains(&name)) {
+        (None, true) => Err(json.error("text_config", format!("is missing, where {name} has its text model"))),
+        (Some(_), false) => {
+            let problem = format!("is there, but {name} is a text model, which has its settings beside it");
+            Err(json.error("text_config", problem))
+        }
+        (part, _) => Ok(part),
+    }
+}
+
 /// Options that would change the computation and that GGUF cannot say.
 fn refuse_options(text: &Json, family: &Family) -> Result<()> {
     let (key, expected) = family.activation;
+    let same = |found: &str| ACTIVATIONS.iter().any(|names| names.contains(&found) && names.contains(&expected));
     match text.text(key)? {
-        Some(other) if other != expected => {
+        Some(other) if other != expected && !same(other) => {
             Err(text.error(key, format!("{other:?} is not supported, only {expected:?}")))
         }
         _ => Ok(()),
     }
 }
 
-/// `tie_word_embeddings`, which a model with images says of the whole or of its text part.
-fn tied(json: &Json, text: &Json) -> Result<Option<bool>> {
-    Ok(text.flag("tie_word_embeddings")?.or(json.flag("tie_word_embeddings")?))
+/// Names of Transformers for one function.
+const ACTIVATIONS: [&[&str]; 2] =
+    [&["silu", "swish"], &["gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "gelu_fast", "gelu_accurate"]];
+
+/// `tie_word_embeddings`; of a model with images that of the whole counts, as in Transformers.
+fn tied(json: &Json, text: &Json, composite: bool, notes: &mut Vec<String>) -> Result<Option<bool>> {
+    const KEY: &str = "tie_word_embeddings";
+    let (whole, part) = (json.flag(KEY)?, text.flag(KEY)?);
+    if composite && part.is_some() && part != whole.or(Some(true)) {
+        notes.push(format!("{KEY} of text_config is not followed: that of the whole model counts, as in Transformers"));
+    }
+    Ok(whole)
 }
 
 fn notes(json: &Json) -> Vec<String> {
@@ -205,10 +245,13 @@ fn notes(json: &Json) -> Vec<String> {
 }
 
 fn experts(text: &Json) -> Result<Experts> {
-    let count = match text.count("num_experts", MAX_EXPERTS)? {
-        Some(count) => count,
-        None => text.need_count("num_local_experts", MAX_EXPERTS)?,
-    };
+    let (count, other) = (text.count("num_experts", MAX_EXPERTS)?, text.count("num_local_experts", MAX_EXPERTS)?);
+    if let (Some(count), Some(other)) = (count, other)
+        && count != other
+    {
+        return Err(text.error("num_local_experts", format!("is {other}, num_experts is {count}: both mean the same")));
+    }
+    let count = count.or(other).ok_or_else(|| text.error("num_experts", "is missing"))?;
     let used = text.need_count("num_experts_per_tok", count)?;
     Ok(Experts { count, used, intermediate: text.need_count("moe_intermediate_size", MAX_SIZE)? })
 }

@@ -43,7 +43,6 @@ fn what_cannot_be_converted_is_refused_by_name() {
         ("hidden_act", r#""gelu""#, "hidden_act"),
         ("rope_scaling", r#"{"rope_type":"dynamic","factor":4}"#, "rope_scaling.rope_type"),
         ("rope_scaling", r#"{"rope_type":"longrope","factor":4}"#, "rope_scaling.rope_type"),
-        ("rope_scaling", r#"{"rope_type":"yarn","factor":4}"#, "rope_scaling.original_max_position_embeddings"),
         (
             "rope_scaling",
             r#"{"rope_type":"yarn","factor":4,"original_max_position_embeddings":64,"mscale":1}"#,

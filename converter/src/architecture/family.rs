@@ -85,6 +85,10 @@ pub struct Family {
     pub activation: (&'static str, &'static str),
     /// Kinds of rope scaling that a stock llama.cpp applies for this architecture, as `rope_type` names them.
     pub rope_types: &'static [&'static str],
+    /// Layers with a window are rotated by settings of their own.
+    pub local_rope: bool,
+    /// Names in `architectures`, or in `model_type`, of models that keep their text part in `text_config`.
+    pub composite: &'static [&'static str],
     /// Whether only a part of each head may be rotated (`partial_rotary_factor`).
     pub partial_rotary: bool,
     /// Which models of 80 layers llama-quantize takes for a "70B", whose values get more bits.
@@ -203,6 +207,8 @@ pub const PLAIN: Family = Family {
     head: Head::Optional,
     activation: ("hidden_act", "silu"),
     rope_types: &["linear", "yarn"],
+    local_rope: false,
+    composite: &[],
     partial_rotary: false,
     seventy_billion: SeventyBillion::Never,
     defaults: &[],

@@ -41,7 +41,8 @@ fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     rules::causal(config)?;
     // llama.cpp knows the 27 B model by its 46 layers.
     rules::attention_scalar(config, 46, out)?;
-    rules::window(config, 2, out)?;
+    // Transformers read no pattern here: every other layer has the window.
+    rules::window(config, 2, None, out)?;
     for (key, name, default) in
         [("attn_logit_softcapping", "attn_logit", 50.0), ("final_logit_softcapping", "final_logit", 30.0)]
     {

@@ -25,6 +25,8 @@ pub(super) const FAMILY: Family = Family {
     tied: true,
     activation: ("hidden_activation", "gelu_pytorch_tanh"),
     rope_types: &["linear"],
+    local_rope: true,
+    composite: &["Gemma3ForConditionalGeneration", "gemma3"],
     // Published configurations of models with images name only what differs from these.
     defaults: &[
         ("vocab_size", 262_208.0),
@@ -49,7 +51,8 @@ fn extras(config: &Config, out: &mut Metadata) -> Result<()> {
     rules::causal(config)?;
     // llama.cpp knows the 27 B model by its 62 layers.
     rules::attention_scalar(config, 62, out)?;
-    rules::window(config, 6, out)?;
+    let period = json.count("sliding_window_pattern", 512)?;
+    rules::window(config, 6, period, out)?;
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
         if json.get(key).is_some() {
             return Err(json.error(key, "must be null: llama.cpp's gemma3 has no soft caps"));

@@ -4,6 +4,7 @@ use loam_files::gguf::Metadata;
 
 use super::Config;
 use crate::Result;
+use crate::source::Json;
 
 /// No biases but those that the family always has.
 pub(super) fn no_biases(config: &Config) -> Result<()> {
@@ -24,7 +25,7 @@ pub(super) fn no_window(config: &Config) -> Result<()> {
         let problem = format!("true is not supported: llama.cpp's {} has no window", config.architecture());
         return Err(json.error("use_sliding_window", problem));
     }
-    if json.list("layer_types")?.iter().any(|kind| kind.as_str() != Some("full_attention")) {
+    if json.list("layer_types")?.iter().any(|kind| !full(kind)) {
         return Err(json.error("layer_types", "names layers without full attention, which are not supported"));
     }
     Ok(())
@@ -34,13 +35,15 @@ pub(super) fn no_window(config: &Config) -> Result<()> {
 pub(super) fn window_everywhere(config: &Config, out: &mut Metadata) -> Result<()> {
     let json = &config.text;
     let kinds = json.list("layer_types")?;
-    let window = config.window.filter(|window| *window < config.context && config.uses_window != Some(false));
-    let class = json.list("architectures")?.first().and_then(|class| class.as_str());
-    if window.is_some() && class != Some("MistralForCausalLM") && json.text("model_type")? != Some("mistral") {
+    // Transformers read no use_sliding_window here.
+    let absent = config.window.is_none() && !json.is_null("sliding_window");
+    let default = (absent && is_mistral(json)?).then_some(MISTRAL_WINDOW);
+    let window = config.window.or(default).filter(|window| *window < config.context);
+    if window.is_some() && !is_mistral(json)? {
         return Err(json.error("sliding_window", "is shorter than the context, which only Mistral's models have"));
     }
     let kind = if window.is_some() { "sliding_attention" } else { "full_attention" };
-    if kinds.iter().any(|found| found.as_str() != Some(kind)) {
+    if kinds.iter().any(|found| found.as_str() != Some(kind) && !(window.is_none() && full(found))) {
         return Err(json.error("layer_types", format!("must be {kind} in every layer, or left out")));
     }
     if let Some(window) = window {
@@ -49,15 +52,31 @@ pub(super) fn window_everywhere(config: &Config, out: &mut Metadata) -> Result<(
     Ok(())
 }
 
-/// Writes the window and its layers: all but every `period`-th layer have it in llama.cpp. Another period gets a key.
-pub(super) fn window(config: &Config, period: u64, out: &mut Metadata) -> Result<()> {
+/// The window of Mistral's models that say nothing of it; null is none.
+const MISTRAL_WINDOW: u64 = 4096;
+
+/// Whether Transformers compute a model of the family of Llama as Mistral's: by `model_type`, else by the class.
+fn is_mistral(json: &Json) -> Result<bool> {
+    let class = json.list("architectures")?.first().and_then(|class| class.as_str());
+    let named = json.text("model_type")?.or(class);
+    Ok(["mistral", "MistralForCausalLM"].map(Some).contains(&named))
+}
+
+/// Whether a layer has full attention; `attention` is an older name.
+fn full(kind: &serde_json::Value) -> bool {
+    ["full_attention", "attention"].map(Some).contains(&kind.as_str())
+}
+
+/// Writes the window and its layers: all but every `period`-th layer have it in llama.cpp. Another period gets a key:
+/// `layer_types` say it, else the `pattern` of config.json.
+pub(super) fn window(config: &Config, period: u64, pattern: Option<u64>, out: &mut Metadata) -> Result<()> {
     let json = &config.text;
     let window = config.window.ok_or_else(|| json.error("sliding_window", "is missing"))?;
     let architecture = config.architecture();
     out.set(format!("{architecture}.attention.sliding_window"), window as u32);
     let kinds = json.list("layer_types")?;
     let found = match kinds {
-        [] => json.count("sliding_window_pattern", 512)?.unwrap_or(period),
+        [] => pattern.unwrap_or(period),
         _ if kinds.len() as u64 != config.layers => {
             let problem = format!("has {} entries, num_hidden_layers is {}", kinds.len(), config.layers);
             return Err(json.error("layer_types", problem));

@@ -45,40 +45,41 @@ const fn recipe(name: &'static str, format: Format, file_type: u32, mix: Option<
 }
 
 impl Recipe {
-    /// All recipes. The plain names mean every weight in that type; `_mix` is what llama-quantize makes without
-    /// `--pure`.
-    pub const ALL: [Recipe; 25] = [
+    /// What llama-quantize makes by its names, without `--pure`.
+    pub const ALL: [Recipe; 15] = [
         recipe("f32", Format::F32, 0, None),
         recipe("f16", Format::F16, 1, None),
         recipe("bf16", Format::BF16, 32, None),
-        recipe("q8_0", Format::Q8_0, 7, None),
-        recipe("q4_0", Format::Q4_0, 2, None),
-        recipe("q4_1", Format::Q4_1, 3, None),
-        recipe("q5_0", Format::Q5_0, 8, None),
-        recipe("q5_1", Format::Q5_1, 9, None),
-        // llama.cpp has no file type for nothing but Q4_K or Q5_K: `--pure Q4_K_S` makes such files.
-        recipe("q4_k", Format::Q4_K, 14, None),
-        recipe("q5_k", Format::Q5_K, 16, None),
-        recipe("q6_k", Format::Q6_K, 18, None),
-        recipe("iq4_nl", Format::IQ4_NL, 25, None),
-        recipe("iq4_xs", Format::IQ4_XS, 30, None),
+        recipe("q8_0", Format::Q8_0, 7, Some(Mix::Plain)),
+        recipe("q4_0", Format::Q4_0, 2, Some(Mix::Symmetric)),
+        recipe("q4_1", Format::Q4_1, 3, Some(Mix::Plain)),
+        recipe("q5_0", Format::Q5_0, 8, Some(Mix::Symmetric)),
+        recipe("q5_1", Format::Q5_1, 9, Some(Mix::Plain)),
+        recipe("q6_k", Format::Q6_K, 18, Some(Mix::Plain)),
+        recipe("iq4_nl", Format::IQ4_NL, 25, Some(Mix::Levels)),
+        recipe("iq4_xs", Format::IQ4_XS, 30, Some(Mix::Levels)),
         recipe("q4_k_s", Format::Q4_K, 14, Some(Mix::Q4_K_S)),
-        recipe("q4_k_m", Format::Q4_K, 15, Some(Mix::Q4_K_M)),
+        Recipe::DEFAULT,
         recipe("q5_k_s", Format::Q5_K, 16, Some(Mix::Plain)),
         recipe("q5_k_m", Format::Q5_K, 17, Some(Mix::Q5_K_M)),
-        recipe("q8_0_mix", Format::Q8_0, 7, Some(Mix::Plain)),
-        recipe("q4_0_mix", Format::Q4_0, 2, Some(Mix::Symmetric)),
-        recipe("q4_1_mix", Format::Q4_1, 3, Some(Mix::Plain)),
-        recipe("q5_0_mix", Format::Q5_0, 8, Some(Mix::Symmetric)),
-        recipe("q5_1_mix", Format::Q5_1, 9, Some(Mix::Plain)),
-        recipe("q6_k_mix", Format::Q6_K, 18, Some(Mix::Plain)),
-        recipe("iq4_nl_mix", Format::IQ4_NL, 25, Some(Mix::Levels)),
-        recipe("iq4_xs_mix", Format::IQ4_XS, 30, Some(Mix::Levels)),
     ];
 
-    /// The recipe with this name.
+    /// Other names that llama-quantize takes.
+    pub const ALIASES: [(&str, &str); 2] = [("q4_k", "q4_k_m"), ("q5_k", "q5_k_m")];
+
+    /// What is made where nothing is asked for: little is lost, at about 4.8 bits a weight.
+    pub const DEFAULT: Recipe = recipe("q4_k_m", Format::Q4_K, 15, Some(Mix::Q4_K_M));
+
+    /// The recipe with this name, in any case.
     pub fn named(name: &str) -> Option<Recipe> {
-        Recipe::ALL.into_iter().find(|recipe| recipe.name == name)
+        let alias = Recipe::ALIASES.into_iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+        let name = alias.map_or(name, |(_, name)| name);
+        Recipe::ALL.into_iter().find(|recipe| recipe.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Every weight in this recipe's type, as `llama-quantize --pure` makes it.
+    pub fn pure(self) -> Recipe {
+        Recipe { mix: None, ..self }
     }
 
     /// The types of all tensors, in their order. `importance`: an importance matrix will be used.
@@ -174,9 +175,10 @@ impl Recipe {
 impl From<Format> for Recipe {
     /// Every weight in `format`.
     fn from(format: Format) -> Recipe {
-        let pure = Recipe::ALL.into_iter().find(|recipe| recipe.format == format && recipe.mix.is_none());
+        // The first of a type: llama.cpp calls files of nothing but Q4_K or Q5_K "small".
+        let named = Recipe::ALL.into_iter().find(|recipe| recipe.format == format);
         // A type that llama.cpp has no file type for: 1024 says that it is to be guessed.
-        pure.unwrap_or(recipe(format.name(), format, 1024, None))
+        named.map_or(recipe(format.name(), format, 1024, None), Recipe::pure)
     }
 }
 

@@ -18,7 +18,10 @@ fn model(architecture: &str, layers: u32, heads: [u32; 2], experts: u32) -> Meta
 fn chosen(recipe: &str, metadata: &Metadata, names: &[String], cols: u64, importance: bool) -> Vec<Format> {
     let shape = [cols, 512];
     let tensors: Vec<(&str, &[u64])> = names.iter().map(|name| (name.as_str(), &shape[..])).collect();
-    let recipe = Recipe::named(recipe).unwrap();
+    let recipe = match recipe.strip_prefix("pure ") {
+        Some(name) => Recipe::named(name).unwrap().pure(),
+        None => Recipe::named(recipe).unwrap(),
+    };
     recipe.choose(metadata, &tensors, importance).into_iter().map(|choice| choice.format).collect()
 }
 
@@ -56,12 +59,12 @@ fn more_bits_go_to_the_ends_and_every_third_layer() {
 fn importance_changes_the_first_ffn_down_of_the_32_weight_types() {
     let llama = model("llama", 16, [8, 8], 0);
     for (recipe, format, importance, expected) in [
-        ("q4_0_mix", Format::Q4_1, false, 0),
-        ("q4_0_mix", Format::Q4_1, true, 2),
-        ("q5_0_mix", Format::Q5_1, true, 2),
-        ("iq4_nl_mix", Format::Q5_K, false, 2),
-        ("iq4_nl_mix", Format::Q5_K, true, 0),
-        ("q4_0", Format::Q4_1, true, 0),
+        ("q4_0", Format::Q4_1, false, 0),
+        ("q4_0", Format::Q4_1, true, 2),
+        ("q5_0", Format::Q5_1, true, 2),
+        ("iq4_nl", Format::Q5_K, false, 2),
+        ("iq4_nl", Format::Q5_K, true, 0),
+        ("pure q4_0", Format::Q4_1, true, 0),
     ] {
         let found = layers(recipe, &llama, "ffn_down", format, importance);
         assert_eq!(found, (0..expected).collect::<Vec<_>>(), "{recipe} {importance}");
@@ -71,8 +74,8 @@ fn importance_changes_the_first_ffn_down_of_the_32_weight_types() {
 #[test]
 fn shared_heads_and_the_largest_models_get_a_better_v() {
     let count = |recipe, metadata: &Metadata| layers(recipe, metadata, "attn_v", Format::Q5_K, false).len();
-    assert_eq!(count("iq4_nl_mix", &model("llama", 8, [8, 2], 0)), 8);
-    assert_eq!(count("iq4_nl_mix", &model("llama", 8, [8, 4], 0)), 0);
+    assert_eq!(count("iq4_nl", &model("llama", 8, [8, 2], 0)), 8);
+    assert_eq!(count("iq4_nl", &model("llama", 8, [8, 4], 0)), 0);
     // Of 80 layers, 36 get Q6_K; "70B" gives the others Q5_K.
     let sixes = layers("q4_k_m", &model("llama", 80, [64, 8], 0), "attn_v", Format::Q6_K, false).len();
     assert_eq!(count("q4_k_m", &model("llama", 80, [64, 8], 0)), 80 - sixes);
@@ -94,7 +97,7 @@ fn eight_experts_are_treated_with_care() {
     assert_eq!(of("q4_k_m", &eight), [Q8_0, Q5_K, Q4_K, Q8_0, Q6_K, F32, Q4_K]);
     assert_eq!(of("q4_k_s", &eight), [Q8_0, Q5_K, Q4_K, Q8_0, Q5_K, F32, Q4_K]);
     assert_eq!(of("q5_k_m", &eight), [Q8_0, Q5_K, Q5_K, Q8_0, Q6_K, F32, Q5_K]);
-    assert_eq!(of("q4_0_mix", &eight), [Q8_0, Q4_0, Q4_0, Q8_0, Q4_0, F32, Q4_0]);
+    assert_eq!(of("q4_0", &eight), [Q8_0, Q4_0, Q4_0, Q8_0, Q4_0, F32, Q4_0]);
     // Of other numbers of experts, only that the layer comes from the name: block 3 of 32 is among the first eighth.
     let many = model("qwen3moe", 32, [32, 4], 128);
     assert_eq!(of("q4_k_m", &many), [Q4_K, Q4_K, Q4_K, Q6_K, Q6_K, F32, Q4_K]);
@@ -108,11 +111,11 @@ fn the_head_has_six_bits_or_eight() {
     use Format::*;
     assert_eq!(chosen("q4_k_m", &llama, &with_head, 512, false), [Q6_K, Q4_K]);
     assert_eq!(chosen("q4_k_m", &llama, tied, 512, false), [Q6_K]);
-    assert_eq!(chosen("q4_0_mix", &llama, tied, 512, false), [Q6_K]);
-    assert_eq!(chosen("q4_0_mix", &llama, tied, 96, false), [Q8_0]);
+    assert_eq!(chosen("q4_0", &llama, tied, 512, false), [Q6_K]);
+    assert_eq!(chosen("q4_0", &llama, tied, 96, false), [Q8_0]);
     assert_eq!(chosen("q4_k_s", &llama, tied, 96, false), [Q8_0]);
-    assert_eq!(chosen("q8_0_mix", &llama, &with_head, 512, false), [Q8_0, Q8_0]);
-    assert_eq!(chosen("q4_k", &llama, &with_head, 512, false), [Q4_K, Q4_K]);
+    assert_eq!(chosen("q8_0", &llama, &with_head, 512, false), [Q8_0, Q8_0]);
+    assert_eq!(chosen("pure q4_k", &llama, &with_head, 512, false), [Q4_K, Q4_K]);
     assert_eq!(chosen("q4_k_m", &llama, tied, 100, false), [F16]);
 }
 
@@ -139,10 +142,25 @@ fn types_follow_the_row_length() {
 }
 
 #[test]
-fn names_are_unique_and_found() {
+fn names_are_those_of_llama_quantize_in_any_case() {
     for recipe in Recipe::ALL {
         assert_eq!(Recipe::named(recipe.name), Some(recipe));
+        assert_eq!(Recipe::named(&recipe.name.to_uppercase()), Some(recipe));
     }
-    assert_eq!(Recipe::named("q3_k_m"), None);
-    assert_eq!(Recipe::from(Format::Q4_K).name, "q4_k");
+    for (alias, name) in [("Q4_K", "q4_k_m"), ("q5_k", "q5_k_m")] {
+        assert_eq!(Recipe::named(alias), Recipe::named(name));
+    }
+    assert!(["q3_k_m", "q4_0_mix", "pure"].iter().all(|name| Recipe::named(name).is_none()));
+    assert_eq!(Recipe::named("q4_k_m"), Some(Recipe::DEFAULT));
+}
+
+#[test]
+fn a_pure_recipe_has_one_type() {
+    let llama = model("llama", 8, [8, 8], 0);
+    let names = ["output", "blk.0.attn_v", "blk.0.ffn_down"].map(|part| format!("{part}.weight"));
+    for recipe in Recipe::ALL {
+        let found = chosen(&format!("pure {}", recipe.name), &llama, &names, 512, true);
+        assert!(found.iter().all(|format| *format == recipe.format), "{}: {found:?}", recipe.name);
+    }
+    assert_eq!(Recipe::from(Format::Q4_0), Recipe::named("q4_0").unwrap().pure());
 }

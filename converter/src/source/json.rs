@@ -68,6 +68,15 @@ impl Json {
         map.entry(key).or_insert_with(|| if whole { Value::from(value as u64) } else { Value::from(value) });
     }
 
+    /// This object with the fields of `other` in place of its own.
+    pub fn with(&self, other: &Json) -> Json {
+        let mut both = self.clone();
+        if let (Some(map), Some(others)) = (both.value.as_object_mut(), other.value.as_object()) {
+            map.extend(others.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        both
+    }
+
     /// Keys in file order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.value.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))

@@ -172,7 +172,8 @@ impl ValueEnum for FormatArg {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name))
+        let aliases = Recipe::ALIASES.into_iter().filter(|(_, name)| *name == self.0.name).map(|(alias, _)| alias);
+        Some(PossibleValue::new(self.0.name).aliases(aliases))
     }
 }
 
@@ -186,9 +187,13 @@ pub struct ConvertArgs {
     /// The GGUF file to write
     #[arg(short, long, value_name = "OUT.gguf")]
     pub output: PathBuf,
-    /// Type of every weight whose shape allows it, or a mix as llama-quantize names it
-    #[arg(long, value_enum, default_value = "q4_0")]
+    /// What llama-quantize makes by this name (q4_k is q4_k_m, q5_k is q5_k_m): most weights in the type, some in a
+    /// better one
+    #[arg(long, value_enum, ignore_case = true, default_value = Recipe::DEFAULT.name)]
     pub format: FormatArg,
+    /// Every weight in the type of --format, where its shape allows it: smaller, and more is lost
+    #[arg(long)]
+    pub pure: bool,
     /// Importance matrix, from `loam imatrix` or llama-imatrix: errors count by how much a weight is used
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,

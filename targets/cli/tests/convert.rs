@@ -8,14 +8,15 @@ use support::{base, listing, micro, run};
 fn a_plan_tells_everything_and_writes_nothing() {
     let folder = tempfile::tempdir().expect("temp dir");
     let out = folder.path().join("m.gguf");
-    let plan = run("convert {} -o {} --format q4_k --split-size 300K --plan --json", &[&micro(), &out]).good().result();
-    let text = run("convert {} -o {} --format q4_k --plan", &[&micro(), &out]).good();
+    let plan =
+        run("convert {} -o {} --format q4_k --pure --split-size 300K --plan --json", &[&micro(), &out]).good().result();
+    let text = run("convert {} -o {} --format q4_k --pure --plan", &[&micro(), &out]).good();
     assert!(listing(folder.path()).is_empty());
     for part in ["token_embd.weight", "q5_0", "(fallback)", "memory", "m.gguf"] {
         assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
     }
     assert!(text.stderr.contains("no whole blocks"), "{}", text.stderr);
-    let done = run("convert {} -o {} --format q4_k --split-size 300K --json", &[&micro(), &out]).good().result();
+    let done = run("convert {} -o {} --format q4_k --pure --split-size 300K --json", &[&micro(), &out]).good().result();
     for key in ["event", "output", "files", "bytes", "tensors", "weights", "types", "fallbacks", "notes"] {
         assert_eq!(plan[key], done[key], "{key}");
     }
@@ -52,7 +53,7 @@ fn split_models_work_wherever_a_model_is_opened() {
 fn gguf_models_are_converted_again() {
     let folder = tempfile::tempdir().expect("temp dir");
     let out = folder.path().join("again.gguf");
-    let run_again = run("convert {} -o {} --format q4_0", &[base(), &out]).good();
+    let run_again = run("convert {} -o {} --format q4_0 --pure", &[base(), &out]).good();
     assert!(run_again.stderr.contains("a second time"), "{}", run_again.stderr);
     let types = run("inspect {} --json", &[&out]).good().result()["types"].clone();
     assert!(types["q4_0"].is_object() && types["q8_0"].is_null(), "{types}");

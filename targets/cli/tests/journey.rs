@@ -70,7 +70,7 @@ fn every_device_does_the_whole_job_on_four_bits() {
     let data = demo_data("heldout.jsonl");
     for format in ["q4_k", "q4_0"] {
         let base = at(format);
-        run(&format!("convert {{}} -o {{}} --format {format}"), &[&micro(), &base]).good();
+        run(&format!("convert {{}} -o {{}} --format {format} --pure"), &[&micro(), &base]).good();
         let mut losses = Vec::new();
         for device in device_names() {
             let adapter = at("adapter.gguf");
@@ -123,7 +123,7 @@ fn a_model_of_whole_super_blocks_is_stored_and_runs_in_q4_k() {
     let mut losses = Vec::new();
     for format in ["q8_0", "q4_k"] {
         let path = folder.path().join(format);
-        let line = format!("convert {{}} -o {{}} --format {format} --json");
+        let line = format!("convert {{}} -o {{}} --format {format} --pure --json");
         let done = run(&line, &[&tiny(), &path]).good().result();
         assert!(done["types"][format].as_u64().is_some_and(|count| count > 50), "{done}");
         assert_eq!(done["fallbacks"].as_object().map(|f| f.len()), Some(0), "{done}");
@@ -183,7 +183,7 @@ fn every_format_converts_and_runs() {
     let mut losses = Vec::new();
     for format in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
         let path = folder.path().join(format);
-        run(&format!("convert {{}} -o {{}} --format {format} --threads 1"), &[&micro(), &path]).good();
+        run(&format!("convert {{}} -o {{}} --format {format} --pure --threads 1"), &[&micro(), &path]).good();
         let outcome = run("eval {} --data {} --device cpu --json", &[&path, &demo_data("heldout.jsonl")]).good();
         losses.push(outcome.result()["loss"].as_f64().expect("a loss"));
     }

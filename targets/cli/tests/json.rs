@@ -227,7 +227,7 @@ fn generate_and_bench_and_convert_end_with_a_result() {
 
     let folder = tempfile::tempdir().expect("temp dir");
     let out = folder.path().join("b.gguf");
-    let done = run("convert {} -o {} --format q4_0 --json", &[&micro(), &out]).good().result();
+    let done = run("convert {} -o {} --format q4_0 --pure --json", &[&micro(), &out]).good().result();
     assert_eq!(done["event"], "done");
     assert_eq!(done["output"].as_str(), out.to_str());
 }

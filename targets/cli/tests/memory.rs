@@ -12,7 +12,7 @@ use support::{demo_data, device_names, run, tiny};
 /// The demo's model in `format`.
 fn base(folder: &Path, format: &str) -> PathBuf {
     let path = folder.join(format!("{format}.gguf"));
-    run(&format!("convert {{}} -o {{}} --format {format}"), &[&tiny(), &path]).good();
+    run(&format!("convert {{}} -o {{}} --format {format} --pure"), &[&tiny(), &path]).good();
     path
 }
 

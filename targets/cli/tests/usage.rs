@@ -182,7 +182,7 @@ fn an_adapter_for_another_base_says_what_differs() {
     let (adapter, other) = (folder.path().join("a.gguf"), folder.path().join("other.gguf"));
     let line = "train {} --data {} -o {} --device cpu --steps 1";
     run(line, &[base(), &demo_data("train.jsonl"), &adapter]).good();
-    run("convert {} -o {} --format q4_0", &[&micro(), &other]).good();
+    run("convert {} -o {} --format q4_0 --pure", &[&micro(), &other]).good();
     let words = ["another base", "digest", "hint: give the base"];
     run("adapter verify {} --base {}", &[&adapter, &other]).bad(1, &words);
     run("generate {} --prompt a --device cpu --adapter {}", &[&other, &adapter]).bad(1, &words);

@@ -137,10 +137,11 @@ def case(name, model_name, base_type, targets, final, bases):
 
 
 def quantized(path):
-    """One digest per type of llama-quantize: of the lines `TENSOR TYPE SHA256`, ordered by name."""
+    """One digest per arguments of llama-quantize: of the lines `TENSOR TYPE SHA256`, ordered by name."""
     types = json.loads(path.read_text())["types"]
     lines = lambda tensors: "".join(f"{n} {ty.lower()} {digest}\n" for n, (ty, digest) in sorted(tensors.items()))
-    found = {name: hashlib.sha256(lines(each["tensors"]).encode()).hexdigest() for name, each in types.items()}
+    asked = lambda each: each["flags"].replace("loam-tiny-f32.gguf ", "")
+    found = {asked(each): hashlib.sha256(lines(each["tensors"]).encode()).hexdigest() for each in types.values()}
     (HERE / "quantized.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

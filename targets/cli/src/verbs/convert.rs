@@ -22,6 +22,7 @@ pub fn run(args: &ConvertArgs) -> Result {
     let source = pull::resolve(&args.source, output)?;
     let inputs: Vec<&Path> = [Some(&source), args.imatrix.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect();
     files::check(&inputs, &[&args.output])?;
+    let recipe = if args.pure { args.format.0.pure() } else { args.format.0 };
     let options = Options {
         threads: args.threads.map(usize::from),
         pre: args.pre.clone(),
@@ -29,7 +30,7 @@ pub fn run(args: &ConvertArgs) -> Result {
         allow_nonfinite: args.allow_nonfinite,
         split_bytes: args.split_size,
         restart: args.restart,
-        ..Options::new(args.format.0)
+        ..Options::new(recipe)
     };
     if args.plan {
         return plan(output, &loam_convert::plan(&source, &args.output, &options)?);

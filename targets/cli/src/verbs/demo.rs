@@ -11,7 +11,7 @@ use loam::engine::{Engine, weight_uploads};
 use loam::generate::{Session, prompt};
 use loam::train::{Event, Job, Outcome, RunOptions};
 use loam::{Base, NewAdapter, TrainOptions};
-use loam_shaders::Format;
+use loam_convert::Recipe;
 use serde_json::json;
 
 use super::{convert, train};
@@ -77,13 +77,14 @@ fn base(temporary: &Path, folder: &Path, output: Output) -> Result<Base> {
     let source = temporary.join("loam-tiny");
     unpack(&source, &MODEL)?;
     let path = folder.join("base.gguf");
-    let summary = convert::convert(&source, &path, &loam_convert::Options::new(Format::Q4_0), output)?;
+    let summary = convert::convert(&source, &path, &loam_convert::Options::default(), output)?;
     let from = MODEL.iter().map(|(_, content)| content.len() as u64).max().unwrap_or(0);
     output.line(format!(
-        "1. convert    {} parameters, {} -> {} (q4_0)",
+        "1. convert    {} parameters, {} -> {} ({})",
         summary.parameters,
         bytes(from),
-        bytes(summary.bytes)
+        bytes(summary.bytes),
+        Recipe::DEFAULT.name
     ))?;
     output.object(&json!({"event": "converted", "bytes": summary.bytes, "weights": summary.parameters}))?;
     Ok(Base::open(path)?)
