@@ -131,7 +131,7 @@ pub struct Kernel {
     pub variants: &'static [Variant],
     /// Kernels with its bindings and parameters that multiply in less, the best of a precision first. Their results
     /// differ, so they run only where that precision was asked for.
-    pub reduced: &'static [Reduced],
+    pub by_precision: &'static [InPrecision],
 }
 
 /// A kernel that takes the bindings and parameters of another and computes the same bits with other tiles. Plans record
@@ -170,7 +170,7 @@ impl Precision {
 
 /// A kernel that may run in place of another where `precision` was asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Reduced {
+pub struct InPrecision {
     /// What it multiplies in.
     pub precision: Precision,
     /// The kernel and its grid.
@@ -183,7 +183,7 @@ pub type Grid = fn(&[u8]) -> [u32; 3];
 impl Kernel {
     /// A kernel whose CPU path is its reference.
     pub const fn new(source: &'static Source, reference: HostFn) -> Self {
-        Self { source, reference, cpu: None, variants: &[], reduced: &[] }
+        Self { source, reference, cpu: None, variants: &[], by_precision: &[] }
     }
 
     /// Adds the fast CPU function.
@@ -198,7 +198,7 @@ impl Kernel {
         reference: HostFn,
         cpu: Option<HostFn>,
     ) -> [Self; FORMATS] {
-        let mut kernels = [Self { source: sources[0], reference, cpu, variants: &[], reduced: &[] }; FORMATS];
+        let mut kernels = [Self { source: sources[0], reference, cpu, variants: &[], by_precision: &[] }; FORMATS];
         let mut index = 1;
         while index < kernels.len() {
             kernels[index].source = sources[index];
@@ -221,13 +221,13 @@ impl Kernel {
     }
 
     /// The kernels of a family with those that multiply in less, by format.
-    pub const fn with_reduced<const N: usize>(
+    pub const fn with_precisions<const N: usize>(
         mut kernels: [Self; FORMATS],
-        reduced: &'static [[Reduced; N]; FORMATS],
+        by_precision: &'static [[InPrecision; N]; FORMATS],
     ) -> [Self; FORMATS] {
         let mut index = 0;
         while index < FORMATS {
-            kernels[index].reduced = &reduced[index];
+            kernels[index].by_precision = &by_precision[index];
             index += 1;
         }
         kernels
@@ -274,24 +274,24 @@ impl Variant {
     }
 }
 
-impl Reduced {
+impl InPrecision {
     /// The kernels from some families, each with its precision and grid, by format.
     pub const fn families<const N: usize>(
         precisions: [Precision; N],
         families: &[(&'static [Kernel; FORMATS], Grid); N],
     ) -> [[Self; N]; FORMATS] {
         let variants = Variant::families(families);
-        let mut reduced = [[Self { precision: precisions[0], variant: variants[0][0] }; N]; FORMATS];
+        let mut all = [[Self { precision: precisions[0], variant: variants[0][0] }; N]; FORMATS];
         let mut format = 0;
         while format < FORMATS {
             let mut index = 0;
             while index < N {
-                reduced[format][index] = Self { precision: precisions[index], variant: variants[format][index] };
+                all[format][index] = Self { precision: precisions[index], variant: variants[format][index] };
                 index += 1;
             }
             format += 1;
         }
-        reduced
+        all
     }
 }
 

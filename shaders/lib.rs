@@ -39,7 +39,7 @@ pub mod step;
 pub mod tiles;
 
 pub use format::Format;
-pub use kernel::{Access, Bind, Binding, Call, HostFn, Kernel, Need, Op, Precision, Reduced, Source, Variant};
+pub use kernel::{Access, Bind, Binding, Call, HostFn, InPrecision, Kernel, Need, Op, Precision, Source, Variant};
 pub use step::Step;
 
 /// All ops.

@@ -36,6 +36,30 @@ fn loss(engine: &mut Engine, adapters: &AdapterHandle) -> f64 {
     block_on(scorer.loss(engine, &[full_batch(&some_rows(2, CONTEXT, 4096))])).expect("loss").0
 }
 
+/// log softmax(logits)[label].
+fn log_probability(logits: &[f32], label: u32) -> f64 {
+    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f64 = logits.iter().map(|&l| f64::from(l - largest).exp()).sum();
+    f64::from(logits[label as usize] - largest) - sum.ln()
+}
+
+#[test]
+fn a_scorer_knows_the_log_probability_of_each_label() {
+    let base = base();
+    let rows = some_rows(1, CONTEXT, 4096);
+    for (name, backend) in back_ends() {
+        let mut engine = Engine::new(&base, backend).expect("engine");
+        let all = logits(&mut engine, &AdapterHandle::none());
+        let expected = (1..CONTEXT).map(|t| log_probability(&all[(t - 1) * 4096..t * 4096], rows[0][t]));
+        let mut scorer = block_on(Scorer::new(&mut engine, &AdapterHandle::none(), 1, CONTEXT)).expect("scorer");
+        let found = block_on(scorer.log_probabilities(&mut engine, &full_batch(&rows))).expect("scores");
+        assert_eq!(found.len(), CONTEXT - 1, "{name}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{name}: {found} instead of {expected}");
+        }
+    }
+}
+
 /// An adapter of two steps.
 fn trained(engine: &mut Engine) -> AdapterFile {
     let mut trainer = block_on(Trainer::new(engine, None, options())).expect("trainer");

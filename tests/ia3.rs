@@ -30,7 +30,7 @@ fn base(format: &str) -> Base {
 }
 
 fn tuning() -> &'static Tuning {
-    Tuning::of(&ia3::METHOD)
+    Tuning::for_method(&ia3::METHOD)
 }
 
 fn options(batch: usize, context: usize) -> TrainOptions {

@@ -68,7 +68,7 @@ fn forward_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
     let [x, weight, y, u, b] = operands(bound);
     let (u, b, rank) = (u.f32(), b.f32(), p.rank as usize);
-    forward_sums(&p, (x, weight, y), |t, n| {
+    forward_sums(&p, [x, weight], y, |t, n| {
         let b = &b[(p.row0 as usize + n) * rank..][..rank];
         u[t * rank..].iter().zip(b).map(|(u, b)| f64::from(*u) * f64::from(*b)).sum()
     });
@@ -78,7 +78,7 @@ fn transposed_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let p: Params = params(bytes);
     let [dy, weight, dx, du, a] = operands(bound);
     let (du, a, rank, inner) = (du.f32(), a.f32(), p.rank as usize, p.inner as usize);
-    transposed_sums(&p, (dy, weight, dx), |t, k| {
+    transposed_sums(&p, [dy, weight], dx, |t, k| {
         (0..rank).map(|r| f64::from(du[t * rank + r]) * f64::from(a[r * inner + k])).sum()
     });
 }

@@ -2,7 +2,7 @@
 
 mod cpu;
 pub mod low_rank;
-mod reduced;
+mod precision;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -42,18 +42,18 @@ const TILE: u32 = 64;
 const FORMATS: usize = Format::ALL.len();
 
 static VECTOR: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_VECTOR, forward_reference, Some(cpu::vector));
-static TILED: [Kernel; FORMATS] = Kernel::with_reduced(
+static TILED: [Kernel; FORMATS] = Kernel::with_precisions(
     Kernel::with_variants(Kernel::family(&source::MATMUL_TILE, forward_reference, Some(cpu::tile)), &TILED_VARIANTS),
-    &reduced::FORWARD,
+    &precision::FORWARD,
 );
 static TILED_WIDE: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_WIDE, forward_reference, Some(cpu::tile));
 static TILED_SMALL: [Kernel; FORMATS] = Kernel::family(&source::MATMUL_TILE_SMALL, forward_reference, Some(cpu::tile));
-static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_reduced(
+static TRANSPOSED: [Kernel; FORMATS] = Kernel::with_precisions(
     Kernel::with_variants(
         Kernel::family(&source::MATMUL_TRANSPOSED, transposed_reference, Some(cpu::transposed)),
         &TRANSPOSED_VARIANTS,
     ),
-    &reduced::BACKWARD,
+    &precision::BACKWARD,
 );
 static TRANSPOSED_WIDE: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_TRANSPOSED_WIDE, transposed_reference, Some(cpu::transposed));
@@ -70,13 +70,13 @@ pub static KERNELS: &[&Kernel] = &Kernel::list::<{ 18 * FORMATS }>(&[
     &TILED_SMALL,
     &TRANSPOSED,
     &TRANSPOSED_WIDE,
-    &reduced::INT8,
-    &reduced::TILED,
-    &reduced::TILED_8,
-    &reduced::TILED_16,
-    &reduced::TRANSPOSED,
-    &reduced::TRANSPOSED_8,
-    &reduced::TRANSPOSED_16,
+    &precision::INT8,
+    &precision::TILED,
+    &precision::TILED_8,
+    &precision::TILED_16,
+    &precision::TRANSPOSED,
+    &precision::TRANSPOSED_8,
+    &precision::TRANSPOSED_16,
     &low_rank::TILED,
     &low_rank::TILED_WIDE,
     &low_rank::TILED_SMALL,
@@ -141,16 +141,13 @@ fn checked(params: &Params) -> Format {
     Format::from_ggml_id(params.format).unwrap_or_else(|| panic!("{} is no format of a weight", params.format))
 }
 
-/// Input, weight and output of a product.
-type Triple<'s, 'b> = (&'s Bind<'b>, &'s Bind<'b>, &'s mut Bind<'b>);
-
 fn forward_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [x, weight, y] = operands(bound);
-    forward_sums(&params(bytes), (x, weight, y), |_, _| 0.0);
+    forward_sums(&params(bytes), [x, weight], y, |_, _| 0.0);
 }
 
 /// The product plus `more` of every token and row of the part.
-fn forward_sums(p: &Params, (x, weight, y): Triple<'_, '_>, more: impl Fn(usize, usize) -> f64) {
+fn forward_sums(p: &Params, [x, weight]: [&Bind<'_>; 2], y: &mut Bind<'_>, more: impl Fn(usize, usize) -> f64) {
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let weight = weight.decoded(p.format, p.rows as usize, inner);
     let (x, y) = (x.f32(), y.f32_mut());
@@ -164,11 +161,11 @@ fn forward_sums(p: &Params, (x, weight, y): Triple<'_, '_>, more: impl Fn(usize,
 
 fn transposed_reference(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let [dy, weight, dx] = operands(bound);
-    transposed_sums(&params(bytes), (dy, weight, dx), |_, _| 0.0);
+    transposed_sums(&params(bytes), [dy, weight], dx, |_, _| 0.0);
 }
 
 /// The transposed product plus `more` of every token and column.
-fn transposed_sums(p: &Params, (dy, weight, dx): Triple<'_, '_>, more: impl Fn(usize, usize) -> f64) {
+fn transposed_sums(p: &Params, [dy, weight]: [&Bind<'_>; 2], dx: &mut Bind<'_>, more: impl Fn(usize, usize) -> f64) {
     let (inner, stride) = (p.inner as usize, p.stride as usize);
     let weight = weight.decoded(p.format, p.rows as usize, inner);
     let (dy, dx) = (dy.f32(), dx.f32_mut());

@@ -4,7 +4,7 @@ use loam::backend::choice::Choosing;
 use loam::backend::wgpu::{Adapter, Checks, WgpuBackend, adapters};
 use loam::backend::{Backend, Options, Precision, ProgramId};
 use loam::plan::StorageId;
-use loam_shaders::{Access, Bind, Binding, Call, Kernel, Reduced, Source, Step, Variant};
+use loam_shaders::{Access, Bind, Binding, Call, InPrecision, Kernel, Source, Step, Variant};
 pub use loam_tests::plans::{node, plan, slot, stored, values, zeros};
 use pollster::block_on;
 
@@ -122,8 +122,8 @@ static WRONG_SOURCE: Source = Source {
 
 static WRONG: Kernel = Kernel::new(&WRONG_SOURCE, mix_reference);
 static WRONG_VARIANTS: [Variant; 1] = [Variant { kernel: &WRONG, grid: one_per_64 }];
-static WRONG_REDUCED: [Reduced; 1] = [Reduced { precision: Precision::F16, variant: WRONG_VARIANTS[0] }];
-static SLOW_MIX: Kernel = Kernel { variants: &WRONG_VARIANTS, reduced: &WRONG_REDUCED, ..MIX };
+static WRONG_PRECISION: [InPrecision; 1] = [InPrecision { precision: Precision::F16, variant: WRONG_VARIANTS[0] }];
+static SLOW_MIX: Kernel = Kernel { variants: &WRONG_VARIANTS, by_precision: &WRONG_PRECISION, ..MIX };
 
 fn one_per_64(params: &[u8]) -> [u32; 3] {
     [loam_shaders::kernel::params::<Params>(params).len.div_ceil(64), 1, 1]

@@ -5,7 +5,7 @@ mod faults;
 mod feed_forward;
 mod fixture;
 mod plans;
-mod reduced;
+mod precision;
 mod selection;
 mod storage;
 mod tuning;

@@ -55,7 +55,10 @@ const VARIANTS: [Variant; 7] = [
             (o.context, o.batch) = (12, 1);
         },
     },
-    Variant { name: "IA3", change: |o| (o.adapter.tuning, o.adapter.targets) = (Tuning::of(&ia3::METHOD), None) },
+    Variant {
+        name: "IA3",
+        change: |o| (o.adapter.tuning, o.adapter.targets) = (Tuning::for_method(&ia3::METHOD), None),
+    },
     Variant { name: "8-bit AdamW, budget, dropout", change: |o| (o.optimizer, o.dropout) = (adamw_8bit(), 0.2) },
 ];
 

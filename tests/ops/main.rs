@@ -17,7 +17,7 @@ mod kv_cache;
 mod lion;
 mod matmul;
 mod matmul_low_rank;
-mod matmul_reduced;
+mod matmul_precision;
 mod moe;
 mod moe_low_rank;
 mod noise;

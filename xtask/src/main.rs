@@ -20,6 +20,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("family-importance", "tests/architectures/make_importance.py"),
     ("family-names", "tests/architectures/make_names.py"),
     ("ia3", "tests/assets/ia3.py"),
+    ("objectives", "benches/peers/trl_goldens.py"),
     ("blocks", "tests/assets/blocks.py"),
     ("importance", "tests/assets/importance.py"),
     ("optimizers", "tests/assets/optimizers.py"),

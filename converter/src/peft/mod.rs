@@ -52,7 +52,7 @@ pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile>
         return Err(Error::source(dir, lacks(dir, CONFIG)));
     }
     let config = Json::read(&dir.join(CONFIG))?;
-    let adapter = (Exchange::of_config(&config)?.read)(dir, &config, base, &Layout::of(&base.gguf)?)?;
+    let adapter = (Exchange::of_config(&config)?.read)(dir, &config, base, &Layout::read(&base.gguf)?)?;
     adapter.check_against(&base.gguf, dir)?;
     adapter.write(out)?;
     Ok(adapter)
@@ -72,7 +72,7 @@ pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
         let problem = format!("PEFT folders of {} cannot be written", file.method.name);
         loam_files::Error::Adapter { path: adapter.into(), problem }
     })?;
-    (exchange.write)(&file, adapter, &Layout::of(&base.gguf)?, out_dir)
+    (exchange.write)(&file, adapter, &Layout::read(&base.gguf)?, out_dir)
 }
 
 /// The methods whose folders are read and written.
@@ -139,7 +139,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(base: &Gguf) -> Result<Layout> {
+    fn read(base: &Gguf) -> Result<Layout> {
         let architecture = base.str("general.architecture")?;
         let Some(family) = by_architecture(architecture) else {
             let found = loam_files::gguf::printable(architecture.as_bytes());
@@ -157,7 +157,7 @@ impl Layout {
         if head_dim == 0 || head_dim % 2 != 0 {
             return Err(base.metadata_error(&key_length, format!("a head is {head_dim} wide")).into());
         }
-        let experts = if family.experts { Some(Sizes::of(base, architecture)?) } else { None };
+        let experts = if family.experts { Some(Sizes::read(base, architecture)?) } else { None };
         Ok(Layout { family, head_dim: head_dim as usize, layers: count("block_count")? as usize, experts })
     }
 

@@ -60,7 +60,7 @@ pub struct Trained {
 impl Arena {
     /// Lays out the parameters of `adapter`.
     pub fn new(adapter: &AdapterFile) -> Self {
-        let tuning = Tuning::of(adapter.method);
+        let tuning = Tuning::for_method(adapter.method);
         let mut words = 0;
         let mut at = vec![0; adapter.parameters.len()];
         let mut groups = Vec::new();
@@ -132,7 +132,7 @@ impl Arena {
             let parts: Vec<Placed> = of.map(|place| place.placed(parameters, trained)).collect();
             let scale = (self.tuning.scale)(strength, &self.settings, &parts);
             let rate = trained.map_or(0.0, |trained| trained.dropout);
-            let dropout = (rate > 0.0).then_some(Dropout { site: number, rate, first_row: 0, context: 0 });
+            let dropout = (rate > 0.0).then_some(Dropout { site: number, rate, first_row: 0, context: None });
             sites.add(name, Site { tuning: self.tuning, parts, scale, dropout });
         }
     }

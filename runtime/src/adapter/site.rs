@@ -57,7 +57,7 @@ impl Sites {
     /// The same for rows with a loss, `first` of which were before: not rows of the batch. Masks continue from one list
     /// to the next, so that they do not depend on how many there are.
     pub fn at_listed(&self, tensor: &str, first: usize) -> Vec<Site> {
-        let listed = |dropout| Dropout { first_row: first as u32, context: 0, ..dropout };
+        let listed = |dropout| Dropout { first_row: first as u32, context: None, ..dropout };
         self.at(tensor).iter().map(|site| Site { dropout: site.dropout.map(listed), ..site.clone() }).collect()
     }
 
@@ -66,7 +66,7 @@ impl Sites {
     pub fn in_rows(&self, context: usize) -> Self {
         let mut sites = self.clone();
         let dropouts = sites.by_tensor.values_mut().flatten().filter_map(|site| site.dropout.as_mut());
-        dropouts.for_each(|dropout| dropout.context = context as u32);
+        dropouts.for_each(|dropout| dropout.context = Some(context as u32));
         sites
     }
 

@@ -39,9 +39,9 @@ impl AdapterHandle {
         self.0.as_ref().map_or(&NOWHERE, |attached| &attached.sites)
     }
 
-    /// A number that no other adapters have; 0 for none.
-    pub fn number(&self) -> u64 {
-        self.0.as_ref().map_or(0, |attached| attached.number)
+    /// A number that no other adapters have, if there are any.
+    pub fn number(&self) -> Option<u64> {
+        self.0.as_ref().map(|attached| attached.number)
     }
 
     /// Checks that the adapters are attached to `engine`.

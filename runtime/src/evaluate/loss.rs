@@ -1,5 +1,7 @@
 //! The loss of a base with adapters on held-out data; the same code that training runs, without gradients.
 
+use loam_shaders::Step;
+
 use crate::backend::ProgramId;
 use crate::data::Batch;
 use crate::engine::{AdapterHandle, Engine, Resources};
@@ -29,6 +31,16 @@ impl Scorer {
         engine.allocate(&[&plan]).await?;
         let program = engine.compile(&mut resources, &plan).await?;
         Ok(Self { resources, _adapters: adapters.clone(), buffers, program })
+    }
+
+    /// The log-probability in nats of each trained token of `batch`, in the order of its labels.
+    ///
+    /// # Errors
+    /// Another engine, a batch of another shape, or a device failure.
+    pub async fn log_probabilities(&mut self, engine: &mut Engine, batch: &Batch) -> Result<Vec<f32>> {
+        engine.owns(&self.resources)?;
+        self.buffers.run(engine, self.program, batch, &Step::default()).await?;
+        self.buffers.log_probabilities(engine, batch).await
     }
 
     /// Mean loss in nats over all trained tokens of `batches`, and their number.

@@ -51,7 +51,7 @@ pub struct Runner {
     lists: Lists,
     logits: StorageId,
     /// By the number of their adapters.
-    programs: HashMap<(u64, Shape), ProgramId>,
+    programs: HashMap<(Option<u64>, Shape), ProgramId>,
     /// The plan of one token, until it is compiled.
     decode: Option<Plan>,
     free: FreeBlocks,
@@ -356,7 +356,7 @@ impl Lists {
 
 /// Cuts feeds into runs. How the tokens of a feed are cut does not depend on what else there is.
 fn runs(feeds: &[Feed<'_>]) -> Vec<Vec<Piece>> {
-    let mut adapters: Vec<u64> = feeds.iter().map(|feed| feed.sequence.adapters.number()).collect();
+    let mut adapters: Vec<Option<u64>> = feeds.iter().map(|feed| feed.sequence.adapters.number()).collect();
     adapters.sort_unstable();
     adapters.dedup();
     let mut all: Vec<Vec<Piece>> = Vec::new();

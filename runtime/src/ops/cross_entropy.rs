@@ -42,7 +42,7 @@ pub fn loss<'a>(
     }
     for offset in (0..hidden.rows).step_by(io.chunk) {
         let count = io.chunk.min(hidden.rows - offset);
-        r.only_above(offset as u32, |r| {
+        r.if_trained_above(offset as u32, |r| {
             let x = rows::gather(r, "loss", io.rows, offset, count, hidden);
             let chunk = r.taped(x, |r, x| head(r, x, offset));
             let logits = chunk.output;

@@ -60,6 +60,15 @@ pub fn add_bias(r: &mut Recorder, label: &str, bias: Tensor, one: Tensor, y: Ten
     product(r, label, (ones, bias), 1, 1.0, y, true);
 }
 
+/// A tensor and the factor that it lacks.
+#[derive(Debug, Clone, Copy)]
+pub struct Scaled {
+    /// What lies in memory.
+    pub tensor: Tensor,
+    /// What it has to be multiplied by.
+    pub factor: f32,
+}
+
 /// One low-rank update: A [rank, in], B [out, rank], and where their gradients are summed up when they are trained.
 /// On an embedding A is stored as its transpose [tokens, rank], whose rows are looked up like those of the embedding.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +86,7 @@ pub struct LowRank {
 }
 
 /// Records u = scale x Aᵀ, the first half of y += scale (x Aᵀ) Bᵀ (Hu et al. 2021, LoRA, eq. 3); the second is
-/// [`raise`] with nothing left of the scale. With dropout x stands for what remains of it here and in the other
+/// [`up_projection`], whose factor is 1 then. With dropout x stands for what remains of it here and in the other
 /// functions; it is made again instead of kept.
 pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
     let u = r.temporary(x.rows, l.a.rows);
@@ -86,15 +95,15 @@ pub fn low_rank_forward(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) ->
     u
 }
 
-/// Records y += left u Bᵀ, where `left` is the factor that u lacks.
-pub fn raise(r: &mut Recorder, label: &str, (u, left): (Tensor, f32), y: Tensor, l: LowRank) {
-    product(r, label, (Operand::plain(u), Operand::transposed(l.b)), u.cols, left, y, true);
+/// Records y += factor u Bᵀ.
+pub fn up_projection(r: &mut Recorder, label: &str, u: Scaled, y: Tensor, l: LowRank) {
+    product(r, label, (Operand::plain(u.tensor), Operand::transposed(l.b)), u.tensor.cols, u.factor, y, true);
 }
 
 /// With u of [`low_rank_forward`] and the gradient `dy` of y: dA += duᵀ x and dB += dyᵀ u, if the update is trained.
 /// Returns du = scale dy B; what is left is [`low_rank_input`].
 pub fn low_rank_backward(r: &mut Recorder, label: &str, (x, u): (Tensor, Tensor), dy: Tensor, l: LowRank) -> Tensor {
-    let du = lower(r, label, (u, 1.0), dy, l);
+    let du = up_projection_backward(r, label, Scaled { tensor: u, factor: 1.0 }, dy, l);
     if let Some((da, _)) = l.gradients {
         let seen = seen_of(r, label, x, l);
         product(r, label, (Operand::transposed(du), Operand::plain(seen)), x.rows, 1.0, da, true);
@@ -120,12 +129,12 @@ fn seen_of(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
     l.dropout.map_or(x, |dropout| dropout.applied(r, label, x))
 }
 
-/// The half of [`low_rank_backward`] that knows nothing of x: dB += left dyᵀ u, if it is trained, and du = scale dy B.
-pub fn lower(r: &mut Recorder, label: &str, (u, left): (Tensor, f32), dy: Tensor, l: LowRank) -> Tensor {
-    let du = r.temporary(u.rows, u.cols);
+/// The half of [`low_rank_backward`] that knows nothing of x: dB += factor dyᵀ u, if it is trained, and du = scale dy B.
+pub fn up_projection_backward(r: &mut Recorder, label: &str, u: Scaled, dy: Tensor, l: LowRank) -> Tensor {
+    let du = r.temporary(u.tensor.rows, u.tensor.cols);
     product(r, label, (Operand::plain(dy), Operand::plain(l.b)), dy.cols, l.scale, du, false);
     if let Some((_, db)) = l.gradients {
-        product(r, label, (Operand::transposed(dy), Operand::plain(u)), u.rows, left, db, true);
+        product(r, label, (Operand::transposed(dy), Operand::plain(u.tensor)), u.tensor.rows, u.factor, db, true);
     }
     du
 }

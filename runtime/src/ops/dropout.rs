@@ -14,8 +14,8 @@ pub struct Dropout {
     pub rate: f32,
     /// Row of the mask that the first row of a tensor has.
     pub first_row: u32,
-    /// Rows of a tensor that are a row of the batch; 0: they are not rows of it.
-    pub context: u32,
+    /// Rows of a tensor that are a row of the batch, if they are rows of it.
+    pub context: Option<u32>,
 }
 
 /// Fours of a row of the batch, which has `context` rows of `x`; 0 if it does not end with one.
@@ -28,8 +28,11 @@ impl Dropout {
     /// out (+)= mask * x / (1 - rate), elements in the order in which they lie. The gradient goes the same way.
     pub fn apply(self, r: &mut Recorder, label: &str, x: Tensor, out: Tensor, add: bool) {
         let first = self.first_row.wrapping_mul((x.cols as u32).div_ceil(4));
-        let params =
-            Params { first, row: fours(self.context, x), ..Params::new(x.len() as u32, self.site, self.rate, add) };
+        let params = Params {
+            first,
+            row: self.context.map_or(0, |context| fours(context, x)),
+            ..Params::new(x.len() as u32, self.site, self.rate, add)
+        };
         r.call(label, kernels::apply(params), &[x.view(), out.view()]);
     }
 

@@ -2,7 +2,7 @@
 
 use loam_shaders::matmul::{self as kernels, Params, VECTOR_TOKENS, low_rank};
 
-use super::dense::{self, LowRank};
+use super::dense::{self, LowRank, Scaled};
 use crate::plan::{Recorder, Tensor, Weight, WeightPart};
 
 /// y = x Wᵀ plus `updates`: [T, w.cols] -> y [T, w.rows]. Backward: dx = dy W through the quantised weight plus what
@@ -11,13 +11,13 @@ use crate::plan::{Recorder, Tensor, Weight, WeightPart};
 /// # Panics
 /// If `x` does not have `w.cols` columns.
 pub fn matmul(r: &mut Recorder, x: Tensor, w: &Weight, updates: &[LowRank], y: Tensor) {
-    let lowered = forward(r, x, (w, updates), y);
+    let projected = forward(r, x, (w, updates), y);
     if r.needs_gradient(x) || updates.iter().any(|l| l.gradients.is_some()) {
         let (w, updates) = (w.clone(), updates.to_vec());
         r.backward(y, move |r, g| {
             let Some(dy) = g.take(y) else { return };
             let dx = r.needs_gradient(x).then(|| g.target(r, x));
-            backward(r, (x, &lowered), dy, (&w, &updates), dx);
+            backward(r, (x, &projected), dy, (&w, &updates), dx);
         });
     }
 }
@@ -26,9 +26,9 @@ pub fn matmul(r: &mut Recorder, x: Tensor, w: &Weight, updates: &[LowRank], y: T
 /// each update makes of x: [`dense::low_rank_forward`].
 fn forward(r: &mut Recorder, x: Tensor, (w, updates): (&Weight, &[LowRank]), y: Tensor) -> Vec<Tensor> {
     assert_eq!(x.cols, w.cols, "{}: input width", w.name);
-    let lowered: Vec<Tensor> = updates.iter().map(|l| dense::low_rank_forward(r, &w.name, x, *l)).collect();
+    let projected: Vec<Tensor> = updates.iter().map(|l| dense::low_rank_forward(r, &w.name, x, *l)).collect();
     let many = r.fuses_updates() && x.rows > VECTOR_TOKENS as usize;
-    let fused = updates.first().zip(lowered.first()).filter(|(l, _)| many && low_rank::has_kernel(l.b.cols));
+    let fused = updates.first().zip(projected.first()).filter(|(l, _)| many && low_rank::has_kernel(l.b.cols));
     for part in &w.parts {
         let p = params(x.rows, w, part, false);
         let [x, part, y] = [x.view(), part.view(), y.view()];
@@ -40,23 +40,23 @@ fn forward(r: &mut Recorder, x: Tensor, (w, updates): (&Weight, &[LowRank]), y: 
             }
         }
     }
-    for (l, u) in updates.iter().zip(&lowered).skip(usize::from(fused.is_some())) {
-        dense::raise(r, &w.name, (*u, 1.0), y, *l);
+    for (l, u) in updates.iter().zip(&projected).skip(usize::from(fused.is_some())) {
+        dense::up_projection(r, &w.name, Scaled { tensor: *u, factor: 1.0 }, y, *l);
     }
-    lowered
+    projected
 }
 
 /// With what [`forward`] returned for x and the gradient `dy` of y: the gradients of the updates, and dx (+)= dy W plus
 /// what comes through the updates if `dx` says where, again the first of them in the same pass.
 fn backward(
     r: &mut Recorder,
-    (x, lowered): (Tensor, &[Tensor]),
+    (x, projected): (Tensor, &[Tensor]),
     dy: Tensor,
     (w, updates): (&Weight, &[LowRank]),
     dx: Option<(Tensor, bool)>,
 ) {
     assert_eq!(dy.cols, w.rows, "{}: gradient width", w.name);
-    let pairs = updates.iter().zip(lowered);
+    let pairs = updates.iter().zip(projected);
     let dus: Vec<Tensor> = pairs.map(|(l, u)| dense::low_rank_backward(r, &w.name, (x, *u), dy, *l)).collect();
     let Some((dx, add)) = dx else { return };
     // A mask comes between du A and dx.

@@ -58,8 +58,8 @@ pub struct Node {
 /// When a node runs. Back ends ask before each node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct When {
-    /// Only with more trained rows: loss chunks after the last trained row cost nothing. 0: with any number.
-    pub above: u32,
+    /// Only with more trained rows: loss chunks after the last trained row cost nothing.
+    pub above: Option<u32>,
     /// Only in this phase; `None`: in every run.
     pub phase: Option<Phase>,
 }
@@ -68,7 +68,7 @@ impl When {
     /// Whether a node takes part in a run with `step`.
     pub fn holds(self, step: &Step) -> bool {
         let phase = |phase| step.phase == 0 || step.phase == phase as u32;
-        (self.above == 0 || step.trained > self.above) && self.phase.is_none_or(phase)
+        self.above.is_none_or(|above| step.trained > above) && self.phase.is_none_or(phase)
     }
 }
 

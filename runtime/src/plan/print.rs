@@ -35,7 +35,7 @@ fn line(node: &Node, storage: &Storage) -> String {
         names.collect::<Vec<_>>().join(" ")
     };
     let [x, y, z] = node.call.grid;
-    let above = if node.when.above == 0 { String::new() } else { format!("  if rows > {}", node.when.above) };
+    let above = node.when.above.map_or_else(String::new, |above| format!("  if rows > {above}"));
     let phase = node.when.phase.map_or_else(String::new, |phase| format!("  in {phase:?}").to_lowercase());
     format!(
         "{:<28} {:<24} {} -> {}  grid {x},{y},{z}{above}{phase}",

@@ -109,9 +109,9 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records what `f` records as nodes that run only when the step trains more than `rows` rows: the loss chunks
-    /// after the last trained row cost nothing.
-    pub fn only_above(&mut self, rows: u32, f: impl FnOnce(&mut Self)) {
-        let before = std::mem::replace(&mut self.when.above, rows);
+    /// after the last trained row cost nothing. The first chunk, with none, always runs.
+    pub fn if_trained_above(&mut self, rows: u32, f: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.when.above, (rows > 0).then_some(rows));
         f(self);
         self.when.above = before;
     }

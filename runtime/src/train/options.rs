@@ -124,7 +124,7 @@ impl TrainOptions {
     /// # Errors
     /// [`crate::Error::Option`].
     pub fn check_for(&self, adapter: &AdapterFile) -> Result<()> {
-        let (tuning, dropout, ratio) = (Tuning::of(adapter.method), self.dropout, self.loraplus_lr_ratio);
+        let (tuning, dropout, ratio) = (Tuning::for_method(adapter.method), self.dropout, self.loraplus_lr_ratio);
         if dropout > 0.0 {
             (tuning.drops)(adapter).map_err(|why| OptionError::new("dropout", format!("is {dropout}: {why}")))?;
         }

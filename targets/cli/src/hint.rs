@@ -142,7 +142,7 @@ fn file(error: &loam_files::Error) -> Option<String> {
              convert the original model to one of them"
         }
         E::Tensor { problem: TensorProblem::Unknown, .. } => {
-            "the model has parts that loam does not compute; README names the families that it does"
+            "the model has parts that loam does not compute; docs/models.md names the families that it does"
         }
         E::Metadata { .. } | E::Tensor { .. } => {
             "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"

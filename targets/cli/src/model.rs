@@ -29,7 +29,12 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
 
 /// Puts `base` on the device that the flag or `LOAM_DEVICE` names: once for all that a verb does.
 pub fn engine(base: &Base, args: &DeviceArgs) -> Result<Engine> {
-    Ok(Engine::new(base, device(args, TARGET)?)?)
+    engine_for(base, args, TARGET)
+}
+
+/// The same for submissions of about `target`.
+pub fn engine_for(base: &Base, args: &DeviceArgs, target: Duration) -> Result<Engine> {
+    Ok(Engine::new(base, device(args, target)?)?)
 }
 
 /// Opens the device that the flag or `LOAM_DEVICE` names, for submissions of about `target`.

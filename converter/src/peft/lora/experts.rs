@@ -66,7 +66,7 @@ pub(in crate::peft) struct Sizes {
 
 impl Sizes {
     /// Reads the metadata of a base of `architecture`.
-    pub(in crate::peft) fn of(base: &Gguf, architecture: &str) -> Result<Sizes> {
+    pub(in crate::peft) fn read(base: &Gguf, architecture: &str) -> Result<Sizes> {
         let count = |suffix: &str| base.u32_in(&format!("{architecture}.{suffix}"), 1..=1 << 24).map(|n| n as usize);
         let (hidden, intermediate) = (count("embedding_length")?, count("expert_feed_forward_length")?);
         Ok(Sizes { count: count("expert_count")?, hidden, intermediate })

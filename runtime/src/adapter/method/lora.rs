@@ -90,13 +90,13 @@ fn embed(r: &mut Recorder, site: &Site, at: Embedded<'_>) {
     let l = low_rank(site);
     let l = LowRank { scale: scale * l.scale, ..l };
     let u = rows::gather(r, label, tokens, 0, x.rows, l.a);
-    dense::raise(r, label, (u, l.scale), x, l);
+    dense::up_projection(r, label, dense::Scaled { tensor: u, factor: l.scale }, x, l);
     if let Some((da, _)) = l.gradients {
         let label = label.to_owned();
         r.backward(x, move |r, g| {
             // Kept: there may be other updates.
             let Some(dx) = g.get(x) else { return };
-            let du = dense::lower(r, &label, (u, l.scale), dx, l);
+            let du = dense::up_projection_backward(r, &label, dense::Scaled { tensor: u, factor: l.scale }, dx, l);
             rows::add(r, &label, tokens, 0, du, da);
         });
     }

@@ -50,7 +50,7 @@ impl Tuning {
     ///
     /// # Panics
     /// If it is not listed, which a test shows.
-    pub fn of(method: &Method) -> &'static Tuning {
+    pub fn for_method(method: &Method) -> &'static Tuning {
         TUNINGS.into_iter().find(|tuning| tuning.method == method).expect("every method is listed")
     }
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn every_method_of_files_does_something() {
         for method in METHODS {
-            let names: Vec<&str> = Tuning::of(method).parts.iter().map(|part| part.name).collect();
+            let names: Vec<&str> = Tuning::for_method(method).parts.iter().map(|part| part.name).collect();
             assert_eq!(names, method.parts);
         }
         assert_eq!(TUNINGS.len(), METHODS.len());

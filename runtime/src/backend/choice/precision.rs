@@ -27,8 +27,8 @@ fn runs(info: &DeviceInfo, source: &Source) -> bool {
 
 /// The kernels for `precision` that may run in place of `kernel`, the best first.
 pub fn candidates(kernel: &Kernel, precision: Precision) -> impl Iterator<Item = &'static Variant> {
-    let all: &'static [_] = kernel.reduced;
-    all.iter().filter(move |reduced| reduced.precision == precision).map(|reduced| &reduced.variant)
+    let all: &'static [_] = kernel.by_precision;
+    all.iter().filter(move |one| one.precision == precision).map(|one| &one.variant)
 }
 
 /// The kernels that were found right on this device, by the kernel that they replace.

@@ -43,7 +43,7 @@ fn entry(pool: Pool, content: Content, words: u64) -> Entry {
     Entry { name: "buffer".into(), pool, words, content }
 }
 
-fn node(views: [View; 3], above: u32) -> Node {
+fn node(views: [View; 3], above: Option<u32>) -> Node {
     Node { call: call(), operands: views.to_vec(), label: "test".into(), when: When { above, phase: None } }
 }
 
@@ -79,8 +79,8 @@ fn result(backend: &mut CpuBackend) -> Vec<f32> {
 #[test]
 fn nodes_run_in_order_on_views_slots_and_blocks() {
     let mut backend = backend();
-    let first = node([stored_view(0, 64, 64), stored_view(1, 0, 20), slot(0, 64)], 0);
-    let second = node([slot(0, 64), stored_view(0, 0, 64), stored_view(2, 0, 64)], 0);
+    let first = node([stored_view(0, 64, 64), stored_view(1, 0, 20), slot(0, 64)], None);
+    let second = node([slot(0, 64), stored_view(0, 0, 64), stored_view(2, 0, 64)], None);
     let program = block_on(backend.compile(&plan(vec![first, second]))).unwrap();
     let step = Step { lr: 0.5, ..Step::default() };
     crate::backend::run(&mut backend, program, &step).unwrap();
@@ -91,7 +91,7 @@ fn nodes_run_in_order_on_views_slots_and_blocks() {
 #[test]
 fn nodes_behind_the_last_trained_row_are_skipped() {
     let mut backend = backend();
-    let skipped = node([stored_view(0, 0, 64), stored_view(1, 0, 20), stored_view(2, 0, 64)], 5);
+    let skipped = node([stored_view(0, 0, 64), stored_view(1, 0, 20), stored_view(2, 0, 64)], Some(5));
     let program = block_on(backend.compile(&plan(vec![skipped]))).unwrap();
     crate::backend::run(&mut backend, program, &Step { trained: 5, ..Step::default() }).unwrap();
     assert!(result(&mut backend).iter().all(|&x| x == 0.0));
@@ -113,7 +113,7 @@ fn wrong_plans_are_refused_with_the_node() {
         ([x, w, slot(3, 64)], "no slot 3"),
     ];
     for (views, message) in cases {
-        let error = block_on(backend().compile(&plan(vec![node(views, 0)]))).unwrap_err().to_string();
+        let error = block_on(backend().compile(&plan(vec![node(views, None)]))).unwrap_err().to_string();
         assert!(error.contains(message) && error.contains("sum test"), "{error}");
     }
 }
@@ -121,7 +121,7 @@ fn wrong_plans_are_refused_with_the_node() {
 #[test]
 fn a_released_buffer_is_an_error_not_a_panic() {
     let mut backend = backend();
-    let work = node([stored_view(0, 0, 64), stored_view(1, 0, 20), stored_view(2, 0, 64)], 0);
+    let work = node([stored_view(0, 0, 64), stored_view(1, 0, 20), stored_view(2, 0, 64)], None);
     let program = block_on(backend.compile(&plan(vec![work]))).unwrap();
     backend.release(StorageId(1));
     let error = backend.run(program, &Step::default(), 0).unwrap_err().to_string();

@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 
 use super::prediction::{MemoryPlan, Scope, plan};
 use crate::adapter::{AdapterFile, NewAdapter};
-use crate::backend::{DeviceInfo, Kind, Rehearsal};
+use crate::backend::{DeviceInfo, Kind};
 use crate::base::Base;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::loss::{FEWEST_ROWS, loss_chunk};
-use crate::plan::Checkpointing;
+use crate::model::Weights;
+use crate::plan::{Checkpointing, Storage};
 use crate::train::TrainOptions;
 
 /// What is open in the options is chosen: the fastest choice that fits the budget; without one, checkpointing only
@@ -82,9 +82,9 @@ fn has_room(info: &DeviceInfo, memory: &MemoryPlan) -> bool {
 
 /// A new adapter as the trainer would start it.
 fn start(base: &Base, info: &DeviceInfo, new: &NewAdapter) -> Result<AdapterFile> {
-    let engine = Engine::new(base, Box::new(Rehearsal::new(info.clone())))?;
-    let targets: Vec<_> = engine.weights.targets().collect();
-    new.start(engine.config.architecture, &targets)
+    let weights = Weights::declare(base.file(), base.config(), info.limits, &mut Storage::default())?;
+    let targets: Vec<_> = weights.targets().collect();
+    new.start(base.config().architecture, &targets)
 }
 
 /// Every way to run the same steps that the options leave open, the fastest first.

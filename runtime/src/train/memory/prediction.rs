@@ -109,7 +109,7 @@ pub struct Scope {
 
 impl Scope {
     /// A run that only trains on `data`, from `start` on, and has `held_out` in memory.
-    pub fn of(data: &Dataset, held_out: Option<&Dataset>, start: Option<&AdapterFile>) -> Self {
+    pub fn new(data: &Dataset, held_out: Option<&Dataset>, start: Option<&AdapterFile>) -> Self {
         let examples = data.examples.iter().chain(held_out.iter().flat_map(|data| &data.examples));
         // A token and whether it is trained; its example in a list and in the order of rows.
         let examples = examples.map(|example| size_of::<Example>() as u64 + 64 + 5 * example.tokens.len() as u64);

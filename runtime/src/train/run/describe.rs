@@ -27,7 +27,7 @@ pub fn describe(job: &Job<'_>, adapter: &AdapterFile, outcome: &Outcome) -> Resu
     // Of the adapter itself: one that was given to start from brings its own method and targets.
     let method = adapter.method;
     set("loam.method", Value::from(method.name));
-    (Tuning::of(method).facts)(adapter).into_iter().for_each(|(key, value)| set(key, value));
+    (Tuning::for_method(method).facts)(adapter).into_iter().for_each(|(key, value)| set(key, value));
     set(&format!("loam.{}.targets", method.name), Value::from(Targets::changed_by(adapter, base.gguf()).to_string()));
     set("loam.optimizer", Value::from(options.optimizer.name()));
     set("loam.seed", Value::U64(options.seed));

@@ -61,7 +61,7 @@ pub async fn open(job: &Job<'_>, info: &DeviceInfo, run: RunOptions) -> Result<S
         checkpoints: generations.is_some(),
         resumes: found.is_some(),
         reopens: run.reopen.is_some(),
-        ..Scope::of(job.data, job.held_out, job.start.as_ref())
+        ..Scope::new(job.data, job.held_out, job.start.as_ref())
     };
     let (chosen, memory) = choose(job, info, found.as_ref().map(|(_, state)| state), scope).await?;
     if let Some(budget) = job.options.budget.filter(|budget| memory.budget() > *budget) {

@@ -28,7 +28,7 @@ pub fn run(args: &TrainArgs) -> Result {
     let loading =
         DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
     let data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
-    let of = |(data, held_out): &(Dataset, Option<Dataset>)| Scope::of(data, held_out.as_ref(), start.as_ref());
+    let of = |(data, held_out): &(Dataset, Option<Dataset>)| Scope::new(data, held_out.as_ref(), start.as_ref());
     let scope = Scope {
         evaluates: args.eval_data.is_some() || args.eval_split.is_some(),
         checkpoints: args.upkeep.checkpoint_dir.is_some(),

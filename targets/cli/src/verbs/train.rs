@@ -9,7 +9,7 @@ use loam::adapter::{AdapterFile, NewAdapter, Tuning};
 use loam::backend::Times;
 use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
-use loam::engine::{Engine, weight_uploads};
+use loam::engine::weight_uploads;
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::objective::Metric;
 use loam::train::{Event, Job, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
@@ -46,7 +46,7 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every.is_some() && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
-    let mut engine = Engine::new(&base, model::device(&args.device, upkeep::target(&args.upkeep))?)?;
+    let mut engine = model::engine_for(&base, &args.device, upkeep::target(&args.upkeep))?;
     let job = Job { base: &base, start, data: &data, held_out: held_out.as_ref(), options };
     if args.report.is_some() {
         // The base's answers take time: what refuses the run is to be reported before.
@@ -153,7 +153,7 @@ pub fn new_adapter(args: &TrainArgs) -> Result<NewAdapter> {
 /// The method is that of the adapter `start`, where there is one.
 pub fn like(options: &mut TrainOptions, start: Option<&AdapterFile>, args: &TrainArgs) -> Result {
     let Some(start) = start else { return Ok(()) };
-    let (tuning, found) = (Tuning::of(start.method), start.method.name);
+    let (tuning, found) = (Tuning::for_method(start.method), start.method.name);
     if let Some(asked) = args.method.filter(|asked| *asked != tuning) {
         let message = format!("--method {} cannot be given with an --init that is {found}", asked.method.name);
         return Err(Failure::Usage(message));

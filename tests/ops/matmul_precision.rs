@@ -1,7 +1,7 @@
 //! Products in less than single precision: kernels that run in place of others where they are asked for.
 
 use loam_shaders::matmul::{self, Params};
-use loam_shaders::{Call, Format, Need, Precision, Reduced, Step};
+use loam_shaders::{Call, Format, InPrecision, Need, Precision, Step};
 use loam_tests::{Operand, Random, check_kernel, gpu, relative, skipped};
 
 fn whole(format: Format, tokens: u32, inner: u32, rows: u32) -> Params {
@@ -34,10 +34,10 @@ fn they_agree_with_the_reference() {
                     let x = Operand::f32(&random.values((tokens * x) as usize));
                     let y = Operand::f32(&random.values((tokens * y) as usize));
                     let operands = [x, weight(&p, &mut random), y];
-                    assert!(call.kernel.reduced.len() >= 3, "{}", call.kernel.name());
-                    for reduced in call.kernel.reduced {
-                        check_kernel(&call.by(&reduced.variant), &operands);
-                        seen.extend(reduced.variant.kernel.source.needs);
+                    assert!(call.kernel.by_precision.len() >= 3, "{}", call.kernel.name());
+                    for one in call.kernel.by_precision {
+                        check_kernel(&call.by(&one.variant), &operands);
+                        seen.extend(one.variant.kernel.source.needs);
                     }
                 };
                 all(matmul::forward(p), inner, p.stride);
@@ -69,8 +69,8 @@ fn rows_of_any_size_keep_their_digits() {
     for (call, input, width) in [(matmul::forward(p), x, rows), (matmul::transposed(p), dy, inner)] {
         let operands = [Operand::f32(&input), weight.clone(), Operand::unset((tokens * width) as usize)];
         let expected = gpu.run(&Step::default(), &call, &operands);
-        for Reduced { precision, variant } in
-            call.kernel.reduced.iter().filter(|one| gpu.runs(one.variant.kernel.source))
+        for InPrecision { precision, variant } in
+            call.kernel.by_precision.iter().filter(|one| gpu.runs(one.variant.kernel.source))
         {
             let found = gpu.run(&Step::default(), &call.by(variant), &operands);
             let width = width as usize;
@@ -98,7 +98,7 @@ fn values_that_are_not_finite_stay_so() {
         let operands = [Operand::f32(&x), weight(&p, &mut Random::new(44)), Operand::unset(6 * 40)];
         let call = matmul::forward(p);
         for variant in
-            call.kernel.reduced.iter().map(|one| &one.variant).filter(|variant| gpu.runs(variant.kernel.source))
+            call.kernel.by_precision.iter().map(|one| &one.variant).filter(|variant| gpu.runs(variant.kernel.source))
         {
             let found = gpu.run(&Step::default(), &call.by(variant), &operands);
             for (row, values) in found[0].chunks(40).enumerate() {

@@ -7,7 +7,7 @@
 //! precision. In integers of 8 bits (`forward/int8.wgsl`) only the forward product is there.
 
 use super::{TILE, forward_reference, slabs, tiles, transposed_reference};
-use crate::kernel::{Kernel, Precision, Reduced, params};
+use crate::kernel::{InPrecision, Kernel, Precision, params};
 use crate::{Format, source};
 
 const FORMATS: usize = Format::ALL.len();
@@ -26,7 +26,7 @@ pub(super) static TRANSPOSED_8: [Kernel; FORMATS] =
     Kernel::family(&source::MATMUL_COOPERATIVE_TRANSPOSED_8, transposed_reference, None);
 
 /// In place of `matmul_tile`, by format.
-pub(super) static FORWARD: [[Reduced; 4]; FORMATS] = Reduced::families(
+pub(super) static FORWARD: [[InPrecision; 4]; FORMATS] = InPrecision::families(
     [Precision::F16, Precision::F16, Precision::F16, Precision::Int8],
     &[
         (&TILED_16, |bytes| tiles(&params(bytes), TILE, TOKENS[0])),
@@ -36,7 +36,7 @@ pub(super) static FORWARD: [[Reduced; 4]; FORMATS] = Reduced::families(
     ],
 );
 /// In place of `matmul_transposed`, by format.
-pub(super) static BACKWARD: [[Reduced; 3]; FORMATS] = Reduced::families(
+pub(super) static BACKWARD: [[InPrecision; 3]; FORMATS] = InPrecision::families(
     [Precision::F16; 3],
     &[
         (&TRANSPOSED_16, |bytes| slabs(&params(bytes), TOKENS[0])),
