@@ -1,11 +1,11 @@
 // Products with a weight for many tokens, by tiles in workgroup memory: y = x W^T (forward) or dx = dy W (transposed).
 //
 // All variants are this text with three imports: a direction (include/matmul/forward, transposed), an element that
-// tiles are made of (f32, f16, int8 in the direction's folder) and a shape (include/matmul/shape: tile, wide, small). What comes from the
-// activations is the left side, what comes from the weight the right one. A workgroup computes TOKENS x COLUMNS of the
-// result and contracts VECTORS vectors of four at a time. A thread (across, down) computes the tokens down + DOWN i, i
-// in 0..SUMS, and four columns, or two times four (HALVES). It fetches the next step's values into registers before the
-// products of this one, and leaves out the parts of the tile without a token.
+// tiles are made of (f32, f16, int8 in the direction's folder) and a shape (include/matmul/shape: tile, wide, small).
+// What comes from the activations is the left side, what comes from the weight the right one. A workgroup computes
+// TOKENS x COLUMNS of the result and contracts VECTORS vectors of four at a time. A thread (across, down) computes the
+// tokens down + DOWN i, i in 0..SUMS, and four columns, or two times four (HALVES). It fetches the next step's values
+// into registers before the products of this one, and leaves out the parts of the tile without a token.
 //
 // With GROUPED the tokens of a tile are those of one expert. With LORA, a low-rank update is part of the product: its
 // ranks come after the last step of the weight.

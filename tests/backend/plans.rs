@@ -95,7 +95,7 @@ fn nodes_for_later_loss_chunks_sit_out() {
     let Some(mut gpu) = gpu() else { return };
     block_on(gpu.allocate(OUT, &zeros(64))).unwrap();
     let chunk = |above| Node { when: When { above, phase: None }, ..node("chunk", add(64, 1.0), &[stored(OUT, 64)]) };
-    let program = block_on(gpu.compile(&plan(&[], vec![chunk(4), chunk(8), chunk(16)]))).unwrap();
+    let program = block_on(gpu.compile(&plan(&[], vec![chunk(Some(4)), chunk(Some(8)), chunk(Some(16))]))).unwrap();
     for (trained, sum) in [(4, 0.0), (9, 2.0), (17, 5.0)] {
         backend::run(&mut gpu, program, &Step { trained, ..Step::default() }).unwrap();
         assert_eq!(read(&mut gpu, OUT, 0, 1), [sum]);
