@@ -151,10 +151,7 @@ impl LossBuffers {
     /// A batch of another shape, or a device failure.
     pub fn load(&self, engine: &mut Engine, batch: &Batch) -> Result<()> {
         let tokens = self.batch * self.context;
-        let vocabulary = engine.config.vocabulary;
-        if let Some(id) = batch.tokens.iter().chain(&batch.labels).find(|&&id| id as usize >= vocabulary) {
-            return Err(Error::Argument(format!("token {id} is outside the vocabulary of {vocabulary}")));
-        }
+        engine.config.check_tokens(batch.tokens.iter().chain(&batch.labels))?;
         for (id, list) in [
             (self.inputs.tokens, &batch.tokens),
             (self.inputs.positions, &batch.positions),

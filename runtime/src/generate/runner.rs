@@ -203,10 +203,7 @@ impl Runner {
         if tokens.is_empty() {
             return Err(Error::Argument("there are no tokens to run: the prompt is empty".into()));
         }
-        let vocabulary = engine.config.vocabulary;
-        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
-            return Err(Error::Argument(format!("token {token} is outside the vocabulary of {vocabulary}")));
-        }
+        engine.config.check_tokens(tokens)?;
         let (value, limit) = ((sequence.len() + tokens.len()) as u64, self.context as u64);
         if value > limit {
             return Err(Error::Limit { what: "tokens in the context".into(), value, limit });

@@ -69,10 +69,7 @@ impl Collector {
     /// Another engine, tokens that the model does not have, a device failure, or activations that are infinite or NaN.
     pub async fn run(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<()> {
         engine.owns(&self.resources)?;
-        let vocabulary = engine.config.vocabulary;
-        if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocabulary) {
-            return Err(Error::Argument(format!("token {id} is outside the vocabulary of {vocabulary}")));
-        }
+        engine.config.check_tokens(tokens)?;
         assert_eq!(tokens.len(), self.context, "tokens of a chunk");
         let positions: Vec<u32> = (0..tokens.len() as u32).collect();
         let backend = &mut engine.backend;

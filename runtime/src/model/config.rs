@@ -6,7 +6,7 @@ use super::arch::{self, Activation, Architecture, HeadNorms, Windowed};
 use super::fields::Fields;
 use super::moe::ExpertsConfig;
 use super::rope::RopeConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 
 /// Largest accepted values: a file cannot make loam allocate by its claims.
@@ -147,6 +147,17 @@ impl ModelConfig {
             final_softcap: cap("final_logit_softcapping", arch.final_softcap)?,
             permuted: arch.permuted,
         })
+    }
+
+    /// Checks that the model has all of `tokens`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] that names the first one that it does not have.
+    pub fn check_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a u32>) -> Result<()> {
+        match tokens.into_iter().find(|&&id| id as usize >= self.vocabulary) {
+            None => Ok(()),
+            Some(id) => Err(Error::Argument(format!("token {id} is outside the vocabulary of {}", self.vocabulary))),
+        }
     }
 
     /// Width of the queries of all heads.
