@@ -75,8 +75,9 @@ fn store(
     if query >= params.queries {
         return;
     }
-    let some = softmax.l[i] > 0.0;
-    let inverse = select(0.0, 1.0 / softmax.l[i], some);
+    // A sum that is no number is not none: it has to reach the result.
+    let none = softmax.l[i] == 0.0;
+    let inverse = select(1.0 / softmax.l[i], 0.0, none);
     for (var slab = 0u; slab < SLABS; slab++) {
         let column = slab * 8u + tx;
         if column < params.head_dim / 4u {
@@ -86,7 +87,7 @@ fn store(
 #ifndef PAGED
     if tx == 0u {
         let row = (heads.sequence * params.queries + query) * params.heads + heads.query;
-        stats[2u * row] = select(0.0, softmax.m[i] + log(softmax.l[i]), some);
+        stats[2u * row] = select(softmax.m[i] + log(softmax.l[i]), 0.0, none);
     }
 #endif
 }

@@ -96,8 +96,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     workgroupBarrier();
     l = scratch[0];
-    let some = l > 0.0;
+    // A sum that is no number is not none: it has to reach the result.
+    let none = l == 0.0;
     if thread < vectors {
-        out[query_base(sequence, row, head) + thread] = sums[thread] * select(0.0, 1.0 / l, some);
+        out[query_base(sequence, row, head) + thread] = sums[thread] * select(1.0 / l, 0.0, none);
     }
 }

@@ -19,6 +19,12 @@ pub(super) fn route(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let outputs = ids.par_chunks_exact_mut(slots).zip(weights.f32_mut().par_chunks_exact_mut(slots));
     let logits = logits.f32()[..p.tokens as usize * experts].par_chunks_exact(experts);
     outputs.zip(logits).for_each(|((ids, weights), logits)| {
+        if logits.iter().any(|logit| logit.is_nan()) {
+            // What is wrong with one expert must not be passed over.
+            ids.iter_mut().zip(0..).for_each(|(id, slot)| *id = slot);
+            weights.fill(f32::NAN);
+            return;
+        }
         for (slot, weight) in weights.iter_mut().enumerate() {
             let (taken, rest) = ids.split_at_mut(slot);
             let best = (0..experts).filter(|expert| !taken.contains(&(*expert as u32)));

@@ -11,6 +11,12 @@ pub(super) fn route(_: &Step, bytes: &[u8], bound: &mut [Bind<'_>]) {
     let Bind::Write(ids) = ids else { panic!("ids are written") };
     let weights = weights.f32_mut();
     for (token, logits) in logits.f32().chunks_exact(experts).take(p.tokens as usize).enumerate() {
+        if logits.iter().any(|logit| logit.is_nan()) {
+            // What is wrong with one expert must not be passed over.
+            (0..slots).for_each(|slot| ids[token * slots + slot] = slot as u32);
+            weights[token * slots..(token + 1) * slots].fill(f32::NAN);
+            continue;
+        }
         let mut order: Vec<usize> = (0..experts).collect();
         // A stable sort: of equal logits (-0 is 0) the lowest expert comes first.
         order.sort_by(|a, b| (logits[*b] + 0.0).total_cmp(&(logits[*a] + 0.0)));

@@ -1,8 +1,10 @@
 // The `slots` largest logits of every token, largest first (equal ones: lowest expert first), and their softmax, or
-// with `over_all` that over all logits.
+// with `over_all` that over all logits. A token with a logit that is NaN has the first experts, and NaN for weights: what
+// is wrong with one expert must not be passed over.
 // One workgroup per token; each round finds the best pair (logit, expert) after the one that was found before it.
 #import "include/fold.wgsl"
 #import "include/moe.wgsl"
+#import "include/not_a_number.wgsl"
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>;
@@ -31,6 +33,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     var largest = 0.0;
     var total = 0.0;
+    sums[thread] = 0.0;
+    for (var expert = thread; expert < params.experts; expert += 64u) {
+        if is_nan(logits[token * params.experts + expert]) {
+            sums[thread] = 1.0;
+        }
+    }
+    for (var stride = 32u; stride > 0u; stride >>= 1u) {
+        workgroupBarrier();
+        if thread < stride {
+            sums[thread] += sums[thread + stride];
+        }
+    }
+    // Of the first thread only, which writes.
+    let broken = sums[0] != 0.0;
     var found = Best(-LOWEST, 0u);
     for (var slot = 0u; slot < params.slots; slot++) {
         var mine = Best(LOWEST, NONE);
@@ -51,7 +67,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         if slot == 0u {
             largest = found.logit;
         }
-        // No logit compares where they are NaN: any expert will do, and the weight shows it.
+        // None is left where logits are infinite: any expert will do, and the weight shows it.
         let expert = min(found.expert, params.experts - 1u);
         let weight = exp(logits[token * params.experts + expert] - largest);
         total += weight;
@@ -79,6 +95,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if thread == 0u {
         for (var slot = 0u; slot < params.slots; slot++) {
             weights[token * params.slots + slot] /= total;
+            if broken {
+                ids[token * params.slots + slot] = slot;
+                // No constant: those must be finite.
+                weights[token * params.slots + slot] = bitcast<f32>(0x7fc00000u | (params.slots & 0u));
+            }
         }
     }
 }

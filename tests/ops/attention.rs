@@ -104,6 +104,35 @@ fn tiles_of_awkward_shapes() {
     }
 }
 
+/// What is no number in a query, a key or a value is none in what is made of it, and so are the statistics: the check
+/// compares every back end with the reference.
+#[test]
+fn what_is_no_number_reaches_the_result() {
+    let mut random = Random::new(187);
+    for (heads, queries) in [((4, 2, 32), 17), ((2, 1, 128), 33), ((2, 1, 256), 5)] {
+        let case = case((1, queries), heads);
+        for place in ["q", "k", "v"] {
+            let mut inputs = case.inputs(&mut random);
+            let broken = match place {
+                "q" => &mut inputs.q,
+                "k" => &mut inputs.k,
+                _ => &mut inputs.v,
+            };
+            broken[0] = f32::NAN;
+            let operands = [
+                Operand::f32(&inputs.q),
+                Operand::f32(&inputs.k),
+                Operand::f32(&inputs.v),
+                Operand::u32(&inputs.starts),
+                Operand::unset(case.query_len()),
+                Operand::unset(case.stats_len()),
+            ];
+            let out = check_kernel(&attention::forward(case.p), &operands).remove(0);
+            assert!(out[0].is_nan(), "{place}: {}", out[0]);
+        }
+    }
+}
+
 #[test]
 fn windows_and_packed_conversations() {
     let mut random = Random::new(181);

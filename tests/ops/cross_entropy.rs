@@ -78,6 +78,19 @@ fn by_hand() {
     assert!((gradient[0] - 0.0625).abs() < 1e-7 && (gradient[1] + 0.0625).abs() < 1e-7, "{gradient:?}");
 }
 
+/// What is no number, and infinity, make the log-probability no number, and the gradient of the row.
+#[test]
+fn what_is_no_number_reaches_the_loss() {
+    for softcap in [0.0, 8.0] {
+        let p = Params { rows: 2, vocab: 300, offset: 0, gradient: 1, softcap, ..Params::default() };
+        let mut logits = Random::new(162).values(600);
+        logits[299] = f32::NAN;
+        let (gradient, values) = run(p, &[3, 3], &logits);
+        assert!(values[0].is_nan() && values[1].is_finite(), "{values:?}");
+        assert!(gradient[..300].iter().all(|x| x.is_nan()) && gradient[300..].iter().all(|x| x.is_finite()));
+    }
+}
+
 /// `sum of weight * -ln softmax(capped logits)[label]`, in f64 and without tricks.
 fn formula(p: Params, labels: &[u32], logits: &[f32]) -> f64 {
     let cap = |v: f32| match f64::from(p.softcap) {

@@ -62,6 +62,26 @@ fn ties_by_hand() {
     assert!((weights[2] - (-1f32).exp() / (2.0 + (-1f32).exp())).abs() < 1e-6 && (weights[3] - 1.0 / 3.0).abs() < 1e-6);
 }
 
+/// One logit that is no number, of either sign, makes all weights of its token such, and no other's: on every back end.
+#[test]
+fn a_logit_that_is_no_number_reaches_the_weights() {
+    let mut random = Random::new(213);
+    for (experts, slots, over_all) in [(4, 2, 0), (70, 6, 1), (130, 8, 0)] {
+        for broken in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001)] {
+            let mut logits = random.values(5 * experts as usize);
+            let at = (experts - 1) as usize;
+            logits[at] = broken;
+            logits[3 * experts as usize] = broken;
+            let (ids, weights) = route(Params { over_all, ..params(5, experts, slots, 0) }, &logits);
+            for (token, weights) in weights.chunks(slots as usize).enumerate() {
+                let broken = [0, 3].contains(&token);
+                assert!(weights.iter().all(|weight| weight.is_nan() == broken), "token {token}: {weights:?}");
+            }
+            assert!(ids.iter().all(|id| *id < experts));
+        }
+    }
+}
+
 /// Experts without a pair, with one tile and with several; pairs keep their order.
 #[test]
 fn sorts_by_expert() {

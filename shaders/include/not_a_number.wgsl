@@ -1,0 +1,5 @@
+// Compilers may take for granted that no number is NaN: bits tell.
+
+fn is_nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
