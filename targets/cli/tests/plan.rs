@@ -107,3 +107,30 @@ fn a_run_under_a_budget_goes_on_as_it_began() {
     run("train {} --data {} -o {} --checkpoint-dir {}", &[base(), &data, &inside, &checkpoints])
         .bad(2, &["checkpoint"]);
 }
+
+/// A limit on the process, as a container has one: counted before the run, not found by being killed.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_limits_of_the_process_do_not_hold_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let (base, data, out) = (base().display().to_string(), demo_data("train.jsonl"), folder.path().join("a.gguf"));
+    let (data, out) = (data.display().to_string(), out.display().to_string());
+    let limited = |args: &[&str]| {
+        let mut command = std::process::Command::new("prlimit");
+        command.args(["--as=3000000000", env!("CARGO_BIN_EXE_loam")]).args(args).env_remove("LOAM_DEVICE");
+        let output = command.output().expect("prlimit starts");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let large = ["--batch", "512", "--context", "512", "--no-pack", "--device", "cpu", "--steps", "1"];
+    let train = [&["train", &base, "--data", &data, "-o", &out], &large[..]].concat();
+    let (code, said) = limited(&train);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("out of memory: the training") && said.contains("bytes are free"), "{said}");
+    let (code, said) = limited(&[&["plan", &base, "--json"], &large[..]].concat());
+    assert!(code == Some(0) && said.contains("it does not fit here now"), "{said}");
+    // A budget over the limit is the limit.
+    let (code, said) = limited(&[&["plan", &base, "--json", "--budget", "64G"], &large[..]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let done: serde_json::Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    assert!(done["peak_host_bytes"].as_u64().expect("a number") < 3_000_000_000, "{done}");
+}

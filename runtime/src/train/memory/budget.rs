@@ -19,7 +19,8 @@ use crate::train::TrainOptions;
 /// file, data, options and machine: the same command chooses the same again.
 ///
 /// # Errors
-/// [`Error::OverBudget`] with the smallest budget that would do, and errors of [`super::plan`].
+/// [`Error::OverBudget`] with the smallest budget that would do, [`Error::OutOfMemory`] if that is within the budget but
+/// more than the process may have, and errors of [`super::plan`].
 pub async fn fit(
     base: &Base,
     info: &DeviceInfo,
@@ -34,15 +35,29 @@ pub async fn fit(
     let Some(budget) = options.budget else {
         return keep(base, info, adapter, options, scope).await;
     };
+    // More than the machine, or the limits of the process, can give is no budget.
+    let limit = host::limit_bytes().filter(|_| info.kind.shares_host()).unwrap_or(u64::MAX);
     let mut needed = u64::MAX;
     for candidate in candidates(base.config().vocabulary, info.kind, options) {
         let memory = plan(base, info, adapter, &candidate, scope).await?;
-        if memory.budget() <= budget {
+        if memory.budget() <= budget.min(limit) {
             return Ok((candidate, memory));
         }
         needed = needed.min(memory.budget());
     }
-    Err(Error::OverBudget { budget, needed })
+    if needed > budget {
+        return Err(Error::OverBudget { budget, needed });
+    }
+    let what = format!("the training (the process may have {limit} bytes)");
+    Err(Error::OutOfMemory { device: "host".into(), what, bytes: needed })
+}
+
+/// Refuses a run that the memory which is free now cannot hold, before anything of it is allocated.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(in crate::train) fn check_room(info: &DeviceInfo, memory: &MemoryPlan) -> Result<()> {
+    if info.kind.shares_host() { host::check("the training", memory.allocated_bytes()) } else { Ok(()) }
 }
 
 /// The choices of a run whose micro-batches and chunks stay as the options have them: others have other sums. Only

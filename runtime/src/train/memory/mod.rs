@@ -5,5 +5,5 @@ mod prediction;
 mod rehearsal;
 
 pub use budget::fit;
-pub(super) use budget::keep;
+pub(super) use budget::{check_room, keep};
 pub use prediction::{MemoryPlan, Scope, plan};

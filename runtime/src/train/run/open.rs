@@ -11,7 +11,7 @@ use super::{Job, RunOptions};
 use crate::backend::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::train::checkpoint::{Generations, State};
-use crate::train::memory::{fit, keep};
+use crate::train::memory::{check_room, fit, keep};
 use crate::train::safety::{Deadline, Recovery, Throttle};
 use crate::train::{Checkpoints, MemoryPlan, Scope, TrainOptions};
 
@@ -64,6 +64,7 @@ pub async fn open(job: &Job<'_>, info: &DeviceInfo, run: RunOptions) -> Result<S
         ..Scope::new(job.data, job.held_out, job.start.as_ref())
     };
     let (chosen, memory) = choose(job, info, found.as_ref().map(|(_, state)| state), scope).await?;
+    check_room(info, &memory)?;
     if let Some(budget) = job.options.budget.filter(|budget| memory.budget() > *budget) {
         let bytes = memory.budget();
         notes.push(format!("the run goes on as it began, with {bytes} bytes instead of the {budget} of the budget"));

@@ -17,10 +17,10 @@ use crate::prediction::{checkpoints, host_pools, object, pools};
 pub fn run(args: &TrainArgs) -> Result {
     let output = Output::new(args.json.json);
     let adapter = train::new_adapter(args)?;
-    let base = model::base(&args.base)?;
+    let base = model::base_for_adapters(&args.base, args.origin)?;
     let objective = train::objective(args)?;
     let mut options = TrainOptions { adapter, objective, ..train::options(args, &base)? };
-    let start = args.init.as_deref().map(|path| train::start(&base, path)).transpose()?;
+    let start = args.init.as_deref().map(|path| train::start(&base, path, output)).transpose()?;
     train::like(&mut options, start.as_ref(), args)?;
     // These are in the memory of a training too.
     base.tokenizer()?;
@@ -53,7 +53,12 @@ pub fn run(args: &TrainArgs) -> Result {
     for (pool, size) in host_pools(&memory) {
         output.line(format!("  {pool:<12} {}", bytes(size)))?;
     }
+    let free = loam::host::available_bytes().filter(|_| device.kind.shares_host());
+    if let Some(free) = free.filter(|free| memory.allocated_bytes() > *free) {
+        output.warn(&format!("it does not fit here now: {} are free for the process", bytes(free)));
+    }
     let mut shown = object(&memory);
+    shown["free_host_bytes"] = json!(free);
     shown["device"] = json!(device.name);
     shown["context"] = json!(options.context);
     shown["budget"] = json!(options.budget);
