@@ -27,5 +27,5 @@ pub mod verify;
 pub use architecture::Source;
 pub use convert::{Options, Plan, Progress, Summary, convert, plan};
 pub use error::{Error, Result};
-pub use peft::{from_peft, to_peft};
+pub use peft::{from_peft, read_peft, to_peft, write_peft};
 pub use quantize::recipe::Recipe;

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use loam_files::ReadRange;
 
-use crate::adapter::AdapterFile;
+use crate::adapter::origin::{self, Fact, Weights};
+use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST};
 use crate::chat::ChatTemplate;
-use crate::error::Result;
-use crate::gguf::{Gguf, GgufFile};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, GgufFile, Value};
 use crate::model::ModelConfig;
 use crate::tokenizer::Tokenizer;
 use loam_files::kind;
@@ -19,6 +20,7 @@ pub struct Base {
     config: ModelConfig,
     tokenizer: OnceLock<Tokenizer>,
     template: OnceLock<Option<ChatTemplate>>,
+    takes_any: bool,
 }
 
 impl Base {
@@ -50,7 +52,7 @@ impl Base {
     fn new(file: GgufFile) -> Result<Self> {
         kind::check(&file.gguf, kind::MODEL)?;
         let config = ModelConfig::from_gguf(&file.gguf)?;
-        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new() })
+        Ok(Self { file, config, tokenizer: OnceLock::new(), template: OnceLock::new(), takes_any: false })
     }
 
     /// The file.
@@ -128,45 +130,110 @@ impl Base {
         Ok(self.file.content_digest()?)
     }
 
-    /// Checks that `adapter` was made for this base: architecture, shapes and, where the adapter says so, the digests
-    /// of base and tokenizer. [`Self::check_template`] is for those who render conversations.
+    /// From now on adapters of other models are taken too, with a note, as far as names and shapes of tensors fit.
+    #[must_use]
+    pub fn taking_any_adapter(mut self) -> Self {
+        self.takes_any = true;
+        self
+    }
+
+    /// What decides what the model computes besides its weights and its tokenizer.
+    pub fn facts(&self) -> Vec<Fact<&'static str>> {
+        self.config.facts()
+    }
+
+    /// What an adapter that belongs to this model says of it, whatever its weights are quantised to.
+    ///
+    /// # Errors
+    /// A file or a tokenizer that cannot be read.
+    pub fn model_metadata(&self) -> Result<Vec<(String, Value)>> {
+        let tokenizer = (TOKENIZER_DIGEST.to_owned(), Value::from(self.tokenizer()?.digest()));
+        let sketch = self.file.sketch()?.metadata();
+        Ok([origin::model(&self.facts()), tokenizer].into_iter().chain(sketch).collect())
+    }
+
+    /// Fails if another program has written to the file since it was opened: whoever signs something with
+    /// [`Self::digest`] asks before.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`].
+    pub fn check_unchanged(&self) -> Result<()> {
+        Ok(self.file.check_unchanged()?)
+    }
+
+    /// Checks that `adapter` was made for this model: names and shapes of tensors and, where the adapter says so, the
+    /// hyper-parameters, the weights (which may be quantised otherwise) and the tokenizer. [`Self::check_template`] is
+    /// for those who render conversations. Returns what a user should know about it.
     ///
     /// # Errors
     /// [`crate::Error::File`] naming what differs, or a tensor that does not fit.
-    pub fn check(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
-        let same = |what, expected, found: &str| same(path, what, expected, found);
-        same("architecture", Some(&adapter.architecture), self.config.architecture)?;
-        adapter.check_against(&self.file.gguf, path)?;
-        if let Some(expected) = adapter.text(crate::adapter::BASE_DIGEST) {
-            same("content digest", Some(expected), self.digest()?)?;
+    pub fn check(&self, adapter: &AdapterFile, path: &Path) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for check in [Self::same_function, Self::same_weights, Self::same_tokenizer] {
+            notes.extend(self.allowed(check(self, adapter, path))?);
         }
-        if let Some(expected) = adapter.text(crate::adapter::TOKENIZER_DIGEST) {
-            same("tokenizer digest", Some(expected), self.tokenizer()?.digest())?;
-        }
-        Ok(())
+        adapter.check_sites(&self.file.gguf, path)?;
+        Ok(notes)
     }
 
-    /// Checks that conversations are rendered as in the training of `adapter`, where the adapter says how.
+    /// Checks that conversations are rendered as in the training of `adapter`, where the adapter says how. Returns what
+    /// a user should know about it.
     ///
     /// # Errors
     /// [`crate::Error::File`], or an error of the template.
-    pub fn check_template(&self, adapter: &AdapterFile, path: &Path) -> Result<()> {
-        let Some(expected) = adapter.text(crate::adapter::TEMPLATE_DIGEST) else { return Ok(()) };
+    pub fn check_template(&self, adapter: &AdapterFile, path: &Path) -> Result<Option<String>> {
+        let Some(expected) = adapter.text(TEMPLATE_DIGEST) else { return Ok(None) };
         let found = self.template()?.map_or("none", |template| template.digest());
-        same(path, "chat template digest", Some(expected), found)
+        self.allowed(same(path, "chat template digest", expected, found).map(|()| None))
+    }
+
+    /// An error that says that the adapter is of another base is a note where any adapter is taken.
+    fn allowed(&self, checked: Result<Option<String>>) -> Result<Option<String>> {
+        use loam_files::Error as File;
+        match checked {
+            Err(Error::File(error @ (File::BaseMismatch { .. } | File::OtherWeights { .. }))) if self.takes_any => {
+                Ok(Some(format!("{error}; it is used all the same")))
+            }
+            checked => checked,
+        }
+    }
+
+    /// Checks the architecture, and the hyper-parameters that the adapter knows.
+    fn same_function(&self, adapter: &AdapterFile, path: &Path) -> Result<Option<String>> {
+        same(path, "architecture", &adapter.architecture, self.config.architecture)?;
+        let Some(expected) = adapter.model() else {
+            let is_old = adapter.text(BASE_DIGEST).is_some();
+            let note =
+                "an older loam has trained it, which did not note the base's hyper-parameters: they are not checked";
+            return Ok(is_old.then(|| format!("adapter {}: {note}", path.display())));
+        };
+        for Fact { name, value: found } in self.facts() {
+            if let Some(expected) = expected.iter().find(|fact| fact.name == name) {
+                same(path, name, &expected.value, &found)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn same_weights(&self, adapter: &AdapterFile, path: &Path) -> Result<Option<String>> {
+        let note =
+            "it was trained on another quantisation of this model: what it does here is close to what it learned";
+        let is_other = adapter.weights(&self.file, path)? == Weights::Requantised;
+        Ok(is_other.then(|| format!("adapter {}: {note}", path.display())))
+    }
+
+    fn same_tokenizer(&self, adapter: &AdapterFile, path: &Path) -> Result<Option<String>> {
+        let Some(expected) = adapter.text(TOKENIZER_DIGEST) else { return Ok(None) };
+        same(path, "tokenizer digest", expected, self.tokenizer()?.digest())?;
+        Ok(None)
     }
 }
 
 /// An error that names both if `found` is not what the adapter in `path` expects.
-fn same(path: &Path, what: &'static str, expected: Option<&str>, found: &str) -> Result<()> {
-    match expected {
-        Some(expected) if expected != found => Err(loam_files::Error::BaseMismatch {
-            path: path.into(),
-            what,
-            expected: crate::gguf::printable(expected.as_bytes()),
-            found: found.to_owned(),
-        }
-        .into()),
-        _ => Ok(()),
+fn same(path: &Path, what: &'static str, expected: &str, found: &str) -> Result<()> {
+    if expected == found {
+        return Ok(());
     }
+    let (path, expected) = (path.to_owned(), crate::gguf::printable(expected.as_bytes()));
+    Err(loam_files::Error::BaseMismatch { path, what, expected, found: found.to_owned() }.into())
 }

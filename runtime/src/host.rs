@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 const SMALL: u64 = 1 << 20;
 
 /// Bytes that new allocations can use without swapping: by the machine, by the memory limits of the control groups that
-/// the process is in (a container's), and by its own limits (`ulimit -v`, `ulimit -d`). `None` where the system does not
-/// say.
+/// the process is in (a container's), and by its own limits (`ulimit -v`, `ulimit -d`). `None` where the system does
+/// not say.
 #[cfg(target_os = "linux")]
 pub fn available_bytes() -> Option<u64> {
     limits::available(&|path| std::fs::read_to_string(path).ok())

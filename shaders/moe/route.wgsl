@@ -1,6 +1,6 @@
 // The `slots` largest logits of every token, largest first (equal ones: lowest expert first), and their softmax, or
-// with `over_all` that over all logits. A token with a logit that is NaN has the first experts, and NaN for weights: what
-// is wrong with one expert must not be passed over.
+// with `over_all` that over all logits. A token with a logit that is NaN has the first experts, and NaN for weights:
+// what is wrong with one expert must not be passed over.
 // One workgroup per token; each round finds the best pair (logit, expert) after the one that was found before it.
 #import "include/fold.wgsl"
 #import "include/moe.wgsl"

@@ -8,6 +8,7 @@ mod checkpoint;
 mod hostile;
 mod importance;
 mod moe;
+mod rope_keys;
 
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,7 @@ mod options;
 
 use std::path::Path;
 
-use loam_files::adapter::{AdapterFile, BASE_DIGEST, Method};
+use loam_files::adapter::{AdapterFile, Method};
 use loam_files::gguf::{Gguf, GgufFile};
 use loam_files::gguf::{OUTPUT, TOKEN_EMBD};
 
@@ -45,6 +45,16 @@ const FOREIGN: [(&str, &[&str]); 2] =
 /// Options that GGUF cannot express (DoRA, biases, saved modules: named), tensors that do not fit the base,
 /// NaN; errors of the files. A previous `out` stays as it was.
 pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile> {
+    let adapter = read_peft(dir, base)?;
+    adapter.write(out)?;
+    Ok(adapter)
+}
+
+/// As [`from_peft`], for a caller who writes the adapter.
+///
+/// # Errors
+/// As [`from_peft`].
+pub fn read_peft(dir: &Path, base: &GgufFile) -> Result<AdapterFile> {
     std::fs::metadata(dir).map_err(Error::io("open", dir))?;
     let found = find(dir, CONFIG)?;
     let dir = found.dir.as_path();
@@ -54,7 +64,6 @@ pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile>
     let config = Json::read(&dir.join(CONFIG))?;
     let adapter = (Exchange::of_config(&config)?.read)(dir, &config, base, &Layout::read(&base.gguf)?)?;
     adapter.check_against(&base.gguf, dir)?;
-    adapter.write(out)?;
     Ok(adapter)
 }
 
@@ -62,17 +71,27 @@ pub fn from_peft(dir: &Path, base: &GgufFile, out: &Path) -> Result<AdapterFile>
 /// there.
 ///
 /// # Errors
-/// The adapter is broken, does not fit the base, or names another base's digest; errors of the files.
+/// The adapter is broken, does not fit the base, or says that it was trained on another model's weights; errors of the
+/// files.
 pub fn to_peft(adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
     let file = AdapterFile::read(adapter)?;
     file.check_against(&base.gguf, adapter)?;
-    check_digest(&file, adapter, base)?;
+    file.weights(base, adapter)?;
+    write_peft(&file, adapter, base, out_dir)
+}
+
+/// As [`to_peft`], for a caller who has read `file` from `adapter` and knows that it is for `base`.
+///
+/// # Errors
+/// As [`to_peft`].
+pub fn write_peft(file: &AdapterFile, adapter: &Path, base: &GgufFile, out_dir: &Path) -> Result<()> {
+    file.check_sites(&base.gguf, adapter)?;
     let exchange = EXCHANGES.into_iter().find(|exchange| exchange.method == file.method);
     let exchange = exchange.ok_or_else(|| {
         let problem = format!("PEFT folders of {} cannot be written", file.method.name);
         loam_files::Error::Adapter { path: adapter.into(), problem }
     })?;
-    (exchange.write)(&file, adapter, &Layout::read(&base.gguf)?, out_dir)
+    (exchange.write)(file, adapter, &Layout::read(&base.gguf)?, out_dir)
 }
 
 /// The methods whose folders are read and written.
@@ -108,20 +127,6 @@ impl Exchange {
                 Err(config.error("peft_type", format!("is missing; of PEFT's adapters {} is supported", known())))
             }
         }
-    }
-}
-
-/// An adapter that says which base it was trained on is not exported with the names and row order of another.
-fn check_digest(adapter: &AdapterFile, path: &Path, base: &GgufFile) -> Result<()> {
-    let Some(expected) = adapter.text(BASE_DIGEST) else { return Ok(()) };
-    match base.content_digest()? {
-        found if expected != found => Err(Error::File(loam_files::Error::BaseMismatch {
-            path: path.into(),
-            what: "content digest",
-            expected: loam_files::gguf::printable(expected.as_bytes()),
-            found: found.to_owned(),
-        })),
-        _ => Ok(()),
     }
 }
 

@@ -5,13 +5,11 @@
 //! range). On top come limits on header and entry count, and a refusal of duplicate names, which a JSON map hides.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-use loam_files::file::is_lfs_pointer;
+use loam_files::file::{Mapped, is_lfs_pointer};
 use loam_files::gguf::{GgmlType, Gguf, GgufFile, shard_paths};
 use loam_shaders::Format;
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -74,7 +72,7 @@ impl View<'_> {
 /// The mapped files of one model and the tensors in them.
 #[derive(Debug)]
 pub struct Checkpoint {
-    files: Vec<(PathBuf, Mmap)>,
+    files: Vec<(PathBuf, Mapped)>,
     tensors: BTreeMap<String, Entry>,
 }
 
@@ -128,7 +126,7 @@ impl Checkpoint {
         let paths = if gguf.shards() > 1 { shard_paths(path) } else { vec![path.to_owned()] };
         let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
         for path in paths {
-            let map = map(&open_regular(&path)?).map_err(Error::io("map", &path))?;
+            let map = Mapped::new(&open_regular(&path)?, &path).map_err(Error::io("map", &path))?;
             checkpoint.files.push((path, map));
         }
         for tensor in gguf.tensors() {
@@ -195,7 +193,7 @@ impl Checkpoint {
 
     /// Gives the pages that were read so far back to the system; views stay valid and read them again when used.
     pub fn release(&self) {
-        self.files.iter().for_each(|(_, map)| loam_files::file::release(map));
+        self.files.iter().for_each(|(_, map)| map.release());
     }
 
     /// Whether there is a tensor `name`.
@@ -227,7 +225,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
-        let map = map(&open_regular(path)?).map_err(Error::io("map", path))?;
+        let map = Mapped::new(&open_regular(path)?, path).map_err(Error::io("map", path))?;
         if is_lfs_pointer(&map) {
             return Err(Error::source(path, SourceProblem::LfsPointer));
         }
@@ -247,13 +245,6 @@ impl Checkpoint {
         self.files.push((path.into(), map));
         Ok(())
     }
-}
-
-/// Maps a whole file. An empty file gives an empty map.
-fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the map is read-only and only read as bytes. Another process that truncates the file meanwhile can stop
-    // this one with SIGBUS (as for every mapped reader), but cannot make it read outside the map.
-    unsafe { Mmap::map(file) }
 }
 
 /// The `weight_map` of an index: tensor name to file name. File names are single path components.

@@ -92,6 +92,26 @@ pub enum Error {
         /// What the base has.
         found: String,
     },
+    /// The weights of a base are not those that an adapter was trained on, also not quantised otherwise.
+    #[error("adapter {} was made for another model: tensor {tensor} of this base is not another quantisation of its own", path.display())]
+    OtherWeights {
+        /// The adapter file.
+        path: PathBuf,
+        /// The first tensor that differs.
+        tensor: String,
+    },
+    /// Another program has written to a file while it was in use.
+    #[error("{} was changed by another program while it was in use", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another program has cut a file short while it was in use.
+    #[error("{} was cut short by another program while it was in use", path.display())]
+    Cut {
+        /// The file.
+        path: PathBuf,
+    },
     /// NaN or infinity in a file that must hold numbers.
     #[error("{0} is not finite")]
     NonFinite(String),

@@ -1,6 +1,8 @@
 //! Files: opened only if regular, read within limits, replaced atomically, also over several runs ([`PartialFile`]).
 
 pub mod disk;
+mod mapped;
+mod own;
 mod partial;
 
 use std::fs::{self, File};
@@ -11,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 
 use self::disk::{DiskFile, sync_folder};
+use self::own::{Lock, is_own, same_file};
+pub use mapped::{Mapped, on_cut};
 pub use partial::{FinishedFile, LockedFile, PartialFile};
 
 /// Turns an [`io::Error`] into an [`Error::Io`] about `path`, for `map_err`.
@@ -74,20 +78,6 @@ pub fn identity(path: &Path) -> Result<String> {
     let changed = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     Ok(format!("{:?} {} {}\n", path.file_name(), found.len(), changed.map_or(0, |time| time.as_nanos())))
 }
-
-/// Gives the pages of a mapped file that are in memory back to the system: they count as memory of the process. They
-/// are read again when they are used again.
-#[cfg(unix)]
-pub fn release(map: &memmap2::Mmap) {
-    // SAFETY: the map is of a file and read-only, so that what leaves memory is still in the file, unchanged.
-    let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    // It is advice: a system that does not take it keeps the pages until it needs the memory.
-    let _ = advised;
-}
-
-/// Gives the pages of a mapped file that are in memory back to the system, where there is a way to say so.
-#[cfg(not(unix))]
-pub fn release(_: &memmap2::Mmap) {}
 
 /// A file that appears at its path complete or not at all. It is written beside its final place; [`AtomicFile::commit`]
 /// makes it durable and renames it. Dropped without a commit, it is removed, and a previous file stays as it was.
@@ -164,7 +154,8 @@ pub fn remove_temporaries() -> Vec<PathBuf> {
     live.iter().filter(|(_, keep)| *keep).map(|(path, _)| path.clone()).collect()
 }
 
-/// Where an output goes: `path` with a symbolic link resolved; and the permissions of the file that is there now.
+/// Where an output goes: `path` with a symbolic link resolved; and the permissions of the file that is there now, if it
+/// is this user's: what another user allows is not for ours.
 fn target_of(path: &Path) -> Result<(PathBuf, Option<fs::Permissions>)> {
     let target = match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => fs::canonicalize(path).map_err(io_error("write", path))?,
@@ -173,7 +164,8 @@ fn target_of(path: &Path) -> Result<(PathBuf, Option<fs::Permissions>)> {
     match fs::metadata(&target) {
         Ok(previous) => {
             check_regular(&previous, "write", path)?;
-            Ok((target, Some(previous.permissions())))
+            let permissions = is_own(&previous).then(|| previous.permissions());
+            Ok((target, permissions))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((target, None)),
         Err(error) => Err(io_error("write", path)(error)),
@@ -187,7 +179,13 @@ impl AtomicFile {
     /// [`Error::Io`], also if `path` exists and is no regular file.
     pub fn create(path: &Path) -> Result<AtomicFile> {
         let (target, permissions) = target_of(path)?;
-        let make = |path: &Path| DiskFile::create(path, permissions.as_ref());
+        own::remove_leftovers(folder_of(&target));
+        let make = |path: &Path| {
+            let file = DiskFile::create(path, permissions.as_ref())?;
+            // Another process that took it for a leftover has it, or has removed it: another name.
+            let is_ours = Lock::of(file.file()) != Lock::Busy && same_file(file.file(), path);
+            if is_ours { Ok(file) } else { Err(io::ErrorKind::AlreadyExists.into()) }
+        };
         let made = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(folder_of(&target), make);
         let kept = made.and_then(|file| file.keep().map_err(|error| error.error));
         let (file, temporary) = kept.map_err(io_error("write", path))?;
@@ -201,6 +199,11 @@ impl AtomicFile {
         &self.temporary.path
     }
 
+    /// Where it goes, as the caller named it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Flushes the file to the disk, renames it into place and flushes the folder.
     ///
     /// # Errors
@@ -209,9 +212,10 @@ impl AtomicFile {
         let AtomicFile { writer, mut temporary, target, path } = self;
         let file = writer.into_inner().map_err(|error| io_error("write", &path)(error.into_error()))?;
         file.sync().map_err(io_error("write", &path))?;
-        // Closed before it is renamed: some systems insist.
-        drop(file);
+        // Open, and with that locked, until it has its name; other systems insist on a closed one.
+        let open = cfg!(unix).then_some(file);
         disk::rename(&temporary.path, &target).map_err(io_error("replace", &path))?;
+        drop(open);
         temporary.live = None;
         sync_folder(folder_of(&target)).map_err(io_error("sync the folder of", &path))
     }

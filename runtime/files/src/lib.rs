@@ -1,5 +1,5 @@
 //! loam's files: [`gguf`] read and written as what strangers may send, [`adapter`]s and [`importance`] matrices in it,
-//! [`mod@file`]s replaced atomically, [`digest`]s; what is wrong with an [`option`], and [`threads`].
+//! [`mod@file`]s replaced atomically, [`digest`]s and [`sketch`]es; what is wrong with an [`option`], and [`threads`].
 //!
 //! Nothing here knows what a model computes. Everything that is read is checked: errors name file, field and offset.
 
@@ -12,6 +12,7 @@ pub mod gguf;
 pub mod importance;
 pub mod kind;
 pub mod option;
+pub mod sketch;
 pub mod threads;
 
 pub use bytes::{FileRange, ReadRange, SharedBytes};

@@ -20,6 +20,7 @@ struct Attached {
     number: u64,
     sites: Sites,
     resources: Resources,
+    notes: Vec<String>,
 }
 
 /// Number of the next adapters.
@@ -44,6 +45,11 @@ impl AdapterHandle {
         self.0.as_ref().map(|attached| attached.number)
     }
 
+    /// What a user should know about adapters and base.
+    pub fn notes(&self) -> &[String] {
+        self.0.as_ref().map_or(&[], |attached| &attached.notes)
+    }
+
     /// Checks that the adapters are attached to `engine`.
     ///
     /// # Errors
@@ -59,16 +65,16 @@ impl Engine {
     /// # Errors
     /// An adapter that does not fit the base.
     pub fn attach(&mut self, base: &Base, adapters: &[Attach<'_>]) -> Result<AdapterHandle> {
-        let (mut sites, mut resources) = (Sites::default(), self.resources());
+        let (mut sites, mut resources, mut notes) = (Sites::default(), self.resources(), Vec::new());
         for attach in adapters {
-            base.check(attach.adapter, attach.path)?;
+            notes.extend(base.check(attach.adapter, attach.path)?);
             let arena = Arena::new(attach.adapter);
             let content = Content::Words(arena.pack(attach.adapter));
             let id = self.add(&mut resources, "adapter", Pool::Adapter, arena.words(), content)?;
             arena.attach(&mut sites, id, None, attach.scale);
         }
-        let attached = (!adapters.is_empty())
-            .then(|| Arc::new(Attached { number: NUMBERS.fetch_add(1, Ordering::Relaxed), sites, resources }));
-        Ok(AdapterHandle(attached))
+        let number = || NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let attached = || Arc::new(Attached { number: number(), sites, resources, notes });
+        Ok(AdapterHandle((!adapters.is_empty()).then(attached)))
     }
 }

@@ -100,7 +100,7 @@ impl ModelConfig {
         let layers = fields.count("block_count", MAX_LAYERS)?;
         let HeadCounts { heads, kv_heads, head_dim } = HeadCounts::read(fields, embedding)?;
         let context = fields.count("context_length", MAX_CONTEXT)?;
-        let rope = RopeConfig::read(fields, context, rotary(fields, head_dim)?)?;
+        let rope = RopeConfig::read(fields, arch, context, rotary(fields, head_dim)?)?;
         let (window, windowed) = window(fields, arch)?;
         refuse_temperature(fields)?;
         // As llama.cpp has it: what a file cannot say follows from the number of layers.

@@ -6,10 +6,12 @@ mod arch;
 mod config;
 mod declare;
 mod decoder;
+mod facts;
 mod fields;
 mod linear;
 mod moe;
 mod rope;
+mod rope_keys;
 mod watch;
 mod weights;
 

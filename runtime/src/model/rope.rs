@@ -2,6 +2,7 @@
 
 use super::arch::{Architecture, LocalRope};
 use super::fields::Fields;
+use super::rope_keys;
 use crate::error::Result;
 
 /// Largest accepted original context.
@@ -45,7 +46,8 @@ pub struct RopeConfig {
 
 impl RopeConfig {
     /// Reads the rotation of layers that see all keys. `context` is the model's, `rotary` values per head turn.
-    pub(super) fn read(fields: &Fields<'_>, context: usize, rotary: usize) -> Result<Self> {
+    pub(super) fn read(fields: &Fields<'_>, arch: &Architecture, context: usize, rotary: usize) -> Result<Self> {
+        rope_keys::check(fields, matches!(arch.local_rope, LocalRope::Base(_)))?;
         let scaling = scaling(fields)?;
         // As ggml: yarn's own factor on top of the file's.
         let own = match scaling {
@@ -121,27 +123,37 @@ fn scaling(fields: &Fields<'_>) -> Result<RopeScaling> {
     let name = "rope.scaling.type";
     let number = |suffix: &str, default: f32| -> Result<f32> { Ok(fields.opt_positive(suffix)?.unwrap_or(default)) };
     match fields.gguf.opt_str(&fields.key(name))? {
-        // The factors of llama3 are a tensor, and need no key.
-        None | Some("none") => Ok(RopeScaling::None),
-        Some("longrope") => Ok(RopeScaling::LongRope),
-        Some("linear") => Ok(RopeScaling::Linear(fields.positive("rope.scaling.factor")?)),
-        Some("yarn") => {
-            for (suffix, usual) in [("rope.scaling.yarn_ext_factor", 1.0), ("rope.scaling.yarn_log_multiplier", 0.0)] {
-                if let Some(value) = fields.gguf.opt_f32(&fields.key(suffix))?
-                    && value != usual
-                {
-                    return Err(fields.bad(suffix, format!("{value} is not supported, only {usual}")));
-                }
+        Some("none") => Ok(RopeScaling::None),
+        // As llama.cpp has it: linear unless the file says otherwise. The factors of llama3 are a tensor, and need no
+        // key.
+        None | Some("linear") => Ok(match linear_factor(fields)? {
+            Some(factor) if factor != 1.0 => RopeScaling::Linear(factor),
+            _ => RopeScaling::None,
+        }),
+        Some("longrope") => match linear_factor(fields)? {
+            Some(factor) if factor != 1.0 => {
+                Err(fields.bad("rope.scaling.factor", format!("{factor} is not supported beside longrope, only 1")))
             }
-            Ok(RopeScaling::Yarn {
-                factor: fields.positive("rope.scaling.factor")?,
-                beta_fast: number("rope.scaling.yarn_beta_fast", 32.0)?,
-                beta_slow: number("rope.scaling.yarn_beta_slow", 1.0)?,
-            })
-        }
+            _ => Ok(RopeScaling::LongRope),
+        },
+        Some("yarn") => Ok(RopeScaling::Yarn {
+            factor: match linear_factor(fields)? {
+                Some(factor) => factor,
+                None => fields.positive("rope.scaling.factor")?,
+            },
+            beta_fast: number("rope.scaling.yarn_beta_fast", 32.0)?,
+            beta_slow: number("rope.scaling.yarn_beta_slow", 1.0)?,
+        }),
         Some(other) => {
             let other = crate::gguf::printable(other.as_bytes());
             Err(fields.bad(name, format!("{other} is not supported (none, linear, yarn, longrope)")))
         }
     }
+}
+
+/// What positions are divided by: the key, or that of old files. 0 stands for "not at all".
+fn linear_factor(fields: &Fields<'_>) -> Result<Option<f32>> {
+    let new = "rope.scaling.factor";
+    let is_there = fields.gguf.metadata().get(&fields.key(new)).is_some();
+    fields.positive_or_zero(if is_there { new } else { "rope.scale_linear" })
 }

@@ -137,6 +137,14 @@ pub struct BaseArgs {
     pub chat_template: Option<PathBuf>,
 }
 
+/// `--any-base`, of every verb that puts adapters on a base.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct AnyBaseArgs {
+    /// Take adapters of another model too, as far as the shapes of their tensors fit: answers may make no sense
+    #[arg(long)]
+    pub any_base: bool,
+}
+
 /// `--json`, of every verb that has results.
 #[derive(Debug, Args)]
 pub struct JsonArgs {
@@ -282,6 +290,8 @@ pub struct ExchangeArgs {
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     #[command(flatten)]
+    pub origin: AnyBaseArgs,
+    #[command(flatten)]
     pub json: JsonArgs,
 }
 
@@ -293,6 +303,8 @@ pub struct VerifyArgs {
     /// The GGUF base
     #[arg(long, value_name = "MODEL")]
     pub base: PathBuf,
+    #[command(flatten)]
+    pub origin: AnyBaseArgs,
     #[command(flatten)]
     pub json: JsonArgs,
 }

@@ -148,7 +148,12 @@ fn file(error: &loam_files::Error) -> Option<String> {
             "`loam inspect FILE --tensors` shows what the file holds; convert the model again if it is damaged"
         }
         E::Adapter { .. } => "`loam inspect FILE` shows what the adapter holds; train or import it again",
-        E::BaseMismatch { .. } => "give the base that the adapter was trained on, or train it on this one",
+        E::BaseMismatch { .. } | E::OtherWeights { .. } => {
+            "give the base that the adapter was trained on, or train it on this one; --any-base uses it all the same"
+        }
+        E::Changed { .. } | E::Cut { .. } => {
+            "let no other program write to it, and run again; a copy is safe from them"
+        }
         E::OldImportance { .. } => {
             "`llama-imatrix --in-file OLD.dat --output-format gguf -o NEW.gguf` makes one that loam reads"
         }
@@ -226,6 +231,9 @@ fn io(path: &Path, error: &std::io::Error) -> Option<String> {
         K::IsADirectory | K::InvalidInput if path.is_dir() => return Some(in_place_of_a_file(path)),
         K::NotFound => "check the path; loam does not create missing folders",
         K::PermissionDenied => "check who may read and write there",
+        K::FileTooLarge => {
+            "raise the limit of file sizes (`ulimit -f`), or write to a file system that takes larger files"
+        }
         K::StorageFull | K::QuotaExceeded => "free some space or write to another disk; nothing half-written is left",
         K::InvalidInput => "give a regular file: no folder, pipe or device",
         K::NotADirectory => "give a folder, not a file",

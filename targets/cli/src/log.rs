@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use loam::file::{io_error, read_bounded};
+use loam::file::{AtomicFile, io_error, read_bounded};
 use loam::train::Event;
 use loam::train::objective::Metric;
 use serde_json::{Value, json};
@@ -64,7 +64,8 @@ fn with(metrics: &[Metric], mut object: Value) -> Value {
     object
 }
 
-/// It grows line by line so that it can be followed, and is not replaced in one go like outputs are.
+/// It grows line by line so that it can be followed. What is there of before is kept or replaced as a whole: whenever
+/// the program ends, the lines that are there are those of one run from its beginning on.
 pub struct Log {
     path: PathBuf,
     file: BufWriter<File>,
@@ -78,38 +79,51 @@ impl Log {
     /// up to there.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let before = if resume && path.exists() { read_bounded(path, LIMIT)? } else { Vec::new() };
-        let file = File::options().create(true).append(true).open(path).map_err(io_error("create", path))?;
-        Ok(Log { path: path.to_owned(), file: BufWriter::new(file), before, resume })
+        Ok(Log { path: path.to_owned(), file: appended(path)?, before, resume })
     }
 
     /// Writes steps, evaluations and pauses.
     pub fn write(&mut self, event: &Event) -> Result {
-        let done = match event {
-            Event::Start { .. } if !self.resume => self.file.get_ref().set_len(0),
+        match event {
+            Event::Start { .. } if !self.resume => self.replace(&[]),
             Event::Resumed { step, evaluated, .. } => self.cut(|line| is_done(line, *step, *evaluated)),
             Event::Evaluated { .. } | Event::Step { .. } | Event::Paused { .. } | Event::Continued { .. } => {
                 // A run that starts over after all.
-                let kept = if self.before.is_empty() { Ok(()) } else { self.cut(|_| false) };
-                kept.and_then(|()| writeln!(self.file, "{}", object(event))).and_then(|()| self.file.flush())
+                if !self.before.is_empty() {
+                    self.cut(|_| false)?;
+                }
+                let written = writeln!(self.file, "{}", object(event)).and_then(|()| self.file.flush());
+                written.map_err(|error| self.failure(&error))
             }
             _ => Ok(()),
-        };
-        done.map_err(|error| {
-            Failure::new(format!("cannot write the log {}: {error}", self.path.display()), "free some space")
-        })
+        }
     }
 
     /// Keeps the lines of before that `keep` wants.
-    fn cut(&mut self, keep: impl Fn(&[u8]) -> bool) -> std::io::Result<()> {
+    fn cut(&mut self, keep: impl Fn(&[u8]) -> bool) -> Result {
         let before = std::mem::take(&mut self.before);
         let kept: Vec<&[u8]> = before.split_inclusive(|&byte| byte == b'\n').filter(|line| keep(line)).collect();
         let kept = kept.concat();
-        if kept != before {
-            self.file.get_ref().set_len(0)?;
-            self.file.write_all(&kept)?;
-        }
-        self.file.flush()
+        if kept == before { Ok(()) } else { self.replace(&kept) }
     }
+
+    /// From now on the log has these bytes, and what is written after them.
+    fn replace(&mut self, bytes: &[u8]) -> Result {
+        let mut file = AtomicFile::create(&self.path)?;
+        file.write_all(bytes).map_err(|error| self.failure(&error))?;
+        file.commit()?;
+        self.file = appended(&self.path)?;
+        Ok(())
+    }
+
+    fn failure(&self, error: &std::io::Error) -> Failure {
+        Failure::new(format!("cannot write the log {}: {error}", self.path.display()), "free some space")
+    }
+}
+
+/// A file that is made if need be and only grows.
+fn appended(path: &Path) -> Result<BufWriter<File>> {
+    Ok(BufWriter::new(File::options().create(true).append(true).open(path).map_err(io_error("create", path))?))
 }
 
 /// Whether a line is of before the checkpoint after `step`. A line that is cut is not.

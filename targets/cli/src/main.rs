@@ -7,7 +7,7 @@
 //! - [`flag`], [`hint`]: what options of the libraries are called here; what to do about an error
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
-//! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, signals, the log of its steps
+//! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, its pace, the log of its steps; [`signals`]
 //! - [`report`]: the HTML page of a training; [`verified`]: the search for values that are no numbers
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
@@ -26,43 +26,30 @@ mod npy;
 mod output;
 mod prediction;
 mod report;
+mod signals;
 mod upkeep;
 mod verbs;
 mod verified;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 // The runtime measures time through embassy-time; the final program chooses the clock: its `std` feature.
 use embassy_time as _;
 
 fn main() -> ExitCode {
     runtime_folder();
-    clean_up_on_signals();
+    signals::prepare();
     // Wrong arguments end here: clap prints them and exits with 2, `--help` and `--version` with 0.
-    let cli = args::Cli::parse();
-    match verbs::run(&cli.command) {
+    let matches = args::Cli::command().get_matches();
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match files::check_arguments(&matches).and_then(|()| verbs::run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
             ExitCode::from(failure.code())
         }
     }
-}
-
-/// Ctrl-C and SIGTERM end the program without leaving a temporary file beside the output it was writing, unless the
-/// next run can continue with it. A training run that keeps checkpoints writes one first; a second signal does not wait
-/// for it.
-fn clean_up_on_signals() {
-    // Where no handler can be set, signals end the program as they always do.
-    let _ = ctrlc::set_handler(|| {
-        if upkeep::stop() {
-            return;
-        }
-        let kept = loam::file::remove_temporaries();
-        failure::interrupted(&kept);
-        std::process::exit(i32::from(failure::INTERRUPTED));
-    });
 }
 
 /// Vulkan drivers complain on standard error where the session has no folder for runtime files; any folder will do.

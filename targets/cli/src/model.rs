@@ -8,8 +8,9 @@ use loam::adapter::{AdapterFile, Attach};
 use loam::backend::{Backend, Options, TARGET, Tuning, select};
 use loam::engine::{AdapterHandle, Engine};
 
-use crate::args::{AdapterSpec, BaseArgs, DeviceArgs, TuneArg};
+use crate::args::{AdapterSpec, AnyBaseArgs, BaseArgs, DeviceArgs, TuneArg};
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 
 /// Templates are a few thousand bytes; a larger file is something else.
 const TEMPLATE_LIMIT: u64 = 1 << 20;
@@ -25,6 +26,16 @@ pub fn base(args: &BaseArgs) -> Result<Base> {
         loam::Error::Text(loam_text::Error::Template(problem)) => loam::Error::from(wrong(problem)).into(),
         error => error.into(),
     })
+}
+
+/// As [`base`], of a verb that puts adapters on it.
+pub fn base_for_adapters(args: &BaseArgs, origin: AnyBaseArgs) -> Result<Base> {
+    Ok(taking(base(args)?, origin))
+}
+
+/// `base`, which takes any adapter if that was asked for.
+pub fn taking(base: Base, origin: AnyBaseArgs) -> Base {
+    if origin.any_base { base.taking_any_adapter() } else { base }
 }
 
 /// Puts `base` on the device that the flag or `LOAM_DEVICE` names: once for all that a verb does.
@@ -75,17 +86,19 @@ impl Adapters {
     }
 
     /// Fails if one was trained with another chat template than `base` renders with.
-    pub fn check_template(&self, base: &Base) -> Result {
+    pub fn check_template(&self, base: &Base, output: Output) -> Result {
         for (adapter, path, _) in &self.0 {
-            base.check_template(adapter, path)?;
+            base.check_template(adapter, path)?.iter().for_each(|note| output.warn(note));
         }
         Ok(())
     }
 
-    /// Attaches all of them to `engine`.
-    pub fn attach(&self, base: &Base, engine: &mut Engine) -> Result<AdapterHandle> {
+    /// Attaches all of them to `engine`, and says what is to be known about them.
+    pub fn attach(&self, base: &Base, engine: &mut Engine, output: Output) -> Result<AdapterHandle> {
         let attach = self.0.iter().map(|(adapter, path, scale)| Attach { adapter, path, scale: *scale });
-        Ok(engine.attach(base, &attach.collect::<Vec<_>>())?)
+        let handle = engine.attach(base, &attach.collect::<Vec<_>>())?;
+        handle.notes().iter().for_each(|note| output.warn(note));
+        Ok(handle)
     }
 }
 

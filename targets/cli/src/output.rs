@@ -79,9 +79,27 @@ impl Output {
         let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_message(what.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(120));
+        if !bar.is_hidden() {
+            turn(&bar);
+        }
         bar
     }
+}
+
+/// Turns a spinner until it is finished or dropped. Where the system gives no thread for it, it stands still.
+fn turn(bar: &ProgressBar) {
+    const TICK: Duration = Duration::from_millis(120);
+    let bar = bar.downgrade();
+    let ticks = move || {
+        while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.tick();
+            drop(bar);
+            std::thread::sleep(TICK);
+        }
+    };
+    let started = std::thread::Builder::new().name("spinner".into()).spawn(ticks);
+    // It ends with its bar; nothing waits for it.
+    drop(started);
 }
 
 fn write(text: &str) -> Result {

@@ -7,8 +7,9 @@ mod page;
 mod samples;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::io::Write as _;
 
+use loam::file::AtomicFile;
 use loam::train::History;
 use loam::train::objective::Metrics;
 
@@ -47,13 +48,11 @@ pub struct Sample {
 }
 
 impl Report {
-    /// Puts the page at `path` in one go.
-    pub fn write(&self, path: &Path) -> Result {
-        let page = self.page();
-        let write = |file: &mut dyn std::io::Write| {
-            file.write_all(page.as_bytes()).map_err(loam::file::io_error("write", path))
-        };
-        Ok(loam::file::write_atomic(path, write)?)
+    /// Puts the page in place in one go.
+    pub fn write(&self, mut file: AtomicFile) -> Result {
+        let written = file.write_all(self.page().as_bytes());
+        written.map_err(loam::file::io_error("write", file.path()))?;
+        Ok(file.commit()?)
     }
 
     /// The page as text.

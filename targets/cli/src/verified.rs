@@ -30,8 +30,12 @@ impl Verified {
     /// Decodes all tensors of `file`.
     ///
     /// # Errors
-    /// If a tensor cannot be read.
+    /// If a tensor cannot be read, or no thread be started.
     pub fn new(file: &GgufFile) -> Result<Self> {
+        loam_files::threads::pool(None)?.install(|| Self::of(file))
+    }
+
+    fn of(file: &GgufFile) -> Result<Self> {
         let mut found = Verified { tensors: 0, bad: Vec::new(), unknown: BTreeSet::new() };
         for tensor in file.gguf.tensors() {
             match tensor.ty.format() {

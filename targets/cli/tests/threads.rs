@@ -11,7 +11,7 @@ use std::process::Command;
 use support::{base, micro};
 
 /// Users that have no other process, one for each test, so that a limit counts those of the test only.
-const USERS: [u32; 2] = [54_321, 54_322];
+const USERS: [u32; 3] = [54_321, 54_322, 54_323];
 
 /// A folder that any user can read and write, with a base in it and a model folder.
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -52,7 +52,8 @@ fn without_a_thread_there_is_an_error_and_no_panic() {
     let (data, out) =
         (data.to_string_lossy().into_owned(), folder.path().join("o.gguf").to_string_lossy().into_owned());
     let (npy, model) = (out.replace(".gguf", ".npy"), micro().to_string_lossy().into_owned());
-    let lines: [&[&str]; 6] = [
+    let lines: [&[&str]; 7] = [
+        &["inspect", &base, "--verify"],
         &["generate", &base, "--prompt", "Hi", "--max-tokens", "2", "--device", "cpu"],
         &["train", &base, "--data", &data, "-o", &out, "--steps", "1", "--device", "cpu", "--context", "32"],
         &["eval", &base, "--data", &data, "--device", "cpu"],
@@ -78,4 +79,23 @@ fn fewer_threads_than_asked_for_do_the_work() {
     let args = ["convert", &*model, "-o", &*out, "--format", "q8_0", "--threads", "8"];
     let Some((code, message)) = limited(USERS[1], 3, &args) else { return };
     assert_eq!(code, Some(0), "{message}");
+}
+
+/// The progress bar has a thread of its own, which is the first that can be done without.
+#[test]
+fn measuring_takes_the_threads_there_are() {
+    let (folder, base) = folder();
+    let data = folder.path().join("c.txt");
+    std::fs::write(&data, "A text to measure. ".repeat(20)).expect("written");
+    let (base, data) = (base.to_string_lossy(), data.to_string_lossy());
+    for threads in 1..=4 {
+        for args in [
+            &["eval", &*base, "--data", &*data, "--device", "cpu", "--context", "16"][..],
+            &["generate", &*base, "--prompt", "Hi", "--max-tokens", "2", "--device", "cpu"],
+            &["inspect", &*base, "--verify"],
+        ] {
+            let Some((code, message)) = limited(USERS[2], threads, args) else { return };
+            assert_eq!(code, Some(0), "{threads} threads, {args:?}: {message}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! LoRA adapters are such as llama.cpp loads. [`AdapterFile::read`] refuses what llama.cpp would ignore or misread.
 
 mod method;
+pub mod origin;
 mod parameter;
 pub mod weights;
 
@@ -85,7 +86,16 @@ impl AdapterFile {
     /// # Errors
     /// [`Error::Adapter`] and [`Error::NonFinite`] for what [`AdapterFile::read`] would refuse, [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        self.check(path)?;
+        self.write_to(AtomicFile::create(path)?)
+    }
+
+    /// As [`AdapterFile::write`], to a file that was begun before.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::write`].
+    pub fn write_to(&self, file: AtomicFile) -> Result<()> {
+        let path = file.path().to_owned();
+        self.check(&path)?;
         let mut metadata = Metadata::new();
         metadata.set(ARCHITECTURE, self.architecture.as_str());
         metadata.set(TYPE, kind::ADAPTER);
@@ -101,7 +111,7 @@ impl AdapterFile {
             ty: GgmlType::F32,
         };
         let declarations: Vec<_> = self.parameters.iter().map(declare).collect();
-        let mut writer = Writer::new(AtomicFile::create(path)?, path, &metadata, &declarations)?;
+        let mut writer = Writer::new(file, &path, &metadata, &declarations)?;
         for (parameter, declaration) in self.parameters.iter().zip(&declarations) {
             for chunk in parameter.values.chunks(CHUNK) {
                 let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -111,12 +121,10 @@ impl AdapterFile {
         writer.finish()?.commit()
     }
 
-    /// Checks that every site is in `base`, with a shape that its parameters fit. `path` is the adapter's file, named
-    /// in errors.
+    /// Checks that the architecture is that of `base`, and the sites as [`AdapterFile::check_sites`] does.
     ///
     /// # Errors
-    /// [`Error::BaseMismatch`] for another architecture, [`Error::Adapter`] for a tensor that is missing, of another
-    /// shape, or that the method does nothing at.
+    /// [`Error::BaseMismatch`] for another architecture, and those of [`AdapterFile::check_sites`].
     pub fn check_against(&self, base: &Gguf, path: &Path) -> Result<()> {
         let found = base.str(ARCHITECTURE)?;
         if found != self.architecture {
@@ -124,6 +132,15 @@ impl AdapterFile {
             let found = printable(found.as_bytes());
             return Err(Error::BaseMismatch { path: path.into(), what: "architecture", expected, found });
         }
+        self.check_sites(base, path)
+    }
+
+    /// Checks that every site is in `base`, with a shape that its parameters fit. `path` is the adapter's file, named
+    /// in errors.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] for a tensor that is missing, of another shape, or that the method does nothing at.
+    pub fn check_sites(&self, base: &Gguf, path: &Path) -> Result<()> {
         for (site, parameters) in self.sites() {
             let bad =
                 |problem: String| adapter_error(path, format!("tensor {}: {problem}", printable(site.as_bytes())));

@@ -94,6 +94,11 @@ impl DiskFile {
         Ok(Self { file: options.open(path)?, path: path.to_owned() })
     }
 
+    /// The file itself.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Makes the bytes durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         ask(&Call::Sync(&self.path))?;

@@ -1,28 +1,22 @@
 //! Files that take so long to write that a run of a program may end before they are complete: they grow under another
 //! name beside their place, and a later run can continue with what is there.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Live, check_regular, disk, folder_of, io_error, sync_folder, target_of};
+use super::own::{Lock, open_own, same_file};
+use super::{Live, disk, folder_of, io_error, sync_folder, target_of};
 use crate::error::Result;
+
+/// Bytes that are written at a time.
+const BUFFER: usize = 1 << 20;
 
 /// `path` with `suffix` after its name.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-/// Opens `path` for reading and writing, makes it if need be, and refuses what is no regular file (a link, a device).
-fn open_own(path: &Path) -> io::Result<File> {
-    disk::ask(&disk::Call::Create(path))?;
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
-        Ok(_) => OpenOptions::new().read(true).write(true).open(path),
-        Err(_) => OpenOptions::new().read(true).write(true).create_new(true).open(path),
-    }
 }
 
 /// A file that is written as `<path>.loam-part` until [`FinishedFile::commit`] renames it. Dropped before, it is
@@ -70,7 +64,7 @@ impl PartialFile {
         if let Some(permissions) = permissions {
             file.set_permissions(permissions).map_err(io_error("write", path))?;
         }
-        Ok(PartialFile { writer: BufWriter::with_capacity(1 << 20, file), finished })
+        Ok(PartialFile { writer: BufWriter::with_capacity(BUFFER, file), finished })
     }
 
     /// Makes everything written so far durable, and from now on worth keeping when a signal ends the program.
@@ -98,7 +92,9 @@ impl PartialFile {
 
 impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        // Through the buffer: bytes of a mapped file that was cut short are found by reading them here, which is told
+        // as what it is, and not by the system, which calls it a bad address.
+        self.writer.write(&bytes[..bytes.len().min(BUFFER / 2)])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -154,17 +150,11 @@ impl LockedFile {
         let own = with_suffix(&target_of(path)?.0, suffix);
         loop {
             let file = open_own(&own).map_err(io_error("write", path))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    let problem = "another process is writing it at this moment";
-                    return Err(io_error("write", path)(io::Error::new(io::ErrorKind::ResourceBusy, problem)));
-                }
-                // File systems without locks: two at once are the user's mistake, not ours to find.
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-                Err(TryLockError::Error(error)) => return Err(io_error("write", path)(error)),
+            // File systems without locks: two at once are the user's mistake, not ours to find.
+            if Lock::of(&file) == Lock::Busy {
+                let problem = "another process is writing it at this moment";
+                return Err(io_error("write", path)(io::Error::new(io::ErrorKind::ResourceBusy, problem)));
             }
-            check_regular(&file.metadata().map_err(io_error("write", path))?, "write", path)?;
             // The process that held it may have removed it in between: then the lock is on a file that has no name.
             if same_file(&file, &own) {
                 return Ok(LockedFile { file, live: Live::new(own.clone()), path: own });
@@ -195,19 +185,10 @@ impl Drop for LockedFile {
     }
 }
 
-#[cfg(unix)]
-fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if (a.dev(), a.ino()) == (b.dev(), b.ino()))
-}
-
-#[cfg(not(unix))]
-fn same_file(_: &File, path: &Path) -> bool {
-    path.exists()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

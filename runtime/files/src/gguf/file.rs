@@ -5,10 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
+use super::opened::{Opened, Since};
 use super::{Gguf, TensorInfo, read, split};
 use crate::digest::{self, Sha256};
 use crate::error::{Error, GgufProblem, Result};
-use crate::file;
+use crate::file::{self, Mapped};
+use crate::sketch::Sketch;
 use crate::threads;
 use crate::{FileRange, ReadRange, SharedBytes};
 
@@ -19,30 +21,34 @@ pub struct GgufFile {
     pub gguf: Gguf,
     /// The bytes of each shard.
     shards: Vec<FileRange>,
+    /// The shards that are mapped.
+    opened: Vec<Opened>,
     digest: OnceLock<String>,
+    sketch: OnceLock<Sketch>,
 }
 
 impl GgufFile {
     /// Maps a file and reads its declarations. Weights are used in place and paged in on demand. Of a split model the
     /// first shard is given; the others are opened with it.
     ///
-    /// A file that another program cuts short while it is mapped ends this process (a bus error, as with every program
-    /// that maps files). loam itself replaces files by renaming, which leaves maps intact. For files that others
-    /// write to meanwhile there is [`GgufFile::read`].
+    /// A file that another program cuts short while it is mapped ends this process by a signal, as with every program
+    /// that maps files; [`file::on_cut`] says why. loam itself replaces files by renaming, which leaves maps intact.
+    /// For files that others write to meanwhile there are [`GgufFile::read`] and [`GgufFile::check_unchanged`].
     ///
     /// # Errors
     /// [`Error::Io`] if it is no readable regular file, [`Error::Gguf`] if it breaks a rule of the format,
     /// [`Error::Metadata`] if shards are missing or do not belong together.
     pub fn open(path: &Path) -> Result<GgufFile> {
-        GgufFile::assemble(path, |path| {
+        let mut opened = Vec::new();
+        let mut open = |path: &Path| {
             let file = file::open_regular(path)?;
-            // SAFETY: the map is read-only and private. The bytes are plain data without invalid values, and everything
-            // derived from them is checked once, on owned copies; a later change by another process can alter weights,
-            // but no length or offset. Cutting the file short raises SIGBUS, which is documented above.
-            let map = unsafe { memmap2::MmapOptions::new().map(&file) }.map_err(file::io_error("map", path))?;
+            let map = Mapped::new(&file, path).map_err(file::io_error("map", path))?;
+            opened.push(Opened::new(file, path)?);
             let range = 0..map.len();
             Ok(SharedBytes { source: Arc::new(map), range }.into())
-        })
+        };
+        let file = GgufFile::assemble(path, &mut open)?;
+        Ok(GgufFile { opened, ..file })
     }
 
     /// Reads a whole file, or all shards, of at most `limit` bytes together into memory: independent of what happens to
@@ -92,7 +98,7 @@ impl GgufFile {
             }
             gguf = split::join(parts)?;
         }
-        Ok(GgufFile { gguf, shards, digest: OnceLock::new() })
+        Ok(GgufFile { gguf, shards, opened: Vec::new(), digest: OnceLock::new(), sketch: OnceLock::new() })
     }
 
     /// Length of all files together: what the process has in memory once everything was read.
@@ -132,6 +138,41 @@ impl GgufFile {
         }
         let digest = self.digest_contents()?;
         Ok(self.digest.get_or_init(|| digest))
+    }
+
+    /// What tells these weights from those of another model, but not from another quantisation of them. Computed once.
+    ///
+    /// # Errors
+    /// As [`GgufFile::bytes`], and [`Error::Tensor`] for a type that cannot be decoded.
+    pub fn sketch(&self) -> Result<&Sketch> {
+        if let Some(sketch) = self.sketch.get() {
+            return Ok(sketch);
+        }
+        let sketch = Sketch::of(self)?;
+        Ok(self.sketch.get_or_init(|| sketch))
+    }
+
+    /// Fails if another program has written to the file since it was opened: what was read then and now do not belong
+    /// together, and no digest is that of both.
+    ///
+    /// # Errors
+    /// [`Error::Changed`], and [`Error::Io`].
+    pub fn check_unchanged(&self) -> Result<()> {
+        for file in &self.opened {
+            let is_changed = match file.since()? {
+                Since::Same => false,
+                Since::Changed => true,
+                // Renamed, or written to by a program that has set the time back: the bytes tell.
+                Since::Touched => match self.digest.get() {
+                    Some(before) => *before != self.digest_contents()?,
+                    None => false,
+                },
+            };
+            if is_changed {
+                return Err(Error::Changed { path: file.path().into() });
+            }
+        }
+        Ok(())
     }
 
     fn digest_contents(&self) -> Result<String> {

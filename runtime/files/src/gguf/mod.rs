@@ -8,6 +8,7 @@
 
 mod file;
 mod getters;
+mod opened;
 mod read;
 mod split;
 mod types;

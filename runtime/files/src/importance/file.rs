@@ -54,6 +54,15 @@ impl Importance {
     /// # Errors
     /// [`Error::Io`], or a name that no tensor may have.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.write_to(AtomicFile::create(path)?)
+    }
+
+    /// As [`Importance::write`], to a file that was begun before.
+    ///
+    /// # Errors
+    /// As [`Importance::write`].
+    pub fn write_to(&self, file: AtomicFile) -> Result<()> {
+        let path = file.path().to_owned();
         let mut metadata = Metadata::new();
         metadata.set(TYPE, "imatrix");
         metadata.set(DATASETS, self.datasets.iter().collect::<Strings>());
@@ -66,7 +75,7 @@ impl Importance {
             tensors.push((declare(name, COUNTS, 1, matrices), &entry.counts));
         }
         let declarations: Vec<TensorDeclaration> = tensors.iter().map(|(declared, _)| declared.clone()).collect();
-        let mut writer = Writer::new(AtomicFile::create(path)?, path, &metadata, &declarations)?;
+        let mut writer = Writer::new(file, &path, &metadata, &declarations)?;
         for (declared, values) in &tensors {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
             writer.write(&declared.name, &bytes)?;

@@ -19,8 +19,8 @@ use crate::train::TrainOptions;
 /// file, data, options and machine: the same command chooses the same again.
 ///
 /// # Errors
-/// [`Error::OverBudget`] with the smallest budget that would do, [`Error::OutOfMemory`] if that is within the budget but
-/// more than the process may have, and errors of [`super::plan`].
+/// [`Error::OverBudget`] with the smallest budget that would do, [`Error::OutOfMemory`] if that is within the budget
+/// but more than the process may have, and errors of [`super::plan`].
 pub async fn fit(
     base: &Base,
     info: &DeviceInfo,

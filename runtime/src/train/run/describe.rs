@@ -1,6 +1,6 @@
 //! What a trained adapter says about itself: `loam.*` metadata that ties it to its base, data and result.
 
-use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, TOKENIZER_DIGEST, Targets, Tuning};
+use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, Targets, Tuning};
 use crate::error::Result;
 use crate::gguf::Value;
 
@@ -9,7 +9,7 @@ use super::{Job, Outcome};
 /// The metadata of `adapter`, which a run of `job` has trained.
 ///
 /// # Errors
-/// If the base's tokenizer cannot be read.
+/// If the base's tokenizer cannot be read, or if another program has written to the base meanwhile.
 pub fn describe(job: &Job<'_>, adapter: &AdapterFile, outcome: &Outcome) -> Result<Vec<(String, Value)>> {
     let Job { base, data, options, .. } = job;
     let mut all: Vec<(String, Value)> = Vec::new();
@@ -17,10 +17,11 @@ pub fn describe(job: &Job<'_>, adapter: &AdapterFile, outcome: &Outcome) -> Resu
     set("general.name", Value::from("loam adapter"));
     set("loam.version", Value::from(env!("CARGO_PKG_VERSION")));
     set(BASE_DIGEST, Value::from(base.digest()?));
+    base.check_unchanged()?;
     if let Some(file_type) = base.gguf().opt_u32("general.file_type")? {
         set("loam.base.file_type", Value::U32(file_type));
     }
-    set(TOKENIZER_DIGEST, Value::from(base.tokenizer()?.digest()));
+    base.model_metadata()?.into_iter().for_each(|(key, value)| set(&key, value));
     if let Some(template) = base.template()? {
         set(TEMPLATE_DIGEST, Value::from(template.digest()));
     }

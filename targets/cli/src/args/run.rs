@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use loam::train::Objective;
 
 use super::values::{AdapterSpec, TokenList, above_zero, fraction, not_negative, objective};
-use super::{BaseArgs, DeviceArgs, JsonArgs};
+use super::{AnyBaseArgs, BaseArgs, DeviceArgs, JsonArgs};
 
 /// `loam demo`.
 #[derive(Debug, Args)]
@@ -34,6 +34,8 @@ pub struct LogitsArgs {
     /// Adapter to apply, with an optional factor
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
+    #[command(flatten)]
+    pub origin: AnyBaseArgs,
     /// The file to write: float32 [tokens, vocabulary]
     #[arg(short, long, value_name = "OUT.npy")]
     pub output: PathBuf,
@@ -99,6 +101,8 @@ pub struct EvalArgs {
     /// Adapter to apply, with an optional factor; may be given several times
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
+    #[command(flatten)]
+    pub origin: AnyBaseArgs,
     /// Which tokens count [default: clm for .txt, else sft]
     #[arg(long, value_parser = objective(|objective| objective.weights.is_none()))]
     pub objective: Option<&'static Objective>,
@@ -182,6 +186,8 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
     #[command(flatten)]
+    pub origin: AnyBaseArgs,
+    #[command(flatten)]
     pub sampling: SamplingArgs,
     /// Use the prompt as it is, without the chat template
     #[arg(long)]
@@ -200,6 +206,8 @@ pub struct ChatArgs {
     /// Adapter to apply, with an optional factor; may be given several times
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
+    #[command(flatten)]
+    pub origin: AnyBaseArgs,
     /// Tokens of the conversation that the model sees [default: 4096, or the model's limit if that is less]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,

@@ -9,7 +9,7 @@ use loam::plan::Checkpointing;
 use loam::train::{Keep, Objective};
 
 use super::values::{above_zero, method, not_negative, objective, share, size, split};
-use super::{BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
+use super::{AnyBaseArgs, BaseArgs, DeviceArgs, JsonArgs, UpkeepArgs};
 
 /// Optimizers, by their names in Transformers.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -205,6 +205,8 @@ pub struct TrainArgs {
     /// Continue from this adapter, with its rank, alpha and targets
     #[arg(long, value_name = "ADAPTER")]
     pub init: Option<PathBuf>,
+    #[command(flatten)]
+    pub origin: AnyBaseArgs,
     /// Wrong data lines to put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip_bad: usize,

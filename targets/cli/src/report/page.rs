@@ -1,10 +1,9 @@
 //! The page of a training in the making: asks the base before it, collects what happens, asks again after it.
 
-use std::path::Path;
-
 use loam::adapter::AdapterFile;
 use loam::data::{Dataset, Pair};
 use loam::engine::Engine;
+use loam::file::AtomicFile;
 use loam::train::{Event, Outcome};
 use loam::{Base, TrainOptions};
 
@@ -13,17 +12,17 @@ use crate::args::TrainArgs;
 use crate::failure::Result;
 
 /// The page of `--report` during the run.
-pub struct Page<'a> {
-    path: &'a Path,
+pub struct Page {
+    file: AtomicFile,
     report: Report,
     asked: Vec<(Pair, Sample)>,
     data: String,
 }
 
-impl<'a> Page<'a> {
-    /// Asks the base first.
+impl Page {
+    /// Asks the base first. The page is to be written to `file`.
     pub fn begin(
-        path: &'a Path,
+        file: AtomicFile,
         args: &TrainArgs,
         (base, engine): (&Base, &mut Engine),
         (data, held_out): (&Dataset, Option<&Dataset>),
@@ -31,7 +30,7 @@ impl<'a> Page<'a> {
     ) -> Result<Self> {
         let asked = samples::before(base, engine, held_out.unwrap_or(data))?;
         let report = Report { options: facts::options(args, options), ..Report::default() };
-        Ok(Page { path, report, asked, data: data.digest.clone() })
+        Ok(Page { file, report, asked, data: data.digest.clone() })
     }
 
     /// Takes an event of the run.
@@ -56,6 +55,6 @@ impl<'a> Page<'a> {
         let device = &engine.backend.info().name;
         self.report.results.extend(facts::origins(base, &self.data, device)?);
         self.report.samples = self.asked.into_iter().map(|(_, sample)| sample).collect();
-        self.report.write(self.path)
+        self.report.write(self.file)
     }
 }

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use loam::Base;
 use loam::adapter::AdapterFile;
-use loam::{Base, gguf::GgufFile};
+use loam::file::AtomicFile;
 use serde_json::json;
 
 use crate::args::{AdapterCommand, ExchangeArgs, VerifyArgs};
 use crate::failure::{Failure, Result};
-use crate::files;
 use crate::output::{Output, escape};
+use crate::{files, model};
 
 /// What a PEFT folder consists of.
 const PEFT_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
@@ -25,12 +26,15 @@ pub fn run(command: &AdapterCommand) -> Result {
 
 fn from_peft(args: &ExchangeArgs) -> Result {
     let output = Output::new(args.json.json);
-    files::check(&[&args.source, &args.base], &[&args.output])?;
+    let file = AtomicFile::create(&args.output)?;
     start(output, "from-peft", &args.source)?;
-    let base = GgufFile::open(&args.base)?;
+    let base = Base::open(&args.base)?;
     opened(output, &args.base)?;
-    let adapter = loam_convert::from_peft(&args.source, &base, &args.output)?;
-    adapter.notes(&base.gguf).iter().for_each(|note| output.warn(note));
+    let mut adapter = loam_convert::read_peft(&args.source, base.file())?;
+    // It was trained on the weights before quantisation: bound to the model, to no bytes.
+    adapter.metadata.extend(base.model_metadata()?);
+    adapter.write_to(file)?;
+    adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     report(output, args, &adapter)
 }
 
@@ -44,12 +48,12 @@ fn to_peft(args: &ExchangeArgs) -> Result {
     }
     let output = Output::new(args.json.json);
     start(output, "to-peft", &args.source)?;
-    let base = Base::open(&args.base)?;
+    let base = model::taking(Base::open(&args.base)?, args.origin);
     opened(output, &args.base)?;
     let adapter = AdapterFile::read(&args.source)?;
-    base.check(&adapter, &args.source)?;
+    base.check(&adapter, &args.source)?.iter().for_each(|note| output.warn(note));
     checked(output, &adapter)?;
-    loam_convert::to_peft(&args.source, base.file(), &args.output)?;
+    loam_convert::write_peft(&adapter, &args.source, base.file(), &args.output)?;
     report(output, args, &adapter)
 }
 
@@ -91,20 +95,26 @@ fn report(output: Output, args: &ExchangeArgs, adapter: &AdapterFile) -> Result 
 fn verify(args: &VerifyArgs) -> Result {
     let output = Output::new(args.json.json);
     start(output, "verify", &args.adapter)?;
-    let base = Base::open(&args.base)?;
+    let base = model::taking(Base::open(&args.base)?, args.origin);
     opened(output, &args.base)?;
     let adapter = AdapterFile::read(&args.adapter)?;
-    base.check(&adapter, &args.adapter)?;
-    base.check_template(&adapter, &args.adapter)?;
+    let notes = base.check(&adapter, &args.adapter)?.into_iter().chain(base.check_template(&adapter, &args.adapter)?);
+    notes.for_each(|note| output.warn(&note));
     checked(output, &adapter)?;
     adapter.notes(base.gguf()).iter().for_each(|note| output.warn(note));
     let digest = base.digest()?;
-    // Adapters from elsewhere do not say which bytes they were trained on; only names and shapes can be checked then.
-    let known = adapter.text(loam::adapter::BASE_DIGEST).is_some();
-    let how = if known { "digests, names and shapes agree" } else { "names and shapes agree; it names no base digest" };
+    // Adapters from elsewhere do not say which bytes they were trained on.
+    let known = adapter.text(loam::adapter::BASE_DIGEST);
+    let how = match known {
+        Some(known) if known == digest => "digests, names and shapes agree",
+        Some(_) => "names and shapes agree; it was trained on other bytes",
+        None => "names and shapes agree; it names no base digest",
+    };
+    let (known, same) = (known.is_some(), known == Some(digest));
     output.line(format!("{} fits {}: {how}", show(&args.adapter), show(&args.base)))?;
     output.object(&json!({
-        "event": "done", "fits": true, "digest_checked": known, "base_digest": digest, "layers": adapter.sites().len(),
+        "event": "done", "fits": true, "digest_checked": known, "same_bytes": same, "base_digest": digest,
+        "layers": adapter.sites().len(),
     }))
 }
 

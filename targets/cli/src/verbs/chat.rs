@@ -20,8 +20,8 @@ const CONTEXT: usize = 4096;
 /// Runs the verb.
 pub fn run(args: &ChatArgs) -> Result {
     let output = Output::new(false);
-    let base = model::base(&args.base)?;
-    let mut talk = Talk::new(&base, args)?;
+    let base = model::base_for_adapters(&args.base, args.origin)?;
+    let mut talk = Talk::new(&base, args, output)?;
     output.note("/exit or end of input leaves, /reset forgets the conversation");
     while let Some(line) = read_line()? {
         match line.trim() {
@@ -43,16 +43,16 @@ struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    fn new(base: &'a Base, args: &'a ChatArgs) -> Result<Self> {
+    fn new(base: &'a Base, args: &'a ChatArgs, output: Output) -> Result<Self> {
         let context = model::context_or(base, args.context, CONTEXT)?;
         let first: Vec<Message> = args.system.iter().map(|text| Message::new("system", text)).collect();
         // A template that is missing or does not work is reported now, not after the first question.
         let hello = [first.clone(), vec![Message::new("user", "Hello")]].concat();
         fits(&prompt(base, &hello)?, context)?;
         let adapters = Adapters::load(&args.adapter)?;
-        adapters.check_template(base)?;
+        adapters.check_template(base, output)?;
         let mut engine = model::engine(base, &args.device)?;
-        let adapters = adapters.attach(base, &mut engine)?;
+        let adapters = adapters.attach(base, &mut engine, output)?;
         let session = pollster::block_on(Session::new(&mut engine, context, &adapters))?;
         Ok(Talk { base, args, engine, chat: Chat::new(session, first) })
     }

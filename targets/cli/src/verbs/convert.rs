@@ -17,8 +17,6 @@ use crate::{files, memory};
 /// Runs the verb.
 pub fn run(args: &ConvertArgs) -> Result {
     let output = Output::new(args.json.json);
-    // Before a download that would be in vain.
-    files::check(&[], &[&args.output])?;
     let source = pull::resolve(&args.source, output)?;
     let inputs: Vec<&Path> = [Some(&source), args.imatrix.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect();
     files::check(&inputs, &[&args.output])?;

@@ -19,12 +19,12 @@ const BATCH: usize = 4;
 /// Runs the verb.
 pub fn run(args: &EvalArgs) -> Result {
     let output = Output::new(args.json.json);
-    let base = model::base(&args.base)?;
+    let base = model::base_for_adapters(&args.base, args.origin)?;
     let adapters = Adapters::load(&args.adapter)?;
     let context = model::context(&base, args.context)?;
     let records = args.objective.unwrap_or_else(|| dataset::objective(&args.data)).records;
     if records == Records::Answers {
-        adapters.check_template(&base)?;
+        adapters.check_template(&base, output)?;
     }
     let stride = args.stride.map(|stride| stride as usize);
     let options = DataOptions { records, context, skip_bad: args.skip_bad, stride };
@@ -32,7 +32,7 @@ pub fn run(args: &EvalArgs) -> Result {
     // Before any work on the device: lines that cannot be answered are reported now.
     let pairs = if args.metric.iter().any(|m| m.compares()) { Some(pairs(args, &base, &data, output)?) } else { None };
     let mut engine = model::engine(&base, &args.device)?;
-    let adapters = adapters.attach(&base, &mut engine)?;
+    let adapters = adapters.attach(&base, &mut engine, output)?;
     let mut report = Report { output, fields: Map::new() };
     if args.metric.iter().any(|m| !m.compares()) {
         measure_loss(args, &mut engine, &adapters, (&data, context), &mut report)?;

@@ -13,7 +13,7 @@ use crate::output::{Output, printable};
 /// Runs the verb.
 pub fn run(args: &GenerateArgs) -> Result {
     let output = Output::new(args.json.json);
-    let base = model::base(&args.base)?;
+    let base = model::base_for_adapters(&args.base, args.origin)?;
     let tokenizer = base.tokenizer()?;
     let tokens = if args.raw {
         tokenizer.encode(&args.prompt, true, true)?
@@ -27,10 +27,10 @@ pub fn run(args: &GenerateArgs) -> Result {
     // Adapters first: a wrong one is found before the weights travel to the device.
     let adapters = Adapters::load(&args.adapter)?;
     if !args.raw {
-        adapters.check_template(&base)?;
+        adapters.check_template(&base, output)?;
     }
     let mut engine = model::engine(&base, &args.device)?;
-    let adapters = adapters.attach(&base, &mut engine)?;
+    let adapters = adapters.attach(&base, &mut engine, output)?;
     let mut session = pollster::block_on(Session::new(&mut engine, context, &adapters))?;
     let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "prompt_tokens": tokens.len()}))?;

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use loam::Base;
 use loam::data::{DataOptions, Records};
+use loam::file::AtomicFile;
 use loam::importance::{Collector, chunks};
 use serde_json::json;
 
 use crate::args::ImatrixArgs;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, escape};
-use crate::{dataset, files, memory, model};
+use crate::{dataset, memory, model};
 
 /// Tokens of a piece, as llama-imatrix has it.
 const CONTEXT: usize = 512;
@@ -21,7 +22,7 @@ const MAX_TEXT: u64 = 1 << 30;
 /// Runs the verb.
 pub fn run(args: &ImatrixArgs) -> Result {
     let output = Output::new(args.json.json);
-    files::check(&[&args.base.model, &args.data], &[&args.output])?;
+    let file = AtomicFile::create(&args.output)?;
     let base = model::base(&args.base)?;
     let context = model::context_or(&base, args.context, CONTEXT)?;
     let tokens = tokens(args, &base, output)?;
@@ -43,7 +44,7 @@ pub fn run(args: &ImatrixArgs) -> Result {
     bar.finish_and_clear();
     let device = engine.backend.info().name.clone();
     let importance = collector.finish(vec![name(&args.data)]);
-    importance.write(&args.output)?;
+    importance.write_to(file)?;
     let unseen = importance.entries.values().filter(|entry| entry.counts.contains(&0.0)).count();
     if unseen > 0 {
         output.warn(&format!(

@@ -1,7 +1,7 @@
 //! `loam train`: an adapter from a base and data, with progress, a log and a report.
 
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -10,18 +10,19 @@ use loam::backend::Times;
 use loam::chat;
 use loam::data::{DataOptions, Dataset, Notes};
 use loam::engine::weight_uploads;
+use loam::file::AtomicFile;
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::objective::Metric;
 use loam::train::{Event, Job, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
 use loam::{Base, TrainOptions};
 use serde_json::json;
 
-use crate::args::{BaseArgs, OptimArg, ScheduleArg, TrainArgs};
+use crate::args::{OptimArg, ScheduleArg, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::log::{Log, named, object};
 use crate::output::{Output, bytes, escape};
 use crate::report::Page;
-use crate::{dataset, files, memory, model, prediction, upkeep};
+use crate::{dataset, memory, model, prediction, upkeep};
 
 /// Passes over the data unless flags say otherwise.
 const EPOCHS: u64 = 3;
@@ -32,13 +33,16 @@ pub fn run(args: &TrainArgs) -> Result {
     upkeep::pause_on_signals();
     let begun = Instant::now();
     let output = Output::new(args.json.json);
-    check_files(args)?;
+    // Now, and kept: what cannot be written is told before the work.
+    let file = AtomicFile::create(&args.output)?;
+    let page = args.report.as_deref().map(AtomicFile::create).transpose()?;
+    let mut log = args.log.as_deref().map(|path| Log::create(path, args.upkeep.resume)).transpose()?;
     let adapter = new_adapter(args)?;
     let objective = objective(args)?;
     // One time for all that is rendered, also when the run continues on another day.
-    let base = model::base(&args.base)?.at(began(args))?;
+    let base = model::base_for_adapters(&args.base, args.origin)?.at(began(args))?;
     let mut options = TrainOptions { adapter, objective, ..options(args, &base)? };
-    let start = args.init.as_deref().map(|path| start(&base, path)).transpose()?;
+    let start = args.init.as_deref().map(|path| start(&base, path, output)).transpose()?;
     like(&mut options, start.as_ref(), args)?;
     let loading =
         DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
@@ -54,9 +58,8 @@ pub fn run(args: &TrainArgs) -> Result {
         pollster::block_on(loam::train::check(&job, engine.backend.info(), kept))?;
     }
     let sets = (&data, held_out.as_ref());
-    let begin = |path| Page::begin(path, args, (&base, &mut engine), sets, &job.options);
-    let mut page = args.report.as_deref().map(begin).transpose()?;
-    let mut log = args.log.as_deref().map(|path| Log::create(path, args.upkeep.resume)).transpose()?;
+    let begin = |file| Page::begin(file, args, (&base, &mut engine), sets, &job.options);
+    let mut page = page.map(begin).transpose()?;
     let device = engine.backend.info().name.clone();
     output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
@@ -83,7 +86,7 @@ pub fn run(args: &TrainArgs) -> Result {
     // with.
     page = page.filter(|_| started && !matches!(trained, Err(loam::Error::Stopped { .. })));
     let published = trained.map_err(Failure::from).and_then(|(adapter, outcome)| {
-        adapter.write(&args.output).map_err(diverged)?;
+        adapter.write_to(file).map_err(diverged)?;
         Ok((adapter, outcome))
     });
     // A page that cannot be written is reported after the result: the adapter is worth more.
@@ -98,34 +101,6 @@ pub fn run(args: &TrainArgs) -> Result {
 fn began(args: &TrainArgs) -> u64 {
     let folder = args.upkeep.checkpoint_dir.as_deref().filter(|_| args.upkeep.resume);
     folder.and_then(checkpoint::began).unwrap_or_else(chat::now)
-}
-
-/// No output may be an input or the other output.
-fn check_files(args: &TrainArgs) -> Result {
-    let BaseArgs { model, chat_template } = &args.base;
-    let inputs = args.data.iter().chain(&args.eval_data).chain(chat_template).chain([model]);
-    let inputs: Vec<&Path> = inputs.map(PathBuf::as_path).collect();
-    let outputs = args.log.iter().chain(&args.report).chain([&args.output]);
-    let outputs: Vec<&Path> = outputs.map(PathBuf::as_path).collect();
-    files::check(&inputs, &outputs)?;
-    if let Some(folder) = &args.upkeep.checkpoint_dir {
-        files::check_apart(folder, &outputs)?;
-    }
-    // `--init X -o X` continues with X: X is read before the training and replaced in one go after it. The log grows
-    // while it is written, so it must be another file; and a page is no adapter.
-    let paths = |paths: &Option<PathBuf>| paths.iter().cloned().collect::<Vec<_>>();
-    let others = [paths(&args.log), paths(&args.report)].concat();
-    let init: Vec<&Path> = args.init.iter().map(PathBuf::as_path).collect();
-    files::check(&init, &others.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
-    // A run that is asked to continue begins with what it began with: its own result must not have taken that place.
-    if let (Some(init), Some(_)) = (&args.init, &args.upkeep.checkpoint_dir)
-        && files::same(init, &args.output)
-    {
-        let message = "--init and -o are one file: with --checkpoint-dir the adapter to start from must stay; give -o \
-                       another name";
-        return Err(Failure::Usage(message.into()));
-    }
-    Ok(())
 }
 
 /// The adapter that the flags ask for. With --init it has its shape already: nothing is asked for then.
@@ -246,9 +221,9 @@ fn schedule(schedule: ScheduleArg) -> Schedule {
 }
 
 /// The adapter to continue from, checked against the base.
-pub fn start(base: &Base, path: &Path) -> Result<AdapterFile> {
+pub fn start(base: &Base, path: &Path, output: Output) -> Result<AdapterFile> {
     let adapter = AdapterFile::read(path)?;
-    base.check(&adapter, path)?;
+    base.check(&adapter, path)?.iter().for_each(|note| output.warn(note));
     Ok(adapter)
 }
 

@@ -97,6 +97,8 @@ impl Driver<'_> {
         if self.setup.save.is_none() {
             return Ok(None);
         }
+        // The checkpoint says which bytes the run is on.
+        self.job.base.check_unchanged()?;
         let state = self.state().await?;
         self.note_copies(state.words());
         let path = self.setup.save.as_mut().map(|save| save(&state)).transpose()?;

@@ -14,6 +14,8 @@ use crate::train::TrainOptions;
 
 /// Prefix of the keys in files.
 const PREFIX: &str = "loam.run.";
+/// What the names of the base's hyper-parameters begin with.
+const MODEL: &str = "model.";
 /// What the names of options begin with.
 const OPTION: &str = "option.";
 /// Version of the program that writes.
@@ -45,7 +47,10 @@ impl Identity {
     ) -> Result<Self> {
         let none = || "none".to_owned();
         let template = base.template()?.map_or_else(none, |template| template.digest().to_owned());
-        let mut all = vec![
+        // First: what a person has changed in a base is to be named, not a digest.
+        let mut all: Vec<_> =
+            base.facts().into_iter().map(|fact| (format!("{MODEL}{}", fact.name), fact.value)).collect();
+        all.extend([
             ("base".to_owned(), base.digest()?.to_owned()),
             ("tokenizer".to_owned(), base.tokenizer()?.digest().to_owned()),
             ("chat_template".to_owned(), template),
@@ -53,7 +58,7 @@ impl Identity {
             ("precision".to_owned(), device.precision.name().to_owned()),
             ("start".to_owned(), start.map_or_else(none, digest_of_adapter)),
             ("data".to_owned(), data.digest.clone()),
-        ];
+        ]);
         // What is kept for the reverse pass changes memory and time, not the result; what a budget chose is kept; which
         // adapter is the result changes no step.
         let same = TrainOptions::default();
@@ -121,7 +126,7 @@ fn around(device: &DeviceInfo) -> Vec<(&'static str, &'static str, String)> {
 }
 
 fn mismatch(path: &Path, name: &str, expected: String, found: String) -> Error {
-    let what = name.strip_prefix(OPTION).unwrap_or(name).to_owned();
+    let what = name.strip_prefix(OPTION).or(name.strip_prefix(MODEL)).unwrap_or(name).to_owned();
     Error::CheckpointMismatch { path: path.into(), what, expected, found }
 }
 
