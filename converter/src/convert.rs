@@ -4,20 +4,22 @@ mod journal;
 mod output;
 mod plan;
 mod requantise;
+mod set;
 mod shards;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use loam_files::gguf::GgmlType;
+use loam_files::digest::Sha256;
+use loam_files::gguf::{GgmlType, Value, place};
 
 use crate::architecture::{self, ModelTensor, Origin, Source};
 use crate::quantize::Encoder;
 use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::{Choice, Recipe};
 use crate::source::Checkpoint;
-use crate::{Error, Result, general, tokenizer};
+use crate::{Error, Result, general, tokenizer, verify};
 
 use output::Output;
 pub use plan::{Plan, PlannedTensor, Summary};
@@ -120,7 +122,8 @@ pub fn convert(
     let encoder = Encoder { weights: &job.weights, path: &job.path, pool: &pool, allow_nonfinite, calibration };
     let output = Output {
         plan: &job.plan,
-        source: job.weights.identity()? + calibration.map_or("", Calibration::digest),
+        source: format!("{}{allow_nonfinite}{}", job.weights.identity()?, calibration.map_or("", Calibration::digest)),
+        origins: &|index| job.made_from(index),
         sync_every: options.sync_every,
         restart: options.restart,
     };
@@ -150,6 +153,7 @@ fn open(source: &Path, out: &Path, options: &Options, calibration: Option<&Calib
 }
 
 fn is_gguf(path: &Path) -> Result<bool> {
+    let path = &place(path);
     if std::fs::metadata(path).map_err(Error::io("open", path))?.is_dir() {
         return Ok(false);
     }
@@ -168,6 +172,7 @@ fn describe(dir: &Path, out: &Path, options: &Options, calibration: Option<&Cali
     for (key, value) in model.metadata.iter().chain(tokenizer.metadata.iter()) {
         metadata.set(key, value.clone());
     }
+    verify::check(&source.dir, &metadata)?;
     metadata.set("general.quantization_version", 2u32);
     metadata.set("general.file_type", options.recipe.file_type);
     let shapes: Vec<(&str, &[u64])> = model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
@@ -205,8 +210,10 @@ fn peak_memory(largest: u64, tokenizer: u64, shards: &[Shard], tensors: &[Planne
     /// The tree of a tokenizer.json takes about so many times its length.
     const TREE: u64 = 12;
     let data: u64 = tensors.iter().map(|t| t.bytes).sum();
+    let elements = |value: &Value| if let Value::Array(array) = value { array.len() as u64 } else { 0 };
+    let elements: u64 = shards.iter().flat_map(|shard| shard.metadata.iter()).map(|(_, value)| elements(value)).sum();
     let headers = shards.iter().map(|shard| shard.bytes).sum::<u64>() - data;
-    PROGRAM + largest + TREE * tokenizer + 4 * headers
+    PROGRAM + largest + TREE * tokenizer + 4 * headers + verify::PER_ELEMENT * elements
 }
 
 /// Bytes of the checkpoint that a tensor is made of.
@@ -229,6 +236,27 @@ fn refuse_overwriting_the_source(job: &Job) -> Result<()> {
 }
 
 impl Job {
+    /// Digest of what tensor `index` is made from: bytes of the checkpoint and how they are taken, or values.
+    fn made_from(&self, index: usize) -> String {
+        let mut hash = Sha256::new();
+        match &self.tensors[index].origin {
+            Origin::Values(values) => values.iter().for_each(|value| hash.update(&value.to_le_bytes())),
+            Origin::Checkpoint { pieces, permuted_heads, plus } => {
+                hash.update(format!("{permuted_heads:?} {plus}\n").as_bytes());
+                for (at, piece) in pieces.iter().enumerate() {
+                    hash.update(format!("{} {}\n", piece.name, piece.row).as_bytes());
+                    let read = pieces[..at].iter().any(|before| before.name == piece.name);
+                    let bytes = self.weights.bytes(&piece.name).filter(|_| !read).unwrap_or_default();
+                    for band in bytes.chunks(RELEASE) {
+                        hash.update(band);
+                        self.weights.release();
+                    }
+                }
+            }
+        }
+        hash.hex()
+    }
+
     /// Gives the bytes of tensor `index` to `put`, and its pages back to the system.
     fn encode(&self, index: usize, encoder: &Encoder<'_>, put: &mut output::Put<'_>) -> Result<()> {
         let mut since = 0;

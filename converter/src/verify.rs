@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use gguf_rs::{ByteOrder, GGUFContainer, GGUFModel};
-use loam_files::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, Metadata, TensorInfo, Value};
+use loam_files::gguf::{ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgmlType, Metadata, TensorInfo, Value};
 
 use crate::{Error, Result};
 
@@ -44,6 +44,61 @@ pub fn verify(written: &Path, out: &Path, expected: &Expected<'_>) -> Result<()>
         .map_err(|error| bad(format!("the independent reader refuses it: {error}")))?;
     compare_layout(&model, length, expected).and_then(|()| compare_tensors(&model, expected)).map_err(bad)?;
     compare_metadata(&model, expected.metadata).map_err(bad)
+}
+
+/// Bytes that the reader takes for an element of an array, whatever its type.
+pub const PER_ELEMENT: u64 = 102;
+/// Most elements of all arrays of a file. The largest vocabularies have 1.3 million.
+pub const MAX_ELEMENTS: u64 = 4 << 20;
+/// The reader may take so many times the bytes of the arrays ..
+const FACTOR: u64 = 64;
+/// .. and so much more.
+const FLOOR: u64 = 64 << 20;
+/// What GGUF demands: the reader takes another one for none.
+const ALIGNMENTS: u32 = 8;
+
+/// Refuses metadata of `source` that the reader of the output could not take, before any work: what it would find wrong
+/// then is wrong with the source.
+///
+/// # Errors
+/// [`Error::Field`]: text that is not UTF-8, an alignment that GGUF does not allow, too many elements of arrays.
+pub fn check(source: &Path, metadata: &Metadata) -> Result<()> {
+    let bad =
+        |key: &str, problem: String| Err(Error::field(source, loam_files::gguf::printable(key.as_bytes()), problem));
+    let utf8 = |text: &[u8]| std::str::from_utf8(text).is_ok();
+    let (mut elements, mut bytes) = (0u64, 0u64);
+    for (key, value) in metadata.iter() {
+        match value {
+            Value::String(text) if !utf8(text) => return bad(key, "is not UTF-8".into()),
+            Value::U32(n) if key == ALIGNMENT_KEY && !n.is_multiple_of(ALIGNMENTS) => {
+                return bad(key, format!("is {n}, must be a multiple of {ALIGNMENTS}"));
+            }
+            Value::Array(array) => {
+                elements = elements.saturating_add(array.len() as u64);
+                bytes = bytes.saturating_add(size(array));
+                if elements > MAX_ELEMENTS || elements * PER_ELEMENT > FLOOR + bytes.saturating_mul(FACTOR) {
+                    return bad(
+                        key,
+                        format!("with it the arrays of the file have {elements} elements, which are too many"),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of an array in a file.
+fn size(array: &Array) -> u64 {
+    let width = match array {
+        Array::U8(_) | Array::I8(_) | Array::Bool(_) => 1,
+        Array::U16(_) | Array::I16(_) => 2,
+        Array::U32(_) | Array::I32(_) | Array::F32(_) => 4,
+        Array::U64(_) | Array::I64(_) | Array::F64(_) => 8,
+        Array::String(texts) => return texts.iter().map(|text| 8 + text.len() as u64).sum(),
+    };
+    width * array.len() as u64
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> std::result::Result<(), String> {
@@ -107,7 +162,7 @@ fn compare_metadata(model: &GGUFModel, expected: &Metadata) -> std::result::Resu
 
 #[cfg(test)]
 mod tests {
-    use loam_files::gguf::{TensorDeclaration, Writer};
+    use loam_files::gguf::{Strings, TensorDeclaration, Writer};
 
     use super::*;
 
@@ -126,7 +181,7 @@ mod tests {
         (writer.finish().unwrap(), metadata, tensors)
     }
 
-    fn check(bytes: &[u8], metadata: &Metadata, tensors: &[TensorInfo]) -> Result<()> {
+    fn read(bytes: &[u8], metadata: &Metadata, tensors: &[TensorInfo]) -> Result<()> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         verify(file.path(), Path::new("x.gguf"), &Expected { metadata, tensors })
@@ -135,7 +190,29 @@ mod tests {
     #[test]
     fn accepts_what_the_writer_writes() {
         let (bytes, metadata, tensors) = sample();
-        check(&bytes, &metadata, &tensors).unwrap();
+        read(&bytes, &metadata, &tensors).unwrap();
+    }
+
+    #[test]
+    fn faults_of_the_source_are_named_before_the_work() {
+        let refused = |key: &str, value: Value| {
+            let mut metadata = Metadata::new();
+            metadata.set(key, value);
+            let error = check(Path::new("in.gguf"), &metadata).err();
+            error.is_some_and(|error| matches!(&error, Error::Field { field, .. } if field == key))
+        };
+        assert!(refused("general.name", Value::String(b"a\xff".to_vec())));
+        // Tokens may be parts of characters.
+        assert!(!refused("tokens", Value::from(Strings::from_iter([&b"a"[..], b"\xff"]))));
+        for alignment in [1u32, 2, 4] {
+            assert!(refused(ALIGNMENT_KEY, alignment.into()));
+        }
+        assert!(!refused(ALIGNMENT_KEY, 8u32.into()));
+        assert!(refused("numbers", vec![0u32; MAX_ELEMENTS as usize + 1].into()));
+        assert!(!refused("numbers", vec![0u32; MAX_ELEMENTS as usize].into()));
+        // A byte each, for which the reader would take a hundred.
+        assert!(refused("bytes", vec![0u8; 2_000_000].into()));
+        assert!(!refused("bytes", vec![0u8; 1_000_000].into()));
     }
 
     #[test]
@@ -146,20 +223,20 @@ mod tests {
         for edit in edits {
             let mut wrong = tensors.clone();
             edit(&mut wrong[1]);
-            assert!(matches!(check(&bytes, &metadata, &wrong), Err(Error::Verify { .. })));
+            assert!(matches!(read(&bytes, &metadata, &wrong), Err(Error::Verify { .. })));
         }
         let mut wrong = metadata.clone();
         wrong.set("llama.block_count", 2u32);
-        assert!(check(&bytes, &wrong, &tensors).unwrap_err().to_string().contains("llama.block_count"));
+        assert!(read(&bytes, &wrong, &tensors).unwrap_err().to_string().contains("llama.block_count"));
         for length in [3, 20, 60, bytes.len() / 2, bytes.len() - 1] {
-            assert!(check(&bytes[..length], &metadata, &tensors).is_err(), "cut at {length}");
+            assert!(read(&bytes[..length], &metadata, &tensors).is_err(), "cut at {length}");
         }
         // An unknown type id makes gguf-rs panic or fail; either is an error here.
         for id in [40u32, 99] {
             let at = bytes.windows(9).position(|w| w == b"\x01\0\0\0\0\0\0\0b").unwrap();
             let mut wrong = bytes.clone();
             wrong[at + 9 + 4 + 16..][..4].copy_from_slice(&id.to_le_bytes());
-            assert!(check(&wrong, &metadata, &tensors).is_err());
+            assert!(read(&wrong, &metadata, &tensors).is_err());
         }
     }
 }

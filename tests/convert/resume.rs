@@ -142,6 +142,25 @@ fn another_conversion_begins_anew() {
     assert_eq!(files(out.path()).len(), 1);
 }
 
+/// Another model under the name, size, times and first bytes of the one that half a file was made of.
+#[test]
+fn a_source_that_was_replaced_unnoticeably_starts_over() {
+    let folder = Folder::micro();
+    let (weights, out) = (folder.file("model.safetensors"), tempfile::tempdir().unwrap());
+    let path = out.path().join("m.gguf");
+    interrupted(folder.path(), &path, "q8_0", "", 17);
+    let changed = std::fs::metadata(&weights).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    // The lowest bits of BF16 values after the first 64 KiB.
+    (data + 100_000..bytes.len()).step_by(2_000).for_each(|at| bytes[at] ^= 1);
+    std::fs::write(&weights, &bytes).unwrap();
+    std::fs::File::options().write(true).open(&weights).unwrap().set_modified(changed).unwrap();
+    let summary = finish(folder.path(), &path, "q8_0", "");
+    assert!(summary.resumed < 17, "{}", summary.resumed);
+    assert!(files(out.path()) == undisturbed(folder.path(), "q8_0", ""), "half of each model");
+}
+
 #[test]
 fn damaged_remains_are_found_out() {
     let expected = undisturbed(&micro(), "q8_0", "");

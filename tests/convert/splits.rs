@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use loam::file::disk::{Call, Verdict, watch};
 use loam::gguf::{GgufFile, Value, shard_paths};
 use loam_convert::{Error, Options, Summary, convert};
 use loam_shaders::Format;
@@ -89,6 +90,72 @@ fn a_set_is_complete_or_as_it_was() {
     std::fs::create_dir(dir.path().join(files[1].file_name().unwrap())).unwrap();
     assert!(split(&micro(), &path, 200_000).is_err());
     assert_eq!(names(dir.path()).len(), 1);
+}
+
+/// Killed after the mark of a new set and before any number of renames: the new set is read; before it, the old one.
+#[test]
+fn a_kill_between_renames_leaves_a_whole_set() {
+    let digest = |first: &Path| GgufFile::open(first).unwrap().content_digest().unwrap().to_owned();
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = split(&micro(), &old.path().join("m.gguf"), 200_000).unwrap().files;
+    let other = Folder::micro();
+    other.change(|tensors| tensors.get_mut("model.layers.3.mlp.up_proj.weight").unwrap().2[..2].fill(0x3f));
+    let others = split(other.path(), &new.path().join("m.gguf"), 200_000).unwrap().files;
+    let (before, after) = (digest(&files[0]), digest(&others[0]));
+    assert!(before != after && files.len() > 2);
+    let name = |at: usize| files[at].file_name().unwrap().to_string_lossy().into_owned();
+    for renamed in 0..=files.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: String| dir.path().join(name);
+        for (index, file) in files.iter().enumerate() {
+            std::fs::copy(file, at(name(index))).unwrap();
+        }
+        for (index, file) in others.iter().enumerate() {
+            std::fs::copy(file, at(name(index) + ".loam-part")).unwrap();
+        }
+        let first = at(name(0));
+        assert_eq!(digest(&first), before, "parts without a mark are of no set");
+        std::fs::write(loam::gguf::set_mark(&first), "").unwrap();
+        std::fs::remove_file(&first).unwrap();
+        for index in (0..files.len()).rev().take(renamed) {
+            std::fs::rename(at(name(index) + ".loam-part"), at(name(index))).unwrap();
+        }
+        assert_eq!(digest(&first), after, "{renamed} of {} renamed", files.len());
+        let (_, weights) = loam_convert::source::Checkpoint::open_gguf(&first).unwrap();
+        assert!(weights.names().count() > 30);
+        // The next conversion ends the renames before it begins.
+        split(other.path(), &at("m.gguf".into()), 200_000).unwrap();
+        assert_eq!((digest(&first), names(dir.path()).len()), (after.clone(), files.len()));
+    }
+}
+
+/// Any of the renames of a set over an older one fails: one of the two is there, and is read.
+#[test]
+fn a_rename_that_fails_leaves_a_whole_set() {
+    let digest = |first: &Path| GgufFile::open(first).unwrap().content_digest().unwrap().to_owned();
+    let other = Folder::micro();
+    other.change(|tensors| tensors.get_mut("model.layers.3.mlp.up_proj.weight").unwrap().2[..2].fill(0x3f));
+    for failing in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        let first = split(&micro(), &path, 200_000).unwrap().files[0].clone();
+        let before = digest(&first);
+        let mut renames = 0;
+        let watched = watch(move |call| match call {
+            Call::Rename(..) => {
+                renames += 1;
+                if renames == failing + 1 { Verdict::Fail(std::io::ErrorKind::Other.into()) } else { Verdict::Go }
+            }
+            _ => Verdict::Go,
+        });
+        assert!(split(other.path(), &path, 200_000).is_err());
+        drop(watched);
+        let found = digest(&first);
+        assert_eq!(found == before, failing == 0, "the mark is the first rename");
+        split(other.path(), &path, 200_000).unwrap();
+        assert!(digest(&first) != before);
+        assert!(names(dir.path()).iter().all(|name| name.ends_with(".gguf")), "{:?}", names(dir.path()));
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The journal of a conversion: which tensors are complete and safe on the disk, so that the next run of the same
 //! conversion continues after them when it was killed.
 //!
-//! A line with the fingerprint of the conversion, then the SHA-256 of each tensor's bytes, one line a tensor in the
-//! order of the plan. A line is written only after the bytes are durable, and believed only after they were read again.
+//! A line with the fingerprint of the conversion, then one line a tensor in the order of the plan: the SHA-256 of its
+//! bytes and that of what it was made from. A line is written only after the bytes are durable, and believed only after
+//! both were read again: a file of the source may have been replaced by another of the same name, size and times.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,10 +18,13 @@ use super::shards::declarations;
 use super::{Plan, Shard};
 use crate::{Error, Result};
 
-/// Length of a digest's line.
-const LINE: usize = 65;
+/// Length of a tensor's line: two digests in hex, a space and the end.
+const LINE: usize = 130;
 /// Longest journal that is read: a line for each of the most tensors that a file can have.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Gives the digest of what the tensor with this number is made from.
+pub(super) type Origins<'o> = dyn Fn(usize) -> String + 'o;
 
 /// An open journal. Dropped, it is removed; it stays if the process is killed, or ends on a signal after a sync.
 #[derive(Debug)]
@@ -44,25 +48,26 @@ impl Journal {
     pub(super) fn open(plan: &Plan, source: &str, every: Duration) -> Result<Journal> {
         let out = plan.shards[0].path.clone();
         let file = LockedFile::open(&out, ".loam-journal")?;
-        let head = format!("loam-journal 1 {}\n", fingerprint(plan, source)?);
+        let head = format!("loam-journal 2 {}\n", fingerprint(plan, source)?);
         Ok(Journal { file, head, pending: String::new(), synced: Instant::now(), every, out })
     }
 
-    /// How many tensors an earlier run left complete: their bytes are read and compared. The journal is cut to these.
+    /// How many tensors an earlier run left complete: their bytes, and what they were made from, are read and compared.
+    /// The journal is cut to these.
     ///
     /// # Errors
     /// Errors of the journal's file. A part that cannot be read counts as not there.
-    pub(super) fn resume(&mut self, plan: &Plan) -> Result<usize> {
+    pub(super) fn resume(&mut self, plan: &Plan, origins: &Origins<'_>) -> Result<usize> {
         let mut text = String::new();
         // What is not text is no journal of ours.
         let read = Read::by_ref(self.file.file()).take(MAX_BYTES).read_to_string(&mut text).is_ok();
         let lines = if read { text.strip_prefix(&self.head) } else { None };
         // A line that was cut by a crash does not count.
-        let digests: Vec<&str> =
+        let noted: Vec<&str> =
             lines.into_iter().flat_map(|l| l.split_inclusive('\n')).filter(|l| l.len() == LINE).collect();
         // A signal must not throw away what is being checked.
-        self.file.keep(!digests.is_empty());
-        let done = if digests.is_empty() { 0 } else { count_complete(plan, &digests)? };
+        self.file.keep(!noted.is_empty());
+        let done = if noted.is_empty() { 0 } else { count_complete(plan, &noted, origins)? };
         self.file.keep(done > 0);
         self.cut(done)?;
         Ok(done)
@@ -82,10 +87,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes the digest of the next tensor. Says whether it is time to make everything durable.
-    pub(super) fn push(&mut self, digest: Sha256) -> bool {
-        self.pending.push_str(&digest.hex());
-        self.pending.push('\n');
+    /// Notes the digest of the next tensor and that of what it was made from. Says whether it is time to make
+    /// everything durable.
+    pub(super) fn push(&mut self, digest: Sha256, origin: &str) -> bool {
+        self.pending += &format!("{} {origin}\n", digest.hex());
         self.synced.elapsed() >= self.every
     }
 
@@ -118,16 +123,20 @@ fn fingerprint(plan: &Plan, source: &str) -> Result<String> {
     Ok(hash.hex())
 }
 
-/// How many tensors from the first on are in the parts with the bytes that `digests` say.
-fn count_complete(plan: &Plan, digests: &[&str]) -> Result<usize> {
+/// How many tensors from the first on are in the parts with the bytes that are `noted`, and would be made from the
+/// same.
+fn count_complete(plan: &Plan, noted: &[&str], origins: &Origins<'_>) -> Result<usize> {
     let mut done = 0;
     for shard in &plan.shards {
         let (head, placed) = header(&shard.path, &shard.metadata, &declarations(&plan.tensors[shard.tensors.clone()]))?;
         let Some(mut part) = open_part(shard, &head) else { return Ok(done) };
         for tensor in &placed {
-            let complete =
-                digests.get(done).is_some_and(|line| digest(&mut part, tensor).as_deref() == Some(line.trim_end()));
-            if !complete {
+            let complete = |line: &&str| {
+                line.trim_end().split_once(' ').is_some_and(|(bytes, origin)| {
+                    digest(&mut part, tensor).as_deref() == Some(bytes) && origins(done) == origin
+                })
+            };
+            if !noted.get(done).is_some_and(complete) {
                 return Ok(done);
             }
             done += 1;

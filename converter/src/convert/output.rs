@@ -7,11 +7,12 @@ use loam_files::digest::Sha256;
 use loam_files::file::{FinishedFile, PartialFile};
 use loam_files::gguf::{Writer, header};
 
-use super::journal::Journal;
+use super::journal::{Journal, Origins};
+use super::set;
 use super::shards::declarations;
 use super::{Plan, Progress, Shard};
+use crate::Result;
 use crate::verify::{Expected, verify};
-use crate::{Error, Result};
 
 /// Takes a tensor's bytes, piece by piece.
 pub(super) type Put<'p> = dyn FnMut(&[u8]) -> Result<()> + 'p;
@@ -22,6 +23,8 @@ pub(super) struct Output<'p> {
     pub plan: &'p Plan,
     /// Identity of the input: if it changes, an earlier run's work is worth nothing.
     pub source: String,
+    /// What each tensor is made from.
+    pub origins: &'p Origins<'p>,
     /// How long work may take before it is made durable.
     pub sync_every: Duration,
     /// Start over, whatever an earlier run has left.
@@ -40,6 +43,7 @@ impl Output<'_> {
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<usize> {
         let mut journal = Journal::open(self.plan, &self.source, self.sync_every)?;
+        set::finish(&self.plan.shards)?;
         let written = self.write_all(&mut journal, encode, progress);
         if written.is_err() {
             self.remove_parts();
@@ -53,7 +57,7 @@ impl Output<'_> {
         encode: &mut dyn FnMut(usize, &mut Put<'_>) -> Result<()>,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<usize> {
-        let done = if self.restart { 0 } else { journal.resume(self.plan)? };
+        let done = if self.restart { 0 } else { journal.resume(self.plan, self.origins)? };
         if done == 0 {
             journal.cut(0)?;
             self.remove_parts();
@@ -65,7 +69,7 @@ impl Output<'_> {
         for (shard, file) in self.plan.shards.iter().zip(&finished) {
             self.check(shard, file)?;
         }
-        put_in_place(&self.plan.shards, finished)?;
+        set::put_in_place(&self.plan.shards, finished)?;
         let (tensors, bytes) = (self.plan.tensors.len(), self.plan.data_bytes());
         progress(Progress { tensor: "", index: tensors, tensors, bytes, total_bytes: bytes });
         Ok(done)
@@ -87,14 +91,14 @@ impl Output<'_> {
         let mut bytes = self.plan.tensors[..next].iter().map(|t| t.bytes).sum();
         for index in next..shard.tensors.end {
             let name = &self.plan.tensors[index].name;
-            let mut digest = Sha256::new();
+            let (mut digest, origin) = (Sha256::new(), (self.origins)(index));
             encode(index, &mut |band| {
                 progress(Progress { tensor: name, index, tensors, bytes, total_bytes });
                 bytes += band.len() as u64;
                 digest.update(band);
                 Ok(writer.write(name, band)?)
             })?;
-            if journal.push(digest) {
+            if journal.push(digest, &origin) {
                 writer.output().sync()?;
                 before.iter().for_each(FinishedFile::keep);
                 journal.sync()?;
@@ -126,32 +130,13 @@ impl Output<'_> {
 
     /// Removes what earlier runs have left, also of shards that this run did not come to.
     fn remove_parts(&self) {
+        if set::is_complete(&self.plan.shards) {
+            // What was written is the new set, under its names in part.
+            return;
+        }
         for part in self.plan.shards.iter().filter_map(|shard| PartialFile::part_of(&shard.path).ok()) {
             // Mostly there is none; one that cannot be removed is reported when it is opened.
             let _ = std::fs::remove_file(part);
         }
     }
-}
-
-/// Renames all files, the first shard last: without it no reader opens the others. If one cannot be renamed, none
-/// stays.
-fn put_in_place(shards: &[Shard], finished: Vec<FinishedFile>) -> Result<()> {
-    if shards.len() > 1 {
-        // An old first shard must not stand before new ones.
-        match std::fs::remove_file(&shards[0].path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("replace", &shards[0].path)(error));
-            }
-            _ => {}
-        }
-    }
-    for (at, file) in finished.into_iter().enumerate().rev() {
-        if let Err(error) = file.commit() {
-            for shard in &shards[at + 1..] {
-                let _ = std::fs::remove_file(&shard.path);
-            }
-            return Err(error.into());
-        }
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::problem::SourceProblem;
 use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::quantised;
 use crate::source::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, verify};
 
 /// The last ggml type id that the independent reader of every output knows (MXFP4): it panics on newer ones.
 const LAST_VERIFIED: u32 = 39;
@@ -28,6 +28,7 @@ pub(super) fn open(path: &Path, out: &Path, options: &Options, calibration: Opti
     }
     let (gguf, weights) = Checkpoint::open_gguf(path)?;
     refuse_other_kinds(&gguf)?;
+    verify::check(path, gguf.metadata())?;
     let mut metadata = gguf.metadata().clone();
     // After all others, where llama-quantize has them.
     for (key, value) in [("general.quantization_version", 2), ("general.file_type", options.recipe.file_type)] {

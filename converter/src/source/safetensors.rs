@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use loam_files::file::{Mapped, is_lfs_pointer};
-use loam_files::gguf::{GgmlType, Gguf, GgufFile, shard_paths};
+use loam_files::gguf::{GgmlType, Gguf, GgufFile, place, shard_paths};
 use loam_shaders::Format;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -125,7 +125,7 @@ impl Checkpoint {
         let gguf = GgufFile::open(path)?.gguf;
         let paths = if gguf.shards() > 1 { shard_paths(path) } else { vec![path.to_owned()] };
         let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
-        for path in paths {
+        for path in paths.iter().map(|path| place(path)) {
             let map = Mapped::new(&open_regular(&path)?, &path).map_err(Error::io("map", &path))?;
             checkpoint.files.push((path, map));
         }

@@ -108,6 +108,11 @@ impl FinishedFile {
         &self.part
     }
 
+    /// Leaves the bytes where they are.
+    pub fn leave(mut self) {
+        self.live = None;
+    }
+
     /// From now on worth keeping when a signal ends the program.
     pub fn keep(&self) {
         self.live.iter().for_each(|live| live.keep(true));
@@ -118,6 +123,14 @@ impl FinishedFile {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io). Only an error that says "sync the folder of" comes after the file is in place.
     pub fn commit(mut self) -> Result<()> {
+        self.put()
+    }
+
+    /// As [`FinishedFile::commit`]; after an error it may be put again, or left.
+    ///
+    /// # Errors
+    /// As [`FinishedFile::commit`].
+    pub fn put(&mut self) -> Result<()> {
         disk::rename(&self.part, &self.target).map_err(io_error("replace", &self.path))?;
         self.live = None;
         sync_folder(folder_of(&self.target)).map_err(io_error("sync the folder of", &self.path))

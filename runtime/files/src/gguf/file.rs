@@ -41,7 +41,7 @@ impl GgufFile {
     pub fn open(path: &Path) -> Result<GgufFile> {
         let mut opened = Vec::new();
         let mut open = |path: &Path| {
-            let file = file::open_regular(path)?;
+            let file = file::open_regular(&split::place(path))?;
             let map = Mapped::new(&file, path).map_err(file::io_error("map", path))?;
             opened.push(Opened::new(file, path)?);
             let range = 0..map.len();

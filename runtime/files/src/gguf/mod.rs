@@ -21,7 +21,7 @@ use crate::error::TensorProblem;
 use crate::error::{Error, Result};
 
 pub use file::GgufFile;
-pub use split::{SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, ShardName, shard_path, shard_paths};
+pub use split::{SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, ShardName, place, set_mark, shard_path, shard_paths};
 pub use types::GgmlType;
 pub use value::{Array, Strings, Value};
 pub use write::{TensorDeclaration, Writer, file_size, header};
@@ -228,7 +228,7 @@ pub fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || is_invisible(c) {
+            if is_unsafe(c) {
                 out.extend(c.escape_default());
             } else {
                 out.push(c);
@@ -241,10 +241,15 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
-/// Zero-width characters, direction overrides, line separators, tag characters.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// Whether a character can make a terminal or a reader see something else than is written: control characters, what has no
+/// width, what changes the direction of writing, line separators, tags and fillers. Not what selects a form of the
+/// character before it, as in emoji.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -256,6 +261,9 @@ mod tests {
         assert_eq!(printable("naïve 文字 🙂".as_bytes()), "naïve 文字 🙂");
         assert_eq!(printable(b"\x1b[31mred\n\x07\x00"), "\\u{1b}[31mred\\n\\u{7}\\u{0}");
         assert_eq!(printable("a\u{202e}b\u{9b}".as_bytes()), "a\\u{202e}b\\u{9b}");
+        for c in "\u{7f}\u{200b}\u{2066}\u{ad}\u{e0041}\u{e0100}\u{3164}".chars() {
+            assert_eq!(printable(c.to_string().as_bytes()), c.escape_default().to_string());
+        }
         assert_eq!(printable(b"ok\xff\xc3"), "ok\\xff\\xc3");
     }
 

@@ -4,6 +4,7 @@
 //! file: the names of the others follow from the name of the first.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Gguf, MAX_TENSORS, Value, printable};
@@ -60,6 +61,46 @@ pub fn shard_paths(path: &Path) -> Vec<PathBuf> {
         Some(name) => (0..name.count).map(|no| name.path(no)).collect(),
         None => vec![path.to_owned()],
     }
+}
+
+/// The file beside the `first` shard of a set that says: all shards are complete, those that are still called parts too.
+/// It is there while a new set takes the place of an old one, so that readers see one of the two and not some of each.
+pub fn set_mark(first: &Path) -> PathBuf {
+    with_suffix(first, ".loam-set")
+}
+
+/// Where the bytes of `shard` are: under its name, or in its part if the set is complete and the part not renamed yet.
+pub fn place(shard: &Path) -> PathBuf {
+    let Some(name) = ShardName::parse(shard).filter(|name| name.count > 1) else { return shard.to_owned() };
+    let part = with_suffix(shard, ".loam-part");
+    let found = |path: &Path| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+    let (Some(mark), Some(new), Some(second)) = (found(&set_mark(&name.path(0))), found(&part), found(&name.path(1)))
+    else {
+        return shard.to_owned();
+    };
+    // Files that came under the names since then are what is meant.
+    let newer = |old: fs::Metadata| new.modified().ok() >= old.modified().ok();
+    let is_new = fs::metadata(shard).map_or(true, newer);
+    if is_new && same_owner(&mark, &new, &second) { part } else { shard.to_owned() }
+}
+
+/// In a folder for all, a part of another user is nothing to read a model from: `mark` and `part` are root's or of the
+/// user who has the set.
+#[cfg(unix)]
+fn same_owner(mark: &fs::Metadata, part: &fs::Metadata, shard: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    mark.uid() == part.uid() && [0, shard.uid()].contains(&part.uid())
+}
+
+#[cfg(not(unix))]
+fn same_owner(_: &fs::Metadata, _: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Names of the shards after `first`; none if the file is whole.
