@@ -120,6 +120,15 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A file of the user is where a pulled one would go.
+    #[cfg(feature = "hub")]
+    #[error("{} {why}: it is not replaced", path.display())]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// Why it is the user's.
+        why: crate::hub::Kept,
+    },
     /// A request that cannot be carried out as asked.
     #[error("{0}")]
     Argument(String),

@@ -292,7 +292,9 @@ fn folders_that_cannot_be_written() {
     assert!(matches!(pull(&server, &file), Err(Error::File(loam_files::Error::Io { .. }))));
     // A folder where a file should go.
     std::fs::create_dir_all(folder.path().join(WEIGHTS).join("x")).expect("made");
-    assert!(matches!(pull(&server, folder.path()), Err(Error::File(loam_files::Error::Io { .. }))));
+    assert!(matches!(pull(&server, folder.path()), Err(Error::Kept { .. })));
+    let forced = pull_with(&Options { force: true, ..options(&server) }, folder.path()).0;
+    assert!(matches!(forced, Err(Error::File(loam_files::Error::Io { .. }))), "{forced:?}");
     if cfg!(target_os = "linux") {
         assert!(pull(&server, "/proc/loam".as_ref()).is_err());
     }

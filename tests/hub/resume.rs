@@ -5,7 +5,7 @@ use std::path::Path;
 
 use loam::digest::sha256_hex;
 use loam_convert::Error;
-use loam_convert::hub::HubProblem;
+use loam_convert::hub::{HubProblem, Kept, Options};
 
 use crate::repository::{COMMIT, Repository, SIZE, WEIGHTS, options, pull, pull_with, refused, whole};
 use crate::server::{Ending, Reply};
@@ -35,9 +35,64 @@ fn a_sound_hub_is_pulled_once() {
     let again = pull(&server, folder.path()).expect("sound");
     assert!(again.files.iter().all(|(_, file)| file.present));
     assert_eq!(server.asked("/resolve/").len(), 2, "nothing is fetched twice");
-    fs::write(folder.path().join("config.json"), "{!\n").expect("written");
+    // What is gone is fetched again.
+    fs::remove_file(folder.path().join("config.json")).expect("removed");
     pull(&server, folder.path()).expect("sound");
     whole(&repository, folder.path());
+}
+
+/// A file of the user is where a pulled one would go: of another origin, or edited since.
+#[test]
+fn files_of_the_user_are_not_replaced() {
+    let repository = Repository::new();
+    let server = repository.serve(|_, _, reply| reply);
+    let kept = |folder: &Path, why: Kept| {
+        let before = server.asked("/resolve/").len();
+        match pull(&server, folder) {
+            Err(Error::Kept { path, why: found }) => assert_eq!((path, found), (folder.join("config.json"), why)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(server.asked("/resolve/").len(), before, "told before anything is fetched");
+        assert_eq!(fs::read(folder.join("config.json")).expect("there"), b"mine");
+    };
+    let forced = |folder: &Path| {
+        pull_with(&Options { force: true, ..options(&server) }, folder).0.expect("sound");
+        whole(&repository, folder);
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("config.json"), "mine").expect("written");
+    kept(folder.path(), Kept::NotPulled);
+    assert!(!folder.path().join(WEIGHTS).exists());
+    forced(folder.path());
+    fs::write(folder.path().join("config.json"), "mine").expect("written");
+    kept(folder.path(), Kept::Edited);
+    forced(folder.path());
+    // The right bytes are no one's in particular.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("config.json"), repository.bytes("config.json")).expect("written");
+    pull(&server, folder.path()).expect("sound");
+    whole(&repository, folder.path());
+    if cfg!(unix) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("elsewhere"), "mine").expect("written");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join("config.json")).expect("linked");
+        kept(folder.path(), Kept::NotPulled);
+    }
+}
+
+/// A file that another commit has no more goes, unless the user has changed it.
+#[test]
+fn edited_files_of_another_commit_stay() {
+    let mut old = Repository::new();
+    old.files.push(("tokenizer.json".into(), b"{}".to_vec()));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    pull(&old.serve(|_, _, reply| reply), folder.path()).expect("sound");
+    fs::write(folder.path().join("tokenizer.json"), "mine").expect("written");
+    let (result, told) = pull_with(&options(&Repository::new().serve(|_, _, reply| reply)), folder.path());
+    result.expect("sound");
+    assert_eq!(fs::read(folder.path().join("tokenizer.json")).expect("there"), b"mine");
+    assert!(told.iter().any(|event| event.contains("tokenizer.json") && event.contains("stays")), "{told:?}");
 }
 
 #[test]

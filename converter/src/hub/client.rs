@@ -9,7 +9,7 @@ use ureq::{Agent, Body, Proxy};
 
 use super::digest::Digest;
 use super::problem::HubProblem;
-use super::url::Url;
+use super::url::{Url, redacted, redacted_text};
 use super::{Options, Pace};
 use crate::{Error, Result};
 
@@ -74,7 +74,7 @@ impl Client {
     /// [`Error::Argument`]: the endpoint, the token or a proxy of the environment is malformed.
     pub fn new(options: &Options) -> Result<Client> {
         let endpoint = Url::parse(options.endpoint.trim_end_matches('/'))
-            .map_err(|why| Error::Argument(format!("the endpoint {:?} leads {why}", options.endpoint)))?;
+            .map_err(|why| Error::Argument(format!("the endpoint {:?} leads {why}", redacted(&options.endpoint))))?;
         let token = options.token.as_ref().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
         if token.as_ref().is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(Error::Argument("the token holds characters that no token has".into()));
@@ -233,11 +233,12 @@ fn transport(url: &Url, error: ureq::Error) -> Failure {
     let problem = match &error {
         E::Timeout(what) => HubProblem::Timeout(format!("no answer ({what})")),
         E::HostNotFound => HubProblem::Network("there is no such host, or no network".into()),
-        E::Io(io) => HubProblem::Network(io.to_string()),
+        E::Io(io) => HubProblem::Network(redacted_text(&io.to_string())),
         E::Protocol(_) | E::Http(_) | E::LargeResponseHeader(..) => {
-            HubProblem::Answer(format!("no valid HTTP answer: {error}"))
+            HubProblem::Answer(redacted_text(&format!("no valid HTTP answer: {error}")))
         }
-        other => HubProblem::Network(other.to_string()),
+        // Of a proxy, for one, which may have a password.
+        other => HubProblem::Network(redacted_text(&other.to_string())),
     };
     let passing = match &error {
         // Bad certificates come as invalid data.

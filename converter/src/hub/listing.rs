@@ -1,6 +1,7 @@
 //! What a repository holds at a commit: the answer of `GET /api/models/REPO/revision/REVISION?blobs=true`.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::client::Client;
 use super::digest::Digest;
@@ -36,6 +37,60 @@ pub struct Remote {
     pub digest: Option<Digest>,
 }
 
+/// The parts of an answer that are read; the others take no memory.
+#[derive(Deserialize)]
+struct Wire {
+    sha: Option<String>,
+    siblings: Option<Files>,
+}
+
+/// A file as the hub describes it.
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob: Option<String>,
+    lfs: Option<Large>,
+}
+
+/// What is said of a file that Git LFS keeps.
+#[derive(Deserialize)]
+struct Large {
+    size: Option<u64>,
+    sha256: Option<String>,
+}
+
+/// Files, each turned into what is kept of it before the next is read.
+struct Files(Vec<Remote>);
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(Siblings)
+    }
+}
+
+struct Siblings;
+
+impl<'de> Visitor<'de> for Siblings {
+    type Value = Files;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Files, A::Error> {
+        let mut files = Vec::new();
+        while let Some(sibling) = list.next_element::<Sibling>()? {
+            if files.len() == MAX_FILES {
+                return Err(serde::de::Error::custom(format!("over {MAX_FILES} files")));
+            }
+            files.push(Remote::from(sibling));
+        }
+        Ok(Files(files))
+    }
+}
+
 impl Listing {
     /// Reads the hub's JSON.
     ///
@@ -43,17 +98,13 @@ impl Listing {
     /// [`HubProblem::Answer`]: no JSON, or not of this form.
     pub fn parse(json: &[u8]) -> Result<Listing, HubProblem> {
         let wrong = |what: &str| HubProblem::Answer(format!("the answer is no description of a repository: {what}"));
-        let value: Value = serde_json::from_slice(json).map_err(|error| wrong(&format!("no JSON: {error}")))?;
-        let commit = value["sha"].as_str().ok_or_else(|| wrong("sha is missing"))?;
+        let wire: Wire = serde_json::from_slice(json).map_err(|error| wrong(&error.to_string()))?;
+        let commit = wire.sha.ok_or_else(|| wrong("sha is missing"))?;
         if !(40..=64).contains(&commit.len()) || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(wrong("sha is no commit"));
         }
-        let siblings = value["siblings"].as_array().ok_or_else(|| wrong("siblings is missing"))?;
-        if siblings.len() > MAX_FILES {
-            return Err(wrong(&format!("over {MAX_FILES} files")));
-        }
-        let files = siblings.iter().map(Remote::parse).collect::<Option<Vec<Remote>>>();
-        Ok(Listing { commit: commit.to_owned(), files: files.ok_or_else(|| wrong("a file has no rfilename"))? })
+        let Files(files) = wire.siblings.ok_or_else(|| wrong("siblings is missing"))?;
+        Ok(Listing { commit, files })
     }
 
     /// Asks the hub.
@@ -88,15 +139,15 @@ impl Listing {
     }
 }
 
-impl Remote {
-    fn parse(value: &Value) -> Option<Remote> {
-        let name = value["rfilename"].as_str()?.to_owned();
-        let large = &value["lfs"];
-        let digest = |value: &Value| value.as_str().and_then(Digest::parse);
-        // The blob id of a large file is that of a pointer to it: of no use here.
-        let digest = if large.is_object() { digest(&large["sha256"]) } else { digest(&value["blobId"]) };
-        let bytes = large["size"].as_u64().or_else(|| value["size"].as_u64());
-        Some(Remote { name, bytes, digest })
+impl From<Sibling> for Remote {
+    fn from(file: Sibling) -> Remote {
+        let digest = |text: Option<String>| text.as_deref().and_then(Digest::parse);
+        let (bytes, digest) = match file.lfs {
+            // The blob id of a large file is that of a pointer to it: of no use here.
+            Some(large) => (large.size.or(file.size), digest(large.sha256)),
+            None => (file.size, digest(file.blob)),
+        };
+        Remote { name: file.rfilename, bytes, digest }
     }
 }
 

@@ -24,8 +24,9 @@ pub mod url;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use problem::HubProblem;
+pub use problem::{HubProblem, Kept};
 pub use repo::Repo;
+pub use url::{redacted, redacted_text};
 
 use self::client::{Client, hub};
 use self::folder::{Folder, Record};
@@ -47,13 +48,15 @@ pub struct Options {
     pub token: Option<String>,
     /// Names or patterns (`*`, `?`) of the files to pull instead of what a conversion needs.
     pub files: Vec<String>,
+    /// Replace files in the folder that did not come with an earlier pull, or were changed since.
+    pub force: bool,
     /// Time limits.
     pub pace: Pace,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { endpoint: ENDPOINT.into(), token: None, files: Vec::new(), pace: Pace::default() }
+        Options { endpoint: ENDPOINT.into(), token: None, files: Vec::new(), force: false, pace: Pace::default() }
     }
 }
 
@@ -252,6 +255,11 @@ impl Job<'_> {
     ) -> Result<Vec<(String, Fetched)>> {
         let remotes: Vec<&Remote> = names.iter().filter_map(|name| self.listing.file(name)).collect();
         let transfers = remotes.iter().map(|remote| self.transfer(remote)).collect::<Result<Vec<_>>>()?;
+        if !self.options.force {
+            for (remote, transfer) in remotes.iter().zip(&transfers) {
+                transfer.check_ours(record.files.get(&remote.name).map(String::as_str))?;
+            }
+        }
         let missing = remotes.iter().zip(&transfers).map(|(r, t)| r.bytes.unwrap_or(0).saturating_sub(t.on_disk()));
         self.folder.need_space(missing.fold(0, u64::saturating_add))?;
         let mut fetched = Vec::new();
@@ -280,10 +288,19 @@ impl Job<'_> {
             if right {
                 record.files.insert(name, digest);
             } else if names::check(&name).is_ok() {
+                let path = self.folder.path.join(&name);
+                let gone = std::fs::symlink_metadata(&path).is_err();
+                let edited = || Ok::<_, Error>(transfer::standing(&path, Some(&digest))?.is_some());
+                if !gone && !self.options.force && edited()? {
+                    on_event(Event::Note(format!(
+                        "{name} is not of this commit, and stays: it was changed after an earlier pull"
+                    )));
+                    continue;
+                }
                 on_event(Event::Note(format!(
                     "{name} is removed: it came with an earlier pull and is not of this commit"
                 )));
-                transfer::remove(&self.folder.path.join(&name))?;
+                transfer::remove(&path)?;
             }
         }
         record.commit = self.listing.commit.clone();

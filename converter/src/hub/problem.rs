@@ -1,5 +1,17 @@
 //! What can be wrong with an answer of a hub.
 
+/// Why a file in the folder that is pulled into is not replaced. The option `force` replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Kept {
+    /// It did not come with an earlier pull.
+    #[error("is there already and did not come with an earlier pull")]
+    NotPulled,
+    /// It came with an earlier pull and has other bytes now.
+    #[error("was changed after it was pulled")]
+    Edited,
+}
+
 /// Why a hub, or the way to it, did not give what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

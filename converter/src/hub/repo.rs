@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::url::redacted;
+
 /// Most characters of an owner, a name or a revision.
 const MAX_PART: usize = 200;
 
@@ -21,6 +23,13 @@ impl FromStr for Repo {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Repo, String> {
+        let none = || {
+            let text = redacted(text);
+            format!("`{text}` names no repository; write OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE")
+        };
+        if text.contains("://") {
+            return Err(none());
+        }
         let (repo, file) = match text.split_once(':') {
             Some((repo, file)) => (repo, Some(file.to_owned())),
             None => (text, None),
@@ -28,9 +37,7 @@ impl FromStr for Repo {
         let (name, revision) = repo.split_once('@').unwrap_or((repo, "main"));
         let parts: Vec<&str> = name.split('/').collect();
         if parts.len() > 2 || !parts.iter().all(|part| is_part(part)) {
-            return Err(format!(
-                "`{text}` names no repository; write OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE"
-            ));
+            return Err(none());
         }
         if !revision.split('/').all(is_part) || revision.len() > MAX_PART {
             return Err(format!("`{revision}` is no branch, tag or commit"));
@@ -71,8 +78,22 @@ mod tests {
         assert_eq!(repo("gpt2@refs/pr/1"), Ok(("gpt2".into(), "refs/pr/1".into(), None)));
         assert_eq!(repo("a/b@v1:x/*.gguf"), Ok(("a/b".into(), "v1".into(), Some("x/*.gguf".into()))));
         for bad in [
-            "", "/", "a/", "/b", "a/b/c", "../b", "a/..", "a/b@", "a/b@../x", "a/b@x//y", "a/b:", "a b/c", "a/b\n",
-            "-a/b", "a/b.",
+            "",
+            "/",
+            "a/",
+            "/b",
+            "a/b/c",
+            "../b",
+            "a/..",
+            "a/b@",
+            "a/b@../x",
+            "a/b@x//y",
+            "a/b:",
+            "a b/c",
+            "a/b\n",
+            "-a/b",
+            "a/b.",
+            "https://hub/a/b",
         ] {
             assert!(repo(bad).is_err(), "{bad}");
         }

@@ -10,7 +10,7 @@ use super::client::{Answer, Client, Failure, hub};
 use super::digest::Digest;
 use super::folder::{Begun, Folder, load, save};
 use super::listing::Remote;
-use super::problem::HubProblem;
+use super::problem::{HubProblem, Kept};
 use super::retry::Patience;
 use super::url::Url;
 use super::{Event, Pace};
@@ -33,6 +33,8 @@ pub struct Transfer<'a> {
     digest: Option<Digest>,
     bytes: Option<u64>,
     target: PathBuf,
+    /// The file, if it is in place with the right bytes.
+    present: Option<Fetched>,
     part: PathBuf,
     begun: PathBuf,
     bad: PathBuf,
@@ -63,7 +65,7 @@ impl<'a> Transfer<'a> {
         url: Url,
     ) -> Result<Self> {
         let name = &remote.name;
-        Ok(Transfer {
+        let mut transfer = Transfer {
             client,
             pace,
             url,
@@ -72,10 +74,27 @@ impl<'a> Transfer<'a> {
             digest: remote.digest.clone(),
             bytes: remote.bytes,
             target: folder.target(name)?,
+            present: None,
             part: folder.unfinished(name, "part"),
             begun: folder.unfinished(name, "json"),
             bad: folder.unfinished(name, "bad"),
-        })
+        };
+        transfer.present = transfer.present()?;
+        Ok(transfer)
+    }
+
+    /// Fails if what is in place is not the file that an earlier pull has `recorded` the digest of: it is the user's.
+    ///
+    /// # Errors
+    /// [`Error::Kept`]; it cannot be read.
+    pub fn check_ours(&self, recorded: Option<&str>) -> Result<()> {
+        if self.present.is_some() || fs::symlink_metadata(&self.target).is_err() {
+            return Ok(());
+        }
+        match standing(&self.target, recorded)? {
+            None => Ok(()),
+            Some(why) => Err(Error::Kept { path: self.target.clone(), why }),
+        }
     }
 
     /// Bytes of it that are on the disk already, in place or unfinished.
@@ -89,7 +108,7 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// All that can go wrong on the way and on the disk. What came so far stays for the next pull.
     pub fn run(mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Fetched> {
-        if let Some(fetched) = self.present()? {
+        if let Some(fetched) = self.present.take() {
             on_event(Event::Present { name: self.name });
             return Ok(fetched);
         }
@@ -324,6 +343,17 @@ impl<'a> Transfer<'a> {
     fn error(&self, problem: HubProblem) -> Error {
         hub(&self.url, problem)
     }
+}
+
+/// Why the file at `path` is the user's own, if it is: no pull has `recorded` its digest, or it has other bytes since.
+///
+/// # Errors
+/// It cannot be read.
+pub fn standing(path: &Path, recorded: Option<&str>) -> Result<Option<Kept>> {
+    let Some(recorded) = recorded.and_then(Digest::parse) else { return Ok(Some(Kept::NotPulled)) };
+    let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let same = is_file && recorded.same_of(path)? == recorded;
+    Ok((!same).then_some(Kept::Edited))
 }
 
 /// Opens the unfinished file to be written from byte `from` on.

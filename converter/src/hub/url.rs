@@ -86,6 +86,28 @@ impl fmt::Display for Url {
     }
 }
 
+/// An address as a person typed it, well-formed or not, without what may be secret in it: user name, password, query.
+pub fn redacted(address: &str) -> String {
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
+    };
+    // A password may hold slashes and question marks as they are: all up to the last @ is left out.
+    let (hidden, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("***@", host));
+    let rest = rest.split_once(['?', '#']).map_or(rest.to_owned(), |(shown, _)| format!("{shown}?***"));
+    format!("{scheme}{hidden}{rest}")
+}
+
+/// A text that may hold addresses with their user names and passwords left out.
+pub fn redacted_text(text: &str) -> String {
+    let word =
+        |word: &str| match word.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+            Some((scheme, (_, host))) => format!("{scheme}://***@{host}"),
+            None => word.to_owned(),
+        };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// `text` with all but letters, digits and `-._~` escaped, and slashes if `whole`.
 pub fn escape(text: &str, whole: bool) -> String {
     let mut out = String::with_capacity(text.len());
@@ -112,6 +134,21 @@ mod tests {
             assert!(matches!(to(bad), Err(HubProblem::Redirect(_))), "{bad}");
         }
         assert_eq!(from.to_string(), "https://hub.example/a/b");
+    }
+
+    #[test]
+    fn secrets_in_addresses_are_not_shown() {
+        for (address, shown) in [
+            ("https://user:PW@mirror/x", "https://***@mirror/x"),
+            ("https://user:P@W/Q?R@mirror", "https://***@mirror"),
+            ("user:PW@mirror", "***@mirror"),
+            ("ftp://PW@mirror", "ftp://***@mirror"),
+            ("https://mirror/?token=PW", "https://mirror/?***"),
+            ("https://mirror:8080/a", "https://mirror:8080/a"),
+        ] {
+            assert_eq!(redacted(address), shown);
+        }
+        assert_eq!(redacted_text("no proxy at http://u:PW@h:1 today"), "no proxy at http://***@h:1 today");
     }
 
     #[test]

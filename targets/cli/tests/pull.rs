@@ -132,6 +132,69 @@ fn a_repository_is_converted_by_its_name() {
     assert!(stderr.contains("config.json"), "{stderr}");
 }
 
+/// A mistyped folder is no repository where the folder that it would be in is there; else it is told what is done.
+#[test]
+fn a_mistyped_folder_does_not_go_to_the_hub_unnoticed() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let server = hub(|_, _, reply| reply);
+    let convert = || {
+        let args = ["convert", "some/model", "-o", "a.gguf", "--format", "q8_0"];
+        command(folder.path(), &server.url()).args(args).output().expect("starts")
+    };
+    std::fs::create_dir(folder.path().join("some")).expect("made");
+    let (_, stderr) = ended(&convert(), 1);
+    assert!(stderr.contains("no folder some/model") && stderr.contains("loam pull some/model"), "{stderr}");
+    assert!(server.requests().is_empty(), "{stderr}");
+    std::fs::remove_dir(folder.path().join("some")).expect("removed");
+    let (_, stderr) = ended(&convert(), 0);
+    assert!(stderr.contains("no folder some/model") && stderr.contains(&server.url()), "{stderr}");
+}
+
+#[test]
+fn files_of_the_user_are_kept_unless_forced() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let server = hub(|_, _, reply| reply);
+    let config = folder.path().join("here/config.json");
+    std::fs::create_dir(folder.path().join("here")).expect("made");
+    std::fs::write(&config, "mine").expect("written");
+    let pull = |more: &[&str]| {
+        let args = ["pull", "some/model", "-o", "here"];
+        command(folder.path(), &server.url()).args(args).args(more).output().expect("starts")
+    };
+    let (_, stderr) = ended(&pull(&[]), 1);
+    assert!(stderr.contains("config.json is there already") && stderr.contains("--force"), "{stderr}");
+    assert_eq!(std::fs::read(&config).expect("there"), b"mine");
+    ended(&pull(&["--force"]), 0);
+    assert!(std::fs::read(&config).expect("there") != b"mine");
+}
+
+#[test]
+fn passwords_in_addresses_are_not_shown() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let proxy = ("ALL_PROXY", "nonsense://user:SECRET@x");
+    let mut bad = command(folder.path(), "http://hub.invalid");
+    let output = bad.env(proxy.0, proxy.1).args(["pull", "a/b", "-o", "x"]).output().expect("starts");
+    assert!(!ended(&output, 2).1.contains("SECRET"));
+    for address in ["https://user:SECRET@mirror", "user:SECRET@mirror", "http://u:SE/SECRET@h/x", "ftp://SECRET@x"] {
+        for (name, args) in [
+            ("LOAM_ENDPOINT", vec!["pull", "a/b", "-o", "x"]),
+            ("HF_ENDPOINT", vec!["pull", "a/b", "-o", "x"]),
+            ("LOAM_ENDPOINT", vec!["convert", "a/b", "-o", "x.gguf"]),
+            ("NOTHING", vec!["pull", "a/b", "-o", "x", "--endpoint", address]),
+            ("NOTHING", vec!["pull", address, "-o", "x"]),
+        ] {
+            if args[1] == address && !address.contains("://") {
+                continue;
+            }
+            let mut command = command(folder.path(), "http://hub.invalid");
+            command.env_remove("LOAM_ENDPOINT").env(name, address).args(args);
+            let output = command.output().expect("starts");
+            let shown = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(!shown.contains("SECRET") && !shown.is_empty(), "{name} {address}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn proxies_of_the_environment_are_used_and_bad_ones_not_passed_by() {
     let folder = tempfile::tempdir().expect("temp dir");

@@ -20,6 +20,9 @@ pub struct PullArgs {
     /// Pull the files of this name or pattern (*, ?) instead of what a conversion needs
     #[arg(long, value_name = "PATTERN")]
     pub file: Vec<String>,
+    /// Replace files in the folder that did not come with an earlier pull, or were changed since
+    #[arg(long)]
+    pub force: bool,
     /// Address of the hub [default: $LOAM_ENDPOINT, else $HF_ENDPOINT, else https://huggingface.co]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,

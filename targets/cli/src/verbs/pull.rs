@@ -20,7 +20,7 @@ pub fn run(args: &PullArgs) -> Result {
         Some(path) => path.clone(),
         None => default_folder(&repo)?,
     };
-    let options = Options { files: args.file.clone(), ..options(args.endpoint.as_deref()) };
+    let options = Options { files: args.file.clone(), force: args.force, ..options(args.endpoint.as_deref()) };
     let start = Instant::now();
     let pulled = fetch(&repo, &path, &options, output)?;
     report(output, &repo, &pulled, start.elapsed().as_secs_f64())
@@ -32,9 +32,23 @@ pub fn resolve(source: &Path, output: Output) -> Result<PathBuf> {
     let local = |text: &str| !text.contains('/') || text.ends_with(".gguf") || source.exists();
     let name = source.to_str().filter(|text| !local(text));
     let Some(repo) = name.and_then(|text| Repo::from_str(text).ok()) else { return Ok(source.to_owned()) };
+    let (shown, folder) = (escape(&source.to_string_lossy()), source.parent().unwrap_or(Path::new("")));
+    if folder.is_dir() {
+        // Who has the one folder means another one in it.
+        let message =
+            format!("there is no folder {shown}, though there is a folder {}", escape(&folder.to_string_lossy()));
+        return Err(Failure::new(
+            message,
+            format!("check the name; `loam pull {shown}` gets a repository of this name"),
+        ));
+    }
     let path = default_folder(&repo)?;
-    let pulled = fetch(&repo, &path, &options(None), output)?;
-    output.note(format!("pulled {} at {} into {}", escape(&repo.to_string()), pulled.commit, path.display()));
+    let options = options(None);
+    let endpoint = escape(&hub::redacted(&options.endpoint));
+    output.warn(&format!("there is no folder {shown}: the repository of this name is pulled from {endpoint}"));
+    let pulled = fetch(&repo, &path, &options, output)?;
+    let into = escape(&path.to_string_lossy());
+    output.note(format!("pulled {} at {} into {into}", escape(&repo.to_string()), pulled.commit));
     Ok(pulled.model())
 }
 
