@@ -88,6 +88,44 @@ fn pages_of_the_source_are_given_back() {
     }
 }
 
+/// What is read of JSON takes no more than 64 bytes for each of its bytes, and 64 MiB, however dense it is.
+#[test]
+fn json_takes_memory_in_proportion_to_its_length() {
+    let _alone = ALONE.lock().unwrap();
+    let folder = Folder::new();
+    let path = folder.file("tokenizer_config.json");
+    let mut accepted = 0;
+    for unit in ["0,", "[],", "[0],", "{\"a\":0},", "\"\",", "{\"a\":{}},"] {
+        for padding in [0, 2, 4, 8, 16] {
+            let unit = format!("{unit}{}", " ".repeat(padding));
+            let text = format!("{{\"x\":[{}0]}}", unit.repeat(4_000_000 / unit.len()));
+            std::fs::write(&path, &text).unwrap();
+            let before = NOW.load(Ordering::Relaxed);
+            PEAK.store(before, Ordering::Relaxed);
+            accepted += usize::from(loam_convert::source::Json::read(&path).is_ok());
+            let peak = PEAK.load(Ordering::Relaxed) - before;
+            assert!(peak < 64 * text.len() + (64 << 20), "{unit:?}: {peak} for {}", text.len());
+        }
+    }
+    assert!((10..25).contains(&accepted), "{accepted} of 30");
+}
+
+#[test]
+fn a_listing_of_a_hub_takes_memory_in_proportion_to_its_length() {
+    let _alone = ALONE.lock().unwrap();
+    for file in [r#"{"rfilename":"a"}"#, r#"{"rfilename":"a","x":[[],[],{},{},0,0,0,0,0,0,0,0,0,0,0,0,0,0]}"#] {
+        let files = vec![file; 190_000].join(",");
+        let text =
+            format!("{{\"sha\":\"{}\",\"x\":[{}0],\"siblings\":[{files}]}}", "c".repeat(40), "[],".repeat(1 << 20));
+        let before = NOW.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let listing = loam_convert::hub::listing::Listing::parse(text.as_bytes()).expect("well-formed");
+        let peak = PEAK.load(Ordering::Relaxed) - before;
+        assert_eq!(listing.files.len(), 190_000);
+        assert!(peak < 16 * text.len(), "{peak} for {}", text.len());
+    }
+}
+
 #[test]
 fn peak_memory_does_not_follow_the_model() {
     let _alone = ALONE.lock().unwrap();

@@ -9,8 +9,23 @@ use serde_json::Value;
 use crate::problem::SourceProblem;
 use crate::{Error, Result};
 
-/// Largest JSON file that is read: the biggest published tokenizer.json files have about 35 MB.
-const MAX_BYTES: u64 = 256 << 20;
+/// Most bytes of the files of a folder, by the ends of their names. The largest that were published: config.json some
+/// 100 KB, tokenizer_config.json 5 MB, an index 9 MB, tokenizer.json 35 MB.
+const LIMITS: [(&str, u64); 5] = [
+    ("tokenizer.json", 128 << 20),
+    ("tokenizer.model", 128 << 20),
+    (".index.json", 32 << 20),
+    ("tokenizer_config.json", 32 << 20),
+    ("added_tokens.json", 32 << 20),
+];
+/// Of all others: configurations, templates.
+const LIMIT: u64 = 1 << 20;
+/// Bytes of memory that a value takes in its list at most, while the list grows; a list more; an object more.
+const MEMORY: [u64; 3] = [220, 300, 480];
+/// The memory that is taken is so many times the length of the file ..
+const FACTOR: u64 = 64;
+/// .. and so much more. Vocabularies take 10 to 40 times their length.
+const FLOOR: u64 = 64 << 20;
 
 /// A JSON object with the file it came from, so that every complaint can name file and field.
 #[derive(Debug, Clone)]
@@ -27,13 +42,16 @@ impl Json {
     /// Reads `path`, whose top level must be an object.
     ///
     /// # Errors
-    /// The file cannot be read, is over 256 MiB, or is no JSON object.
+    /// The file cannot be read, is larger than files of its name are, or is no JSON object.
     pub fn read(path: &Path) -> Result<Json> {
         let bytes = read_limited(path)?;
-        let value: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Error::Json { path: path.into(), problem: e.to_string() })?;
+        let bad = |problem: String| Error::Json { path: path.into(), problem };
+        if memory(&bytes) > FLOOR + FACTOR * bytes.len() as u64 {
+            return Err(bad(format!("its {} bytes hold more values than any configuration", bytes.len())));
+        }
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         if !value.is_object() {
-            return Err(Error::Json { path: path.into(), problem: "the top level is no object".into() });
+            return Err(bad("the top level is no object".into()));
         }
         Ok(Json { path: path.into(), prefix: String::new(), value })
     }
@@ -202,16 +220,36 @@ pub fn brief(value: &Value) -> String {
     }
 }
 
+/// No less than the memory that the text `json` takes, by commas and opened brackets outside of strings.
+fn memory(json: &[u8]) -> u64 {
+    let [value, list, object] = MEMORY;
+    let (mut bytes, mut inside, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b',' if !inside => bytes += value,
+            b'[' if !inside => bytes += list,
+            b'{' if !inside => bytes += object,
+            _ => {}
+        }
+    }
+    bytes
+}
+
 /// Reads a small text file of the folder.
 ///
 /// # Errors
-/// The file cannot be read, is no regular file, stands for another one, or is over 256 MiB.
+/// The file cannot be read, is no regular file, stands for another one, or is larger than files of its name are.
 pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let file = open_regular(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let limit = LIMITS.iter().find(|(end, _)| name.ends_with(end)).map_or(LIMIT, |(_, limit)| *limit);
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::source(path, SourceProblem::TooLarge { limit: MAX_BYTES }));
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::source(path, SourceProblem::TooLarge { limit }));
     }
     if is_lfs_pointer(&bytes) {
         return Err(Error::source(path, SourceProblem::LfsPointer));
@@ -290,6 +328,30 @@ mod tests {
         std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
         let error = Json::read(&path).unwrap_err();
         assert!(matches!(error, Error::Source { problem: SourceProblem::LfsPointer, .. }), "{error}");
+    }
+
+    #[test]
+    fn files_are_no_larger_and_no_denser_than_those_of_their_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Json::read(&path)
+        };
+        let long = |bytes: usize| format!("{{\"x\": \"{}\"}}", "y".repeat(bytes));
+        for name in ["config.json", "generation_config.json", "adapter_config.json", "special_tokens_map.json"] {
+            let error = read(name, long(1 << 20)).unwrap_err();
+            assert!(matches!(error, Error::Source { problem: SourceProblem::TooLarge { .. }, .. }), "{name}: {error}");
+        }
+        for name in ["tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"] {
+            assert!(read(name, long(1 << 20)).is_ok(), "{name}");
+            for dense in ["[],", "0,", "[[]],", "{\"\":0},"] {
+                let text = format!("{{\"x\": [{}0]}}", dense.repeat(4_000_000 / dense.len()));
+                assert!(matches!(read(name, text), Err(Error::Json { .. })), "{name}: {dense}");
+            }
+        }
+        let [value, list, object] = MEMORY;
+        assert_eq!(memory(br#"{"a,[{\"": [1, {"b": 2}]}"#), value + list + 2 * object);
     }
 
     #[test]

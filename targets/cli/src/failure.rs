@@ -5,9 +5,9 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use loam::data::Records;
-use loam::gguf::printable;
 use loam::train::objective::ALL;
 
+use crate::output::escape;
 use crate::{flag, hint};
 
 /// Exit code of what a signal ended: 128 + SIGINT, as shells report it.
@@ -87,10 +87,10 @@ impl Failure {
         let mut text = String::new();
         for (depth, message) in chain.iter().enumerate() {
             let label = if depth == 0 { "error" } else { "  caused by" };
-            text += &format!("{red}{label}:{reset} {}\n", printable(message.as_bytes()));
+            text += &format!("{red}{label}:{reset} {}\n", escape(message));
         }
         if let Some(hint) = hint {
-            text += &format!("{cyan}hint:{reset} {}\n", printable(hint.as_bytes()));
+            text += &format!("{cyan}hint:{reset} {}\n", escape(hint));
         }
         // Standard error is the last place to report to: if it is closed, the exit code has to do.
         let _ = stderr.write_all(text.as_bytes());
@@ -148,7 +148,7 @@ fn objectives_for(found: Records) -> String {
 /// Says which files a signal has left for the next run of the same command.
 pub fn interrupted(kept: &[PathBuf]) {
     let Some(first) = kept.iter().find(|path| path.extension().is_some_and(|e| e == "loam-part")) else { return };
-    let first = printable(first.to_string_lossy().as_bytes());
+    let first = escape(&first.to_string_lossy());
     // The program ends; that standard error is closed cannot be shown.
     let _ =
         writeln!(std::io::stderr().lock(), "interrupted: the same command goes on with {first}; --restart begins anew");

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loam::gguf::is_unsafe;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
@@ -28,24 +29,24 @@ impl Output {
 
     /// A line for people on standard output; nothing with `--json`.
     pub fn line(self, text: impl Display) -> Result {
-        if self.json { Ok(()) } else { write(&format!("{text}\n")) }
+        if self.json { Ok(()) } else { write(&(printable(&text.to_string()) + "\n")) }
     }
 
     /// Text for people without a line end, shown at once: a streamed answer.
     pub fn text(self, text: &str) -> Result {
-        if self.json { Ok(()) } else { write(text) }
+        if self.json { Ok(()) } else { write(&printable(text)) }
     }
 
     /// An object for programs on standard output; nothing without `--json`.
     pub fn object(self, value: &Value) -> Result {
-        if self.json { write(&format!("{value}\n")) } else { Ok(()) }
+        if self.json { write(&(ascii_where_unsafe(&value.to_string()) + "\n")) } else { Ok(()) }
     }
 
     /// A line for people on standard error: what is being done. Nothing with `--json`, where events tell it.
     pub fn note(self, text: impl Display) {
         if !self.json {
             // A closed standard error is no reason to stop working.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            let _ = writeln!(std::io::stderr().lock(), "{}", printable(&text.to_string()));
         }
     }
 
@@ -114,18 +115,30 @@ fn write(text: &str) -> Result {
     })
 }
 
-/// Text that came from a file or an error, made safe to show on one line.
+/// Text that came from a file or an error, made safe to show on one line, without passwords of addresses.
 pub fn escape(text: &str) -> String {
-    loam::gguf::printable(text.as_bytes())
+    loam_convert::hub::redacted_text(&loam::gguf::printable(text.as_bytes()))
 }
 
-/// An answer of a model made safe to show: like [`escape`], but line ends, tabs and joined emoji stay.
+/// Text of several lines made safe to show: like [`escape`], but line ends and tabs stay, and what joins emoji and letters.
 pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        let direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let kept = matches!(c, '\n' | '\t') || !(c.is_control() || direction);
+        let kept = matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}') || !is_unsafe(c);
         if kept { safe.push(c) } else { safe.extend(c.escape_default()) }
+    }
+    safe
+}
+
+/// JSON whose strings hold no character that a terminal would obey or hide: they are written as `\u..`, which says the
+/// same.
+fn ascii_where_unsafe(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            _ if !is_unsafe(c) => safe.push(c),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| safe.push_str(&format!("\\u{unit:04x}"))),
+        }
     }
     safe
 }
@@ -151,7 +164,12 @@ mod tests {
     #[test]
     fn control_and_direction_characters_never_reach_the_terminal() {
         assert_eq!(escape("a\x1b[31mb\n\u{202e}c"), "a\\u{1b}[31mb\\n\\u{202e}c");
-        assert_eq!(printable("a\n\tb\x07"), "a\n\tb\\u{7}");
+        assert_eq!(printable("a\n\tb\x07\u{9b}\u{200b}\u{e0041}"), "a\n\tb\\u{7}\\u{9b}\\u{200b}\\u{e0041}");
+        assert_eq!(printable("👩\u{200d}🚀"), "👩\u{200d}🚀");
+        let value = json!({"\u{202e}": "a\x7f\u{9b}\n\u{e0041}"});
+        let safe = ascii_where_unsafe(&value.to_string());
+        assert!(safe.is_ascii() && !safe.contains('\x7f'), "{safe}");
+        assert_eq!(serde_json::from_str::<Value>(&safe).expect("JSON"), value);
         assert_eq!(escape("naïve 日本"), "naïve 日本");
     }
 

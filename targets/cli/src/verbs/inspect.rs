@@ -226,7 +226,7 @@ fn line(value: &Value) -> String {
             short
         }
         Value::Array(array) if array.len() > 8 => format!("{} x {}", array.len(), value.type_name()),
-        value => json_of(value).to_string(),
+        value => printable(json_of(value).to_string().as_bytes()),
     }
 }
 
