@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use loam_files::file::{io_error, write_atomic};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::Value;
 
-use super::{Layout, OUTSIDE};
+use super::replace::replace;
+use super::{CONFIG, Layout, OUTSIDE};
 use crate::source::{Checkpoint, View, present};
 use crate::{Error, Result};
+
+const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// A tensor of a folder.
 pub(super) struct Tensor {
@@ -23,7 +25,7 @@ pub(super) struct Tensor {
 
 /// The weights in the folder `dir`.
 pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
-    let path = dir.join("adapter_model.safetensors");
+    let path = dir.join(WEIGHTS);
     let pickle = dir.join("adapter_model.bin");
     if !present(&path)? && pickle.exists() {
         return Err(Error::Pickle { path: pickle });
@@ -48,18 +50,10 @@ pub(super) fn plain(module: &str) -> String {
     rest.map_or_else(|| module.to_owned(), |rest| format!("model.{rest}"))
 }
 
-/// Writes the folder `out`: the weights first, in F32, the configuration last. `path` is the adapter's file.
+/// Makes the folder `out` of both files at once, the weights in F32. `path` is the adapter's file.
 pub(super) fn write(path: &Path, tensors: &[&Tensor], config: &Value, out: &Path) -> Result<()> {
-    let weights = weights(path, tensors)?;
-    if !out.is_dir() {
-        std::fs::create_dir(out).map_err(Error::io("create", out))?;
-    }
-    let put = |name: &str, bytes: &[u8]| {
-        let file = out.join(name);
-        write_atomic(&file, |w| w.write_all(bytes).map_err(io_error("write", &file)))
-    };
-    put("adapter_model.safetensors", &weights)?;
-    Ok(put("adapter_config.json", format!("{config:#}\n").as_bytes())?)
+    let files = [(WEIGHTS, weights(path, tensors)?), (CONFIG, format!("{config:#}\n").into_bytes())];
+    replace(out, &files)
 }
 
 fn weights(path: &Path, tensors: &[&Tensor]) -> Result<Vec<u8>> {

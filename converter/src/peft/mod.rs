@@ -8,10 +8,11 @@ mod folder;
 mod ia3;
 mod lora;
 mod options;
+mod replace;
 
 use std::path::Path;
 
-use loam_files::adapter::{AdapterFile, Method};
+use loam_files::adapter::{AdapterFile, BASE_NAME, Method};
 use loam_files::gguf::{Gguf, GgufFile};
 use loam_files::gguf::{OUTPUT, TOKEN_EMBD};
 
@@ -24,8 +25,6 @@ use crate::{Error, Result};
 
 /// What every PEFT tensor name starts with.
 const PREFIX: &str = "base_model.model.";
-/// Key of `base_model_name_or_path`, kept for the way back.
-const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 
 /// Modules outside of blocks, and their tensors.
 const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", TOKEN_EMBD), ("lm_head", OUTPUT)];
@@ -65,6 +64,14 @@ pub fn read_peft(dir: &Path, base: &GgufFile) -> Result<AdapterFile> {
     let adapter = (Exchange::of_config(&config)?.read)(dir, &config, base, &Layout::read(&base.gguf)?)?;
     adapter.check_against(&base.gguf, dir)?;
     Ok(adapter)
+}
+
+/// The method of the PEFT folder `dir`, by its adapter_config.json alone.
+///
+/// # Errors
+/// It is an adapter of another program, or of a method that is not supported; errors of the file.
+pub fn method(dir: &Path) -> Result<&'static Method> {
+    Ok(Exchange::of_config(&Json::read(&dir.join(CONFIG))?)?.method)
 }
 
 /// Converts the GGUF adapter `adapter`, trained on `base`, to the PEFT folder `out_dir`, which is made if it is not

@@ -10,7 +10,8 @@ use std::path::Path;
 
 pub use arena::{Arena, Group, Trained};
 pub use loam_files::adapter::{
-    AdapterFile, BASE_DIGEST, METHODS, Method, Parameter, Setting, TEMPLATE_DIGEST, TOKENIZER_DIGEST, ia3, lora, origin,
+    AdapterFile, BASE_DIGEST, BASE_NAME, METHODS, Method, Parameter, Setting, TEMPLATE_DIGEST, TOKENIZER_DIGEST, ia3,
+    lora, origin,
 };
 pub use method::{Embedded, Experts, Linear, Part, Rate, Record, TUNINGS, Tuning};
 pub use new::{NewAdapter, Starting, Target};

@@ -51,13 +51,13 @@ impl std::fmt::Display for Targets {
 impl FromStr for Targets {
     type Err = Error;
 
-    /// `all-linear`, or a comma-separated list such as `attn_q,attn_v,token_embd`.
+    /// `all-linear`, or a comma-separated list such as `attn_q,attn_v,token_embd`, also by PEFT's names.
     fn from_str(text: &str) -> Result<Self> {
         if text == "all-linear" {
             return Ok(Targets::AllLinear);
         }
         let mut kinds: Vec<String> = Vec::new();
-        for kind in text.split(',').map(str::trim) {
+        for kind in text.split(',').map(|name| from_peft(name.trim())) {
             if !all_kinds().any(|known| known == kind) {
                 let known = all_kinds().collect::<Vec<_>>().join(", ");
                 return Err(OptionError::unknown("targets", kind, format!("all-linear, or some of {known}")).into());
@@ -68,6 +68,27 @@ impl FromStr for Targets {
         }
         Ok(Targets::Kinds(kinds))
     }
+}
+
+/// Modules as Transformers and PEFT name them, and the kinds of weights that they are in GGUF.
+const MODULES: [(&str, &str); 12] = [
+    ("q_proj", "attn_q"),
+    ("k_proj", "attn_k"),
+    ("v_proj", "attn_v"),
+    ("qkv_proj", "attn_qkv"),
+    ("o_proj", "attn_output"),
+    ("gate_proj", "ffn_gate"),
+    ("up_proj", "ffn_up"),
+    ("gate_up_proj", "ffn_up"),
+    ("down_proj", "ffn_down"),
+    ("gate", "ffn_gate_inp"),
+    ("embed_tokens", "token_embd"),
+    ("lm_head", "output"),
+];
+
+/// The kind of weights that PEFT calls `name`, else `name`.
+fn from_peft(name: &str) -> &str {
+    MODULES.iter().find(|(module, _)| *module == name).map_or(name, |(_, kind)| kind)
 }
 
 /// The kinds of weights that occur in `names`.
@@ -88,6 +109,9 @@ mod tests {
         assert!(!targets.contains("blk.0.attn_output.weight"));
         assert!(Targets::AllLinear.contains("blk.3.ffn_down.weight"));
         assert!(!Targets::AllLinear.contains("output.weight") && !Targets::AllLinear.contains("token_embd.weight"));
+        let peft: Targets = "q_proj, o_proj,attn_q,lm_head,embed_tokens".parse().unwrap();
+        assert_eq!(peft.to_string(), "attn_q,attn_output,output,token_embd");
+        assert!(MODULES.iter().all(|(_, kind)| all_kinds().any(|known| known == *kind)));
         let targets: Targets = "attn_q,output".parse().unwrap();
         assert!(targets.contains("output.weight") && !targets.contains("blk.0.attn_output.weight"));
         assert!(kind_of("output_norm.weight").is_none() && kind_of("blk.0.output.weight").is_none());

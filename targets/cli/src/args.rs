@@ -188,8 +188,8 @@ impl ValueEnum for FormatArg {
 /// `loam convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json), OWNER/NAME[@REVISION] to pull it first,
-    /// or a .gguf model to quantise again (of a split one the first shard)
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json or tokenizer.model), OWNER/NAME[@REVISION]
+    /// or OWNER/NAME:FILE to pull it first, or a .gguf model to quantise again (of a split one the first shard)
     #[arg(value_name = "SRC")]
     pub source: PathBuf,
     /// The GGUF file to write
@@ -270,9 +270,9 @@ pub struct TokenizeArgs {
 /// `loam adapter ..`.
 #[derive(Debug, Subcommand)]
 pub enum AdapterCommand {
-    /// Turn a PEFT LoRA folder into a GGUF adapter
+    /// Turn a PEFT folder (LoRA or IA3) into a GGUF adapter
     FromPeft(ExchangeArgs),
-    /// Turn a GGUF adapter into a PEFT LoRA folder
+    /// Turn a GGUF adapter into a PEFT folder; an earlier one is replaced as a whole
     ToPeft(ExchangeArgs),
     /// Check that an adapter fits a base
     Verify(VerifyArgs),

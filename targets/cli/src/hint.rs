@@ -15,6 +15,7 @@ pub fn converter(error: &loam_convert::Error) -> Option<String> {
         E::Io { path, source, .. } => return io(path, source),
         E::Hub { problem, .. } => return hub(problem),
         E::Busy { .. } => "wait for it to end, or pull into another folder with -o",
+        E::Kept { .. } => "`loam pull .. --force` replaces it; -o pulls into another folder",
         E::Json { .. } | E::Safetensors { .. } => "the file is damaged or was edited; download it again",
         E::Source { path, problem } => return folder(path, problem),
         E::Tensor { problem: source::TensorProblem::NotFinite { .. }, .. } => {
@@ -34,6 +35,12 @@ fn folder(path: &Path, problem: &source::SourceProblem) -> Option<String> {
     use source::SourceProblem as P;
     let inside = |folders: &[std::path::PathBuf]| folders.last().map(|last| format!("give {}", last.display()));
     let hint = match problem {
+        P::NoConfig { file: "adapter_config.json", .. } if path.join("config.json").is_file() => {
+            return Some(format!(
+                "this is a model folder: `loam convert {} -o base.gguf` makes a base of it",
+                path.display()
+            ));
+        }
         P::NoConfig { file: "config.json", among } => return inside(among).or_else(|| Some(MODEL_FOLDER.to_owned())),
         P::NoConfig { among, .. } => {
             return inside(among).or_else(|| Some("give a folder that PEFT's save_pretrained has written".to_owned()));
@@ -246,9 +253,13 @@ fn io(path: &Path, error: &std::io::Error) -> Option<String> {
 fn in_place_of_a_file(folder: &Path) -> String {
     let shown = folder.display();
     if folder.join("adapter_config.json").is_file() {
-        return format!(
-            "this is a PEFT folder: `loam adapter from-peft {shown} --base MODEL -o ADAPTER.gguf` makes a GGUF adapter of it"
-        );
+        return match loam_convert::peft::method(folder) {
+            Ok(_) => format!(
+                "this is a PEFT folder: `loam adapter from-peft {shown} --base MODEL -o ADAPTER.gguf` makes a GGUF adapter of it"
+            ),
+            // Of another program, or of a method that from-peft would refuse.
+            Err(error) => format!("this is the folder of an adapter that loam cannot read: {error}"),
+        };
     }
     if folder.join("config.json").is_file() || folder.join("snapshots").is_dir() {
         return format!("this is a model folder: `loam convert {shown} -o base.gguf` makes a base of it");

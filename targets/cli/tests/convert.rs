@@ -2,6 +2,7 @@
 
 mod support;
 
+use serde_json::json;
 use support::{base, listing, micro, run};
 
 #[test]
@@ -61,6 +62,82 @@ fn gguf_models_are_converted_again() {
     for size in ["0", "2GB", "1.5G", "much"] {
         run(&format!("convert {{}} -o {{}} --split-size {size}"), &[base(), &out]).bad(2, &["--split-size"]);
     }
+}
+
+#[test]
+fn formats_mean_what_llama_quantize_means_by_their_names() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let types = |args: &str| {
+        let line = format!("convert {{}} -o {{}} {args} --plan --json");
+        run(&line, &[&support::tiny(), &folder.path().join("m.gguf")]).good().result()["types"].clone()
+    };
+    for (args, expected) in [
+        ("", json!({"f32": 17, "q6_k": 9, "q4_k": 48})),
+        ("--format Q4_K", json!({"f32": 17, "q6_k": 9, "q4_k": 48})),
+        ("--format q4_k --pure", json!({"f32": 17, "q4_k": 57})),
+        ("--format Q4_0", json!({"f32": 17, "q6_k": 1, "q4_0": 56})),
+        ("--format q4_0 --pure", json!({"f32": 17, "q4_0": 57})),
+        ("--format Q8_0", json!({"f32": 17, "q8_0": 57})),
+    ] {
+        assert_eq!(types(args), expected, "{args}");
+    }
+    run("convert {} -o {} --format q4_0_mix", &[base(), &folder.path().join("x.gguf")]).bad(2, &["q4_0", "q4_k_m"]);
+}
+
+/// What was given in place of something else is called by its name, with the verb that takes it.
+#[test]
+fn things_in_the_wrong_place_are_named() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str| folder.path().join(name);
+    for (name, config) in [
+        ("mlx", json!({"fine_tune_type": "lora", "lora_parameters": {"rank": 4}})),
+        ("loha", json!({"peft_type": "LOHA", "r": 4})),
+        ("lora", json!({"peft_type": "LORA", "r": 4})),
+    ] {
+        std::fs::create_dir(at(name)).expect("made");
+        std::fs::write(at(name).join("adapter_config.json"), config.to_string()).expect("written");
+    }
+    let attach = "generate {} --raw --prompt x --device cpu --adapter {}";
+    run(attach, &[base(), &at("lora")]).bad(1, &["PEFT folder", "loam adapter from-peft"]);
+    run(attach, &[base(), &at("mlx")]).bad(1, &["mlx-lm"]);
+    run(attach, &[base(), &at("loha")]).bad(1, &["LOHA is not supported"]);
+    run(attach, &[base(), &micro()]).bad(1, &["model folder", "loam convert"]);
+    run("generate {} --raw --prompt x", &[&micro()]).bad(1, &["model folder", "loam convert"]);
+    run("generate {} --raw --prompt x", &[&at("lora")]).bad(1, &["PEFT folder", "loam adapter from-peft"]);
+    run("adapter from-peft {} --base {} -o {}", &[&micro(), base(), &at("a.gguf")])
+        .bad(1, &["model folder", "loam convert"]);
+    run("adapter from-peft {} --base {} -o {}", &[&at("lora"), &micro(), &at("a.gguf")]).bad(1, &["model folder"]);
+    run("convert {} -o {}", &[&at("lora"), &at("x.gguf")]).bad(1, &["PEFT adapter", "loam adapter from-peft"]);
+}
+
+/// What a file of strangers holds reaches the terminal with its spelling only, as lines and as JSON.
+#[test]
+fn foreign_text_is_never_shown_raw() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let path = folder.path().join("m.gguf");
+    let bad = "a\u{9b}31m\u{7f}\u{202e}\u{200b}\u{e0041}\u{1b}[0m";
+    let mut metadata = loam::gguf::Metadata::new();
+    metadata.set("general.architecture", bad);
+    metadata.set(bad, vec![1u32, 2]);
+    metadata.set("list", loam::gguf::Strings::from_iter([bad, "b"]));
+    let tensor = loam::gguf::TensorDeclaration { name: bad.into(), shape: vec![32], ty: loam::gguf::GgmlType::F32 };
+    let mut writer = loam::gguf::Writer::new(Vec::new(), &path, &metadata, &[tensor]).expect("written");
+    writer.write(bad, &[0; 128]).expect("written");
+    std::fs::write(&path, writer.finish().expect("written")).expect("written");
+    for line in [
+        "inspect {} --tensors",
+        "inspect {} --tensors --json",
+        "tokenize {} --text x",
+        "logits {} --tokens 1 -o {}.npy",
+    ] {
+        let paths = vec![path.as_path(); line.matches("{}").count()];
+        let found = run(line, &paths);
+        let shown = found.stdout.clone() + &found.stderr;
+        assert!(shown.chars().all(|c| c == '\n' || c.is_ascii_graphic() || c == ' '), "{line}: {shown:?}");
+        assert!(!line.starts_with("inspect") || shown.contains("31m"), "{line}: {shown:?}");
+    }
+    let value = run("inspect {} --json", &[&path]).good().result();
+    assert_eq!(value["metadata"]["list"][0], bad, "JSON says the same text");
 }
 
 #[test]

@@ -177,6 +177,28 @@ fn training_goes_on_from_an_adapter() {
     assert!(std::fs::read(&first).expect("an adapter") == std::fs::read(&second).expect("an adapter"));
 }
 
+/// PEFT's name of the base and its names of modules, from a folder through a training and back.
+#[test]
+fn what_peft_calls_things_survives_a_training() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str| folder.path().join(name);
+    train(&at("a.gguf"), "--targets q_proj,v_proj");
+    let export = |adapter: &str, out: &str| {
+        run("adapter to-peft {} --base {} -o {}", &[&at(adapter), base(), &at(out)]).good();
+        let config = std::fs::read(at(out).join("adapter_config.json")).expect("written");
+        serde_json::from_slice::<serde_json::Value>(&config).expect("JSON")
+    };
+    let mut config = export("a.gguf", "first");
+    assert_eq!(config["target_modules"], serde_json::json!(["q_proj", "v_proj"]));
+    config["base_model_name_or_path"] = "some/model".into();
+    std::fs::write(at("first").join("adapter_config.json"), config.to_string()).expect("written");
+    run("adapter from-peft {} --base {} -o {}", &[&at("first"), base(), &at("b.gguf")]).good();
+    train(&at("c.gguf"), &format!("--init {}", at("b.gguf").display()));
+    // Over an earlier export: one change of the whole folder.
+    assert_eq!(export("c.gguf", "first")["base_model_name_or_path"], "some/model");
+    assert_eq!(std::fs::read_dir(at("first")).expect("a folder").count(), 2);
+}
+
 #[test]
 fn every_format_converts_and_runs() {
     let folder = tempfile::tempdir().expect("temp dir");

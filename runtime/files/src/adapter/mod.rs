@@ -22,6 +22,8 @@ pub use method::{METHODS, Method, Problem, Setting, ia3, lora};
 use parameter::by_site;
 pub use parameter::{Parameter, part};
 
+/// Key of PEFT's `base_model_name_or_path`, kept for the way back.
+pub const BASE_NAME: &str = "loam.peft.base_model_name_or_path";
 /// Metadata key: content digest of the base that the adapter was trained on.
 pub const BASE_DIGEST: &str = "loam.base.digest";
 /// Metadata key: digest of that base's tokenizer.

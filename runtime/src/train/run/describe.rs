@@ -1,6 +1,6 @@
 //! What a trained adapter says about itself: `loam.*` metadata that ties it to its base, data and result.
 
-use crate::adapter::{AdapterFile, BASE_DIGEST, TEMPLATE_DIGEST, Targets, Tuning};
+use crate::adapter::{AdapterFile, BASE_DIGEST, BASE_NAME, TEMPLATE_DIGEST, Targets, Tuning};
 use crate::error::Result;
 use crate::gguf::Value;
 
@@ -15,6 +15,10 @@ pub fn describe(job: &Job<'_>, adapter: &AdapterFile, outcome: &Outcome) -> Resu
     let mut all: Vec<(String, Value)> = Vec::new();
     let mut set = |key: &str, value: Value| all.push((key.to_owned(), value));
     set("general.name", Value::from("loam adapter"));
+    // Where the adapter came from that this one started from.
+    if let Some(name) = job.start.as_ref().and_then(|start| start.text(BASE_NAME)) {
+        set(BASE_NAME, Value::from(name));
+    }
     set("loam.version", Value::from(env!("CARGO_PKG_VERSION")));
     set(BASE_DIGEST, Value::from(base.digest()?));
     base.check_unchanged()?;

@@ -107,7 +107,7 @@ pub struct TrainArgs {
     pub alpha: Option<f32>,
     /// all-linear, or some of attn_q, attn_k, attn_v (or attn_qkv), attn_output, ffn_gate, ffn_up, ffn_down,
     /// ffn_gate_inp (the router of a mixture of experts), ffn_gate_exps, ffn_up_exps, ffn_down_exps (its experts),
-    /// token_embd, output (the head) [default: all-linear]
+    /// token_embd, output (the head), also as PEFT calls them (q_proj, ..) [default: all-linear]
     #[arg(long)]
     pub targets: Option<Targets>,
     /// Times that the data is seen [default: 3]
