@@ -241,14 +241,3 @@ fn folders_do_not_use_each_other_in_a_circle() {
     }
     assert_none(&problems);
 }
-
-/// The page about the library shows lines of a program that is compiled.
-#[test]
-fn the_library_page_shows_the_example() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("can read");
-    let (page, example) = (read("docs/library.md"), read("examples/train.rs"));
-    let block = page.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Rust");
-    let missing =
-        block.lines().filter(|line| !line.is_empty() && !example.lines().any(|other| other.trim() == line.trim()));
-    assert_none(&missing.map(|line| format!("docs/library.md: not in examples/train.rs: {line}")).collect::<Vec<_>>());
-}

@@ -1,8 +1,13 @@
 //! Exact match.
 
+/// Whether an answer is the reference, white space at both ends aside.
+pub fn is_reference(answer: &str, reference: &str) -> bool {
+    answer.trim() == reference.trim()
+}
+
 /// Share of the pairs whose answer is the reference, white space at both ends aside; from 0 to 1, 0 without pairs.
 pub fn accuracy<A: AsRef<str>, R: AsRef<str>>(pairs: &[(A, R)]) -> f64 {
-    let hits = pairs.iter().filter(|(answer, reference)| answer.as_ref().trim() == reference.as_ref().trim()).count();
+    let hits = pairs.iter().filter(|(answer, reference)| is_reference(answer.as_ref(), reference.as_ref())).count();
     hits as f64 / pairs.len().max(1) as f64
 }
 

@@ -2,10 +2,11 @@
 
 use loam_shaders::Step;
 
+use super::mean::Sums;
 use crate::backend::ProgramId;
 use crate::data::Batch;
 use crate::engine::{AdapterHandle, Engine, Resources};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loss::LossBuffers;
 
 /// Measures losses of a base with adapters on an engine.
@@ -50,5 +51,31 @@ impl Scorer {
     pub async fn loss(&mut self, engine: &mut Engine, batches: &[Batch]) -> Result<(f64, usize)> {
         engine.owns(&self.resources)?;
         self.buffers.mean(engine, self.program, batches).await
+    }
+
+    /// The losses in nats of the trained tokens of each example: as many sums as the numbers of examples in `batches`
+    /// reach. `on_batch` is told how many batches are done.
+    ///
+    /// # Errors
+    /// As [`Self::loss`], and [`Error::NonFinite`].
+    pub async fn examples(
+        &mut self,
+        engine: &mut Engine,
+        batches: &[Batch],
+        on_batch: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Sums>> {
+        let count = batches.iter().flat_map(|batch| &batch.examples).max().map_or(0, |last| last + 1);
+        let mut examples = vec![Sums::default(); count];
+        for (index, batch) in batches.iter().enumerate() {
+            let values = self.log_probabilities(engine, batch).await?;
+            for (example, labels) in batch.examples.iter().zip(&batch.sequences) {
+                values[labels.clone()].iter().for_each(|&value| examples[*example].add(-f64::from(value)));
+            }
+            on_batch(index + 1);
+        }
+        match examples.iter().any(|example| !example.sum.is_finite()) {
+            true => Err(Error::NonFinite("the loss on the evaluation data".into())),
+            false => Ok(examples),
+        }
     }
 }

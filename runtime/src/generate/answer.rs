@@ -1,5 +1,6 @@
 //! One answer of a model: tokens become text, and stop texts end it.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use super::text::Text;
@@ -74,16 +75,21 @@ impl Session {
             ended = on_text(&text.push(id)).is_break();
             if ended || text.stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let is_end = |id: u32| tokenizer.is_end(id);
+        // The last token of a full context may be followed by an end token: then the model ended the answer.
+        let said_end = Cell::new(false);
+        let is_end = |id: u32| {
+            said_end.set(tokenizer.is_end(id));
+            said_end.get()
+        };
         let ids = self.generate(engine, prompt, &options.generate, &is_end, &mut on_token).await?;
         if !ended {
             ended = on_text(&text.finish()).is_break();
         }
         let stop = match () {
             () if text.stopped || ended => Stop::Text,
+            () if said_end.get() => Stop::End,
             () if ids.len() == options.generate.max_tokens => Stop::Length,
-            () if self.past() == self.context() => Stop::Context,
-            () => Stop::End,
+            () => Stop::Context,
         };
         Ok(Answer { text: text.into_text(), ids, stop })
     }

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use loam::backend::Precision;
 use loam_convert::Recipe;
 
+mod base;
+mod compare;
 mod data;
 mod pull;
 mod run;
@@ -14,6 +16,8 @@ mod train;
 mod upkeep;
 mod values;
 
+pub use base::{BaseArgs, ModelArgs};
+pub use compare::CompareArgs;
 pub use data::{DataCommand, DataInspectArgs};
 pub use pull::PullArgs;
 pub use run::{
@@ -21,7 +25,7 @@ pub use run::{
 };
 pub use train::{OptimArg, ScheduleArg, TrainArgs};
 pub use upkeep::UpkeepArgs;
-pub use values::AdapterSpec;
+pub use values::{AdapterSpec, DataSpec};
 
 /// Turns a server model into a small GGUF base, trains adapters on it and runs both.
 #[derive(Debug, Parser)]
@@ -59,6 +63,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Measure loss, perplexity and the quality of answers on a data file
     Eval(EvalArgs),
+    /// Compare quantised models with the one they were made from: size, perplexity, divergence, speed, which to take
+    Compare(CompareArgs),
     /// Answer one prompt
     Generate(GenerateArgs),
     /// Talk to a model
@@ -125,16 +131,6 @@ impl DeviceArgs {
         let named = self.device.clone().or_else(|| std::env::var("LOAM_DEVICE").ok());
         named.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| "auto".to_owned())
     }
-}
-
-/// The base, of every verb that renders conversations.
-#[derive(Debug, Args)]
-pub struct BaseArgs {
-    /// GGUF base
-    pub model: PathBuf,
-    /// Use this Jinja file instead of the base's own chat template
-    #[arg(long, value_name = "FILE")]
-    pub chat_template: Option<PathBuf>,
 }
 
 /// `--any-base`, of every verb that puts adapters on a base.
@@ -249,8 +245,8 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("input").required(true).args(["text", "file"]))]
 pub struct TokenizeArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: ModelArgs,
     /// The text
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub text: Option<String>,
@@ -284,7 +280,7 @@ pub struct ExchangeArgs {
     /// The adapter: a PEFT folder, or a .gguf file
     pub source: PathBuf,
     /// The GGUF base that the adapter belongs to
-    #[arg(long, value_name = "MODEL")]
+    #[arg(short = 'm', long, visible_alias = "model", value_name = "MODEL")]
     pub base: PathBuf,
     /// What to write: a .gguf file, or a folder
     #[arg(short, long, value_name = "OUT")]
@@ -301,7 +297,7 @@ pub struct VerifyArgs {
     /// The GGUF adapter
     pub adapter: PathBuf,
     /// The GGUF base
-    #[arg(long, value_name = "MODEL")]
+    #[arg(short = 'm', long, visible_alias = "model", value_name = "MODEL")]
     pub base: PathBuf,
     #[command(flatten)]
     pub origin: AnyBaseArgs,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use loam::Base;
-use loam::data::{self, DataOptions, Dataset};
+use loam::data::{self, DataOptions, Dataset, Records};
 use loam::train::{Objective, objective};
 
 use crate::failure::{Failure, Result};
@@ -31,6 +31,27 @@ pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Outpu
 
 /// What is learned from `path` if no flag says: everything of a text file, the answers of a .jsonl file.
 pub fn objective(path: &Path) -> &'static Objective {
-    let text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
-    if text { &objective::CLM } else { &objective::SFT }
+    if is_text(path) { &objective::CLM } else { &objective::SFT }
+}
+
+/// Whether the file is one text.
+pub fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
+}
+
+/// Longest text that is read into memory, in bytes.
+const MAX_TEXT: u64 = 1 << 30;
+
+/// The tokens of a text after BOS where the tokenizer adds one, or those of all lines of a .jsonl file one after the
+/// other.
+pub fn tokens(base: &Base, path: &Path, output: Output) -> Result<Vec<u32>> {
+    if objective(path).records == Records::Texts {
+        let bytes = loam::file::read_bounded(path, MAX_TEXT)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| Failure::Usage(format!("{} is not UTF-8: {error}", path.display())))?;
+        return Ok(base.tokenizer()?.encode(&text, false, true)?);
+    }
+    let options = DataOptions::new(Records::Answers, base.config().context);
+    let data = load(base, &[path.to_owned()], &options, output)?;
+    Ok(data.examples.iter().flat_map(|example| example.tokens.iter().copied()).collect())
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use loam::data::Records;
 use loam::train::objective::ALL;
+use serde_json::json;
 
-use crate::output::escape;
-use crate::{flag, hint};
+use crate::output::{self, Output, escape};
+use crate::{flag, hint, kind};
 
 /// Exit code of what a signal ended: 128 + SIGINT, as shells report it.
 pub const INTERRUPTED: u8 = 130;
@@ -75,6 +76,24 @@ impl Failure {
                 (chain, hint.as_deref())
             }
             Failure::Closed => (Vec::new(), None),
+        }
+    }
+
+    /// What kind of failure it is, in a word.
+    fn kind(&self) -> &'static str {
+        match self {
+            Failure::Usage(_) => kind::USAGE,
+            Failure::Failed { error, .. } => kind::of(error.as_ref()),
+            Failure::Closed => "failed",
+        }
+    }
+
+    /// Reports the failure: for people on standard error, with `--json` also as the last event of standard output.
+    pub fn report(&self) {
+        self.print();
+        let hint = self.lines().1.map(str::to_owned);
+        if !matches!(self, Failure::Closed) {
+            event(self.kind(), &self.message(), hint.as_deref());
         }
     }
 
@@ -145,8 +164,16 @@ fn objectives_for(found: Records) -> String {
     format!("give other data, or --objective {}", fitting.collect::<Vec<_>>().join(" or "))
 }
 
-/// Says which files a signal has left for the next run of the same command.
+/// The last event of standard output with `--json`; nothing without it.
+pub fn event(kind: &str, message: &str, hint: Option<&str>) {
+    // If standard output is closed, the exit code has to do.
+    let told = json!({"event": "error", "kind": kind, "message": message, "hint": hint});
+    let _ = Output::new(output::wants_json()).object(&told);
+}
+
+/// Says that a signal ended the work, and which files it has left for the next run of the same command.
 pub fn interrupted(kept: &[PathBuf]) {
+    event(kind::INTERRUPTED, "a signal ended the work", None);
     let Some(first) = kept.iter().find(|path| path.extension().is_some_and(|e| e == "loam-part")) else { return };
     let first = escape(&first.to_string_lossy());
     // The program ends; that standard error is closed cannot be shown.

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use loam::file::AtomicFile;
 use loam::gguf::ShardName;
 
-use crate::args::AdapterSpec;
+use crate::args::{AdapterSpec, DataSpec};
 use crate::failure::{Failure, Result};
 
 /// What is written through an argument.
@@ -24,8 +24,9 @@ enum Written {
 
 /// The arguments that name what is written. Every other path that a verb is given is read: whoever adds one need not
 /// say so here.
-const WRITTEN: [(&str, Written); 5] = [
+const WRITTEN: [(&str, Written); 6] = [
     ("output", Written::File),
+    ("answers", Written::File),
     ("log", Written::File),
     ("report", Written::File),
     ("keep", Written::Folder),
@@ -92,6 +93,9 @@ fn given(verb: &str, matches: &ArgMatches) -> Vec<Given> {
 fn paths(matches: &ArgMatches, id: &str) -> Vec<PathBuf> {
     if let Ok(Some(paths)) = matches.try_get_many::<PathBuf>(id) {
         return paths.cloned().collect();
+    }
+    if let Ok(Some(data)) = matches.try_get_many::<DataSpec>(id) {
+        return data.map(|data| data.path.clone()).collect();
     }
     match matches.try_get_many::<AdapterSpec>(id) {
         Ok(Some(adapters)) => adapters.map(|adapter| adapter.path.clone()).collect(),

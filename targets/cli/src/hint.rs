@@ -136,9 +136,13 @@ fn file(error: &loam_files::Error) -> Option<String> {
         E::Io { path, source, .. } if path.extension().is_some_and(|ending| ending == "part") => {
             return part(path, source);
         }
+        E::Io { action: "open", path, .. } if is_name_on_a_hub(path) => return Some(from_hub(path)),
         E::Io { path, source, .. } => return io(path, source),
         E::Kind { found, wanted, .. } => return kind(found, wanted),
         E::MissingShard { .. } => "the download is not complete: all shards of a model belong into one folder",
+        E::Gguf { path, problem: P::BadMagic, .. } if is_part_of_a_folder(path) => {
+            return path.parent().map(in_place_of_a_file);
+        }
         E::Gguf { problem: P::BadMagic, .. } => {
             "give a .gguf file; `loam convert FOLDER -o base.gguf` makes one from a Hugging Face model folder"
         }
@@ -247,6 +251,29 @@ fn io(path: &Path, error: &std::io::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// Whether the file at `path` is a part of a folder of Transformers or PEFT.
+fn is_part_of_a_folder(path: &Path) -> bool {
+    let part = path.extension().is_some_and(|ending| ending == "safetensors" || ending == "json" || ending == "bin");
+    let beside = |name: &&str| path.parent().is_some_and(|folder| folder.join(name).is_file());
+    part && ["adapter_config.json", "config.json"].iter().any(beside)
+}
+
+/// What to do with the name of a model on a hub.
+fn from_hub(path: &Path) -> String {
+    let name = path.display();
+    format!("if this is a model on a hub: `loam convert {name} -o base.gguf` gets it and makes a base of it")
+}
+
+/// Whether a path that leads nowhere could be `OWNER/NAME`.
+fn is_name_on_a_hub(path: &Path) -> bool {
+    let names: Vec<_> = path.components().collect();
+    let plain = names.iter().all(|name| matches!(name, std::path::Component::Normal(_)));
+    let file = path.extension().is_some_and(|ending| {
+        ["gguf", "json", "jsonl", "txt", "npy", "html", "jinja"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+    });
+    names.len() == 2 && plain && !file && path.parent().is_some_and(|folder| !folder.exists())
 }
 
 /// What to do with a folder that was given where a file is read: by what lies in it.

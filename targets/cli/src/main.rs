@@ -4,10 +4,12 @@
 //! - [`args`]: the arguments as typed
 //! - [`verbs`]: one file per verb
 //! - [`output`], [`failure`]: what is printed, for people or as JSON; errors and exit codes
-//! - [`flag`], [`hint`]: what options of the libraries are called here; what to do about an error
+//! - [`flag`], [`hint`], [`kind`]: what options of the libraries are called here; what to do about an error; its kind
+//! - [`lines`], [`interrupt`]: what a person types; Ctrl-C while an answer is made
 //! - [`model`], [`answer`]: opening bases, devices and adapters; generating one answer
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
 //! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, its pace, the log of its steps; [`signals`]
+//! - [`recommendation`]: which of several quantised models to take
 //! - [`report`]: the HTML page of a training; [`verified`]: the search for values that are no numbers
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
@@ -19,12 +21,16 @@ mod failure;
 mod files;
 mod flag;
 mod hint;
+mod interrupt;
+mod kind;
+mod lines;
 mod log;
 mod memory;
 mod model;
 mod npy;
 mod output;
 mod prediction;
+mod recommendation;
 mod report;
 mod signals;
 mod upkeep;
@@ -34,22 +40,33 @@ mod verified;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-// The runtime measures time through embassy-time; the final program chooses the clock: its `std` feature.
-use embassy_time as _;
 
 fn main() -> ExitCode {
     runtime_folder();
     signals::prepare();
-    // Wrong arguments end here: clap prints them and exits with 2, `--help` and `--version` with 0.
-    let matches = args::Cli::command().get_matches();
-    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    output::want_json(std::env::args_os().skip(1).any(|argument| argument == "--json"));
+    let matches = args::Cli::command().try_get_matches().unwrap_or_else(|error| wrong_arguments(&error));
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| wrong_arguments(&error));
     match files::check_arguments(&matches).and_then(|()| verbs::run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.print();
+            failure.report();
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Prints what clap says and ends: with 2 for wrong arguments, with 0 for `--help` and `--version`.
+fn wrong_arguments(error: &clap::Error) -> ! {
+    if error.use_stderr() {
+        let text = error.render().to_string();
+        // The first paragraph; usage and hints follow.
+        let message: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let message = message.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        failure::event(kind::USAGE, message, Some("run the verb with --help for its arguments"));
+    }
+    error.exit()
 }
 
 /// Vulkan drivers complain on standard error where the session has no folder for runtime files; any folder will do.

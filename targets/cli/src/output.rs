@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,6 +15,19 @@ use crate::failure::{Failure, Result};
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     json: bool,
+}
+
+/// Whether the verb that runs reports as JSON: for what is told outside of it, errors and the end by a signal.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether errors are told as JSON too.
+pub fn wants_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// From now on errors are told as JSON too, or not.
+pub fn want_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
 }
 
 impl Output {
@@ -67,6 +81,11 @@ impl Output {
         bar
     }
 
+    /// Progress of work in `total` pieces.
+    pub fn progress(self, what: &'static str, total: usize) -> Progress {
+        Progress { output: self, bar: self.bar(total as u64, what), what, total, failed: None }
+    }
+
     /// As [`Output::bar`] for bytes that come from elsewhere.
     pub fn transfer_bar(self, what: &'static str) -> ProgressBar {
         let bar = self.bar(0, what);
@@ -101,6 +120,40 @@ fn turn(bar: &ProgressBar) {
     let started = std::thread::Builder::new().name("spinner".into()).spawn(ticks);
     // It ends with its bar; nothing waits for it.
     drop(started);
+}
+
+/// How far work is: a bar on a terminal, about ten lines on another standard error, about twenty events with `--json`.
+pub struct Progress {
+    output: Output,
+    bar: ProgressBar,
+    what: &'static str,
+    total: usize,
+    failed: Option<Failure>,
+}
+
+impl Progress {
+    /// So many pieces are done.
+    pub fn at(&mut self, done: usize) {
+        self.bar.set_position(done as u64);
+        let (what, total) = (self.what, self.total);
+        let due = |lines: usize| done.is_multiple_of(total.div_ceil(lines).max(1)) || done == total;
+        if self.output.json && due(20) {
+            let told = self.output.object(&json!({"event": "progress", "what": what, "done": done, "total": total}));
+            // The work continues; that standard output is closed is reported at its end.
+            self.failed = self.failed.take().or(told.err());
+        } else if self.bar.is_hidden() && due(10) {
+            self.output.note(format!("{what} {done}/{total}"));
+        }
+    }
+
+    /// Takes the bar away.
+    ///
+    /// # Errors
+    /// If an event could not be written.
+    pub fn finish(self) -> Result {
+        self.bar.finish_and_clear();
+        self.failed.map_or(Ok(()), Err)
+    }
 }
 
 fn write(text: &str) -> Result {

@@ -19,9 +19,22 @@ fn clean_up() {
             return;
         }
         let kept = loam::file::remove_temporaries();
-        failure::interrupted(&kept);
+        tell_in_time(move || failure::interrupted(&kept));
         std::process::exit(i32::from(failure::INTERRUPTED));
     });
+}
+
+/// Does `tell`, unless that has to wait for a reader who does not read: then the program ends without it.
+fn tell_in_time(tell: impl FnOnce() + Send + 'static) {
+    let (done, wait) = std::sync::mpsc::channel();
+    let told = move || {
+        tell();
+        done.send(())
+    };
+    if std::thread::Builder::new().spawn(told).is_ok() {
+        // In either case the program ends now.
+        let _ = wait.recv_timeout(std::time::Duration::from_millis(500));
+    }
 }
 
 /// A mapped file that another program cuts short is an error with a sentence, not the end by SIGBUS.
@@ -32,7 +45,7 @@ fn say_what_was_cut() {
     fn cut(path: &Path) {
         loam::file::remove_temporaries();
         let failure = failure::Failure::from(loam_files::Error::Cut { path: path.into() });
-        failure.print();
+        failure.report();
         // SAFETY: ends the process at once: what other threads are in the middle of must not be waited for here.
         unsafe { libc::_exit(i32::from(failure.code())) }
     }

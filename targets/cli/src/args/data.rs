@@ -21,7 +21,7 @@ pub struct DataInspectArgs {
     /// Data, .jsonl or .txt
     pub file: PathBuf,
     /// GGUF base whose tokenizer and chat template are used
-    #[arg(long, value_name = "MODEL")]
+    #[arg(short, long, visible_alias = "base", value_name = "MODEL")]
     pub model: PathBuf,
     /// Use this Jinja file instead of the base's own chat template
     #[arg(long, value_name = "FILE")]

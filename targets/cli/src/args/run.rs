@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use loam::train::Objective;
 
-use super::values::{AdapterSpec, TokenList, above_zero, fraction, not_negative, objective};
-use super::{AnyBaseArgs, BaseArgs, DeviceArgs, JsonArgs};
+use super::values::{AdapterSpec, DataSpec, TokenList, above_zero, fraction, not_negative, objective};
+use super::{AnyBaseArgs, BaseArgs, DeviceArgs, JsonArgs, ModelArgs};
 
 /// `loam demo`.
 #[derive(Debug, Args)]
@@ -26,8 +26,8 @@ pub struct DemoArgs {
 /// `loam logits`.
 #[derive(Debug, Args)]
 pub struct LogitsArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: ModelArgs,
     /// Token ids, separated by commas
     #[arg(long, value_name = "1,2,3")]
     pub tokens: TokenList,
@@ -60,7 +60,7 @@ pub struct ImatrixArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
     pub context: Option<u32>,
     /// Run at most so many pieces
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub chunks: Option<u32>,
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -75,6 +75,9 @@ pub enum MetricArg {
     Loss,
     /// exp(loss)
     Perplexity,
+    /// Perplexity of .txt data as llama-perplexity has it: whole windows of --context tokens after BOS, the second half
+    /// of each counts
+    LlamaPerplexity,
     /// Words (rouge1), word pairs (rouge2) and word order (rougeL) that answers share with the references: mean F1
     Rouge,
     /// BLEU-4 of all answers, 0 to 100
@@ -95,21 +98,27 @@ impl MetricArg {
 pub struct EvalArgs {
     #[command(flatten)]
     pub base: BaseArgs,
-    /// Data, .jsonl or .txt
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    /// Data, .jsonl or .txt; may be given several times, each with a label of its own [default label: the file's name]
+    #[arg(long, required = true, value_name = "[LABEL=]FILE")]
+    pub data: Vec<DataSpec>,
     /// Adapter to apply, with an optional factor; may be given several times
     #[arg(long, value_name = "A[:SCALE]")]
     pub adapter: Vec<AdapterSpec>,
     #[command(flatten)]
     pub origin: AnyBaseArgs,
+    /// Measure the base without the adapters too, and what they change
+    #[arg(long, requires = "adapter")]
+    pub with_base: bool,
     /// Which tokens count [default: clm for .txt, else sft]
     #[arg(long, value_parser = objective(|objective| objective.weights.is_none()))]
     pub objective: Option<&'static Objective>,
     /// Numbers to print, separated by commas; rouge, bleu and accuracy let the model answer the last turn of each
-    /// example
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "loss,perplexity")]
+    /// example [default: loss,perplexity, with llama-perplexity for .txt]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub metric: Vec<MetricArg>,
+    /// Write a line for each example with the reference and the model's answer to this file
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub answers: Option<PathBuf>,
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
@@ -133,7 +142,7 @@ pub struct EvalArgs {
 #[derive(Debug, Args)]
 pub struct SamplingArgs {
     /// Most tokens of an answer
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long, visible_alias = "n-predict", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
     /// 0 takes the most likely token; higher is more varied
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
@@ -180,7 +189,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub base: BaseArgs,
     /// The question, or with --raw the text to continue
-    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "T", allow_hyphen_values = true)]
     pub prompt: String,
     /// Adapter to apply, with an optional factor; may be given several times
     #[arg(long, value_name = "A[:SCALE]")]
@@ -223,8 +232,8 @@ pub struct ChatArgs {
 /// `loam bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// GGUF base
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub base: ModelArgs,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompt: u32,

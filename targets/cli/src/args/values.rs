@@ -37,6 +37,36 @@ impl FromStr for AdapterSpec {
     }
 }
 
+/// `[LABEL=]FILE`: a data file and what it is called in results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSpec {
+    /// The name of the file unless given.
+    pub label: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl FromStr for DataSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            // A file of that very name wins, so that an equals sign in a name needs no quoting.
+            Some((label, path)) if !label.contains(['/', '\\']) && !Path::new(text).exists() => {
+                match label.is_empty() || path.is_empty() {
+                    true => Err("write FILE or LABEL=FILE".to_owned()),
+                    false => Ok(DataSpec { label: label.to_owned(), path: PathBuf::from(path) }),
+                }
+            }
+            _ => {
+                let path = PathBuf::from(text);
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                Ok(DataSpec { label: name, path })
+            }
+        }
+    }
+}
+
 /// The name of an objective that is `wanted`.
 pub fn objective(wanted: fn(&Objective) -> bool) -> impl TypedValueParser<Value = &'static Objective> {
     let known = ALL.iter().filter(move |objective| wanted(objective));
@@ -107,17 +137,44 @@ pub fn split(text: &str) -> Result<f32, String> {
     number(text).and_then(|v| if v > 0.0 && v < 1.0 { Ok(v) } else { Err("must be between 0 and 1".to_owned()) })
 }
 
-/// A number of bytes, over zero: plain, or with K, M, G or T for powers of 1000 as llama-gguf-split counts.
+/// Units of sizes: powers of 1000 as llama-gguf-split counts and as disks are sold, powers of 1024 as results are
+/// printed.
+const UNITS: [(&str, u64); 13] = [
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("k", 1_000),
+    ("m", 1_000_000),
+    ("g", 1_000_000_000),
+    ("t", 1_000_000_000_000),
+    ("bytes", 1),
+];
+
+/// A number of bytes, over zero: plain, or with one of [`UNITS`] after it, in any case. What is printed as a size can
+/// be typed as one.
 pub fn size(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.trim().char_indices().last() {
-        Some((at, 'K' | 'k')) => (&text.trim()[..at], 1_000),
-        Some((at, 'M' | 'm')) => (&text.trim()[..at], 1_000_000),
-        Some((at, 'G' | 'g')) => (&text.trim()[..at], 1_000_000_000),
-        Some((at, 'T' | 't')) => (&text.trim()[..at], 1_000_000_000_000),
-        _ => (text.trim(), 1),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
-    bytes.ok_or_else(|| "not a number of bytes; write 2000000000, 500M or 2G".to_owned())
+    let wrong = || "not a number of bytes; write 2000000000, 500M (or MB), 1.5G, 512MiB or 2GiB".to_owned();
+    let text = text.trim().to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let (number, factor) = unit.unwrap_or((&text, 1));
+    if factor == 1 && number.contains('.') {
+        return Err(wrong());
+    }
+    let (whole, decimals) = number.trim_end().split_once('.').unwrap_or((number.trim_end(), ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(decimals) || decimals.len() > 6 || number.trim_end().ends_with('.')
+    {
+        return Err(wrong());
+    }
+    // Millionths, so that 1.5 GiB is exact.
+    let millionths = format!("{whole}{decimals:0<6}").parse::<u128>().map_err(|_| wrong())?;
+    let bytes = millionths.checked_mul(u128::from(factor)).map(|product| product / 1_000_000);
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -142,9 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_decimal_units() {
+    fn sizes_have_decimal_and_binary_units() {
         assert_eq!((size("700"), size("500M"), size("2g")), (Ok(700), Ok(500_000_000), Ok(2_000_000_000)));
-        assert!(["", "0", "M", "1.5G", "-1", "2GB", "99999999999T"].iter().all(|text| size(text).is_err()));
+        assert_eq!((size("2GB"), size("2 GiB"), size("3mib")), (Ok(2_000_000_000), Ok(2 << 30), Ok(3 << 20)));
+        assert_eq!((size("1.5G"), size("1.5GiB"), size("0.5k")), (Ok(1_500_000_000), Ok(3 << 29), Ok(500)));
+        for text in ["", "0", "M", "-1", "1.", ".5G", "1e9", "2X", "2Gib2", "99999999999T", "0.1", "1.5", "+5"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        for printed in [1023u64, 1536, 3 << 30, 5 << 40] {
+            assert_eq!(size(&crate::output::bytes(printed)), Ok(printed));
+        }
+    }
+
+    #[test]
+    fn data_files_have_labels() {
+        let parse = |text: &str| text.parse::<DataSpec>();
+        assert_eq!(parse("a/b.txt"), Ok(DataSpec { label: "b.txt".into(), path: "a/b.txt".into() }));
+        assert_eq!(parse("wiki=a/b.txt"), Ok(DataSpec { label: "wiki".into(), path: "a/b.txt".into() }));
+        assert_eq!(parse("a=b/c.txt").map(|spec| spec.label), Ok("a".into()));
+        assert_eq!(parse("a/x=1/c.txt").map(|spec| spec.label), Ok("c.txt".into()));
+        assert!(parse("=b.txt").is_err() && parse("a=").is_err());
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn run(args: &BenchArgs) -> Result {
 async fn measure(args: &BenchArgs, output: Output) -> Result<(String, Speeds)> {
     let (prompt, generate) = (args.prompt as usize, args.generate as usize);
     let start = Instant::now();
-    let base = Base::open(&args.model)?;
+    let base = Base::open(&args.base.model)?;
     let limit = base.config().context;
     if prompt + generate > limit || args.train as usize > limit {
         let message = format!("--prompt plus --generate, and --train, can be at most the model's {limit} tokens");

@@ -1,6 +1,5 @@
 //! `loam chat`: a conversation on the terminal, with its history in the KV cache.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 
 use loam::Base;
@@ -11,27 +10,56 @@ use loam::generate::{Chat, Session, fits, prompt};
 use crate::answer::{options, showing};
 use crate::args::ChatArgs;
 use crate::failure::{Failure, Result};
+use crate::interrupt;
+use crate::lines::{Line, Lines};
 use crate::model::{self, Adapters};
-use crate::output::{Output, printable};
+use crate::output::{Output, escape, printable};
 
 /// Room for the conversation unless a flag says otherwise: a model's whole context can take many gigabytes of cache.
 const CONTEXT: usize = 4096;
+
+/// What `/help` says.
+const HELP: &str = "\
+/help   shows this
+/reset  forgets the conversation, but not the system message
+/exit   leaves; so do /quit and Ctrl-D
+Ctrl-C  stops an answer
+//TEXT  asks /TEXT: other lines that begin with / are not sent";
 
 /// Runs the verb.
 pub fn run(args: &ChatArgs) -> Result {
     let output = Output::new(false);
     let base = model::base_for_adapters(&args.base, args.origin)?;
     let mut talk = Talk::new(&base, args, output)?;
-    output.note("/exit or end of input leaves, /reset forgets the conversation");
-    while let Some(line) = read_line()? {
+    output.note("/help lists commands, /exit or Ctrl-D leaves");
+    let mut lines = Lines::new()?;
+    loop {
+        let line = match lines.next()? {
+            Line::Text(line) => line,
+            Line::Cancelled => {
+                output.note("(/exit or Ctrl-D leaves)");
+                continue;
+            }
+            Line::End => return Ok(()),
+        };
         match line.trim() {
             "" => {}
-            "/exit" | "/quit" => break,
-            "/reset" => talk.chat.reset(),
-            text => talk.say(text, output)?,
+            "/exit" | "/quit" => return Ok(()),
+            "/help" => output.note(HELP),
+            "/reset" => {
+                talk.chat.reset();
+                output.note("(the conversation is forgotten)");
+            }
+            // Two slashes are a way to begin a question with one.
+            text => match text.strip_prefix('/').map(|rest| rest.strip_prefix('/').is_some()) {
+                Some(false) => {
+                    output.note(format!("there is no command {}: it was not sent; /help lists them", escape(text)));
+                }
+                Some(true) => talk.say(&text[1..], output)?,
+                None => talk.say(text, output)?,
+            },
         }
     }
-    Ok(())
 }
 
 /// A conversation and what it runs on.
@@ -73,30 +101,20 @@ impl<'a> Talk<'a> {
             output.note(format!("(the context is full: the oldest {forgotten} messages are forgotten)"));
         }
         let (chat, engine, base) = (&mut self.chat, &mut self.engine, self.base);
+        let guard = interrupt::Guard::new();
         let work = |on_text: &mut dyn FnMut(&str) -> ControlFlow<()>| {
-            pollster::block_on(chat.answer(engine, base, &question, &options, on_text))
+            let mut on_text = |text: &str| match on_text(text) {
+                ControlFlow::Continue(()) if interrupt::is_asked() => ControlFlow::Break(()),
+                flow => flow,
+            };
+            pollster::block_on(chat.answer(engine, base, &question, &options, &mut on_text))
         };
         showing(&mut |text| output.text(&printable(text)), work)?;
-        output.line("")
-    }
-}
-
-/// The next line of standard input; `None` at its end.
-fn read_line() -> Result<Option<String>> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        let mut stderr = std::io::stderr().lock();
-        // The prompt sign is a courtesy: if it cannot be shown, the conversation continues without it.
-        let _ = write!(stderr, "> ").and_then(|()| stderr.flush());
-    }
-    let mut line = Vec::new();
-    match stdin.lock().read_until(b'\n', &mut line) {
-        Ok(0) => Ok(None),
-        Ok(_) => Ok(Some(String::from_utf8_lossy(&line).into_owned())),
-        Err(error) => Err(Failure::Failed {
-            error: format!("cannot read standard input: {error}").into(),
-            told: None,
-            hint: None,
-        }),
+        drop(guard);
+        output.line("")?;
+        if interrupt::is_asked() {
+            output.note("(stopped; /exit or Ctrl-D leaves)");
+        }
+        Ok(())
     }
 }

@@ -22,7 +22,7 @@ pub fn run(args: &DevicesArgs) -> Result {
             output.line(format!("  memory    {}", bytes(memory)))?;
         }
     }
-    output.object(&json!({"devices": devices.iter().map(object).collect::<Vec<_>>()}))
+    output.object(&json!({"event": "done", "devices": devices.iter().map(object).collect::<Vec<_>>()}))
 }
 
 fn object(device: &DeviceInfo) -> serde_json::Value {

@@ -34,7 +34,10 @@ pub fn run(args: &GenerateArgs) -> Result {
     let mut session = pollster::block_on(Session::new(&mut engine, context, &adapters))?;
     let device = engine.backend.info().name.clone();
     output.object(&json!({"event": "start", "device": device, "prompt_tokens": tokens.len()}))?;
-    let mut show = |text: &str| output.text(&printable(text));
+    let mut show = |text: &str| {
+        output.text(&printable(text))?;
+        if text.is_empty() { Ok(()) } else { output.object(&json!({"event": "text", "text": text})) }
+    };
     let Timed { answer, seconds } = answer(&mut engine, &mut session, tokenizer, &tokens, &args.sampling, &mut show)?;
     output.line("")?;
     output.object(&json!({

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use loam::Base;
-use loam::data::{DataOptions, Records};
 use loam::file::AtomicFile;
 use loam::importance::{Collector, chunks};
 use serde_json::json;
@@ -16,8 +14,6 @@ use crate::{dataset, memory, model};
 
 /// Tokens of a piece, as llama-imatrix has it.
 const CONTEXT: usize = 512;
-/// Longest text that is read into memory, in bytes.
-const MAX_TEXT: u64 = 1 << 30;
 
 /// Runs the verb.
 pub fn run(args: &ImatrixArgs) -> Result {
@@ -25,13 +21,13 @@ pub fn run(args: &ImatrixArgs) -> Result {
     let file = AtomicFile::create(&args.output)?;
     let base = model::base(&args.base)?;
     let context = model::context_or(&base, args.context, CONTEXT)?;
-    let tokens = tokens(args, &base, output)?;
+    let tokens = dataset::tokens(&base, &args.data, output)?;
     let mut pieces = chunks(base.tokenizer()?, &tokens, context);
     if pieces.is_empty() {
         let message = format!("{} has {} tokens, a piece needs {context}", args.data.display(), tokens.len());
         return Err(Failure::Usage(message));
     }
-    pieces.truncate(args.chunks.map_or(pieces.len(), |most| (most as usize).max(1)));
+    pieces.truncate(args.chunks.map_or(pieces.len(), |most| most as usize));
     let start = Instant::now();
     let mut engine = model::engine(&base, &args.device)?;
     let mut collector = pollster::block_on(Collector::new(&base, &mut engine, context))?;
@@ -59,19 +55,6 @@ pub fn run(args: &ImatrixArgs) -> Result {
         "unseen": unseen, "tokens": pieces.len() * context, "seconds": seconds, "peak_host_bytes": memory::peak_host_bytes(),
         "device": device,
     }))
-}
-
-/// The tokens of a text, or of all lines of a .jsonl file one after the other.
-fn tokens(args: &ImatrixArgs, base: &Base, output: Output) -> Result<Vec<u32>> {
-    if dataset::objective(&args.data).records == Records::Texts {
-        let bytes = loam::file::read_bounded(&args.data, MAX_TEXT)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| Failure::Usage(format!("{} is not UTF-8: {error}", args.data.display())))?;
-        return Ok(base.tokenizer()?.encode(&text, false, true)?);
-    }
-    let options = DataOptions::new(Records::Answers, base.config().context);
-    let data = dataset::load(base, std::slice::from_ref(&args.data), &options, output)?;
-    Ok(data.examples.iter().flat_map(|example| example.tokens.iter().copied()).collect())
 }
 
 /// The name of a file without its folders.

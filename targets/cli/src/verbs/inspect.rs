@@ -139,7 +139,7 @@ impl Summary {
             .collect();
         let metadata: Map<_, _> = gguf.metadata().iter().map(|(key, value)| (key.to_owned(), json_of(value))).collect();
         let mut object = json!({
-            "file": gguf.path().to_string_lossy(), "kind": self.kind, "version": gguf.version(),
+            "event": "done", "file": gguf.path().to_string_lossy(), "kind": self.kind, "version": gguf.version(),
             "alignment": gguf.alignment(), "shards": gguf.shards(), "architecture": self.architecture, "name": self.name,
             "weights": self.weights, "tensor_count": gguf.tensors().len(), "types": types, "metadata": metadata,
         });

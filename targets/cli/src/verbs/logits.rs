@@ -16,7 +16,7 @@ pub fn run(args: &LogitsArgs) -> Result {
     let output = Output::new(args.json.json);
     let tokens = &args.tokens.0;
     let mut file = AtomicFile::create(&args.output)?;
-    let base = model::taking(Base::open(&args.model)?, args.origin);
+    let base = model::taking(Base::open(&args.base.model)?, args.origin);
     let limit = base.config().context;
     if tokens.len() > limit {
         let message = format!("--tokens has {} tokens, the model was made for {limit} tokens", tokens.len());

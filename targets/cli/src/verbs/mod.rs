@@ -3,6 +3,7 @@
 mod adapter;
 mod bench;
 mod chat;
+mod compare;
 mod convert;
 mod data;
 mod demo;
@@ -34,6 +35,7 @@ pub fn run(command: &Command) -> Result {
         Command::Plan(args) => plan::run(args),
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Adapter(command) => adapter::run(command),

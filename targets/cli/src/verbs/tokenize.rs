@@ -16,7 +16,7 @@ const LONGEST: u64 = 1 << 30;
 /// Runs the verb. Any GGUF with a tokenizer will do: the model itself is not looked at.
 pub fn run(args: &TokenizeArgs) -> Result {
     let output = Output::new(args.json.json);
-    let file = GgufFile::open(&args.model)?;
+    let file = GgufFile::open(&args.base.model)?;
     let tokenizer = Tokenizer::from_gguf(&file.gguf)?;
     let text = match (&args.text, &args.file) {
         (Some(text), _) => text.clone(),
@@ -25,7 +25,7 @@ pub fn run(args: &TokenizeArgs) -> Result {
     };
     let ids = tokenizer.encode(&text, !args.no_special, !args.no_bos)?;
     output.line(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))?;
-    output.object(&json!({"ids": ids}))
+    output.object(&json!({"event": "done", "ids": ids}))
 }
 
 /// A whole text file.
