@@ -121,7 +121,7 @@ fn what_the_limits_of_the_process_do_not_hold_is_refused_before_the_work() {
         let output = command.output().expect("prlimit starts");
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let large = ["--batch", "512", "--context", "512", "--no-pack", "--device", "cpu", "--steps", "1"];
+    let large = ["--batch", "2048", "--context", "512", "--no-pack", "--device", "cpu", "--steps", "1"];
     let train = [&["train", &base, "--data", &data, "-o", &out], &large[..]].concat();
     let (code, said) = limited(&train);
     assert_eq!(code, Some(1), "{said}");
