@@ -19,13 +19,22 @@ pub fn pool(wanted: Option<usize>) -> Result<ThreadPool> {
     let mut threads = wanted.unwrap_or_else(available).max(1);
     loop {
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("loam-{index}"));
-        match builder.build() {
+        let built = builder.build().map_err(|error| error.to_string());
+        match built.and_then(|pool| spare().map(|()| pool).map_err(|error| error.to_string())) {
             Ok(pool) => return Ok(pool),
-            Err(error) if threads == 1 => return Err(Error::Threads(error.to_string())),
+            Err(error) if threads == 1 => return Err(Error::Threads(error)),
             Err(_) => threads /= 2,
         }
         std::thread::sleep(WAIT);
     }
+}
+
+/// Whether one more thread can be had: a clock starts its own later, and panics without.
+fn spare() -> std::io::Result<()> {
+    let started = std::thread::Builder::new().spawn(|| ())?;
+    // It does nothing, so that it cannot have panicked.
+    let _ = started.join();
+    Ok(())
 }
 
 /// Threads that the process may use at once.

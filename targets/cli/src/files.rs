@@ -61,8 +61,15 @@ pub fn check_arguments(matches: &ArgMatches) -> Result {
     for output in of(Some(Written::File)) {
         // `--init X -o X` continues with X, which is read before the training and replaced in one go after it. But a
         // run that can be asked to continue begins with what it began with.
-        let replaced = output.argument == "output" && of(Some(Written::Managed)).next().is_none();
-        let inputs = of(None).filter(|input| !(replaced && input.argument == "init"));
+        let is_result = output.argument == "output";
+        let is_kept = of(Some(Written::Managed)).next().is_some();
+        let starts = |input: &Given| is_result && input.argument == "init" && same(&input.path, &output.path);
+        if is_kept && of(None).any(starts) {
+            let message = "--init and -o are one file: with --checkpoint-dir the adapter to start from must stay; give \
+                           -o another name";
+            return Err(Failure::Usage(message.into()));
+        }
+        let inputs = of(None).filter(|input| !starts(input));
         let inputs: Vec<&Path> = inputs.map(|input| input.path.as_path()).collect();
         check(&inputs, &[&output.path])?;
         for folder in of(Some(Written::Managed)) {

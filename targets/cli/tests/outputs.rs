@@ -73,7 +73,7 @@ fn no_verb_overwrites_what_it_reads() {
     }
     // One that continues with its own result is the exception, but not where it can be asked to continue.
     loam(inputs.args(&format!("{adapter} --init a.gguf"))).good();
-    loam(inputs.args(&format!("{adapter} --init a.gguf --checkpoint-dir state.d"))).bad(2, &["is an input"]);
+    loam(inputs.args(&format!("{adapter} --init a.gguf --checkpoint-dir state.d"))).bad(2, &["are one file"]);
     loam(inputs.args("train base.gguf --data d.jsonl -o x.gguf --log x.gguf")).bad(2, &["to be written twice"]);
 }
 

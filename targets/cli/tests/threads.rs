@@ -88,8 +88,8 @@ fn measuring_takes_the_threads_there_are() {
     let data = folder.path().join("c.txt");
     std::fs::write(&data, "A text to measure. ".repeat(20)).expect("written");
     let (base, data) = (base.to_string_lossy(), data.to_string_lossy());
-    // One of them waits for Ctrl-C.
-    for threads in 2..=5 {
+    // One of them waits for Ctrl-C, one is the clock's.
+    for threads in 3..=6 {
         for args in [
             &["eval", &*base, "--data", &*data, "--device", "cpu", "--context", "16"][..],
             &["generate", &*base, "--prompt", "Hi", "--max-tokens", "2", "--device", "cpu"],
@@ -98,5 +98,11 @@ fn measuring_takes_the_threads_there_are() {
             let Some((code, message)) = limited(USERS[2], threads, args) else { return };
             assert_eq!(code, Some(0), "{threads} threads, {args:?}: {message}");
         }
+    }
+    // With too few for that there is an error, and no panic.
+    for threads in [1, 2] {
+        let args = ["eval", &*base, "--data", &*data, "--device", "cpu", "--context", "16"];
+        let Some((code, message)) = limited(USERS[2], threads, &args) else { return };
+        assert!(code == Some(1) && message.contains("cannot start a thread"), "{threads} threads: {message}");
     }
 }

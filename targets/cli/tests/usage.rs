@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{base, demo_data, listing, micro, run};
+use support::{base, demo_data, listing, micro, run, tiny};
 use tempfile::TempDir;
 
 /// A folder with a previous output in it that must survive, and the path to give as output.
@@ -183,7 +183,11 @@ fn an_adapter_for_another_base_says_what_differs() {
     let line = "train {} --data {} -o {} --device cpu --steps 1";
     run(line, &[base(), &demo_data("train.jsonl"), &adapter]).good();
     run("convert {} -o {} --format q4_0 --pure", &[&micro(), &other]).good();
-    let words = ["another base", "digest", "hint: give the base"];
+    let told = run("adapter verify {} --base {}", &[&adapter, &other]).good().stderr;
+    assert!(told.contains("another quantisation of this model"), "{told}");
+    let other = folder.path().join("tiny.gguf");
+    run("convert {} -o {} --format q8_0", &[&tiny(), &other]).good();
+    let words = ["another base", "block_count", "hint: give the base", "--any-base"];
     run("adapter verify {} --base {}", &[&adapter, &other]).bad(1, &words);
     run("generate {} --prompt a --device cpu --adapter {}", &[&other, &adapter]).bad(1, &words);
     run("eval {} --data {} --device cpu --adapter {}", &[&other, &demo_data("heldout.jsonl"), &adapter]).bad(1, &words);

@@ -99,8 +99,8 @@ mod tests {
         // The objective and the optimizer that look at the most options.
         let objective = ObjectiveOptions::new(&objective::DPO);
         let rows = super::options(args, &TrainOptions { optimizer: sgd, objective, ..TrainOptions::default() });
-        // Where results go, how they look, and the other word for --pack.
-        let others = ["output", "report", "log", "json", "resume", "tune", "no-pack"];
+        // Where results go, how they look, the other word for --pack, and what is let pass.
+        let others = ["output", "report", "log", "json", "resume", "tune", "no-pack", "any-base"];
         let command = TrainArgs::augment_args(clap::Command::new("train"));
         for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
             let shown = rows.iter().any(|(name, _)| name.strip_prefix("--") == Some(flag));
