@@ -22,7 +22,7 @@ fn run(engine: &mut Engine, trainer: &mut Trainer, batch: &[Batch], evaluates: b
         pollster::block_on(trainer.step(engine, batch, 1e-3)).expect("step");
     }
     if evaluates {
-        pollster::block_on(trainer.buffers(engine)).expect("checkpoint");
+        pollster::block_on(trainer.buffers(engine, false)).expect("checkpoint");
     } else {
         // The last step's rows.
         pollster::block_on(trainer.evaluate(engine, batch)).expect("evaluation");

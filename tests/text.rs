@@ -159,6 +159,7 @@ fn user_text_never_becomes_structure() {
         shuffle: true,
         seed: 0,
         group_by_length: false,
+        lengths: None,
     };
     let step = Batches::new(&data.examples, options).unwrap().step(0).unwrap();
     let batch = &step.micro[0];

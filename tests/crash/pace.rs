@@ -165,6 +165,24 @@ fn a_deadline_publishes_what_is_there_and_the_rest_can_follow() {
     assert_eq!(job.run(Job::cpu(), kept_in(folder.path()), &out, &mut |_| ()).expect("goes on"), job.golden());
 }
 
+/// Half a cosine over what there is time for: the last rate is low although most of the steps are not done.
+#[test]
+fn the_rate_falls_over_the_steps_that_there_is_time_for() {
+    let mut job = Job::new();
+    (job.options.steps, job.options.eval_every, job.options.warmup) = (Some(10_000), None, 0);
+    let backend = slow(Span::from_millis(20), |_| ());
+    let upkeep = RunOptions { deadline: Some(Duration::from_millis(2500)), ..RunOptions::default() };
+    let (result, events) = told(&job, backend, upkeep);
+    let (_, outcome) = result.expect("ends in time");
+    let rates = events.iter().filter_map(|event| match event {
+        Event::Step { report, .. } => Some(report.lr),
+        _ => None,
+    });
+    let rates: Vec<f32> = rates.collect();
+    assert!(outcome.steps < 200 && rates.len() > 5, "{outcome:?}");
+    assert!(rates[0] > 0.9 * job.options.lr && rates[rates.len() - 1] < 0.3 * job.options.lr, "{rates:?}");
+}
+
 /// There is time for everything but one more such pause.
 #[test]
 fn a_pause_is_not_taken_for_the_length_of_a_step() {

@@ -6,6 +6,7 @@
 
 mod batch;
 mod encode;
+mod lengths;
 mod lines;
 mod order;
 mod pairs;
@@ -396,6 +397,7 @@ impl Dataset {
             shuffle: false,
             seed: 0,
             group_by_length: false,
+            lengths: None,
         };
         Batches::new(&self.examples, options)
     }

@@ -83,6 +83,7 @@ fn the_sequences_of_a_record_share_a_micro_batch_and_a_side_of_a_split() {
         shuffle: true,
         seed: 1,
         group_by_length: true,
+        lengths: None,
     };
     let batches = Batches::new(&data.examples, options.clone()).unwrap();
     assert_eq!((batches.steps_per_epoch(), batches.rows()), (2, 10));

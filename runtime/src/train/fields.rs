@@ -33,6 +33,8 @@ impl TrainOptions {
             shuffle,
             pack,
             group_by_length,
+            // What the data needs.
+            lengths: _,
             eval_every,
             patience,
             keep,

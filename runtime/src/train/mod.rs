@@ -8,6 +8,7 @@ mod options;
 mod run;
 mod safety;
 mod step;
+mod suited;
 
 pub use memory::{MemoryPlan, Scope, fit, plan};
 pub use objective::{Objective, ObjectiveOptions};
@@ -18,3 +19,4 @@ pub use run::{
 pub use safety::checkpoint::{self, Checkpoints};
 pub use safety::{Condition, Conditions, Reopen};
 pub use step::{MicroBatch, Optimizer, Pass, Schedule, StepReport, Trainer};
+pub use suited::{Asked, Suited};

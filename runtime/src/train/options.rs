@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use crate::adapter::{AdapterFile, NewAdapter, Rate, Tuning};
-use crate::data::BatchOptions;
+use crate::data::{BatchOptions, Batches, Dataset};
 use crate::error::Result;
 use crate::option::OptionError;
 use crate::plan::Checkpointing;
@@ -59,9 +59,11 @@ pub struct TrainOptions {
     /// Whether several short examples share a row, without attention between them; not for records of several
     /// sequences.
     pub pack: bool,
-    /// Rows of similar length share a step, which is then only as long as it needs to be; not with [`Self::pack`]. The
-    /// plans for shorter steps take up to three quarters more memory.
+    /// Rows of similar length share a step, so that there is less to pad; not with [`Self::pack`].
     pub group_by_length: bool,
+    /// The lengths that rows of a micro-batch may have, in tokens, the longest first. `None`: as the data needs them,
+    /// see [`Self::fitted`].
+    pub lengths: Option<Vec<usize>>,
     /// Evaluate every so many steps; `None`: only before and after.
     pub eval_every: Option<NonZeroU64>,
     /// End after so many evaluations in a row that were not better than the best before them; `None`: never.
@@ -97,6 +99,7 @@ impl Default for TrainOptions {
             shuffle: true,
             pack: true,
             group_by_length: false,
+            lengths: None,
             eval_every: None,
             patience: None,
             keep: Keep::Best,
@@ -111,7 +114,37 @@ impl TrainOptions {
         let Self { batch, accumulate, context, shuffle, seed, group_by_length, .. } = *self;
         let sequences = self.objective.objective.records.sequences();
         let pack = self.pack && sequences == 1;
-        BatchOptions { sequences, batch, accumulate, context, pack, shuffle, seed, group_by_length }
+        let lengths = self.lengths.clone();
+        BatchOptions { sequences, batch, accumulate, context, pack, shuffle, seed, group_by_length, lengths }
+    }
+
+    /// The same for this data: rows are no longer than the longest of it, and micro-batches as long as their longest
+    /// row. Nothing is computed that only pads, and what is computed for the examples stays the same.
+    ///
+    /// # Errors
+    /// As [`Batches::new`].
+    pub fn fitted(&self, data: &Dataset, held_out: Option<&Dataset>) -> Result<Self> {
+        let (steps, warmup) = (self.planned_steps(data)?, self.warmup);
+        if warmup > steps {
+            return Err(OptionError::range("warmup", warmup, format!("at most the {steps} steps of the run")).into());
+        }
+        let lengths = Batches::new(&data.examples, self.batches())?.lengths();
+        let held_out = held_out.iter().flat_map(|data| &data.examples).map(|example| example.tokens.len());
+        let longest = held_out.chain(lengths.first().copied()).max().unwrap_or(self.context);
+        let lengths = if self.lengths.is_some() { self.lengths.clone() } else { Some(lengths) };
+        Ok(Self { context: longest.min(self.context), lengths, ..self.clone() })
+    }
+
+    /// Optimizer steps on `data`.
+    ///
+    /// # Errors
+    /// As [`Batches::new`].
+    pub fn planned_steps(&self, data: &Dataset) -> Result<u64> {
+        if let Some(steps) = self.steps {
+            return Ok(steps);
+        }
+        let per_epoch = Batches::new(&data.examples, self.batches())?.steps_per_epoch() as u64;
+        Ok(self.epochs.saturating_mul(per_epoch))
     }
 
     /// Rows of a micro-batch.

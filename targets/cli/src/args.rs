@@ -1,9 +1,11 @@
 //! The arguments as typed. What they mean is decided by the verb that gets them.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use loam::backend::Precision;
 use loam_convert::Recipe;
 
@@ -23,7 +25,7 @@ pub use pull::PullArgs;
 pub use run::{
     BenchArgs, ChatArgs, DemoArgs, EvalArgs, GenerateArgs, ImatrixArgs, LogitsArgs, MetricArg, SamplingArgs,
 };
-pub use train::{OptimArg, ScheduleArg, TrainArgs};
+pub use train::{OptimArg, PlanArgs, ScheduleArg, TrainArgs};
 pub use upkeep::UpkeepArgs;
 pub use values::{AdapterSpec, DataSpec};
 
@@ -34,6 +36,50 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// The arguments of this process, also as clap has found them.
+    ///
+    /// # Errors
+    /// What clap cannot take.
+    pub fn from_process() -> clap::error::Result<(Self, ArgMatches)> {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        Self::from_words(&words)
+    }
+
+    /// These arguments. A model that stands after the files of `--data`, which take all that follows, is not one of
+    /// them.
+    fn from_words(words: &[OsString]) -> clap::error::Result<(Self, ArgMatches)> {
+        // `-1` is a value that is out of range, and not an unknown flag.
+        let parse = |words: &[OsString]| {
+            let command = Self::command().mut_subcommands(|verb| verb.mut_args(signed));
+            let matches = command.try_get_matches_from(words)?;
+            Ok((Self::from_arg_matches(&matches)?, matches))
+        };
+        parse(words).or_else(|error: clap::Error| match model_among_data(words) {
+            Some(words) if error.kind() == ErrorKind::MissingRequiredArgument => parse(&words).map_err(|_| error),
+            _ => Err(error),
+        })
+    }
+}
+
+/// The argument, whose value may be a number below zero.
+fn signed(argument: Arg) -> Arg {
+    let takes_values = argument.get_action().takes_values() && !argument.is_positional();
+    if takes_values { argument.allow_negative_numbers(true) } else { argument }
+}
+
+/// The words with a model among the files of `--data` moved to follow the verb, if there is one.
+fn model_among_data(words: &[OsString]) -> Option<Vec<OsString>> {
+    let flag = words.iter().position(|word| word == "--data")?;
+    let files = words[flag + 1..].iter().take_while(|word| !word.to_string_lossy().starts_with('-'));
+    let model =
+        flag + 1 + files.clone().position(|word| Path::new(word).extension().is_some_and(|end| end == "gguf"))?;
+    let mut words = words.to_vec();
+    let model = words.remove(model);
+    words.insert(2.min(words.len()), model);
+    Some(words)
 }
 
 /// The verbs, one file each in `verbs/`.
@@ -55,10 +101,10 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Write the logits of a token sequence as a .npy file
     Logits(LogitsArgs),
-    /// Predict the memory of a training, before anything is allocated
+    /// Predict the memory of a training before anything is allocated, and measure its time if asked
     #[command(mut_arg("data", |arg| arg.required(false)))]
     #[command(mut_arg("output", |arg| arg.required(false).default_value("unused").hide_default_value(true)))]
-    Plan(TrainArgs),
+    Plan(PlanArgs),
     /// Train an adapter on a base
     Train(TrainArgs),
     /// Measure loss, perplexity and the quality of answers on a data file

@@ -118,11 +118,9 @@ pub fn runtime(error: &loam::Error) -> Option<String> {
         }
         E::CacheFull { .. } => "use a larger --context",
         E::OverBudget { .. } => "raise --budget, or use a smaller --context or --rank",
-        E::Diverged(_) => {
-            "the training diverged and nothing was written; lower --lr, or write what there is with --force"
-        }
+        E::Diverged(_) => "the training diverged: lower --lr, or write what there is with --force",
         E::NonFinite(_) => "lower --lr, or check the base and the adapter with `loam eval`",
-        E::Worse { .. } => "nothing was written; lower --lr or use more data, or write it all the same with --force",
+        E::Worse { .. } => "lower --lr or use more data, or write it all the same with --force",
         E::Limit { .. } => "use a smaller --batch or --context, or another device",
         _ => return None,
     };

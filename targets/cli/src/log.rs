@@ -15,9 +15,9 @@ use crate::prediction;
 /// Longest log that is gone on with: a million steps.
 const LIMIT: u64 = 1 << 28;
 
-/// An event as `--log` and `--json` write it.
-pub fn object(event: &Event) -> Value {
-    match event {
+/// An event as `--log` and `--json` write it, if they do.
+pub fn object(event: &Event) -> Option<Value> {
+    Some(match event {
         Event::Start { steps, parameters, memory } => {
             let mut start = prediction::object(memory);
             start["event"] = json!("start");
@@ -47,8 +47,10 @@ pub fn object(event: &Event) -> Value {
         Event::Continued { step, why, seconds } => {
             json!({"event": "continued", "step": step, "why": why.name(), "seconds": seconds})
         }
+        // It is told when it is written.
+        Event::Refused { .. } => return None,
         Event::Note { message } => json!({"event": "note", "message": message}),
-    }
+    })
 }
 
 /// Metrics as one object.
@@ -92,7 +94,8 @@ impl Log {
                 if !self.before.is_empty() {
                     self.cut(|_| false)?;
                 }
-                let written = writeln!(self.file, "{}", object(event)).and_then(|()| self.file.flush());
+                let written =
+                    writeln!(self.file, "{}", object(event).unwrap_or_default()).and_then(|()| self.file.flush());
                 written.map_err(|error| self.failure(&error))
             }
             _ => Ok(()),

@@ -10,6 +10,8 @@
 //! - [`dataset`]: data files as the flags ask; [`files`]: no output overwrites an input
 //! - [`upkeep`], [`log`]: what surrounds a training run: checkpoints, its pace, the log of its steps; [`signals`]
 //! - [`recommendation`]: which of several quantised models to take
+//! - [`timing`]: how long a training takes
+//! - [`losses`]: the losses of a run as they are told; [`rejected`]: where an adapter goes that is not published
 //! - [`report`]: the HTML page of a training; [`verified`]: the search for values that are no numbers
 //! - [`curve`], [`memory`], [`npy`]: a loss curve in characters, peak memory, NumPy files
 
@@ -25,28 +27,28 @@ mod interrupt;
 mod kind;
 mod lines;
 mod log;
+mod losses;
 mod memory;
 mod model;
 mod npy;
 mod output;
 mod prediction;
 mod recommendation;
+mod rejected;
 mod report;
 mod signals;
+mod timing;
 mod upkeep;
 mod verbs;
 mod verified;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
-
 fn main() -> ExitCode {
     runtime_folder();
     signals::prepare();
     output::want_json(std::env::args_os().skip(1).any(|argument| argument == "--json"));
-    let matches = args::Cli::command().try_get_matches().unwrap_or_else(|error| wrong_arguments(&error));
-    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| wrong_arguments(&error));
+    let (cli, matches) = args::Cli::from_process().unwrap_or_else(|error| wrong_arguments(&error));
     match files::check_arguments(&matches).and_then(|()| verbs::run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

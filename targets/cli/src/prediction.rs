@@ -11,8 +11,10 @@ pub fn line(memory: &MemoryPlan) -> String {
     let MemoryPlan { micro_batch, accumulate, .. } = memory;
     let checkpointing = if checkpoints(memory) { ", checkpointing" } else { "" };
     let device = bytes(memory.peak_device_bytes);
+    let kept =
+        memory.checkpoint_bytes.map_or(String::new(), |size| format!(", 2 checkpoints of up to {}", bytes(size)));
     format!(
-        "planned: {device} on the device, {} of the process ({micro_batch} rows x {accumulate}{checkpointing})",
+        "planned: {device} on the device, {} of the process ({micro_batch} rows x {accumulate}{checkpointing}){kept}",
         bytes(memory.peak_host_bytes)
     )
 }
@@ -25,7 +27,7 @@ pub fn object(memory: &MemoryPlan) -> Value {
     json!({
         "peak_device_bytes": memory.peak_device_bytes, "peak_host_bytes": memory.peak_host_bytes, "pools": pools,
         "host_pools": host_pools, "micro_batch": memory.micro_batch, "accumulate": memory.accumulate, "checkpointing": checkpoints(memory),
-        "loss_chunk": memory.loss_chunk,
+        "loss_chunk": memory.loss_chunk, "checkpoint_bytes": memory.checkpoint_bytes,
     })
 }
 

@@ -88,8 +88,11 @@ fn what_is_worse_than_before_is_not_published_unless_forced() {
     let heldout = demo_data("heldout.jsonl");
     let line = format!("train {{}} --data {{}} --eval-data {{}} -o {{}} --report {{}} {flags}");
     let paths = [base(), &data, &heldout, &adapter, &page];
-    run(&line, &paths).bad(1, &["worse than none", "held-out loss", "--force"]);
+    run(&line, &paths).bad(1, &["worse than none", "held-out loss", "--force", "a.rejected.gguf", "as it was"]);
     assert_eq!(fs::read_to_string(&adapter).expect("still there"), "the adapter before");
+    // What was trained is beside it, and can be used.
+    let rejected = path("a.rejected.gguf");
+    run("adapter verify {} --base {}", &[&rejected, base()]).good();
     assert!(fs::read_to_string(&page).expect("a page").contains("No adapter was written: the adapter is worse"));
     let forced = run(&format!("{line} --force --json"), &paths).good();
     let evaluations = forced.objects().into_iter().filter(|object| object["event"] == "eval");

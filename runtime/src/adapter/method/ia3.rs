@@ -22,6 +22,7 @@ pub static TUNING: Tuning = Tuning {
         Part { name: INPUT, rate: Rate::Plain, decays: true, neutral: Some(1.0) },
         Part { name: OUTPUT, rate: Rate::Plain, decays: true, neutral: Some(1.0) },
     ],
+    rate: 1.5e-2,
     options: &[],
     // Queries only where they are in one matrix with keys and values.
     targets: "attn_k,attn_v,attn_qkv,ffn_down",

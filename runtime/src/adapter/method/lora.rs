@@ -23,6 +23,7 @@ pub static TUNING: Tuning = Tuning {
         Part { name: A, rate: Rate::Plain, decays: true, neutral: None },
         Part { name: B, rate: Rate::LoraPlus, decays: true, neutral: Some(0.0) },
     ],
+    rate: 5e-4,
     options: &["rank", "alpha"],
     targets: "all-linear",
     drops,

@@ -27,6 +27,8 @@ pub struct Tuning {
     pub about: &'static str,
     /// The kinds of parameters that a site may have, in the order of [`Method::parts`].
     pub parts: &'static [Part],
+    /// The learning rate of AdamW that suits it on a model of width 576, see `docs/training.md`.
+    pub rate: f32,
     /// The options of [`NewAdapter`] that it reads besides targets and seed.
     pub options: &'static [&'static str],
     /// The targets of a new adapter unless others are asked for; kinds that a model lacks are left out.

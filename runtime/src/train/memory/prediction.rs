@@ -24,6 +24,8 @@ pub struct MemoryPlan {
     pub pools: BTreeMap<Pool, u64>,
     /// Bytes of the process at its peak.
     pub host: HostMemory,
+    /// Bytes of a checkpoint on the disk, if the run writes them. Two are kept, and a third is written beside them.
+    pub checkpoint_bytes: Option<u64>,
     /// Rows of a micro-batch.
     pub micro_batch: usize,
     /// Micro-batches of a step.
@@ -145,6 +147,7 @@ pub async fn plan(
         peak_device_bytes: rehearsed.peak_device_bytes,
         peak_host_bytes: host.bytes(),
         pools: rehearsed.training.current,
+        checkpoint_bytes: scope.checkpoints.then_some(rehearsed.checkpoint_bytes),
         host,
         micro_batch: options.batch,
         accumulate: options.accumulate,

@@ -1,6 +1,8 @@
 //! A run on a back end that only counts: the loop itself says what it takes.
 
+use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use embassy_time::Instant;
 
@@ -27,6 +29,8 @@ pub struct Rehearsed {
     pub peak_device_bytes: u64,
     /// Most bytes of all copies on the host of what is on the device.
     pub peak_copied_bytes: u64,
+    /// Bytes of a checkpoint, if one was written: with the best adapter, where there may be one.
+    pub checkpoint_bytes: u64,
     /// Rows of logits that exist at once.
     pub loss_chunk: usize,
 }
@@ -46,7 +50,8 @@ pub async fn rehearse(
     let held_out = scope.evaluates.then_some(&data);
     let job = Job { base, start: start.cloned(), data: &data, held_out, options: shortened(options) };
     let mut ignore = |_: &_| ();
-    let setup = setup(&job, info, scope)?;
+    let checkpoint = Rc::new(Cell::new(0));
+    let setup = setup(&job, info, (scope, Rc::clone(&checkpoint)))?;
     let mut engine = Engine::new(base, Box::new(Rehearsal::new(info.clone())))?;
     let mut driver = Driver::new(&job, &mut engine, setup, Events::new(&mut ignore));
     let mut training = None;
@@ -63,6 +68,7 @@ pub async fn rehearse(
         peak_device_bytes: memory.peak_bytes,
         training: training.unwrap_or_else(|| memory.clone()),
         peak_copied_bytes: driver.peak_copied_bytes(),
+        checkpoint_bytes: checkpoint.get(),
         loss_chunk: driver.loss_chunk(),
     })
 }
@@ -82,12 +88,19 @@ fn shortened(options: &TrainOptions) -> TrainOptions {
     }
 }
 
-fn setup(job: &Job<'_>, info: &DeviceInfo, scope: Scope) -> Result<Setup> {
+fn setup(job: &Job<'_>, info: &DeviceInfo, (scope, checkpoint): (Scope, Rc<Cell<u64>>)) -> Result<Setup> {
     let control = Control::new();
     let copies = scope.resumes || (scope.reopens && info.kind != Kind::Cpu);
-    let nowhere = || Box::new(|_: &State| Ok(PathBuf::new())) as Save;
+    let nowhere = || {
+        Box::new(move |state: &State| {
+            checkpoint.set(4 * state.stored_words(scope.evaluates));
+            Ok(PathBuf::new())
+        }) as Save
+    };
     Ok(Setup {
         options: job.options.clone(),
+        // It is measured by the plan that the end needs too.
+        general: Vec::new(),
         agenda: agenda(job, STEPS, scope.checkpoints.then_some(std::num::NonZeroU64::MIN)),
         throttle: Throttle::new(1.0, control.clone(), None)?,
         control,

@@ -2,6 +2,7 @@
 
 mod ending;
 mod evaluation;
+mod general;
 mod stepping;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use super::next::{Action, Agenda, Now, Position, next};
 use super::{Control, Event, Events, Job, Outcome, Progress};
 use crate::adapter::AdapterFile;
 use crate::backend::{Memory, Times};
-use crate::data::{Batch, Batches, OptimizerStep};
+use crate::data::{Batch, Batches, Example, OptimizerStep};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::train::checkpoint::State;
@@ -29,6 +30,8 @@ pub struct Setup {
     pub options: TrainOptions,
     /// What is to be done.
     pub agenda: Agenda,
+    /// Rows of the general text.
+    pub general: Vec<Example>,
     pub control: Control,
     pub throttle: Throttle,
     /// When the run began.
@@ -50,6 +53,15 @@ pub struct Opening {
     pub resumed: Option<PathBuf>,
 }
 
+/// What a run ends with.
+pub struct Ended {
+    /// The adapter, without metadata.
+    pub adapter: AdapterFile,
+    pub outcome: Outcome,
+    /// Why it is not to be published.
+    pub refusal: Option<Error>,
+}
+
 /// A run that is under way.
 pub struct Driver<'a> {
     job: &'a Job<'a>,
@@ -63,6 +75,8 @@ pub struct Driver<'a> {
     /// It was reported that the gradient is zero.
     is_flat: bool,
     adapter: Option<AdapterFile>,
+    /// Why what came out is not to be published.
+    refusal: Option<Error>,
     /// Most bytes of all copies on the host of what is on the device.
     peak_copied_bytes: u64,
     /// Most bytes of all buffers on devices that failed.
@@ -76,6 +90,7 @@ struct OnDevice<'a> {
     trainer: Trainer,
     batches: Batches<'a>,
     held_out: Option<Batches<'a>>,
+    general: Vec<Batch>,
     step: Present,
 }
 
@@ -90,7 +105,11 @@ struct Present {
 #[derive(Default)]
 struct Lengths {
     step: Duration,
+    /// All steps that this process has done, and how many.
+    steps: Duration,
+    done: u64,
     evaluation: Duration,
+    general: Duration,
     /// The shortest batch of the first evaluation, without its first one, which takes longer: what it needs is made.
     shortest: Option<Duration>,
 }
@@ -120,6 +139,7 @@ impl<'a> Driver<'a> {
             lengths: Lengths::default(),
             is_flat: false,
             adapter: None,
+            refusal: None,
             peak_copied_bytes: 0,
             peak_device_bytes: 0,
             times_before,
@@ -143,9 +163,9 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// [`Error::Argument`] before [`Action::Finish`].
-    pub fn into_result(self) -> Result<(AdapterFile, Outcome)> {
+    pub fn into_result(self) -> Result<Ended> {
         let adapter = self.adapter.ok_or_else(|| Error::Argument("the run is not at its end".into()))?;
-        Ok((adapter, self.progress.outcome))
+        Ok(Ended { adapter, outcome: self.progress.outcome, refusal: self.refusal })
     }
 
     /// What is on the device now, and the most that was.
@@ -187,6 +207,7 @@ impl<'a> Driver<'a> {
             Action::Open => self.open().await,
             Action::Checkpoint => self.checkpoint().await,
             Action::Copy => self.copy().await,
+            Action::General(batch) => self.general(batch).await,
             Action::Evaluate(batch) => self.evaluate(batch).await,
             Action::Compare => self.compare().await,
             Action::SkipEvaluation => self.skip_evaluation(),
@@ -203,17 +224,19 @@ impl<'a> Driver<'a> {
 
     /// Puts base and adapter on the device, and where the run stood. Reports the start, once.
     async fn open(&mut self) -> Result<()> {
-        let Setup { options, agenda, recovery, .. } = &mut self.setup;
+        let Setup { options, agenda, recovery, general, .. } = &mut self.setup;
         let options = TrainOptions { checkpointing: Some(recovery.checkpointing), ..options.clone() };
         let options = options.in_batches_of(recovery.batch);
         let Job { start, data, held_out, .. } = self.job;
         let batches = Batches::new(&data.examples, options.batches())?;
         let held_out = held_out.map(|data| data.evaluation(options.batch, options.context)).transpose()?;
+        let general = super::general::batches(general, &options)?;
+        agenda.general = general.len();
         agenda.held_out = held_out.as_ref().map(Batches::steps_per_epoch);
         let number = recovery.state.as_ref().map_or(0, |state| state.progress.outcome.steps);
         let step = Present::new(&batches, number)?;
         let trainer = Trainer::new(self.engine, start.clone(), options).await?;
-        self.device = Some(OnDevice { trainer, batches, held_out, step });
+        self.device = Some(OnDevice { trainer, batches, held_out, general, step });
         self.restore()
     }
 
@@ -231,7 +254,8 @@ impl<'a> Driver<'a> {
         self.progress = match &setup.recovery.state {
             None => Progress::new(setup.recovery.batch, setup.options.objective.objective),
             Some(state) => {
-                trainer.restore(engine, &state.buffers, state.progress.updates).map_err(|error| {
+                let summed = state.progress.micro > 0;
+                trainer.restore(engine, (&state.buffers, summed), state.progress.updates).map_err(|error| {
                     match (error, &resumed) {
                         (Error::Argument(problem), Some(path)) => {
                             Error::Checkpoint { path: path.clone(), problem: problem.into() }

@@ -66,17 +66,23 @@ impl EarlyStopping {
         patience.is_some_and(|patience| self.stale >= patience.get())
     }
 
-    /// The values of the best adapter as a buffer of a checkpoint.
-    pub fn buffer(&self) -> Option<(&str, &[u32])> {
-        self.best.as_ref().map(|best| (VALUES, best.values.as_slice()))
+    /// The values of the best adapter as a buffer of a checkpoint after `steps` steps, if it is not the present one.
+    pub fn buffer(&self, steps: u64) -> Option<(&str, &[u32])> {
+        let earlier = self.best.as_ref().filter(|best| best.step != steps);
+        earlier.map(|best| (VALUES, best.values.as_slice()))
     }
 
-    /// Takes the values of the best adapter, if there is one, out of the buffers of a checkpoint.
+    /// Takes the values of the best adapter, if there is one, out of the buffers of a checkpoint after `steps` steps.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn restore(&mut self, buffers: &mut Vec<(String, Vec<u32>)>) -> Result<(), &'static str> {
+    pub fn restore(&mut self, buffers: &mut Vec<(String, Vec<u32>)>, steps: u64) -> Result<(), &'static str> {
         let Some(best) = &mut self.best else { return Ok(()) };
+        if best.step == steps {
+            let (_, present) = buffers.first().ok_or("does not have the adapter")?;
+            best.values = Arc::new(present.clone());
+            return Ok(());
+        }
         let (_, values) = buffers.pop_if(|(name, _)| name == VALUES).ok_or("does not have the best adapter")?;
         // The first buffer is the adapter as it is, whose length is compared with what the run needs.
         let words = buffers.first().map(|(_, words)| words.len());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::History;
+use crate::adapter::AdapterFile;
 use crate::backend::Times;
 use crate::train::objective::{Metric, Metrics};
 use crate::train::{MemoryPlan, StepReport};
@@ -70,6 +71,13 @@ pub enum Event {
         why: Why,
         /// Length of the pause.
         seconds: f64,
+    },
+    /// The run ends with an error because of what came out, and this is that: for who wants it all the same.
+    Refused {
+        /// The adapter.
+        adapter: Box<AdapterFile>,
+        /// What is known of it.
+        outcome: Box<Outcome>,
     },
     /// Something that a user should know, and that does not end the run: a checkpoint that is damaged or could not be
     /// written, a device that had to be opened again.
@@ -164,6 +172,16 @@ pub struct Outcome {
     pub eval_loss_before: Option<f64>,
     /// Held-out loss of the adapter that came out.
     pub eval_loss_after: Option<f64>,
+    /// Loss of a general text before training, in nats per token, where the run is long enough to measure it.
+    pub general_loss_before: Option<f64>,
+    /// The same with the adapter that came out: higher where the model has forgotten.
+    pub general_loss_after: Option<f64>,
+    /// Tokens of that text.
+    pub general_tokens: u64,
+    /// Loss on the rows of the last step with what the run started from, without held-out data.
+    pub rows_loss_before: Option<f64>,
+    /// Loss on the same rows with the adapter that came out.
+    pub rows_loss_after: Option<f64>,
     /// The number of steps with the lowest held-out loss, if there is held-out data.
     pub best_step: Option<u64>,
     /// The number of steps after which the adapter that came out stood as it is.

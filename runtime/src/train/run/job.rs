@@ -3,7 +3,7 @@
 use crate::adapter::AdapterFile;
 use crate::backend::DeviceInfo;
 use crate::base::Base;
-use crate::data::{Batches, Dataset};
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::train::TrainOptions;
 use crate::train::checkpoint::Identity;
@@ -38,10 +38,6 @@ impl<'a> Job<'a> {
 
     /// Optimizer steps of the whole run.
     pub(super) fn steps(&self) -> Result<u64> {
-        if let Some(steps) = self.options.steps {
-            return Ok(steps);
-        }
-        let per_epoch = Batches::new(&self.data.examples, self.options.batches())?.steps_per_epoch() as u64;
-        Ok(self.options.epochs.saturating_mul(per_epoch))
+        self.options.planned_steps(self.data)
     }
 }

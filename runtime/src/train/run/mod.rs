@@ -6,6 +6,7 @@ mod describe;
 mod driver;
 mod early_stopping;
 mod event;
+mod general;
 mod history;
 mod job;
 mod next;
@@ -15,6 +16,7 @@ mod progress;
 mod verdict;
 
 pub use control::Control;
+use driver::Ended;
 pub(super) use driver::{Driver, Save, Setup};
 pub use early_stopping::{Best, EarlyStopping, Keep};
 pub(super) use event::Events;
@@ -38,7 +40,7 @@ use crate::error::Result;
 /// # Errors
 /// Options or data that allow no training, a device failure, an adapter with values that are not finite; unless the
 /// options force it, a run that ends with losses or gradients that are not finite, or with a higher held-out loss than
-/// it began with; [`Error::Stopped`](crate::Error::Stopped) if it was stopped; what opening the folder of checkpoints
+/// it began with, whose adapter comes in [`Event::Refused`]; [`Error::Stopped`](crate::Error::Stopped) if it was stopped; what opening the folder of checkpoints
 /// returns.
 pub async fn run(
     job: &Job<'_>,
@@ -49,7 +51,9 @@ pub async fn run(
     let setup = open::open(job, engine.backend.info(), options).await?;
     let mut driver = Driver::new(job, engine, setup, Events::new(sink));
     while driver.advance().await? != Action::Finish {}
-    let (mut adapter, outcome) = driver.into_result()?;
+    let Ended { mut adapter, outcome, refusal } = driver.into_result()?;
     adapter.metadata = describe::describe(job, &adapter, &outcome)?;
-    Ok((adapter, outcome))
+    let Some(refusal) = refusal else { return Ok((adapter, outcome)) };
+    sink(&Event::Refused { adapter: Box::new(adapter), outcome: Box::new(outcome) });
+    Err(refusal)
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use embassy_time::Duration;
 
-use super::Progress;
+use super::{Outcome, Progress};
 use crate::train::objective;
 use crate::train::safety::Deadline;
 
@@ -16,6 +16,8 @@ const GIVE_UP: u32 = 5;
 pub struct Agenda {
     /// Optimizer steps.
     pub steps: u64,
+    /// Batches of the general text, which is measured before the first step and in the end; 0: it is not.
+    pub general: usize,
     /// Batches of the held-out data; `None` without any.
     pub held_out: Option<usize>,
     /// The held-out loss is measured every so many steps, besides before the first and after the last one.
@@ -50,6 +52,8 @@ pub struct Position {
     pub saved: u64,
     /// The step after which the last copy for a recovery was taken.
     pub copied: u64,
+    /// What of the general text is measured.
+    pub general: Losses,
     /// The evaluation that is under way.
     pub evaluation: Losses,
     /// The evaluation after this step is left out: there is no time.
@@ -118,6 +122,8 @@ pub enum Action {
     Checkpoint,
     /// Copy what training changes to the host, for a recovery.
     Copy,
+    /// Measure the loss on this batch of the general text.
+    General(usize),
     /// Measure the held-out loss on this batch.
     Evaluate(usize),
     /// All batches are measured: compare the held-out loss with those before, keep the best adapter.
@@ -150,7 +156,10 @@ pub enum Action {
 impl Action {
     /// Whether a run that is paused waits before this.
     pub fn can_wait(self) -> bool {
-        matches!(self, Action::Evaluate(_) | Action::MicroBatch(_) | Action::Judge { candidate: 0, .. })
+        matches!(
+            self,
+            Action::General(_) | Action::Evaluate(_) | Action::MicroBatch(_) | Action::Judge { candidate: 0, .. }
+        )
     }
 }
 
@@ -184,7 +193,11 @@ pub fn next(agenda: &Agenda, progress: &Progress, position: &Position, deadline:
         return Action::Open;
     }
     if let Some(chosen) = position.chosen {
-        return ending(agenda, position, chosen, now);
+        let general = general_at_end(agenda, progress, position, (deadline, now));
+        return general.unwrap_or_else(|| ending(agenda, position, chosen, now));
+    }
+    if step == 0 && progress.micro == 0 && agenda.general > 0 && progress.outcome.general_loss_before.is_none() {
+        return if now.is_cancelled { Action::Stop } else { Action::General(position.general.batches) };
     }
     if position.saved < step && agenda.is_checkpoint_due(step) {
         return Action::Checkpoint;
@@ -213,6 +226,20 @@ fn evaluation(batches: usize, position: &Position, deadline: &Deadline, now: Now
         _ if !deadline.allows_evaluation_batch(now.elapsed) => Action::SkipEvaluation,
         done => Action::Evaluate(done),
     }
+}
+
+/// The next batch of the general text in the end, if there is one and the time for it. A run that is asked to stop has
+/// done everything else.
+fn general_at_end(
+    agenda: &Agenda,
+    progress: &Progress,
+    position: &Position,
+    (deadline, now): (&Deadline, Now),
+) -> Option<Action> {
+    let Outcome { general_loss_before: before, general_loss_after: after, .. } = &progress.outcome;
+    let is_due = before.is_some() && after.is_none() && position.general.batches < agenda.general;
+    let may = !now.is_cancelled && !position.is_exported && deadline.allows_evaluation_batch(now.elapsed);
+    (is_due && may).then_some(Action::General(position.general.batches))
 }
 
 /// The next action of a step.

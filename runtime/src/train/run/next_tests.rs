@@ -8,6 +8,7 @@ use crate::train::{Best, EarlyStopping, Outcome};
 fn agenda() -> Agenda {
     Agenda {
         steps: 4,
+        general: 0,
         held_out: Some(3),
         eval_every: NonZeroU64::new(2),
         patience: None,
@@ -45,7 +46,7 @@ fn seconds(seconds: u64) -> Now {
 /// Ten seconds for everything; a step takes four, a batch one, an evaluation three.
 fn ten_seconds() -> Deadline {
     let [step, batch, evaluation] = [4, 1, 3].map(Duration::from_secs);
-    Deadline { limit: Some(Duration::from_secs(10)), step, batch, evaluation }
+    Deadline { limit: Some(Duration::from_secs(10)), step, batch, evaluation, general: Duration::MIN }
 }
 
 fn check(cases: &[(&str, Progress, Position, Now, Action)], agenda: &Agenda, deadline: &Deadline) {
@@ -207,4 +208,42 @@ fn a_run_ends_when_it_gains_nothing_more() {
         ("five are not: the end is measured", broken(GIVE_UP), position(3), NOW, Action::Evaluate(0)),
     ];
     check(&cases, &agenda(), &Deadline::new(None));
+}
+
+#[test]
+fn the_general_text_is_measured_before_and_after() {
+    let agenda = Agenda { general: 2, judged: vec![Candidate::Trained], ..agenda() };
+    let with = |steps, before: Option<f64>, after: Option<f64>| {
+        let outcome = Outcome { steps, general_loss_before: before, general_loss_after: after, ..Outcome::default() };
+        Progress { outcome, ..progress(steps, 0, Some(steps)) }
+    };
+    let general = |position: Position, batches| Position { general: measured(batches), ..position };
+    let chosen = || Position { chosen: Some(Chosen::Last), micro_batches: 1, ..position(4) };
+    let (none, half) = (Position::default(), general(position(0), 1));
+    let is_late = Now { elapsed: Duration::from_secs(10), ..NOW };
+    let cases = [
+        ("nothing is on the device", with(0, None, None), none, NOW, Action::Open),
+        (
+            "before everything",
+            Progress { evaluated: None, ..with(0, None, None) },
+            position(0),
+            NOW,
+            Action::General(0),
+        ),
+        ("its second batch", with(0, None, None), half.clone(), NOW, Action::General(1)),
+        ("a run can be stopped there", with(0, None, None), half, CANCELLED, Action::Stop),
+        ("it is measured", with(0, Some(3.0), None), position(0), NOW, Action::MicroBatch(0)),
+        ("a run that began without it", with(1, None, None), position(1), NOW, Action::MicroBatch(0)),
+        ("with the adapter that is chosen", with(4, Some(3.0), None), chosen(), NOW, Action::General(0)),
+        (
+            "no time is left for it",
+            with(4, Some(3.0), None),
+            chosen(),
+            is_late,
+            Action::Judge { candidate: 0, batch: 0 },
+        ),
+        ("then comes the rest", with(4, Some(3.0), Some(3.1)), chosen(), NOW, Action::Judge { candidate: 0, batch: 0 }),
+        ("without it", with(4, None, None), chosen(), NOW, Action::Judge { candidate: 0, batch: 0 }),
+    ];
+    check(&cases, &agenda, &ten_seconds());
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use embassy_time::Instant;
 
 use super::driver::{Opening, Save, Setup};
+use super::general;
 use super::next::{Agenda, Candidate};
 use super::{Job, RunOptions};
 use crate::backend::DeviceInfo;
@@ -63,7 +64,8 @@ pub async fn open(job: &Job<'_>, info: &DeviceInfo, run: RunOptions) -> Result<S
         reopens: run.reopen.is_some(),
         ..Scope::new(job.data, job.held_out, job.start.as_ref())
     };
-    let (chosen, memory) = choose(job, info, found.as_ref().map(|(_, state)| state), scope).await?;
+    let options = job.options.fitted(job.data, job.held_out)?;
+    let (chosen, memory) = choose(job, info, found.as_ref().map(|(_, state)| state), (&options, scope)).await?;
     check_room(info, &memory)?;
     if let Some(budget) = job.options.budget.filter(|budget| memory.budget() > *budget) {
         let bytes = memory.budget();
@@ -74,12 +76,9 @@ pub async fn open(job: &Job<'_>, info: &DeviceInfo, run: RunOptions) -> Result<S
     let may_checkpoint = job.options.checkpointing.is_none();
     Ok(Setup {
         agenda: agenda(job, steps, checkpoint_every),
+        general: general::rows(job.base, job.data, &options, steps)?,
         recovery: Recovery::new(run.reopen, info, &chosen, may_checkpoint, state),
-        options: TrainOptions {
-            checkpointing: chosen.checkpointing,
-            loss_chunk: chosen.loss_chunk,
-            ..job.options.clone()
-        },
+        options: TrainOptions { checkpointing: chosen.checkpointing, loss_chunk: chosen.loss_chunk, ..options },
         throttle: Throttle::new(run.duty, run.control.clone(), run.conditions)?,
         control: run.control,
         began,
@@ -104,9 +103,9 @@ async fn choose(
     job: &Job<'_>,
     info: &DeviceInfo,
     state: Option<&State>,
-    scope: Scope,
+    (options, scope): (&TrainOptions, Scope),
 ) -> Result<(TrainOptions, MemoryPlan)> {
-    let (start, options) = (job.start.as_ref(), &job.options);
+    let start = job.start.as_ref();
     match state {
         Some(State { progress, .. }) => {
             let begun = TrainOptions { loss_chunk: Some(progress.loss_chunk), ..options.in_batches_of(progress.batch) };
@@ -121,11 +120,10 @@ pub fn agenda(job: &Job<'_>, steps: u64, checkpoint_every: Option<NonZeroU64>) -
     let Job { start, held_out, options, .. } = job;
     // Held-out data judges an adapter by what it started from, but not whether it is better than none.
     let judged = match (held_out, start) {
-        _ if options.force => vec![],
         (None, None) | (Some(_), Some(_)) => vec![Candidate::Trained, Candidate::Untrained],
         (None, Some(_)) => vec![Candidate::Trained, Candidate::Start, Candidate::Untrained],
         (Some(_), None) => vec![],
     };
     let (eval_every, patience) = (options.eval_every, options.patience);
-    Agenda { steps, held_out: None, eval_every, patience, checkpoint_every, judged }
+    Agenda { steps, general: 0, held_out: None, eval_every, patience, checkpoint_every, judged }
 }

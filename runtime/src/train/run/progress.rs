@@ -138,7 +138,12 @@ impl Progress {
             loss_first,
             loss_last,
             eval_loss_before,
+            general_loss_before,
+            general_tokens,
             // Known only when the run has ended.
+            general_loss_after: _,
+            rows_loss_before: _,
+            rows_loss_after: _,
             eval_loss_after: _,
             best_step: _,
             adapter_step: _,
@@ -165,16 +170,18 @@ impl Progress {
             ("loss_chunk", Value::U64(*loss_chunk as u64)),
             ("micro", Value::U64(*micro as u64)),
             ("objective", Value::from(objective.name)),
+            ("general_tokens", Value::U64(*general_tokens)),
         ];
         fields.extend(evaluated.map(|step| ("evaluated", Value::U64(step))));
         fields.extend(stopping.fields());
         fields.extend(eval_loss_before.map(|loss| ("eval_loss_before", Value::F64(loss))));
+        fields.extend(general_loss_before.map(|loss| ("general_loss_before", Value::F64(loss))));
         fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
     }
 
     /// What goes into a file as buffers, by name.
     pub fn buffers(&self) -> Vec<(&str, Cow<'_, [u32]>)> {
-        let best = self.stopping.buffer().map(|(name, words)| (name, Cow::Borrowed(words)));
+        let best = self.stopping.buffer(self.outcome.steps).map(|(name, words)| (name, Cow::Borrowed(words)));
         let sums = self.sums.iter().flat_map(|sum| [sum.to_bits() as u32, (sum.to_bits() >> 32) as u32]);
         let KnownReferences { train, held_out } = &self.references;
         let own = [(SUMS, sums.collect()), (REFERENCES, train.words()), (HELD_OUT_REFERENCES, held_out.words())];
@@ -199,7 +206,7 @@ impl Progress {
         }
         let sum = |pair: &[u32]| f64::from_bits(u64::from(pair[0]) | u64::from(pair[1]) << 32);
         self.sums = sums.chunks_exact(2).map(sum).collect();
-        self.stopping.restore(buffers)
+        self.stopping.restore(buffers, self.outcome.steps)
     }
 
     /// Reads [`Self::fields`] back.
@@ -226,6 +233,8 @@ impl Progress {
             loss_first: gguf.f64(&key("loss_first"))?,
             loss_last: gguf.f64(&key("loss_last"))?,
             eval_loss_before: gguf.opt_f64(&key("eval_loss_before"))?,
+            general_loss_before: gguf.opt_f64(&key("general_loss_before"))?,
+            general_tokens: number("general_tokens")?,
             ..Outcome::default()
         };
         Ok(Self {

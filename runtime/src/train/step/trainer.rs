@@ -1,5 +1,6 @@
 //! One optimizer step: micro-batches forward and backward, then clipping and the optimizer's update, all on the device.
 
+mod measure;
 mod state;
 
 use loam_shaders::Step;
@@ -65,7 +66,7 @@ enum Purpose {
     Learn,
     /// These sums, as held-out data is measured.
     Measure,
-    /// The log-probabilities of its sequences without adapter.
+    /// The log-probabilities of its sequences.
     Reference,
 }
 
@@ -216,32 +217,6 @@ impl Trainer {
         Ok(Pass { purpose: Purpose::Learn, share, reference, ..pass })
     }
 
-    /// Begins to measure `batch` as held-out data, without touching the adapter.
-    ///
-    /// # Errors
-    /// As [`Self::accumulate`].
-    pub async fn begin_evaluation<'b>(
-        &mut self,
-        engine: &mut Engine,
-        batch: &'b Batch,
-        reference: Vec<f64>,
-    ) -> Result<Pass<'b>> {
-        let shape = self.shape_of(batch);
-        let program = self.evaluation_of(engine, shape).await?;
-        let pass = self.begin(engine, batch, (shape, program), Step::default())?;
-        Ok(Pass { purpose: Purpose::Measure, reference, ..pass })
-    }
-
-    /// Begins to measure the log-probability of each sequence of `batch` without adapter.
-    ///
-    /// # Errors
-    /// As [`Self::accumulate`].
-    pub async fn begin_reference<'b>(&mut self, engine: &mut Engine, batch: &'b Batch) -> Result<Pass<'b>> {
-        let shape = self.shape_of(batch);
-        let program = self.reference_program(engine, shape).await?;
-        self.begin(engine, batch, (shape, program), Step::default())
-    }
-
     /// Puts a batch where the plan of its shape reads it.
     fn begin<'b>(
         &self,
@@ -250,11 +225,13 @@ impl Trainer {
         (shape, program): (LossBuffers, ProgramId),
         step: Step,
     ) -> Result<Pass<'b>> {
+        self.load(engine, batch, shape)?;
+        Ok(pass(batch, (shape, program), step))
+    }
+
+    fn load(&self, engine: &mut Engine, batch: &Batch, shape: LossBuffers) -> Result<()> {
         engine.owns(&self.resources)?;
-        shape.load(engine, batch)?;
-        let step = Step { trained: batch.trained as u32, ..step };
-        let (purpose, share, reference) = (Purpose::Reference, 1.0, Vec::new());
-        Ok(Pass { batch, shape, program, step, next: Some(0), purpose, share, reference })
+        shape.load(engine, batch)
     }
 
     /// Submits the next part of a batch. Returns whether it was the last one for now: see [`Self::turn`]. Nothing else
@@ -285,8 +262,8 @@ impl Trainer {
         Ok(true)
     }
 
-    /// What a batch was run for: the sums of loss and metrics over its units, or the log-probabilities of its sequences
-    /// without adapter.
+    /// What a batch was run for: the sums of loss and metrics over its units, or the log-probabilities of its
+    /// sequences.
     ///
     /// # Errors
     /// A device failure.
@@ -385,24 +362,6 @@ impl Trainer {
         }
         Ok(objective.means(&sums, units))
     }
-
-    /// The shape of `batch`; of an unknown one the longest, which says what is wrong.
-    fn shape_of(&self, batch: &Batch) -> LossBuffers {
-        let fits = self.train.iter().find(|(shape, _)| shape.tokens() == batch.tokens.len());
-        fits.map_or(self.loss, |(shape, _)| *shape)
-    }
-
-    /// The program without gradients for batches of a shape, compiled at first use.
-    async fn evaluation_of(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
-        let Self { resources, sites, evaluate, .. } = self;
-        compiled(engine, resources, evaluate, sites, shape).await
-    }
-
-    /// The program without gradients and without adapter.
-    async fn reference_program(&mut self, engine: &mut Engine, shape: LossBuffers) -> Result<ProgramId> {
-        let Self { resources, reference, .. } = self;
-        compiled(engine, resources, reference, &Sites::default(), shape).await
-    }
 }
 
 impl Buffers {
@@ -417,28 +376,17 @@ impl Buffers {
     }
 }
 
+/// A batch that is loaded, before its first part.
+fn pass(batch: &Batch, (shape, program): (LossBuffers, ProgramId), step: Step) -> Pass<'_> {
+    let step = Step { trained: batch.trained as u32, ..step };
+    let (purpose, share, reference) = (Purpose::Reference, 1.0, Vec::new());
+    Pass { batch, shape, program, step, next: Some(0), purpose, share, reference }
+}
+
 impl Pass<'_> {
     fn scores<'a>(&'a self, log_probabilities: &'a [f32]) -> Scores<'a> {
         Scores { log_probabilities, sequences: &self.batch.sequences, reference: &self.reference, share: self.share }
     }
-}
-
-/// The program without gradients for batches of a shape, from `programs` or added to them.
-async fn compiled(
-    engine: &mut Engine,
-    resources: &mut Resources,
-    programs: &mut Vec<(usize, ProgramId)>,
-    sites: &Sites,
-    shape: LossBuffers,
-) -> Result<ProgramId> {
-    engine.owns(resources)?;
-    if let Some((_, program)) = programs.iter().find(|(tokens, _)| *tokens == shape.tokens()) {
-        return Ok(*program);
-    }
-    let plan = shape.plan(engine, sites, None);
-    let program = engine.compile(resources, &plan).await?;
-    programs.push((shape.tokens(), program));
-    Ok(program)
 }
 
 fn reverse(options: &TrainOptions) -> Reverse {

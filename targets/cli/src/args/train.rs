@@ -76,6 +76,16 @@ impl From<CheckpointingArg> for Option<Checkpointing> {
     }
 }
 
+/// `loam plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub train: TrainArgs,
+    /// Run a few steps too, and say how long a step and the whole run take
+    #[arg(long)]
+    pub measure: bool,
+}
+
 /// `loam train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -110,7 +120,7 @@ pub struct TrainArgs {
     /// token_embd, output (the head), also as PEFT calls them (q_proj, ..) [default: all-linear]
     #[arg(long)]
     pub targets: Option<Targets>,
-    /// Times that the data is seen [default: 3]
+    /// Times that the data is seen [default: 3, more of a small data set: until there are 60 steps, at most 20]
     #[arg(long, conflicts_with = "steps", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
     /// Optimizer steps
@@ -137,9 +147,9 @@ pub struct TrainArgs {
     /// so that it fits
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub budget: Option<u64>,
-    /// Peak learning rate
-    #[arg(long, default_value_t = 2e-4, value_parser = above_zero)]
-    pub lr: f32,
+    /// Peak learning rate [default: by method, optimizer and the model's width]
+    #[arg(long, value_parser = above_zero)]
+    pub lr: Option<f32>,
     /// Learning rate after the warm-up
     #[arg(long, value_enum, default_value = "cosine")]
     pub schedule: ScheduleArg,
@@ -174,13 +184,13 @@ pub struct TrainArgs {
     /// Take the examples in the order of the files
     #[arg(long)]
     pub no_shuffle: bool,
-    /// Put several short examples into one sequence [default]
+    /// Put several short examples into one sequence [default: where that leaves 20 steps of an epoch]
     #[arg(long, overrides_with = "no_pack")]
     pub pack: bool,
     /// One example per sequence
     #[arg(long, overrides_with = "pack")]
     pub no_pack: bool,
-    /// Examples of similar length share a batch, which is then only as long as it needs to be; implies --no-pack
+    /// Examples of similar length share a batch, so that there is less to pad; implies --no-pack
     #[arg(long, conflicts_with = "pack")]
     pub group_by_length: bool,
     /// Held-out data, evaluated before and after

@@ -10,7 +10,7 @@ use crate::args::{TrainArgs, UpkeepArgs};
 use crate::failure::Result;
 use crate::output::bytes;
 use crate::upkeep::EVERY;
-use crate::{flag, memory};
+use crate::{flag, losses, memory};
 
 /// Names and values.
 pub type Rows = Vec<(&'static str, String)>;
@@ -69,10 +69,8 @@ pub fn results(args: &TrainArgs, outcome: &Outcome) -> Rows {
     ));
     let speed = o.tokens_per_second();
     rows.push(("tokens", format!("{} ({} trained), {speed:.0} per second", o.tokens, o.trained_tokens)));
-    rows.push(("loss", format!("{:.4} -> {:.4}", o.loss_first, o.loss_last)));
-    if let (Some(before), Some(after)) = (o.eval_loss_before, o.eval_loss_after) {
-        rows.push(("held-out loss", format!("{before:.4} -> {after:.4}")));
-    }
+    rows.extend(losses::rows(o));
+    rows.extend(losses::forgotten(o, &args.output).map(|warning| ("forgotten", warning)));
     if o.skipped > 0 {
         rows.push(("skipped", format!("{} steps with a gradient that was not finite", o.skipped)));
     }

@@ -13,7 +13,9 @@ use loam::engine::weight_uploads;
 use loam::file::AtomicFile;
 use loam::ops::{adamw::AdamW, lion::Lion, sgd::Sgd};
 use loam::train::objective::Metric;
-use loam::train::{Event, Job, ObjectiveOptions, Optimizer, Outcome, Schedule, Why, checkpoint, objective};
+use loam::train::{
+    Asked, Event, Job, ObjectiveOptions, Optimizer, Outcome, Schedule, Suited, Why, checkpoint, objective,
+};
 use loam::{Base, TrainOptions};
 use serde_json::json;
 
@@ -22,10 +24,7 @@ use crate::failure::{Failure, Result};
 use crate::log::{Log, named, object};
 use crate::output::{Output, bytes, escape};
 use crate::report::Page;
-use crate::{dataset, memory, model, prediction, upkeep};
-
-/// Passes over the data unless flags say otherwise.
-const EPOCHS: u64 = 3;
+use crate::{dataset, losses, memory, model, prediction, rejected, upkeep};
 
 /// Runs the verb.
 pub fn run(args: &TrainArgs) -> Result {
@@ -50,6 +49,7 @@ pub fn run(args: &TrainArgs) -> Result {
     if options.eval_every.is_some() && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));
     }
+    let options = suited(options, args, &base, &data, output)?;
     let mut engine = model::engine_for(&base, &args.device, upkeep::target(&args.upkeep))?;
     let job = Job { base: &base, start, data: &data, held_out: held_out.as_ref(), options };
     if args.report.is_some() {
@@ -63,12 +63,16 @@ pub fn run(args: &TrainArgs) -> Result {
     let device = engine.backend.info().name.clone();
     output.note(format!("training on {}, {} examples", escape(&device), data.examples.len()));
     let mut progress = Progress::new(output);
-    let (mut failed, mut started) = (None, false);
+    let (mut failed, mut started, mut refused) = (None, false, None);
     let mut on_event = |event: &Event| {
-        if matches!(event, Event::Start { .. }) {
-            // What compiling took is free now.
-            memory::give_back();
-            started = true;
+        match event {
+            Event::Start { .. } => {
+                // What compiling took is free now.
+                memory::give_back();
+                started = true;
+            }
+            Event::Refused { adapter, .. } => refused = Some(adapter.clone()),
+            _ => {}
         }
         page.iter_mut().for_each(|page| page.take(event));
         let reported = progress.show(event).and_then(|()| log.as_mut().map_or(Ok(()), |log| log.write(event)));
@@ -85,7 +89,11 @@ pub fn run(args: &TrainArgs) -> Result {
     // A run that continues later has no page yet, and one that was refused before its start none to replace another
     // with.
     page = page.filter(|_| started && !matches!(trained, Err(loam::Error::Stopped { .. })));
-    let published = trained.map_err(Failure::from).and_then(|(adapter, outcome)| {
+    let keep = |failure| match refused {
+        Some(adapter) => rejected::keep(&adapter, &args.output, failure, output),
+        None => failure,
+    };
+    let published = trained.map_err(|error| keep(Failure::from(error))).and_then(|(adapter, outcome)| {
         adapter.write_to(file).map_err(diverged)?;
         Ok((adapter, outcome))
     });
@@ -177,11 +185,9 @@ pub fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
         checkpointing: args.gradient_checkpointing.into(),
         loss_chunk: args.loss_chunk.map(|rows| rows as usize),
         budget: args.budget,
-        lr: args.lr,
         schedule: schedule(args.schedule),
         warmup: u64::from(args.warmup),
         steps: args.steps.map(u64::from),
-        epochs: args.epochs.map_or(EPOCHS, u64::from),
         dropout: args.dropout,
         neftune_noise_alpha: args.neftune_noise_alpha,
         clip: args.clip,
@@ -197,6 +203,21 @@ pub fn options(args: &TrainArgs, base: &Base) -> Result<TrainOptions> {
         loraplus_lr_ratio: args.loraplus_lr_ratio,
         ..TrainOptions::default()
     })
+}
+
+/// The same with what flags leave open chosen for base and data.
+pub fn suited(
+    options: TrainOptions,
+    args: &TrainArgs,
+    base: &Base,
+    data: &Dataset,
+    output: Output,
+) -> Result<TrainOptions> {
+    let pack = if args.pack { Some(true) } else { (args.no_pack || args.group_by_length).then_some(false) };
+    let asked = Asked { lr: args.lr, epochs: args.epochs.map(u64::from), pack };
+    let Suited { options, note } = options.suited(asked, base, data)?;
+    note.iter().for_each(|note| output.warn(note));
+    Ok(options)
 }
 
 fn optimizer(args: &TrainArgs) -> Result<Optimizer> {
@@ -287,7 +308,7 @@ impl Progress {
                 self.output.note(format!("going on after step {step}/{} from {path}", self.steps));
                 self.bar.set_position(*step);
             }
-            Event::Saved { .. } => {}
+            Event::Saved { .. } | Event::Refused { .. } => {}
             Event::Paused { .. } | Event::Continued { .. } => {
                 let (bar, output) = (&self.bar, self.output);
                 bar.suspend(|| output.note(pause(event)));
@@ -297,7 +318,7 @@ impl Progress {
                 bar.suspend(|| output.note(format!("note: {}", escape(message))));
             }
         }
-        self.output.object(&object(event))
+        object(event).map_or(Ok(()), |object| self.output.object(&object))
     }
 
     /// About ten lines for a run whose progress bar is not shown.
@@ -355,9 +376,8 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
         o.trained_tokens,
         o.tokens_per_second()
     ))?;
-    output.line(format!("loss           {:.4} -> {:.4}", o.loss_first, o.loss_last))?;
-    if let (Some(before), Some(after)) = (o.eval_loss_before, o.eval_loss_after) {
-        output.line(format!("held-out loss  {before:.4} -> {after:.4}"))?;
+    for (name, value) in losses::rows(o) {
+        output.line(format!("{name:<14} {value}"))?;
     }
     for (before, after) in o.eval_metrics_before.iter().zip(&o.eval_metrics_after) {
         output.line(format!("{:<14} {:.4} -> {:.4}", before.name, before.value, after.value))?;
@@ -368,6 +388,7 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
     if o.skipped > 0 {
         output.line(format!("skipped        {} steps with a gradient that was not finite", o.skipped))?;
     }
+    losses::forgotten(o, adapter).iter().for_each(|warning| output.warn(warning));
     output.line(format!(
         "peak memory    {} on the device, {} of the process",
         bytes(o.peak_device_bytes),
@@ -377,7 +398,9 @@ fn report(output: Output, outcome: &Outcome, notes: &Notes, adapter: &Path, devi
         "event": "done", "steps": o.steps, "skipped": o.skipped, "tokens": o.tokens,
         "trained_tokens": o.trained_tokens, "seconds": o.seconds, "paused_seconds": o.paused_seconds, "tokens_per_second": o.tokens_per_second(),
         "loss_first": o.loss_first, "loss_last": o.loss_last, "eval_loss_before": o.eval_loss_before,
-        "eval_loss_after": o.eval_loss_after, "best_step": o.best_step, "adapter_step": o.adapter_step,
+        "eval_loss_after": o.eval_loss_after, "general_loss_before": o.general_loss_before,
+        "general_loss_after": o.general_loss_after, "general_tokens": o.general_tokens,
+        "rows_loss_before": o.rows_loss_before, "rows_loss_after": o.rows_loss_after, "best_step": o.best_step, "adapter_step": o.adapter_step,
         "stopped_early": o.stopped_early, "peak_device_bytes": o.peak_device_bytes, "peak_host_bytes": peak,
         "adapter": adapter.to_string_lossy(), "device": device, "skipped_lines": notes.skipped,
         "truncated_examples": notes.truncated, "planned_steps": o.planned_steps,

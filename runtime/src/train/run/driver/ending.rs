@@ -28,7 +28,8 @@ impl Driver<'_> {
         if outcome.skipped == outcome.steps && !self.setup.options.force {
             return Err(Error::NonFinite("the gradient of every step".into()));
         }
-        verdict::check(&self.setup.options, &self.progress, self.job.start.is_some())
+        self.refusal = verdict::check(&self.setup.options, &self.progress, self.job.start.is_some()).err();
+        Ok(())
     }
 
     /// Measures the loss of a candidate on a batch of the last step's rows, which tells whether the run was of any
@@ -58,7 +59,9 @@ impl Driver<'_> {
     pub(super) async fn export(&mut self) -> Result<()> {
         let trainer = &mut on(&mut self.device)?.trainer;
         let words = trainer.words() as usize;
-        self.adapter = Some(trainer.adapter(self.engine).await?);
+        // What was refused is of no use at all where it is not finite.
+        let read = trainer.adapter(self.engine).await;
+        self.adapter = Some(read.map_err(|error| self.refusal.take().unwrap_or(error))?);
         self.position.is_exported = true;
         // As words and as tensors.
         self.note_copies(2 * words);
@@ -67,14 +70,21 @@ impl Driver<'_> {
 
     /// Judges the run, and completes what is said of it.
     pub(super) fn finish(&mut self) -> Result<()> {
-        let loss = Losses::loss;
-        let judged = self.setup.agenda.judged.iter().zip(&self.position.judged);
-        if let Some(after) = self.position.judged.first().map(loss) {
-            for (candidate, before) in judged.skip(1) {
-                verdict::check_rows(loss(before), after, *candidate == Candidate::Start)?;
-            }
+        let judged: Vec<f64> = self.position.judged.iter().map(Losses::loss).collect();
+        let candidates = self.setup.agenda.judged.iter().zip(&judged);
+        if let Some(&after) = judged.first().filter(|_| !self.setup.options.force) {
+            let check = |(candidate, before): (&Candidate, &f64)| {
+                verdict::check_rows(*before, after, *candidate == Candidate::Start).err()
+            };
+            let refusal = candidates.skip(1).find_map(check);
+            self.refusal = self.refusal.take().or(refusal);
         }
         self.progress.complete();
+        if self.job.held_out.is_none() {
+            // What it started from comes before an adapter that changes nothing.
+            let outcome = &mut self.progress.outcome;
+            (outcome.rows_loss_before, outcome.rows_loss_after) = (judged.get(1).copied(), judged.first().copied());
+        }
         let usage = self.engine.backend.usage();
         let outcome = &mut self.progress.outcome;
         outcome.planned_steps = self.setup.agenda.steps;

@@ -39,11 +39,17 @@ impl Driver<'_> {
     /// Updates the adapter, which ends the step.
     pub(super) async fn update(&mut self) -> Result<()> {
         let began = self.mark();
-        let Self { setup, engine, device, progress, .. } = self;
+        let Self { setup, engine, device, progress, lengths, .. } = self;
         let OnDevice { trainer, batches, step, .. } = on(device)?;
         let number = progress.outcome.steps + 1;
         let options = &setup.options;
-        let lr = options.lr * options.schedule.factor(number, options.warmup, setup.agenda.steps);
+        // Where the run ends with its time the rate falls over the steps that there is time for; one that is kept continues
+        // another day.
+        let left = setup.deadline.steps_left(setup.began.elapsed(), lengths.done, lengths.steps);
+        let total = left
+            .filter(|_| lengths.done > 0 && setup.save.is_none())
+            .map_or(u64::MAX, |left| number.saturating_add(left));
+        let lr = options.lr * options.schedule.factor(number, options.warmup, setup.agenda.steps.min(total));
         let grad_norm = trainer.update(engine, lr).await?;
         let made = step.go_to(batches, number - 1)?;
         let objective = options.objective.objective;
@@ -54,7 +60,9 @@ impl Driver<'_> {
         self.lengths.step += self.worked(began);
         self.count(began);
         self.setup.deadline.step = std::mem::take(&mut self.lengths.step);
-        if self.job.held_out.is_none() && !self.setup.options.force {
+        self.lengths.steps += self.setup.deadline.step;
+        self.lengths.done += 1;
+        if self.job.held_out.is_none() {
             // What is measured at the end takes no longer than a step: two times forward.
             self.setup.deadline.evaluation = self.setup.deadline.step;
         }
@@ -110,7 +118,8 @@ impl Driver<'_> {
 
     /// All that a run needs to continue.
     async fn state(&mut self) -> Result<State> {
-        let buffers = on(&mut self.device)?.trainer.buffers(self.engine).await?;
+        let summed = self.progress.micro > 0;
+        let buffers = on(&mut self.device)?.trainer.buffers(self.engine, summed).await?;
         Ok(State { progress: self.progress.clone(), buffers })
     }
 

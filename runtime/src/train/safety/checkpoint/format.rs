@@ -21,7 +21,7 @@ pub const DIGEST: &str = "loam.checkpoint.digest";
 /// Key of the format's version.
 const VERSION: &str = "loam.checkpoint.version";
 /// The version that is written, and the only one that is read.
-const CURRENT: u32 = 2;
+const CURRENT: u32 = 3;
 /// What `general.type` says.
 pub const KIND: &str = "checkpoint";
 /// Hex digits of a digest.

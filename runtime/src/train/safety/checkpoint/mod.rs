@@ -32,6 +32,13 @@ impl State {
     pub fn words(&self) -> usize {
         self.buffers.iter().map(|(_, words)| words.len()).sum()
     }
+
+    /// Words of all buffers in a file, with room for a `best` adapter beside the present one.
+    pub fn stored_words(&self, best: bool) -> u64 {
+        let own: usize = self.progress.buffers().iter().map(|(_, words)| words.len()).sum();
+        let best = if best { self.buffers.first().map_or(0, |(_, words)| words.len()) } else { 0 };
+        (self.words() + own + best) as u64
+    }
 }
 
 /// Where a run keeps its checkpoints, and when it writes them.

@@ -67,27 +67,33 @@ impl Trainer {
         self.step
     }
 
-    /// Everything on the device that training changes: the stored buffers of adapter and optimizer by name, summed
-    /// gradients among them.
+    /// Everything on the device that training changes: the stored buffers of adapter and optimizer by name, with
+    /// gradients that are `summed` up; between two steps they are zero and are not there.
     ///
     /// # Errors
     /// A device failure.
-    pub async fn buffers(&self, engine: &mut Engine) -> Result<Vec<(String, Vec<u32>)>> {
+    pub async fn buffers(&self, engine: &mut Engine, summed: bool) -> Result<Vec<(String, Vec<u32>)>> {
         engine.owns(&self.resources)?;
         let mut buffers = Vec::new();
-        for (id, name, words) in self.changing(engine) {
+        for (id, name, words) in self.changing(engine, summed) {
             buffers.push((name, engine.backend.read(id, 0, words).await?));
         }
         Ok(buffers)
     }
 
-    /// Puts [`Self::buffers`] of a trainer of the same base, adapter and options back, after `updates` updates.
+    /// Puts [`Self::buffers`] of a trainer of the same base, adapter and options back, after `updates` updates, with
+    /// gradients that are `summed` up or without.
     ///
     /// # Errors
     /// [`Error::Argument`] for buffers of another trainer, or a device failure.
-    pub fn restore(&mut self, engine: &mut Engine, buffers: &[(String, Vec<u32>)], updates: u64) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        engine: &mut Engine,
+        (buffers, summed): (&[(String, Vec<u32>)], bool),
+        updates: u64,
+    ) -> Result<()> {
         engine.owns(&self.resources)?;
-        let changing = self.changing(engine);
+        let changing = self.changing(engine, summed);
         let lengths = |list: &mut dyn Iterator<Item = (&str, u64)>| {
             list.map(|(name, words)| format!("{name} ({words} words)")).collect::<Vec<_>>().join(", ")
         };
@@ -99,13 +105,17 @@ impl Trainer {
         for ((id, ..), (_, words)) in changing.iter().zip(buffers) {
             engine.backend.write(*id, 0, words)?;
         }
+        if !summed {
+            engine.backend.write(self.buffers.gradients, 0, &vec![0; self.words() as usize])?;
+        }
         self.step = updates;
         Ok(())
     }
 
-    /// The stored buffers that training changes.
-    fn changing(&self, engine: &Engine) -> Vec<(StorageId, String, u64)> {
-        let entries = self.resources.buffers().iter().map(|id| (*id, engine.storage.get(*id)));
+    /// The stored buffers that training changes, with gradients that are `summed` up or without.
+    fn changing(&self, engine: &Engine, summed: bool) -> Vec<(StorageId, String, u64)> {
+        let kept = self.resources.buffers().iter().filter(|id| summed || **id != self.buffers.gradients);
+        let entries = kept.map(|id| (*id, engine.storage.get(*id)));
         let changing = entries.filter(|(_, entry)| matches!(entry.pool, Pool::Adapter | Pool::Optimizer));
         changing.map(|(id, entry)| (id, entry.name.clone(), entry.words)).collect()
     }
