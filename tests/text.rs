@@ -119,7 +119,9 @@ fn hostile_vocabularies_in_files() {
         let error = set(key, value);
         assert!(error.contains(expected) && error.len() < 500, "{key}: {error}");
     }
-    for key in ["model", "pre", "tokens", "merges"] {
+    let error = gguf_with(|m| drop(m.remove("tokenizer.ggml.pre"))).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.ggml.pre is missing"), "{error}");
+    for key in ["model", "tokens", "merges"] {
         let error = gguf_with(|m| drop(m.remove(&format!("tokenizer.ggml.{key}")))).unwrap_err();
         assert!(matches!(error, Error::File(loam_files::Error::Metadata { .. })), "{key}: {error}");
     }

@@ -48,6 +48,12 @@ fn sampling(json: &Json, out: &mut Metadata, notes: &mut Vec<String>) {
     if let Some(k) = for_the_record(top_k, notes) {
         out.set("general.sampling.top_k", k);
     }
+    // Without sampling the most likely token is taken, whatever else is set.
+    let greedy = json.flag("do_sample");
+    if for_the_record(greedy, notes) == Some(false) {
+        out.set("general.sampling.temp", 0.0f32);
+        return;
+    }
     let keys =
         [("top_p", "top_p"), ("min_p", "min_p"), ("temperature", "temp"), ("repetition_penalty", "penalty_repeat")];
     for (field, key) in keys {

@@ -8,6 +8,16 @@ pub enum DataProblem {
     /// A line is not what a line can be.
     #[error("{0}")]
     Form(String),
+    /// A line has other keys than those that are known.
+    #[error("{problem}; found: {found}")]
+    Keys {
+        /// What was expected.
+        problem: String,
+        /// The keys that are there.
+        found: String,
+        /// How they could be mapped to the known ones.
+        mapping: Option<String>,
+    },
     /// A line is as it must be, but the chat template cannot write it.
     #[error("{0}")]
     Template(String),

@@ -152,3 +152,17 @@ fn what_is_no_model_or_cannot_be_decoded_is_refused() {
     assert!(message("out.gguf").contains("source.gguf"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_pre_tokenizer_can_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, out) = (dir.path().join("base.gguf"), dir.path().join("out.gguf"));
+    to(Format::F16, &micro(), &base).unwrap();
+    let named = |pre: &str| {
+        let options = Options { pre: Some(pre.into()), ..Options::new(Format::Q8_0) };
+        convert(&base, &out, &options, &mut |_| ())
+    };
+    named("qwen2").unwrap();
+    assert_eq!(GgufFile::open(&out).unwrap().gguf.str("tokenizer.ggml.pre").unwrap(), "qwen2");
+    assert!(matches!(named("nonsense"), Err(Error::Option(_))));
+}

@@ -20,8 +20,10 @@
 //! Cases 40-50 (data, adapters) are in `runtime/src/data/tests.rs`, `runtime/src/adapter/file_tests.rs`, `convert`:
 //! `adapters`; 53-63 (hub) in `hub`.
 
+use std::time::Duration;
+
 use loam::gguf::{Array, Gguf, GgufFile, Value as Entry};
-use loam::tokenizer::Tokenizer;
+use loam::tokenizer::{Model, Tokenizer, Vocabulary};
 use loam_convert::source::Checkpoint;
 use loam_convert::{Error, Options, Plan, convert, plan};
 use loam_shaders::Format;
@@ -29,6 +31,7 @@ use serde_json::{Value, json};
 
 use crate::engine::within;
 use crate::seeds::{self, tokenizer};
+use loam_tests::budget::measure;
 use loam_tests::folder::Folder;
 
 fn safetensors(header: &[u8], data: usize) -> Vec<u8> {
@@ -248,4 +251,45 @@ fn case_36_text_with_control_tokens_stays_text() {
     assert!(plain.iter().all(|&id| !tokenizer.is_control(id)));
     assert_eq!(tokenizer.decode_bytes(&plain), text.as_bytes());
     assert!(tokenizer.encode(text, true, false).expect("text").iter().any(|&id| tokenizer.is_control(id)));
+}
+
+/// A vocabulary of SentencePiece: unknown, then these with scores that fall.
+fn scored(model: Model, tokens: &[String]) -> Tokenizer {
+    let all: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(tokens.to_vec()).collect();
+    let types = [2, 3, 3].into_iter().chain(tokens.iter().map(|_| 1)).collect();
+    let scores = (0..all.len()).map(|i| -(i as f32)).collect();
+    let vocabulary = Vocabulary { model, tokens: all, types, scores, unknown: Some(0), ..Vocabulary::default() };
+    Tokenizer::new(vocabulary).expect("sound")
+}
+
+/// Large texts, also of one kind of characters, take 64 bytes a byte at most, without what small inputs may have
+/// besides.
+#[test]
+fn long_texts_are_tokenised_within_the_memory_that_is_promised() {
+    let pieces = ["▁", "a", "b", "aa", "▁a", "aab", "aaaa"].map(str::to_owned);
+    let bytes = seeds::base();
+    let base = loam::Base::open(bytes.file("base.gguf")).expect("sound");
+    for tokenizer in [base.tokenizer().expect("sound"), &scored(Model::Spm, &pieces), &scored(Model::Unigram, &pieces)]
+    {
+        for unit in ["a", " ", "aab", "some words, and 12 numbers\n", "\n", "漢字"] {
+            let text = unit.repeat((1 << 20) / unit.len());
+            let (ids, peak, time) = measure(|| tokenizer.encode(&text, true, true).expect("text").len());
+            assert!(peak < 64 * text.len() as u64, "{unit:?}: {} bytes a byte, {ids} ids", peak / text.len() as u64);
+            assert!(time < Duration::from_secs(2), "{unit:?}: {time:?}");
+        }
+    }
+}
+
+/// A unigram vocabulary whose tokens all begin with each other: refused with a sentence, not computed for minutes.
+#[test]
+fn tokens_that_begin_with_each_other_end_in_an_error() {
+    let alike: Vec<String> = (1..1200).map(|length| "a".repeat(length)).collect();
+    let tokenizer = scored(Model::Unigram, &alike);
+    let (result, _, time) = measure(|| tokenizer.encode(&"a".repeat(1 << 20), false, false));
+    assert!(result.expect_err("too much").to_string().contains("begin with each other"));
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    assert!(tokenizer.encode(&"a".repeat(1000), false, false).is_ok(), "a small text");
+    // Words of a language are no such tokens.
+    let words = scored(Model::Unigram, &["▁", "a", "▁and", "and", "▁so", "on"].map(str::to_owned));
+    assert!(words.encode(&"and so on ".repeat(100_000), false, false).is_ok());
 }

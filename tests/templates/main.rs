@@ -2,6 +2,7 @@
 //! harm.
 
 mod engine;
+mod given;
 mod hostile;
 mod masks;
 mod styles;

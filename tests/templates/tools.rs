@@ -184,7 +184,7 @@ fn calls_and_answers_are_trained_and_results_of_tools_are_not() {
     let (folder, options) = (tempfile::tempdir().expect("a folder"), DataOptions::new(Records::Answers, 4096));
     let path = folder.path().join("d.jsonl");
     // The arguments as Transformers has them, and as OpenAI's interface does.
-    let (open, closed) = (json!({"days": 2, "city": "Bern"}), json!("{\"days\":2,\"city\":\"Bern\"}"));
+    let (open, closed) = (json!({"days": 2, "city": "Bern"}), json!("{\"days\": 2, \"city\": \"Bern\"}"));
     let lines = [messages(&open, false), messages(&closed, false), messages(&open, true)];
     let lines = lines.map(|messages| json!({"messages": messages, "tools": tools()}).to_string());
     std::fs::write(&path, lines.join("\n")).expect("written");
@@ -210,7 +210,9 @@ fn calls_and_answers_are_trained_and_results_of_tools_are_not() {
             assert!(example.trained[sent.len()] && !example.trained[sent.len() - 1], "{style}: message {i}");
             untrained = sent.len();
         }
-        let pairs = load_pairs(&path, &tokenizer, Some(&template), 4096, 0).expect("loads").pairs;
+        let pairs = load_pairs(&path, &tokenizer, Some(&template), &DataOptions::new(Records::Answers, 4096))
+            .expect("loads")
+            .pairs;
         assert!(pairs.iter().all(|pair| pair.prompt == example.tokens[..untrained] && pair.reference == "Welcome."));
         // A control token in what a tool says, or in its description, is text.
         let ends = example.tokens.iter().filter(|&&id| tokenizer.is_end(id)).count();

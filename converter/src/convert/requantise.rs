@@ -11,7 +11,7 @@ use crate::problem::SourceProblem;
 use crate::quantize::importance::Calibration;
 use crate::quantize::recipe::quantised;
 use crate::source::Checkpoint;
-use crate::{Error, Result, verify};
+use crate::{Error, Result, tokenizer, verify};
 
 /// The last ggml type id that the independent reader of every output knows (MXFP4): it panics on newer ones.
 const LAST_VERIFIED: u32 = 39;
@@ -22,14 +22,18 @@ const LAST_VERIFIED: u32 = 39;
 /// # Errors
 /// No model, types that cannot be decoded, and what `shards` refuses.
 pub(super) fn open(path: &Path, out: &Path, options: &Options, calibration: Option<&Calibration>) -> Result<Job> {
-    if options.pre.is_some() {
-        let problem = "is for model folders: a GGUF file names its pre-tokenizer already";
-        return Err(OptionError::new("pre", problem).into());
-    }
     let (gguf, weights) = Checkpoint::open_gguf(path)?;
     refuse_other_kinds(&gguf)?;
     verify::check(path, gguf.metadata())?;
     let mut metadata = gguf.metadata().clone();
+    if let Some(pre) = &options.pre {
+        match gguf.opt_str("tokenizer.ggml.model")? {
+            Some("gpt2") => metadata.set("tokenizer.ggml.pre", tokenizer::check_override(pre)?),
+            Some(_) if pre == "default" => {}
+            Some(_) => return Err(tokenizer::only_bytes(pre)),
+            None => return Err(OptionError::new("pre", "is given, but the file has no tokenizer").into()),
+        }
+    }
     // After all others, where llama-quantize has them.
     for (key, value) in [("general.quantization_version", 2), ("general.file_type", options.recipe.file_type)] {
         metadata.remove(key);

@@ -1,5 +1,8 @@
 //! tokenizer.json or tokenizer.model -> `tokenizer.ggml.*`: byte-level BPE, SentencePiece's BPE and unigram models.
 
+mod ends;
+mod flags;
+mod parts;
 pub mod pre;
 mod protobuf;
 mod special;
@@ -53,6 +56,13 @@ pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
     let mut json = Json::read_optional(&path)?;
     let model = json.as_mut().map(|json| json.take_object("model")).transpose()?.flatten();
     let mut notes = Vec::new();
+    let cuts = match &model {
+        Some(model) => model.text("type")? == Some("BPE") && !is_sentencepiece(model)?,
+        None => false,
+    };
+    if let Some(pre) = pre.filter(|&pre| !cuts && pre != "default") {
+        return Err(only_bytes(pre));
+    }
     let (vocabulary, mut out, add_bos) = match (json.as_ref(), model) {
         (Some(json), Some(mut model)) if !scored || !is_sentencepiece(&model)? => {
             match model.text("type")?.unwrap_or("(none)") {
@@ -72,6 +82,8 @@ pub fn read(source: &Source, pre: Option<&str>) -> Result<Tokenizer> {
         notes.push(format!("{padded} ids have no token and are padded as [PAD<id>], type unused"));
     }
     special::write(source, json.as_ref(), &vocabulary, add_bos, &mut out, &mut notes)?;
+    let normalizes = json.as_ref().is_some_and(|json| !parts::parts(json.get("normalizer"), "normalizers").is_empty());
+    flags::write(&vocabulary, normalizes, &mut out, &mut notes);
     Ok(Tokenizer { metadata: out, notes })
 }
 
@@ -108,7 +120,17 @@ fn absent_bytes(vocabulary: &Vocabulary) -> Option<String> {
         .then(|| format!("{absent} of 256 bytes have no token: characters with such a byte are lost from texts"))
 }
 
-fn check_override(name: &str) -> Result<&str> {
+/// The problem with the name of a pre-tokenizer for a tokenizer that has none.
+pub(crate) fn only_bytes(name: &str) -> Error {
+    let name: String = name.chars().take(40).collect();
+    OptionError::new("pre", format!("is {name:?}, but SentencePiece's tokenizers cut no texts: leave it out")).into()
+}
+
+/// Checks the name of a pre-tokenizer.
+///
+/// # Errors
+/// It is not known.
+pub(crate) fn check_override(name: &str) -> Result<&str> {
     let known: Vec<&str> = loam_text::tokenizer::pre_tokenizers().collect();
     if known.contains(&name) {
         return Ok(name);
@@ -131,22 +153,21 @@ fn check_kind(json: &Json, model: &Json, notes: &mut Vec<String>) -> Result<()> 
             return bad(format!("model.{key} is set, which GGUF cannot express"));
         }
     }
-    match json.get("normalizer") {
-        None => Ok(()),
-        Some(v) if v.get("type").and_then(Value::as_str) == Some("NFC") => {
-            notes.push("the tokenizer's NFC normalizer has no place in GGUF: texts must be in NFC already".into());
-            Ok(())
-        }
-        Some(v) => bad(format!("normalizer {} is not supported", brief(v))),
+    let normalizers = parts::parts(json.get("normalizer"), "normalizers");
+    let is_nfc = |part: &&Value| part.get("type").and_then(Value::as_str) == Some("NFC");
+    if let Some(other) = normalizers.iter().find(|part| !is_nfc(part)) {
+        return bad(format!("normalizer {} is not supported", brief(other)));
     }
+    if !normalizers.is_empty() {
+        notes.push("the tokenizer's NFC normalizer has no place in GGUF: texts must be in NFC already".into());
+    }
+    Ok(())
 }
 
 /// Does `part` of tokenizer.json contain a component of type `kind`?
 fn uses(json: &Json, part: &str, kind: &str) -> bool {
-    let is = |v: &Value| v.get("type").and_then(Value::as_str) == Some(kind);
-    let Some(node) = json.get(part) else { return false };
-    let lists = ["pretokenizers", "decoders", "processors"].iter().filter_map(|key| node.get(*key)?.as_array());
-    is(node) || lists.flatten().any(is)
+    let key = if part == "decoder" { "decoders" } else { "pretokenizers" };
+    parts::parts(json.get(part), key).iter().any(|v| v.get("type").and_then(Value::as_str) == Some(kind))
 }
 
 /// The two parts of a merge. Both JSON forms are read: "left right" and ["left", "right"].

@@ -76,10 +76,7 @@ fn collect(node: &Value, patterns: &mut Vec<String>) -> Result<(), String> {
     match node.get("type").and_then(Value::as_str) {
         Some("Sequence") => {
             let list = node.get("pretokenizers").and_then(Value::as_array).ok_or("Sequence without pretokenizers")?;
-            list.iter().try_for_each(|part| match part.get("type").and_then(Value::as_str) {
-                Some("Sequence") => Err("nested Sequence".to_owned()),
-                _ => collect(part, patterns),
-            })
+            list.iter().try_for_each(|part| collect(part, patterns))
         }
         Some("ByteLevel") if flag("add_prefix_space", true) => Err("ByteLevel with add_prefix_space".into()),
         Some("ByteLevel") => {

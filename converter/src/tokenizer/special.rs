@@ -4,8 +4,9 @@
 use loam_files::gguf::{Metadata, Strings};
 use serde_json::Value;
 
-use super::text_file;
+use super::parts::parts;
 use super::vocabulary::Vocabulary;
+use super::{ends, text_file};
 use crate::Result;
 use crate::architecture::Source;
 use crate::source::Json;
@@ -36,7 +37,7 @@ pub(super) fn write(
     let config = Json::read_optional(&source.dir.join("tokenizer_config.json"))?;
     let empty = Json::from_value(&source.dir.join("tokenizer_config.json"), "", Value::Object(Default::default()));
     let config = config.unwrap_or(empty);
-    let mut bos = None;
+    let (mut bos, mut eos) = (None, None);
     for (name, key) in TOKENS {
         let mut usable = |id: Result<Option<u32>>| match id {
             // Texts begin and end with these two; the others are for programs that loam is not.
@@ -54,6 +55,7 @@ pub(super) fn write(
             out.set(format!("tokenizer.ggml.{key}_token_id"), id);
         }
         bos = bos.or(id.filter(|_| name == "bos"));
+        eos = eos.or(id.filter(|_| name == "eos"));
     }
     let (first, last) = tokenizer.map_or((None, None), template_ends);
     let text_of = |id: u32| vocabulary.tokens[id as usize].as_ref().map(|(text, _)| text.as_str());
@@ -61,17 +63,23 @@ pub(super) fn write(
     if let Some(add) = config.flag("add_bos_token")?.or(starts.then_some(true)).or(add_bos) {
         out.set("tokenizer.ggml.add_bos_token", add);
     }
-    if let Some(add) = config.flag("add_eos_token")?.or(last.map(|_| true)) {
+    let ends = last.is_some() && last == eos.and_then(text_of);
+    if let Some(last) = last.filter(|_| !ends) {
+        let last: String = last.chars().take(60).collect();
+        notes.push(format!("the tokenizer puts {last:?} after a text, which GGUF cannot express: it is left out"));
+    }
+    if let Some(add) = config.flag("add_eos_token")?.or(ends.then_some(true)) {
         out.set("tokenizer.ggml.add_eos_token", add);
     }
     if let Some(prefix) = config.flag("add_prefix_space")? {
         out.set("tokenizer.ggml.add_space_prefix", prefix);
     }
+    ends::write(source, &config, vocabulary, out, notes)?;
     chat_templates(source, &config, out)
 }
 
 /// `<name>_token` of tokenizer_config.json: a string, or an object with `content`.
-fn named(config: &Json, name: &str, vocabulary: &Vocabulary) -> Result<Option<u32>> {
+pub(super) fn named(config: &Json, name: &str, vocabulary: &Vocabulary) -> Result<Option<u32>> {
     let key = format!("{name}_token");
     let Some(value) = config.get(&key) else { return Ok(None) };
     let text = value.as_str().or_else(|| value.get("content")?.as_str());
@@ -100,10 +108,8 @@ fn numbered(config: &Json, name: &str, vocabulary: &Vocabulary) -> Result<Option
 
 /// What a `TemplateProcessing` post-processor puts before and after a single text, if these are special tokens.
 fn template_ends(tokenizer: &Json) -> (Option<&str>, Option<&str>) {
-    let Some(node) = tokenizer.get("post_processor") else { return (None, None) };
     let is_template = |v: &&Value| v.get("type").and_then(Value::as_str) == Some("TemplateProcessing");
-    let parts = node.get("processors").and_then(Value::as_array);
-    let template = Some(node).filter(is_template).or_else(|| parts?.iter().find(is_template));
+    let template = parts(tokenizer.get("post_processor"), "processors").into_iter().find(is_template);
     let single = template.and_then(|t| t.get("single")?.as_array()).map_or(&[][..], Vec::as_slice);
     let first = single.first().and_then(|p| p.pointer("/SpecialToken/id")?.as_str());
     let last = single.last().filter(|_| single.len() > 1).and_then(|p| p.pointer("/SpecialToken/id")?.as_str());

@@ -6,6 +6,8 @@ use std::path::Path;
 use loam_files::gguf::Metadata;
 use serde_json::Value;
 
+use super::flags::Flags;
+use super::parts::{parts, pattern};
 use super::vocabulary::{Added, Vocabulary, added_kind, added_tokens};
 use super::{BYTE, NORMAL, Read, UNKNOWN, USER_DEFINED, merge_pair, protobuf, unigram};
 use crate::architecture::Source;
@@ -60,7 +62,7 @@ fn other_added_tokens(source: &Source) -> Result<Vec<(Json, Vec<Added>)>> {
         for text in json.keys() {
             let id = json.get(text).and_then(Value::as_u64);
             let id = id.ok_or_else(|| json.error("added_tokens", format!("{:?} has no id", short(text))))?;
-            tokens.push(Added { text: text.to_owned(), id, kind: added_kind(text, false) });
+            tokens.push(Added { text: text.to_owned(), id, kind: added_kind(text, false), flags: Flags::default() });
         }
         found.push((json, tokens));
     }
@@ -73,7 +75,8 @@ fn other_added_tokens(source: &Source) -> Result<Vec<(Json, Vec<Added>)>> {
                 return Err(decoder.error(&short(key), "must be an id with an object that has content"));
             };
             let special = decoder.get(key).and_then(|token| token.get("special")?.as_bool()).unwrap_or(false);
-            tokens.push(Added { text: text.to_owned(), id, kind: added_kind(text, special) });
+            let flags = decoder.get(key).map(Flags::of).unwrap_or_default();
+            tokens.push(Added { text: text.to_owned(), id, kind: added_kind(text, special), flags });
         }
         found.push((decoder, tokens));
     }
@@ -86,7 +89,7 @@ fn other_added_tokens(source: &Source) -> Result<Vec<(Json, Vec<Added>)>> {
 /// # Errors
 /// A tokenizer that works otherwise than SentencePiece, or that contradicts itself.
 pub(super) fn from_json(json: &Json, model: &mut Json, size: u64, notes: &mut Vec<String>) -> Result<Read> {
-    let prefix = space_prefix(json)?;
+    let prefix = space_prefix(json, notes)?;
     let vocab = model.take_object("vocab")?.ok_or_else(|| model.error("vocab", "is missing"))?;
     let mut vocabulary = Vocabulary::new(size);
     for text in vocab.keys() {
@@ -133,6 +136,7 @@ pub(super) fn add_tokens(
             notes.push(added.without_row());
             continue;
         };
+        vocabulary.flags.add(added.id as u32, added.flags);
         let mut kind = added.kind;
         if let Some((text, old)) = slot.take() {
             if matches!(old, UNKNOWN | BYTE) {
@@ -189,27 +193,33 @@ fn scores(model: &Json, vocabulary: &Vocabulary) -> Result<Vec<f32>> {
 }
 
 /// Whether a space is put before a text, if the tokenizer treats spaces as SentencePiece does.
-fn space_prefix(json: &Json) -> Result<bool> {
-    let normalizer = json.get("normalizer").unwrap_or(&Value::Null);
-    let pre = json.get("pre_tokenizer").unwrap_or(&Value::Null);
-    let known = |list: &[&Value]| list.iter().all(|part| is_prepend(part) || is_replace(part));
-    let parts: Vec<&Value> = match normalizer.get("normalizers").and_then(Value::as_array) {
-        Some(list) => list.iter().collect(),
-        None if normalizer.is_null() => Vec::new(),
-        None => vec![normalizer],
-    };
-    let metaspace = metaspace(pre);
-    let escapes = parts.iter().any(|part| is_replace(part)) || metaspace.is_some();
+fn space_prefix(json: &Json, notes: &mut Vec<String>) -> Result<bool> {
+    let normalizers = parts(json.get("normalizer"), "normalizers");
+    let mut cuts = parts(json.get("pre_tokenizer"), "pretokenizers");
+    let known = normalizers.iter().all(|part| is_prepend(part) || is_replace(part));
     // Gemma splits on spaces that its normalizer has already replaced: that cuts nothing.
-    let idle = pre.get("type").and_then(Value::as_str) == Some("Split")
-        && pre.pointer("/pattern/String").and_then(Value::as_str) == Some(" ");
-    if known(&parts) && escapes && (pre.is_null() || metaspace.is_some() || idle) {
-        return Ok(metaspace.unwrap_or(false) || parts.iter().any(|part| is_prepend(part)));
+    let escaped = normalizers.iter().any(|part| is_replace(part));
+    let is_split = |part: &Value| part.get("type").and_then(Value::as_str) == Some("Split");
+    cuts.retain(|part| !(escaped && is_split(part) && pattern(part) == Some(" ")));
+    let metaspace = match cuts[..] {
+        [] => Some(None),
+        [only] => metaspace(only).map(|prefix| {
+            notes.extend(first_only(only));
+            Some(prefix)
+        }),
+        _ => None,
+    };
+    if let Some(metaspace) = metaspace
+        && known
+        && (escaped || metaspace.is_some())
+    {
+        return Ok(metaspace.unwrap_or(false) || normalizers.iter().any(|part| is_prepend(part)));
     }
+    let shown = |key: &str| brief(json.get(key).unwrap_or(&Value::Null));
     let problem = format!(
         "treats spaces otherwise than SentencePiece (normalizer {}, pre_tokenizer {}), which GGUF cannot express",
-        brief(normalizer),
-        brief(pre)
+        shown("normalizer"),
+        shown("pre_tokenizer")
     );
     Err(Error::Tokenizer { path: json.path.clone(), problem: problem.into() })
 }
@@ -221,7 +231,7 @@ fn is_prepend(part: &Value) -> bool {
 
 fn is_replace(part: &Value) -> bool {
     part.get("type").and_then(Value::as_str) == Some("Replace")
-        && part.pointer("/pattern/String").and_then(Value::as_str) == Some(" ")
+        && pattern(part) == Some(" ")
         && part.get("content").and_then(Value::as_str) == Some("\u{2581}")
 }
 
@@ -236,6 +246,16 @@ pub(super) fn metaspace(pre: &Value) -> Option<bool> {
         Some(_) => Some(true),
         None => Some(flag("add_prefix_space").unwrap_or(true)),
     }
+}
+
+/// A note if a space is put only before the first piece of a text: GGUF knows a space before each piece, or none.
+pub(super) fn first_only(pre: &Value) -> Option<String> {
+    let first = pre.get("prepend_scheme").and_then(Value::as_str) == Some("first");
+    first.then(|| {
+        "the tokenizer puts a space before the first piece of a text only (prepend_scheme first); GGUF cannot say so: \
+         texts get one after each special token too, as in llama.cpp"
+            .into()
+    })
 }
 
 /// The keys of a vocabulary with scores.

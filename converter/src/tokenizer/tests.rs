@@ -239,3 +239,114 @@ fn an_override_is_a_known_name() {
         assert!(check_override(name).is_err());
     }
 }
+
+/// The note that has `part`.
+#[track_caller]
+fn note<'t>(read: &'t Tokenizer, part: &str) -> &'t str {
+    let found = read.notes.iter().find(|note| note.contains(part));
+    found.unwrap_or_else(|| panic!("{part}: {:?}", read.notes))
+}
+
+#[test]
+fn normalizers_that_change_nothing_are_none_in_every_spelling() {
+    let list = |inner: &[Value]| json!({"type": "Sequence", "normalizers": inner});
+    for (normalizer, noted) in [
+        (list(&[]), false),
+        (list(&[list(&[])]), false),
+        (json!({"type": "Prepend", "prepend": ""}), false),
+        (list(&[json!({"type": "NFC"})]), true),
+        (list(&[list(&[json!({"type": "NFC"})])]), true),
+    ] {
+        let mut tokenizer = good();
+        tokenizer["normalizer"] = normalizer.clone();
+        let read = read_folder(&tokenizer, json!({}), json!({})).unwrap_or_else(|e| panic!("{normalizer}: {e}"));
+        assert_eq!(read.notes.iter().any(|note| note.contains("NFC")), noted, "{normalizer}: {:?}", read.notes);
+    }
+    let mut tokenizer = good();
+    tokenizer["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Sequence", "pretokenizers": [good()["pre_tokenizer"]]}]});
+    assert_eq!(
+        read_folder(&tokenizer, json!({}), json!({})).unwrap().metadata.get("tokenizer.ggml.pre"),
+        Some(&"gpt-2".into())
+    );
+}
+
+#[test]
+fn flags_of_added_tokens_are_kept_or_told() {
+    let mut tokenizer = good();
+    tokenizer["added_tokens"][1]["rstrip"] = json!(true);
+    tokenizer["added_tokens"][0]["lstrip"] = json!(true);
+    tokenizer["added_tokens"][0]["single_word"] = json!(true);
+    let read = read_folder(&tokenizer, json!({}), json!({})).unwrap();
+    assert_eq!(read.metadata.get("loam.tokenizer.rstrip_token_ids"), Some(&vec![6u32].into()));
+    assert_eq!(read.metadata.get("loam.tokenizer.lstrip_token_ids"), Some(&vec![0u32].into()));
+    assert!(note(&read, "white space").starts_with("2 added tokens"));
+    assert!(note(&read, "whole words").starts_with("1 added token (\"<|end|>\")"));
+    let plain = read_folder(&good(), json!({}), json!({})).unwrap();
+    assert_eq!(plain.metadata.get("loam.tokenizer.rstrip_token_ids"), None);
+    tokenizer["normalizer"] = json!({"type": "NFC"});
+    tokenizer["added_tokens"][1]["normalized"] = json!(true);
+    note(&read_folder(&tokenizer, json!({}), json!({})).unwrap(), "normalized text");
+}
+
+/// What is read of a folder with this generation_config.json.
+fn with_generation(config: Value, model: Value, generation: Value) -> Tokenizer {
+    let dir = folder(&good(), config, model);
+    std::fs::write(dir.path().join("generation_config.json"), generation.to_string()).unwrap();
+    super::read(&Source::open(dir.path()).unwrap(), None).unwrap()
+}
+
+#[test]
+fn all_end_tokens_are_kept() {
+    let ids = |read: &Tokenizer| {
+        ["eos", "eot", "eom"].map(|name| match read.metadata.get(&format!("tokenizer.ggml.{name}_token_id")) {
+            Some(loam_files::gguf::Value::U32(id)) => Some(*id),
+            _ => None,
+        })
+    };
+    let eos = || json!({"eos_token": "<|end|>"});
+    let read = with_generation(eos(), json!({}), json!({"eos_token_id": [0, 2]}));
+    assert_eq!(ids(&read), [Some(0), Some(2), None]);
+    let read = with_generation(eos(), json!({"eos_token_id": [0, 3]}), json!({"eos_token_id": 2}));
+    assert_eq!(ids(&read), [Some(0), Some(2), Some(3)], "those of both files");
+    let read = with_generation(
+        json!({"eos_token": "<|end|>", "eot_token": "c"}),
+        json!({"eom_token_id": 5}),
+        json!({"eos_token_id": [0, 2]}),
+    );
+    assert_eq!(
+        (ids(&read), read.metadata.get("loam.tokenizer.end_token_ids")),
+        ([Some(0), Some(3), Some(5)], Some(&vec![2u32].into()))
+    );
+    note(&read, "1 more end tokens");
+    let read = with_generation(eos(), json!({}), json!({"eos_token_id": [0, 99, -1]}));
+    assert_eq!(ids(&read), [Some(0), None, None]);
+    note(&read, "99 is the id of no token");
+}
+
+#[test]
+fn another_token_at_the_end_of_a_text_is_no_eos() {
+    let mut tokenizer = good();
+    tokenizer["post_processor"] = json!({"type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "<tool>"}}]});
+    let read = read_folder(&tokenizer, json!({"eos_token": "<|end|>"}), json!({})).unwrap();
+    assert_eq!(read.metadata.get("tokenizer.ggml.add_eos_token"), None);
+    note(&read, "puts \"<tool>\" after a text");
+    tokenizer["post_processor"]["single"][1]["SpecialToken"]["id"] = json!("<|end|>");
+    let read = read_folder(&tokenizer, json!({"eos_token": "<|end|>"}), json!({})).unwrap();
+    assert_eq!(read.metadata.get("tokenizer.ggml.add_eos_token"), Some(&true.into()));
+}
+
+#[test]
+fn a_name_of_a_pre_tokenizer_is_for_tokenizers_that_cut() {
+    let dir = folder(&good(), json!({}), json!({}));
+    let read = |pre: &str| super::read(&Source::open(dir.path()).unwrap(), Some(pre));
+    assert_eq!(read("qwen2").unwrap().metadata.get("tokenizer.ggml.pre"), Some(&"qwen2".into()));
+    assert!(read("nonsense").unwrap_err().to_string().contains("known"), "known ones are named");
+    std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    std::fs::write(dir.path().join("tokenizer.model"), model(&[piece("<unk>", 0.0, 2), piece("a", -1.0, 1)], false))
+        .unwrap();
+    let error = read("qwen2").unwrap_err().to_string();
+    assert!(error.contains("cut no texts"), "{error}");
+    assert!(read("default").is_ok());
+}

@@ -3,7 +3,8 @@
 use loam_files::gguf::{Array, Metadata, Value as Gguf};
 use serde_json::Value;
 
-use super::spm::{add_tokens, metaspace, short};
+use super::parts::parts;
+use super::spm::{add_tokens, first_only, metaspace, short};
 use super::vocabulary::{Vocabulary, added_tokens};
 use super::{NORMAL, Read, UNKNOWN};
 use crate::source::Json;
@@ -27,7 +28,7 @@ pub(super) fn from_json(json: &Json, model: &mut Json, size: u64, notes: &mut Ve
         return Err(model.error("byte_fallback", "a Unigram model with it has no form in GGUF"));
     }
     let (charsmap, mut spaces) = normalizer(json)?;
-    spaces.prefix = pre_tokenizer(json, &mut spaces)?;
+    spaces.prefix = pre_tokenizer(json, &mut spaces, notes)?;
     let unknown = model.get("unk_id").and_then(Value::as_u64).ok_or_else(|| model.error("unk_id", "is missing"))?;
     let mut vocabulary = Vocabulary::new(size);
     let mut scores = vec![0.0; vocabulary.tokens.len()];
@@ -50,15 +51,9 @@ pub(super) fn from_json(json: &Json, model: &mut Json, size: u64, notes: &mut Ve
 
 /// The map of characters, and whether spaces are merged.
 fn normalizer(json: &Json) -> Result<(Vec<u8>, Spaces)> {
-    let node = json.get("normalizer").unwrap_or(&Value::Null);
     let mut spaces = Spaces { prefix: false, merged: false };
     let mut charsmap = Vec::new();
-    let parts: Vec<&Value> = match node.get("normalizers").and_then(Value::as_array) {
-        Some(list) => list.iter().collect(),
-        None if node.is_null() => Vec::new(),
-        None => vec![node],
-    };
-    for part in parts {
+    for part in parts(json.get("normalizer"), "normalizers") {
         let text = |pointer: &str| part.pointer(pointer).and_then(Value::as_str);
         match (text("/type"), text("/precompiled_charsmap"), text("/pattern/Regex"), text("/content")) {
             (Some("Precompiled"), Some(map), ..) if charsmap.is_empty() => {
@@ -72,18 +67,19 @@ fn normalizer(json: &Json) -> Result<(Vec<u8>, Spaces)> {
 }
 
 /// Whether a space is put first; notes in `spaces` if the parts between white space are taken one by one.
-fn pre_tokenizer(json: &Json, spaces: &mut Spaces) -> Result<bool> {
+fn pre_tokenizer(json: &Json, spaces: &mut Spaces, notes: &mut Vec<String>) -> Result<bool> {
     let node = json.get("pre_tokenizer").unwrap_or(&Value::Null);
-    let list = node.get("pretokenizers").and_then(Value::as_array).map(Vec::as_slice);
+    let list = parts(Some(node), "pretokenizers");
     let is_split = |part: &Value| part.get("type").and_then(Value::as_str) == Some("WhitespaceSplit");
-    let last = match list {
-        Some([first, last]) if is_split(first) => {
+    let last = match list[..] {
+        [first, last] if is_split(first) => {
             spaces.merged = true;
             last
         }
-        Some([only]) => only,
+        [only] => only,
         _ => node,
     };
+    notes.extend(first_only(last));
     metaspace(last).ok_or_else(|| unsupported(json, "pre_tokenizer", node))
 }
 

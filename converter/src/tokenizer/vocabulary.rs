@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use loam_files::gguf::{Metadata, Strings};
 use serde_json::Value;
 
+use super::flags::{Flagged, Flags};
 use super::{CONTROL, NORMAL, UNUSED, USER_DEFINED};
 use crate::Result;
 use crate::source::Json;
@@ -16,12 +17,14 @@ pub(crate) struct Vocabulary {
     pub(crate) tokens: Vec<Option<(String, i32)>>,
     /// By text; of the entries of the model and of added tokens.
     pub(crate) ids: HashMap<String, u32>,
+    /// How added tokens are looked for.
+    pub(crate) flags: Flagged,
 }
 
 impl Vocabulary {
     /// No tokens yet, and room for `size`: at most 2^24, checked in the configuration.
     pub(super) fn new(size: u64) -> Vocabulary {
-        Vocabulary { tokens: vec![None; size as usize], ids: HashMap::new() }
+        Vocabulary { tokens: vec![None; size as usize], ids: HashMap::new(), flags: Flagged::default() }
     }
 
     /// The entries of a BPE model and the added tokens. Added tokens beyond the model's rows are left out, with a note:
@@ -43,6 +46,7 @@ impl Vocabulary {
                 continue;
             }
             out.add(json, "added_tokens", &added.text, added.id, added.kind)?;
+            out.flags.add(added.id as u32, added.flags);
         }
         Ok(out)
     }
@@ -97,6 +101,7 @@ pub(super) struct Added {
     pub(super) text: String,
     pub(super) id: u64,
     pub(super) kind: i32,
+    pub(super) flags: Flags,
 }
 
 impl Added {
@@ -119,7 +124,7 @@ pub(super) fn added_tokens(json: &Json) -> Result<Vec<Added>> {
             return Err(json.error("added_tokens", format!("{} needs content and id", brief(added))));
         };
         let special = added.get("special").and_then(Value::as_bool).unwrap_or(false);
-        Ok(Added { text: text.to_owned(), id, kind: added_kind(text, special) })
+        Ok(Added { text: text.to_owned(), id, kind: added_kind(text, special), flags: Flags::of(added) })
     };
     json.list("added_tokens")?.iter().map(read).collect()
 }

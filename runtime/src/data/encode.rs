@@ -8,17 +8,32 @@
 //! long as each prompt continues the tokens before it; a template that rewrites history (dropping earlier thoughts,
 //! say) or a merge over a boundary starts a new example, so that no prompt differs from what is served.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::chat::{ChatTemplate, Message};
 use crate::problem::DataProblem;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Content, Contents, Tokenizer};
 use loam_text::Result;
 
 use super::preference::Preference;
 use super::record::{Conversation, Record};
 use super::turns::{Turn, Turns, left_out};
-use super::{DataOptions, Example, Notes, Records};
+use super::{DataOptions, Example, Notes, Records, written};
+
+/// What is wrong with a message of no weight where all text is trained.
+const WEIGHTED: &str = "has a message that is not trained on (weight 0, or train false), which plain text cannot leave out: \
+     train on answers instead";
+
+/// All of a text.
+fn whole(text: &str) -> Contents {
+    Contents::new(vec![Content { range: 0..text.len(), answer: true }], None)
+}
+
+/// Whether there are tools in a list of them.
+fn has_tools(tools: &serde_json::Value) -> bool {
+    tools.as_array().is_some_and(|list| !list.is_empty())
+}
 
 /// What is wrong with a conversation for a model that was not made for conversations.
 const NO_TEMPLATE: &str = "has messages, but the model has no chat template: give one, or use prompt and completion";
@@ -50,15 +65,15 @@ impl Encoder<'_> {
         take: &mut dyn FnMut(Example),
     ) -> Result<(), DataProblem> {
         match (record, self.template) {
-            (Record::Text(text), _) => self.document(text, true).map(take).map_err(DataProblem::from_text),
+            (Record::Text(text), _) => self.document(text, true, notes).map(take).map_err(DataProblem::from_text),
             (Record::Messages(conversation), Some(template)) => self.conversation(conversation, template, notes, take),
             (Record::Messages(_), None) => Err(DataProblem::Template(NO_TEMPLATE.into())),
             (Record::Completion { prompt, completion }, Some(template)) => {
                 let messages = vec![Message::new("user", prompt), Message::new("assistant", completion)];
-                self.conversation(&Conversation { messages, tools: None }, template, notes, take)
+                self.conversation(&Conversation::new(messages, None), template, notes, take)
             }
             (Record::Completion { prompt, completion }, None) => {
-                self.completion(prompt, completion).map(take).map_err(DataProblem::from_text)
+                self.completion(prompt, completion, notes).map(take).map_err(DataProblem::from_text)
             }
             (Record::Preference(preference), _) => self.preference(preference, notes, take),
         }
@@ -91,8 +106,9 @@ impl Encoder<'_> {
     }
 
     /// A plain document; `end` adds EOS, so that the model learns to stop.
-    pub(super) fn document(&self, text: &str, end: bool) -> Result<Example> {
-        let mut tokens = self.tokenizer.encode(text, false, true)?;
+    pub(super) fn document(&self, text: &str, end: bool, notes: &mut Notes) -> Result<Example> {
+        self.note_spelled(text, &whole(text), notes);
+        let mut tokens = self.tokenizer.encode(text, self.options.control_tokens, true)?;
         tokens.extend(self.tokenizer.eos().filter(|eos| end && tokens.last() != Some(eos)));
         Ok(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 })
     }
@@ -111,7 +127,7 @@ impl Encoder<'_> {
                     .into())
             }
             (Record::Messages(_), None) => Err(DataProblem::Template(NO_TEMPLATE.into())),
-            (Record::Messages(Conversation { messages, tools }), Some(template)) => {
+            (Record::Messages(Conversation { messages, tools, .. }), Some(template)) => {
                 let last = messages.iter().rposition(|message| message.role == "assistant");
                 let last = last.ok_or("has no assistant message to compare with")?;
                 let before = &messages[..last];
@@ -141,10 +157,14 @@ impl Encoder<'_> {
     }
 
     /// Prompt and answer for a model without a chat template: the texts as they are, then EOS.
-    fn completion(&self, prompt: &str, completion: &str) -> Result<Example> {
+    fn completion(&self, prompt: &str, completion: &str, notes: &mut Notes) -> Result<Example> {
+        self.note_spelled(completion, &whole(completion), notes);
         let mut tokens = self.plain_prompt(prompt)?;
         let mut trained = vec![self.options.records == Records::Texts; tokens.len()];
-        tokens.extend(self.tokenizer.encode_after(&tokens, completion)?);
+        tokens.extend(match self.options.control_tokens {
+            true => self.tokenizer.encode_continuation(&tokens, completion, &Contents::default())?,
+            false => self.tokenizer.encode_after(&tokens, completion)?,
+        });
         tokens.extend(self.tokenizer.eos());
         trained.resize(tokens.len(), true);
         Ok(Example { tokens, trained, line: 0, cut: 0 })
@@ -157,22 +177,52 @@ impl Encoder<'_> {
         notes: &mut Notes,
         take: &mut dyn FnMut(Example),
     ) -> Result<(), DataProblem> {
-        let Conversation { messages, tools } = conversation;
+        let conversation = &*self.taking(conversation);
+        let Conversation { messages, tools, weighted } = conversation;
         if self.options.records == Records::Texts {
-            let full = template.trace(messages, tools.as_ref(), false).map_err(DataProblem::from_text)?;
-            let absent = |i: &usize| messages[*i].role == "assistant" && full.said(*i).is_none();
-            if let Some(i) = (0..messages.len()).find(absent) {
-                return Err(left_out().in_message(i));
+            if *weighted {
+                return Err(WEIGHTED.into());
             }
-            let tokens = self
-                .tokenizer
-                .encode_rendered(&full.text, &full.contents(0..full.text.len()))
-                .map_err(DataProblem::from_text)?;
+            let full = template.trace(messages, tools.as_ref(), false).map_err(DataProblem::from_text)?;
+            for (i, message) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
+                full.said(i).ok_or_else(|| left_out().in_message(i))?;
+                written::check(message, &full.parts(Some(i)), notes).map_err(|problem| problem.in_message(i))?;
+            }
+            notes.toolless += usize::from(tools.as_ref().is_some_and(has_tools) && full.parts(None).is_empty());
+            let contents = full.contents(0..full.text.len());
+            self.note_spelled(&full.text, &contents, notes);
+            let tokens = self.tokenizer.encode_rendered(&full.text, &contents).map_err(DataProblem::from_text)?;
             take(Example { trained: vec![true; tokens.len()], tokens, line: 0, cut: 0 });
             return Ok(());
         }
+        if tools.as_ref().is_some_and(has_tools) {
+            let full = template.trace(messages, tools.as_ref(), false).map_err(DataProblem::from_text)?;
+            notes.toolless += usize::from(full.parts(None).is_empty());
+        }
         let turns = Turns::new(conversation, template, self.tokenizer);
         self.answers(messages, turns, notes, take)
+    }
+
+    /// The conversation with control tokens taken where the options ask for it: in the trained answers.
+    fn taking<'c>(&self, conversation: &'c Conversation) -> Cow<'c, Conversation> {
+        if !self.options.control_tokens {
+            return Cow::Borrowed(conversation);
+        }
+        let mut conversation = conversation.clone();
+        let answers = conversation.messages.iter_mut().filter(|message| message.role == "assistant");
+        answers.for_each(|message| message.control_tokens |= !message.untrained);
+        Cow::Owned(conversation)
+    }
+
+    /// Counts the control tokens that `contents` of a text spell and that stay text.
+    fn note_spelled(&self, text: &str, contents: &Contents, notes: &mut Notes) {
+        if self.options.control_tokens {
+            return;
+        }
+        for id in self.tokenizer.spelled(text, contents) {
+            let token = self.tokenizer.token(id).unwrap_or_default().to_owned();
+            *notes.spelled.entry(token).or_default() += 1;
+        }
     }
 
     /// Joins turns to examples: one for all of them, as long as each prompt continues what is before it.
@@ -195,7 +245,11 @@ impl Encoder<'_> {
         let trained = |message: &Message| message.role == "assistant" && !message.untrained;
         for (i, _) in messages.iter().enumerate().filter(|(_, message)| trained(message)) {
             let named = |problem: DataProblem| problem.in_message(i);
-            let turn = turns.turn(i).map_err(named)?;
+            let Some(turn) = turns.turn(i).map_err(named)? else {
+                notes.unmarked += 1;
+                continue;
+            };
+            written::check(&messages[i], &turn.full.parts(Some(i)), notes).map_err(named)?;
             let before = &turns.ids()[..turn.before];
             let (prompt, answer) = self.tokens(before, &turn, notes).map_err(named)?;
             let mut next = match pending.take() {
@@ -225,11 +279,15 @@ impl Encoder<'_> {
             let (text, last) = (&full.text[range.clone()], if prompt.is_empty() { before } else { &prompt });
             self.tokenizer.encode_continuation(last, text, &full.contents(range)).map_err(DataProblem::from_text)
         };
-        let mut tokens = continued(turn.start..full.text.len())?;
+        let stop = turn.stop.unwrap_or(full.text.len());
+        self.note_spelled(&full.text[turn.start..turn.end], &full.contents(turn.start..turn.end), notes);
+        let mut tokens = continued(turn.start..stop)?;
         // End tokens inside the answer (between a thought and what follows, say) are found alike in a part of it.
         let inside = continued(turn.start..turn.end)?.into_iter().filter(|&id| self.tokenizer.is_end(id)).count();
         let mut ends = (0..tokens.len()).filter(|&at| self.tokenizer.is_end(tokens[at]));
         match ends.nth(inside) {
+            // A mark of the template says where the answer ends.
+            Some(_) if turn.stop.is_some() => {}
             Some(end) => tokens.truncate(end + 1),
             None => notes.endless += 1,
         }

@@ -1,20 +1,26 @@
 //! Training and evaluation data: files to token examples to batches.
 //!
-//! `.jsonl`: one object a line, `{"messages": [..]}`, `{"prompt", "completion"}`, `{"prompt", "chosen", "rejected"}` or
-//! `{"text"}`. `.txt`: one document.
+//! `.jsonl`: one object a line (`.json`: an array of them; `.csv`, `.tsv`: a table of them), `{"messages": [..]}`,
+//! `{"prompt", "completion"}`, `{"prompt", "chosen", "rejected"}` or `{"text"}`. `.txt`: one document.
 //! A bad line is an error that names file and line, unless [`DataOptions::skip_bad`] allows some.
 
 mod batch;
 mod encode;
+mod items;
 mod lengths;
 mod lines;
+mod mapping;
+mod notes;
 mod order;
 mod pairs;
 mod preference;
 mod record;
 mod turns;
+mod written;
 
 pub use batch::{Batch, BatchOptions, Batches, OptimizerStep};
+pub use mapping::Mapping;
+pub use notes::Notes;
 pub use order::permutation;
 pub use pairs::{Pair, Pairs, load_pairs};
 
@@ -30,12 +36,11 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use encode::Encoder;
 use lines::{Lines, bad};
+use notes::SHOWN;
 use record::Record;
 
 /// Largest .txt file: it is tokenised as one text in memory.
 const TEXT_LIMIT: u64 = 1 << 28;
-/// Examples of skipped lines kept for the report.
-const SHOWN: usize = 10;
 
 /// The records that are learned from, and which of their tokens are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,12 +90,16 @@ pub struct DataOptions {
     /// trains what no window before it had. So each token after the first window sees at least `context - stride`
     /// tokens; all windows are held in memory. `None` is `context - 1`: windows share one token.
     pub stride: Option<usize>,
+    /// Control tokens that trained answers and texts spell are taken as tokens; otherwise they are text.
+    pub control_tokens: bool,
+    /// Which keys of the file stand for which of ours; `None`: it has ours.
+    pub mapping: Option<Mapping>,
 }
 
 impl DataOptions {
     /// Options without skipped lines and with windows that share one token.
     pub fn new(records: Records, context: usize) -> Self {
-        DataOptions { records, context, skip_bad: 0, stride: None }
+        DataOptions { records, context, skip_bad: 0, stride: None, control_tokens: false, mapping: None }
     }
 
     fn check(&self) -> Result<()> {
@@ -130,63 +139,6 @@ impl Example {
     }
 }
 
-/// What happened while loading, for the user to see.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// Records read.
-    pub records: usize,
-    /// Bad lines left out.
-    pub skipped: usize,
-    /// The first of them: line and problem.
-    pub problems: Vec<(usize, String)>,
-    /// Examples cut to the context length.
-    pub truncated: usize,
-    /// Examples left out because no trained token remains.
-    pub masked: usize,
-    /// Conversations that became several examples, because the template rewrites earlier turns.
-    pub divided: usize,
-    /// Answers that the template writes otherwise than it asks for them: they do not follow the prompt that `chat`
-    /// sends.
-    pub unprompted: usize,
-    /// Answers without an end-of-turn token after them.
-    pub endless: usize,
-}
-
-impl Notes {
-    /// Adds what happened elsewhere.
-    fn add(&mut self, other: Notes) {
-        self.records += other.records;
-        self.skipped += other.skipped;
-        self.problems.extend(other.problems);
-        self.truncated += other.truncated;
-        self.masked += other.masked;
-        self.divided += other.divided;
-        self.unprompted += other.unprompted;
-        self.endless += other.endless;
-    }
-
-    /// One line for each thing that a user should know.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let mut note = |count: usize, what: &str| {
-            if count > 0 {
-                out.push(format!("{count} {what}"));
-            }
-        };
-        note(self.truncated, "examples are longer than the context and were cut");
-        note(self.masked, "examples have no trained token within the context and were left out");
-        note(self.divided, "conversations became several examples: the chat template rewrites earlier turns");
-        note(
-            self.unprompted,
-            "answers do not follow the prompt that chat sends: the chat template writes them otherwise",
-        );
-        note(self.endless, "answers have no end-of-turn token behind them: a model does not learn to stop from them");
-        note(self.skipped, "bad lines were skipped");
-        out.extend(self.problems.iter().map(|(line, problem)| format!("  line {line}: {problem}")));
-        out
-    }
-}
-
 /// Examples with their provenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
@@ -215,10 +167,18 @@ pub fn load(
     options.check()?;
     let encoder = Encoder { tokenizer, template, options };
     let dataset = match extension(path).as_str() {
-        "jsonl" => load_jsonl(path, &encoder)?,
         "txt" => load_text(path, &encoder)?,
-        _ => return Err(bad(path, 0, "the name must end in .jsonl (one JSON object a line) or .txt (one document)")),
+        ending if RECORDS.contains(&ending) => load_records(path, &encoder)?,
+        _ => {
+            let problem = "the name must end in .jsonl (one JSON object a line), .json (an array of them), .csv or .tsv (a \
+                 table with names in its first line), or .txt (one document)";
+            return Err(bad(path, 0, problem));
+        }
     };
+    let mut dataset = dataset;
+    if options.control_tokens {
+        dataset.digest = sha256_hex(format!("{} control tokens", dataset.digest).as_bytes());
+    }
     if dataset.examples.is_empty() {
         let problem = match dataset.notes {
             Notes { records: 0, skipped: 0, .. } => DataProblem::Empty,
@@ -230,15 +190,18 @@ pub fn load(
     Ok(dataset)
 }
 
+/// Endings of files that hold records.
+const RECORDS: [&str; 4] = ["jsonl", "json", "csv", "tsv"];
+
 /// What a file's name ends in, in lower case.
 fn extension(path: &Path) -> String {
     path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
-fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
+fn load_records(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     let (mut examples, mut notes) = (Vec::new(), Notes::default());
-    let DataOptions { records, skip_bad, .. } = *encoder.options;
-    let digest = each_record(path, Some(records), skip_bad, &mut notes, |line, record, notes| {
+    let records = encoder.options.records;
+    let digest = each_record(path, Some(records), encoder.options, &mut notes, |line, record, notes| {
         // A record with a problem leaves no trace.
         let (before, mut seen, mut fitted, mut count) = (examples.len(), Notes::default(), Notes::default(), 0);
         let result = encoder.encode(record, &mut seen, &mut |example| {
@@ -262,18 +225,18 @@ fn load_jsonl(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     Ok(Dataset { records: encoder.options.records, examples, notes, digest })
 }
 
-/// Reads a .jsonl file, hands each record with its line to `take`, and returns the digest of the file. A line that is
-/// no record or none that is `wanted`, or that `take` has a problem with, is bad; `skip_bad` bad lines are only noted.
+/// Reads a file of records, hands each with its line to `take`, and returns the digest of the file. A line that is no
+/// record or none that is `wanted`, or that `take` has a problem with, is bad; as many as the options allow are only
+/// noted.
 fn each_record(
     path: &Path,
     wanted: Option<Records>,
-    skip_bad: usize,
+    options: &DataOptions,
     notes: &mut Notes,
     mut take: impl FnMut(usize, &Record, &mut Notes) -> Result<(), DataProblem>,
 ) -> Result<String> {
-    let mut lines = Lines::open(path)?;
-    while let Some((line, bytes)) = lines.next()? {
-        let record = record::parse(bytes).map_err(DataProblem::Form);
+    each_line(path, |line, bytes| {
+        let record = record::parse(bytes, options.mapping.as_ref());
         let other =
             wanted.zip(record.as_ref().ok().map(Record::records)).filter(|(wanted, found)| !wanted.takes(*found));
         let taken = match other {
@@ -284,7 +247,7 @@ fn each_record(
             Ok(()) => notes.records += 1,
             Err(problem) => {
                 notes.skipped += 1;
-                if notes.skipped > skip_bad {
+                if notes.skipped > options.skip_bad {
                     let path = path.to_owned();
                     return Err(match other {
                         Some((wanted, found)) => Error::Records { path, line, found, wanted },
@@ -296,8 +259,42 @@ fn each_record(
                 }
             }
         }
+        Ok(())
+    })
+}
+
+/// Hands each line of a .jsonl file, each element of a JSON array, or each row of a table to `take`, with its line.
+fn each_line(path: &Path, mut take: impl FnMut(usize, &[u8]) -> Result<()>) -> Result<String> {
+    let ending = extension(path);
+    if ending == "jsonl" {
+        let mut lines = Lines::open(path)?;
+        while let Some((line, bytes)) = lines.next()? {
+            take(line, bytes)?;
+        }
+        return Ok(lines.digest());
     }
-    Ok(lines.digest())
+    let bytes = read_bounded(path, TEXT_LIMIT)?;
+    lines::check_start(path, &bytes)?;
+    let content = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if ending == "json" {
+        for item in items::elements(content).map_err(|problem| bad(path, 0, problem))? {
+            take(item.line, &content[item.range])?;
+        }
+    } else {
+        let text = utf8(path, content)?;
+        let separator = if ending == "tsv" { '\t' } else { ',' };
+        for row in items::rows(text, separator).map_err(|(line, problem)| bad(path, line, problem))? {
+            take(row.line, row.object.as_bytes())?;
+        }
+    }
+    Ok(sha256_hex(&bytes))
+}
+
+fn utf8<'b>(path: &Path, content: &'b [u8]) -> Result<&'b str> {
+    std::str::from_utf8(content).map_err(|error| {
+        let line = 1 + content[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        bad(path, line, "is not UTF-8")
+    })
 }
 
 fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
@@ -309,15 +306,12 @@ fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     lines::check_start(path, &bytes)?;
     let digest = sha256_hex(&bytes);
     let content = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let text = std::str::from_utf8(content).map_err(|error| {
-        let line = 1 + content[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        bad(path, line, "is not UTF-8")
-    })?;
+    let text = utf8(path, content)?;
     let (mut examples, mut notes) = (Vec::new(), Notes::default());
     if !text.trim().is_empty() {
         notes.records = 1;
         // The end of a file is no end of a text: no EOS.
-        fit(encoder.document(text, false)?, 1, encoder.options, &mut examples, &mut notes);
+        fit(encoder.document(text, false, &mut notes)?, 1, encoder.options, &mut examples, &mut notes);
     }
     Ok(Dataset { records: encoder.options.records, examples, notes, digest })
 }

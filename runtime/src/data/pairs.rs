@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::encode::Encoder;
 use super::lines::bad;
-use super::{DataOptions, Example, Notes, Records, each_record, extension};
+use super::{DataOptions, Example, Notes, RECORDS, each_record, extension};
 use crate::Result;
 use crate::chat::ChatTemplate;
 use crate::option::OptionError;
@@ -57,8 +57,8 @@ impl Pairs {
     }
 }
 
-/// Loads the pairs of a .jsonl file with messages or with prompts and completions. A line is bad if its prompt leaves
-/// no room for an answer in `context` tokens; `skip_bad` bad lines are left out.
+/// Loads the pairs of a file with messages or with prompts and completions. A line is bad if its prompt leaves no room
+/// for an answer in the context; as many as the options allow are left out.
 ///
 /// # Errors
 /// [`crate::Error::File`]; [`crate::Error::Data`] naming file and line for bad lines beyond `skip_bad`, and with line 0
@@ -67,20 +67,19 @@ pub fn load_pairs(
     path: &Path,
     tokenizer: &Tokenizer,
     template: Option<&ChatTemplate>,
-    context: usize,
-    skip_bad: usize,
+    options: &DataOptions,
 ) -> Result<Pairs> {
+    let context = options.context;
     if context < 2 {
         return Err(OptionError::range("context", context, "at least 2 tokens").into());
     }
-    if extension(path) != "jsonl" {
+    if !RECORDS.contains(&extension(path).as_str()) {
         let problem = "has no answers to compare with: messages, or prompt and completion, in a .jsonl file are needed";
         return Err(bad(path, 0, problem));
     }
-    let options = DataOptions::new(Records::Answers, context);
-    let encoder = Encoder { tokenizer, template, options: &options };
+    let encoder = Encoder { tokenizer, template, options };
     let (mut pairs, mut notes) = (Vec::new(), Notes::default());
-    each_record(path, None, skip_bad, &mut notes, |line, record, _| {
+    each_record(path, None, options, &mut notes, |line, record, _| {
         let (prompt, reference) = encoder.question(record)?;
         if prompt.is_empty() {
             return Err("the prompt has no tokens: there is nothing to answer".into());

@@ -95,8 +95,9 @@ impl Preference {
 
 /// A prompt and the answer to it as one conversation, of which the answer is trained.
 pub(super) fn joined(prompt: &[Message], answer: &[Message], tools: Option<serde_json::Value>) -> Conversation {
+    let weighted = prompt.iter().chain(answer).any(|message| message.untrained);
     let prompt = prompt.iter().map(|message| Message { untrained: true, ..message.clone() });
-    Conversation { messages: prompt.chain(answer.iter().cloned()).collect(), tools }
+    Conversation { messages: prompt.chain(answer.iter().cloned()).collect(), tools, weighted }
 }
 
 /// How many items of both lists are the same at the start; something is left of each.

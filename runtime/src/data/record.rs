@@ -5,9 +5,10 @@
 
 use serde::Deserialize;
 
-use super::Records;
 use super::preference::{Preference, Said, joined};
+use super::{Mapping, Records};
 use crate::chat::Message;
+use crate::problem::DataProblem;
 use loam_text::object;
 
 /// Roles that a message can have.
@@ -43,11 +44,21 @@ impl Record {
 }
 
 /// Messages and what they may call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Conversation {
     pub(super) messages: Vec<Message>,
     /// A list of descriptions, as templates take it.
     pub(super) tools: Option<serde_json::Value>,
+    /// Whether the file says of a message that it is not trained on.
+    pub(super) weighted: bool,
+}
+
+impl Conversation {
+    /// Messages as a file has them.
+    pub(super) fn new(messages: Vec<Message>, tools: Option<serde_json::Value>) -> Self {
+        let weighted = messages.iter().any(|message| message.untrained);
+        Conversation { messages, tools, weighted }
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,21 +76,47 @@ struct Line {
 ///
 /// # Errors
 /// What is wrong with it, without file and line.
-pub(super) fn parse(line: &[u8]) -> Result<Record, String> {
-    let text = std::str::from_utf8(line).map_err(|e| format!("byte {} is not UTF-8", e.valid_up_to() + 1))?;
-    let read = || {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let line = object::read::<_, Line>(&mut reader, "a line")?;
-        reader.end().map(|()| line)
+pub(super) fn parse(line: &[u8], mapping: Option<&Mapping>) -> Result<Record, DataProblem> {
+    let form = |problem: String| DataProblem::Form(problem);
+    let text = std::str::from_utf8(line).map_err(|e| form(format!("byte {} is not UTF-8", e.valid_up_to() + 1)))?;
+    let line = match mapping {
+        None => read(text),
+        Some(mapping) => mapped(text, mapping),
     };
-    let line = read().map_err(|e| {
+    let record = line.map_err(form)?.record().map_err(|problem| other_form(text, problem))?;
+    check(&record).map_err(form)?;
+    Ok(record)
+}
+
+/// A line with other keys than ours, as `mapping` says what they are.
+fn mapped(text: &str, mapping: &Mapping) -> Result<Line, String> {
+    let line: serde_json::Map<_, _> = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
+    let line = serde_json::Value::Object(mapping.apply(line));
+    object::read(line, "a line").map_err(|e| format!("unexpected value: {e}"))
+}
+
+/// What is wrong with a line that has none of our forms: its keys, and how they could be mapped.
+fn other_form(text: &str, problem: String) -> DataProblem {
+    let Ok(line) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) else {
+        return DataProblem::Form(problem);
+    };
+    let keys: Vec<String> = line.keys().map(|key| key.chars().take(40).collect()).take(20).collect();
+    let first = line.values().find_map(|value| value.as_array()?.first()?.as_object());
+    let inner: Vec<String> = first.into_iter().flat_map(|map| map.keys().cloned()).collect();
+    let mapping = Mapping::for_keys(&keys, &inner);
+    let found = if keys.is_empty() { "no keys".to_owned() } else { keys.join(", ") };
+    DataProblem::Keys { problem, found, mapping: mapping.map(|mapping| mapping.to_string()) }
+}
+
+/// Reads the keys of a line.
+fn read(text: &str) -> Result<Line, String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let line = object::read::<_, Line>(&mut reader, "a line").and_then(|line| reader.end().map(|()| line));
+    line.map_err(|e| {
         // Every line is one document to the reader: its own "line 1" would contradict the line in the message.
         let message = e.to_string().replace(" at line 1 column ", " at column ");
         format!("{}: {message}", if e.is_data() { "unexpected value" } else { "not valid JSON" })
-    })?;
-    let record = line.record()?;
-    check(&record)?;
-    Ok(record)
+    })
 }
 
 impl Line {
@@ -88,7 +125,7 @@ impl Line {
         let tools = self.tools.map(serde_json::Value::Array);
         let Self { messages, prompt, completion, text, chosen, rejected, .. } = self;
         match (messages, prompt, completion, text, chosen, rejected) {
-            (Some(messages), None, None, None, None, None) => Ok(Record::Messages(Conversation { messages, tools })),
+            (Some(messages), None, None, None, None, None) => Ok(Record::Messages(Conversation::new(messages, tools))),
             (None, Some(Said::Text(prompt)), Some(Said::Text(completion)), None, None, None) => {
                 Ok(Record::Completion { prompt, completion })
             }
@@ -146,24 +183,30 @@ fn check_conversation(Conversation { messages, .. }: &Conversation) -> Result<()
 mod tests {
     use super::*;
 
+    fn parse(line: &[u8]) -> Result<Record, String> {
+        super::parse(line, None).map_err(|problem| problem.to_string())
+    }
+
     #[test]
     fn the_three_shapes() {
         let messages =
             parse(br#"{"id":7,"messages":[{"role":"user","content":"a","x":1},{"role":"assistant","content":"b"}]}"#);
-        let expected = vec![Message::new("user", "a"), Message::new("assistant", "b")];
-        assert_eq!(messages, Ok(Record::Messages(Conversation { messages: expected, tools: None })));
+        let mut expected = vec![Message::new("user", "a"), Message::new("assistant", "b")];
+        expected[0].extra.insert("x".into(), 1.into());
+        assert_eq!(messages, Ok(Record::Messages(Conversation::new(expected, None))));
         let calls = parse(
             br#"{"messages":[{"role":"assistant","content":null,"tool_calls":[{"name":"f"}]}],"tools":[{"name":"f"}]}"#,
         );
-        let call = Message { tool_calls: vec![serde_json::json!({"name": "f"})], ..Message::new("assistant", "") };
+        let mut call = Message { tool_calls: vec![serde_json::json!({"name": "f"})], ..Message::new("assistant", "") };
+        call.extra.insert("content".into(), serde_json::Value::Null);
         let tools = Some(serde_json::json!([{"name": "f"}]));
-        assert_eq!(calls, Ok(Record::Messages(Conversation { messages: vec![call], tools })));
+        assert_eq!(calls, Ok(Record::Messages(Conversation::new(vec![call], tools))));
         for (key, untrained) in
             [("weight\":0", true), ("weight\":1", false), ("train\":false", true), ("training\":true", false)]
         {
             let line = format!("{{\"messages\":[{{\"role\":\"assistant\",\"content\":\"b\",\"{key}}}]}}");
             let messages = vec![Message { untrained, ..Message::new("assistant", "b") }];
-            assert_eq!(parse(line.as_bytes()), Ok(Record::Messages(Conversation { messages, tools: None })));
+            assert_eq!(parse(line.as_bytes()), Ok(Record::Messages(Conversation::new(messages, None))));
         }
         let completion = parse(br#" {"prompt":"","completion":"b","text":null} "#);
         assert_eq!(completion, Ok(Record::Completion { prompt: String::new(), completion: "b".into() }));

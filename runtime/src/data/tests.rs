@@ -391,7 +391,12 @@ fn evaluation_split_keeps_lines_together() {
 
 fn pairs_of(content: &str, source: Option<&str>, context: usize, skip_bad: usize) -> Result<Pairs> {
     let (_folder, path) = file("a.jsonl", content.as_bytes());
-    load_pairs(&path, &tokenizer(), source.map(template).as_ref(), context, skip_bad)
+    load_pairs(
+        &path,
+        &tokenizer(),
+        source.map(template).as_ref(),
+        &DataOptions { skip_bad, ..DataOptions::new(Records::Answers, context) },
+    )
 }
 
 #[test]
@@ -437,7 +442,7 @@ fn lines_without_a_question_and_an_answer_are_bad() {
     assert!(pairs_of("\n", None, 50, 0).unwrap_err().to_string().contains("is empty"));
     assert!(matches!(pairs_of(good, None, 1, 0), Err(Error::Option(_))));
     let (_folder, path) = file("a.txt", b"text");
-    let error = load_pairs(&path, &tokenizer(), None, 50, 0).unwrap_err().to_string();
+    let error = load_pairs(&path, &tokenizer(), None, &DataOptions::new(Records::Answers, 50)).unwrap_err().to_string();
     assert!(error.contains("no answers to compare with"), "{error}");
 }
 

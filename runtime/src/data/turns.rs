@@ -31,6 +31,8 @@ pub(super) struct Turn {
     pub(super) start: usize,
     /// Byte after the last one that the message says.
     pub(super) end: usize,
+    /// Byte after the last one that is trained, where the template marks it.
+    pub(super) stop: Option<usize>,
     /// Whether `prompt` is what `chat` sends.
     pub(super) prompted: bool,
 }
@@ -41,6 +43,8 @@ pub(super) struct Turns<'c> {
     template: &'c ChatTemplate,
     tokenizer: &'c Tokenizer,
     shared: Option<Shared>,
+    /// Whether the template marks what is generated somewhere in the conversation.
+    marked: bool,
 }
 
 /// All prefixes of a conversation.
@@ -59,13 +63,15 @@ struct Shared {
 impl<'c> Turns<'c> {
     pub(super) fn new(conversation: &'c Conversation, template: &'c ChatTemplate, tokenizer: &'c Tokenizer) -> Self {
         let shared = Shared::new(conversation, template, tokenizer);
-        Turns { conversation, template, tokenizer, shared }
+        let whole = || template.trace(&conversation.messages, conversation.tools.as_ref(), false);
+        let marked = template.can_mark() && whole().is_ok_and(|whole| whole.is_marked());
+        Turns { conversation, template, tokenizer, shared, marked }
     }
 
     /// Turns that are all rendered whole.
     #[cfg(test)]
     pub(super) fn one_by_one(conv: &'c Conversation, template: &'c ChatTemplate, tokenizer: &'c Tokenizer) -> Self {
-        Turns { conversation: conv, template, tokenizer, shared: None }
+        Turns { shared: None, ..Turns::new(conv, template, tokenizer) }
     }
 
     /// Ids that many turns have before them.
@@ -73,20 +79,21 @@ impl<'c> Turns<'c> {
         self.shared.as_ref().map_or(&[], |shared| &shared.ids)
     }
 
-    /// The answer in message `i`.
+    /// The answer in message `i`; none if the template marks what is generated, and not this.
     ///
     /// # Errors
     /// What the template cannot do with it.
-    pub(super) fn turn(&mut self, i: usize) -> Result<Turn, DataProblem> {
-        if let Some(shared) = &mut self.shared
-            && let Some(turn) = shared.turn(i, self.tokenizer)?
-        {
-            return Ok(turn);
-        }
-        let Conversation { messages, tools } = self.conversation;
-        Turn::new(i, |count, ask| {
+    pub(super) fn turn(&mut self, i: usize) -> Result<Option<Turn>, DataProblem> {
+        let found = match &mut self.shared {
+            Some(shared) => shared.turn(i, self.tokenizer)?,
+            None => None,
+        };
+        let Conversation { messages, tools, .. } = self.conversation;
+        let render = |count: usize, ask: bool| {
             self.template.trace(&messages[..count], tools.as_ref(), ask).map_err(DataProblem::from_text)
-        })
+        };
+        let turn = found.map_or_else(|| Turn::new(i, render), Ok)?;
+        Ok(Some(turn).filter(|turn| !self.marked || turn.stop.is_some()))
     }
 }
 
@@ -97,7 +104,7 @@ fn is_answer(message: &Message) -> bool {
 impl Shared {
     /// Renders all prefixes that the answers need; none if the template does not let that be done in one go.
     fn new(conversation: &Conversation, template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<Shared> {
-        let Conversation { messages, tools } = conversation;
+        let Conversation { messages, tools, .. } = conversation;
         if messages.iter().filter(|message| is_answer(message)).count() < FEW {
             return None;
         }
@@ -163,7 +170,21 @@ impl Turn {
     fn new(i: usize, render: impl Fn(usize, bool) -> Result<Rendered, DataProblem>) -> Result<Turn, DataProblem> {
         let full = render(i + 1, false)?;
         let said = full.said(i).ok_or_else(left_out)?;
-        let prompt = match render(i, true) {
+        let asked = render(i, true);
+        if let Some(mark) = full.generated(i) {
+            let prompt = full.until(mark.start);
+            let prompted = asked.is_ok_and(|asked| asked.text == prompt.text);
+            return Ok(Turn {
+                before: 0,
+                prompt,
+                full,
+                start: mark.start,
+                end: said.end,
+                stop: Some(mark.end),
+                prompted,
+            });
+        }
+        let prompt = match asked {
             // Many templates look at the first message: without one there is nothing that chat could send.
             Err(_) if i == 0 => full.until(said.start),
             prompt => prompt?,
@@ -173,20 +194,36 @@ impl Turn {
         // before is followed by the same header, the answer after it fits the prompt that `chat` sends.
         let header = &prompt.text[prompt.end_of_contents(prompt.text.len())..];
         let before = full.end_of_contents(said.start);
-        let headed = !header.is_empty() && full.text[before..said.start].starts_with(header);
+        let written = &full.text[before..said.start];
+        let headed = !header.is_empty() && written.starts_with(header);
+        let mut start = said.start;
         if whole || headed {
-            let start = if whole { prompt.text.len() } else { before + header.len() };
+            start = if whole { prompt.text.len() } else { before + header.len() };
             // What is between prompt and answer is generated, unless it is the header that the template never asks
             // with.
             let blank = full.text[start..said.start].trim().is_empty();
             if blank || render(i, false)?.text != prompt.text {
-                return Ok(Turn { before: 0, prompt, full, start, end: said.end, prompted: true });
+                return Ok(Turn { before: 0, prompt, full, start, end: said.end, stop: None, prompted: true });
             }
+            start = said.start;
+        } else if let Ok(plain) = render(i, false) {
+            // Both begin a turn; what comes after that header is the answer.
+            let ended = plain.text.len() - plain.end_of_contents(plain.text.len());
+            let common = common_header(header, written);
+            start = if common > ended { before + common } else { start };
         }
         // The template writes an answer otherwise than it asks for one: it is trained as it is written.
-        let prompt = full.until(said.start);
-        Ok(Turn { before: 0, prompt, full, start: said.start, end: said.end, prompted: false })
+        let prompt = full.until(start);
+        Ok(Turn { before: 0, prompt, full, start, end: said.end, stop: None, prompted: false })
     }
+}
+
+/// How far two texts are the same header: up to the last line or mark that ends in what they have in common.
+fn common_header(a: &str, b: &str) -> usize {
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let ends = |c: char| matches!(c, '\n' | '>' | ']' | ':');
+    let common = b.char_indices().take_while(|(at, c)| at + c.len_utf8() <= same);
+    common.filter(|(_, c)| ends(*c)).last().map_or(0, |(at, c)| at + c.len_utf8())
 }
 
 #[cfg(test)]

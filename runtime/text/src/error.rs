@@ -40,6 +40,9 @@ pub enum TokenizerProblem {
         /// The known ones, with commas.
         known: String,
     },
+    /// `tokenizer.ggml.pre` is not there.
+    #[error("tokenizer.ggml.pre is missing: the file does not say how texts are cut")]
+    NoPreTokenizer,
     /// `tokenizer.ggml.model` names a kind that is not known.
     #[error("tokenizer.ggml.model {found:?} is not supported; {known} are")]
     UnknownModel {

@@ -250,7 +250,7 @@ pub struct ConvertArgs {
     /// Threads that quantise [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Pre-tokenizer name (tokenizer.ggml.pre) where tokenizer.json does not tell
+    /// Pre-tokenizer name (tokenizer.ggml.pre) where the source does not tell, or tells a wrong one
     #[arg(long, value_name = "NAME")]
     pub pre: Option<String>,
     /// Convert weights that are NaN, infinite or too large for the format, instead of failing

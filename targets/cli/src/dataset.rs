@@ -19,6 +19,9 @@ pub fn load(base: &Base, paths: &[PathBuf], options: &DataOptions, output: Outpu
         for warning in part.notes.warnings() {
             output.warn(&format!("{}: {warning}", path.display()));
         }
+        if !part.notes.spelled.is_empty() {
+            output.warn("--control-tokens, or \"control_tokens\": true in a message, takes them as tokens");
+        }
         // `--skip-bad N` allows N lines in all, not in each file.
         options.skip_bad -= part.notes.skipped.min(options.skip_bad);
         match &mut all {

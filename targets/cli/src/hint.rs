@@ -191,7 +191,7 @@ fn text(error: &loam_text::Error) -> Option<String> {
     use loam_text::Error as E;
     let hint = match error {
         E::File(error) => return file(error),
-        E::Tokenizer(TokenizerProblem::UnknownPreTokenizer { .. }) => {
+        E::Tokenizer(TokenizerProblem::UnknownPreTokenizer { .. } | TokenizerProblem::NoPreTokenizer) => {
             "the file is sound, but loam does not know how it splits text; `loam convert --pre NAME` names a way"
         }
         E::Tokenizer(TokenizerProblem::UnknownModel { .. }) => {
@@ -215,6 +215,8 @@ const LINE_FORMAT: &str = "a line is {\"messages\":[{\"role\":..,\"content\":..}
 fn data(line: usize, problem: &DataProblem) -> Option<String> {
     use DataProblem as P;
     let hint = match problem {
+        P::Keys { mapping: Some(mapping), .. } => return Some(format!("--map {mapping} reads it so")),
+        P::Keys { .. } => "--map prompt=KEY,completion=KEY says what the keys stand for",
         P::Form(_) | P::NoUsableLine { .. } => LINE_FORMAT,
         P::NothingTrained { .. } => "raise --context, or see that the conversations have answers",
         P::Template(_) => {

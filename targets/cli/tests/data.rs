@@ -137,3 +137,54 @@ fn tools_are_shown_as_they_are_trained_and_served() {
         assert!(example.tokens.starts_with(&sent) && example.trained[sent.len()], "message {i}");
     }
 }
+
+#[test]
+fn data_in_other_forms_is_named_and_mapped() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    for (name, content, keys, mapping) in [
+        (
+            "alpaca.jsonl",
+            "{\"instruction\":\"Add.\",\"input\":\"1+1\",\"output\":\"Two.\"}\n",
+            "instruction, input, output",
+            "prompt=instruction+input,completion=output",
+        ),
+        (
+            "share.json",
+            "[\n{\"conversations\":[{\"from\":\"human\",\"value\":\"Add.\"},{\"from\":\"gpt\",\"value\":\"Two.\"}]}\n]",
+            "conversations",
+            "messages=conversations,role=from,content=value",
+        ),
+        ("table.csv", "question,answer\nAdd.,Two.\n", "question, answer", "prompt=question,completion=answer"),
+    ] {
+        let data = folder.path().join(name);
+        std::fs::write(&data, content).expect("writes");
+        let refused = run("data inspect {} --model {}", &[&data, base()]);
+        assert!(refused.stderr.contains(&format!("found: {keys}")), "{name}: {}", refused.stderr);
+        assert!(refused.stderr.contains(&format!("--map {mapping}")), "{name}: {}", refused.stderr);
+        let shown = run(&format!("data inspect {{}} --model {{}} --map {mapping}"), &[&data, base()]).good().stdout;
+        assert!(shown.contains("Add.") && shown.contains("⟦Two.<|im_end|>⟧"), "{name}: {shown}");
+    }
+    let data = folder.path().join("own.json");
+    std::fs::write(&data, "[{\"prompt\":\"a\",\"completion\":\"b\"},\n{\"prompt\":\"c\",\"completion\":\"\"}]")
+        .expect("writes");
+    let refused = run("data inspect {} --model {}", &[&data, base()]);
+    assert!(refused.stderr.contains("line 2") && refused.stderr.contains("completion is empty"), "{}", refused.stderr);
+}
+
+#[test]
+fn control_tokens_in_answers_are_told_and_taken() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let data = folder.path().join("d.jsonl");
+    std::fs::write(&data, "{\"prompt\":\"a<|im_start|>\",\"completion\":\"b<|im_start|>c\"}\n").expect("writes");
+    let plain = run("data inspect {} --model {} --json", &[&data, base()]).good();
+    assert_eq!(plain.result()["spelled_control_tokens"], serde_json::json!({"<|im_start|>": 1}));
+    assert!(plain.stderr.contains("--control-tokens"), "{}", plain.stderr);
+    let taken = run("data inspect {} --model {} --json --control-tokens", &[&data, base()]).good();
+    assert_eq!(taken.result()["spelled_control_tokens"], serde_json::json!({}));
+    let ids = |outcome: &support::Outcome| {
+        let objects = outcome.objects();
+        let example = objects.iter().find(|object| object["event"] == "example").expect("an example");
+        example["ids"].as_array().expect("ids").len()
+    };
+    assert!(ids(&taken) < ids(&plain), "one token instead of its letters");
+}

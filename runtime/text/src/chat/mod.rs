@@ -3,15 +3,19 @@
 //! A template is text from a stranger. It runs in an interpreter of its own ([`jinja`]), which knows no files,
 //! processes or host objects and counts steps, depth, output and every byte that its values hold.
 
+mod form;
 mod jinja;
 mod message;
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Marks, Tokenizer};
 use crate::{Error, Result};
-use jinja::{Fault, Input, Outcome, Program};
-pub use jinja::{Prefixes, Rendered};
+use form::{Form, forms};
+use jinja::{Fault, Given, Input, Outcome, Program};
+pub use jinja::{Part, Prefixes, Rendered};
 use loam_files::digest::sha256_hex;
 use loam_files::gguf::Gguf;
 pub use message::Message;
@@ -30,6 +34,10 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     digest: String,
+    /// Words of the source: a message's keys that are none of them are not read.
+    words: HashSet<String>,
+    /// User-defined tokens that the template writes as marks.
+    marks: Option<Arc<Marks>>,
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -42,6 +50,16 @@ impl std::fmt::Debug for ChatTemplate {
 fn template_error(fault: &Fault) -> Error {
     let place = fault.line.map_or(String::new(), |line| format!(" (template line {line})"));
     Error::Template(format!("{}{place}", printable(&fault.message)))
+}
+
+/// How long the texts of a value are, and how many values it has.
+fn length(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(text) => text.len(),
+        serde_json::Value::Array(list) => list.iter().map(|item| 2 + length(item)).sum(),
+        serde_json::Value::Object(map) => map.iter().map(|(key, item)| 4 + key.len() + length(item)).sum(),
+        _ => 4,
+    }
 }
 
 /// Text of a template for a message: without control characters, cut short.
@@ -60,7 +78,9 @@ impl ChatTemplate {
         }
         let program = Program::new(source).map_err(|fault| template_error(&fault))?;
         let digest = sha256_hex(source.as_bytes());
-        Ok(ChatTemplate { program, bos: bos.to_owned(), eos: eos.to_owned(), digest })
+        let words = source.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
+        let words = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        Ok(ChatTemplate { program, bos: bos.to_owned(), eos: eos.to_owned(), digest, words, marks: None })
     }
 
     /// The template in `tokenizer.chat_template`; `None` if the file has none (a base model).
@@ -78,7 +98,11 @@ impl ChatTemplate {
     /// As [`ChatTemplate::from_source`].
     pub fn for_tokenizer(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        Self::from_source(source, text(tokenizer.bos()), text(tokenizer.eos()))
+        let mut template = Self::from_source(source, text(tokenizer.bos()), text(tokenizer.eos()))?;
+        // A template that cannot write one question writes no marks around it.
+        let turn = template.render(&[Message::new("user", "a")], false).unwrap_or_default();
+        template.marks = tokenizer.marks(source, &turn)?;
+        Ok(template)
     }
 
     /// For this template it is always `clock` seconds since 1970: one that prints the time (`strftime_now`) then writes
@@ -112,9 +136,14 @@ impl ChatTemplate {
         tools: Option<&serde_json::Value>,
         add_generation_prompt: bool,
     ) -> Result<Rendered> {
-        self.run(messages, tools, add_generation_prompt, |context, bytes| {
-            self.program.render(context, messages.len(), bytes)
-        })
+        let render = |context: &[(&str, Input<'_>)], bytes| self.program.render(context, messages.len(), bytes);
+        let rendered = self.run(messages, tools, add_generation_prompt, render, |rendered| &rendered.text)?;
+        Ok(Rendered { marks: self.marks.clone(), ..rendered })
+    }
+
+    /// Whether the template can mark what the assistant writes: `{% generation %}`.
+    pub fn can_mark(&self) -> bool {
+        self.words.contains("endgeneration")
     }
 
     /// [`ChatTemplate::trace`] of the first k messages for each k with `wanted[k]`, in one go where that is possible:
@@ -126,37 +155,57 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         wanted: &[bool],
     ) -> Option<Prefixes> {
-        self.run(messages, tools, add_generation_prompt, |context, bytes| {
-            self.program.prefixes(context, (messages.len(), bytes), wanted)
-        })
-        .ok()
+        let render =
+            |context: &[(&str, Input<'_>)], bytes| self.program.prefixes(context, (messages.len(), bytes), wanted);
+        let mut prefixes = self.run(messages, tools, add_generation_prompt, render, Prefixes::text).ok()?;
+        prefixes.marks = self.marks.clone();
+        Some(prefixes)
     }
 
-    /// Calls `render` with what the template is given, and with the length of the messages.
+    /// Calls `render` with what the template is given, and with the length of the messages: in the first form that the
+    /// template takes. `text` is the text of what was rendered.
     fn run<T>(
         &self,
         messages: &[Message],
         tools: Option<&serde_json::Value>,
         add_generation_prompt: bool,
-        render: impl FnOnce(&[(&str, Input<'_>)], usize) -> Outcome<T>,
+        render: impl Fn(&[(&str, Input<'_>)], usize) -> Outcome<T>,
+        text: impl Fn(&T) -> &str,
     ) -> Result<T> {
-        let list: Vec<serde_json::Value> = messages
-            .iter()
-            .map(serde_json::to_value)
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|error| Error::Template(format!("a message is no JSON: {error}")))?;
-        let of = |m: &Message| m.role.len() + m.content.len() + m.reasoning_content.as_ref().map_or(0, String::len);
-        let plain: usize = messages.iter().map(of).sum();
-        let calls: usize = messages.iter().flat_map(|m| &m.tool_calls).chain(tools).map(|v| v.to_string().len()).sum();
-        let context = [
-            ("messages", Input::Messages(&list)),
-            ("add_generation_prompt", Input::Bool(add_generation_prompt)),
-            ("bos_token", Input::Text(&self.bos)),
-            ("eos_token", Input::Text(&self.eos)),
-            ("tools", tools.map_or(Input::None, Input::Json)),
-            ("documents", Input::None),
-        ];
-        render(&context, plain + calls).map_err(|fault| template_error(&fault))
+        let attempt = |form: Form| {
+            let list: Vec<Given> =
+                messages.iter().map(|message| form.give(message, |key| self.words.contains(key))).collect();
+            let bytes = list.iter().map(|given| length(&given.value)).chain(tools.map(length)).sum();
+            let context = [
+                ("messages", Input::Messages(&list)),
+                ("add_generation_prompt", Input::Bool(add_generation_prompt)),
+                ("bos_token", Input::Text(&self.bos)),
+                ("eos_token", Input::Text(&self.eos)),
+                ("tools", tools.map_or(Input::None, Input::Json)),
+                ("documents", Input::None),
+            ];
+            render(&context, bytes)
+        };
+        let forms = forms(messages);
+        let mut fault = None;
+        for (at, &form) in forms.iter().enumerate() {
+            match attempt(form) {
+                Err(other) => fault = fault.or(Some(other)),
+                Ok(found) => {
+                    let mut best = (form, found);
+                    for &next in &forms[at + 1..] {
+                        if best.0.gives_way_to(next, messages, text(&best.1))
+                            && let Ok(other) = attempt(next)
+                            && best.0.is_worse_than(next, text(&best.1), text(&other))
+                        {
+                            best = (next, other);
+                        }
+                    }
+                    return Ok(best.1);
+                }
+            }
+        }
+        Err(template_error(&fault.unwrap_or_else(|| Fault::new("there is no form to write"))))
     }
 
     /// The tokens of a conversation, as a model is served them: rendered, control tokens of the template parsed, BOS in
@@ -190,5 +239,7 @@ impl ChatTemplate {
     }
 }
 
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

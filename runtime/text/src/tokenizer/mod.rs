@@ -8,7 +8,10 @@
 mod bpe;
 mod bytes;
 mod charsmap;
+mod contents;
 mod decode;
+mod matcher;
+mod merges;
 mod roles;
 mod special;
 mod split;
@@ -19,11 +22,12 @@ mod unigram;
 mod vocabulary;
 
 pub use bytes::byte_texts;
+pub use contents::{Content, Contents, Marks};
+pub use roles::ends_by_name;
+pub use special::PHI3_MARK;
 pub use split::names as pre_tokenizers;
 pub use stream::TextStream;
-pub use vocabulary::{Model, TokenType, Vocabulary};
-
-use std::ops::Range;
+pub use vocabulary::{ENDS_KEY, LSTRIP_KEY, Model, RSTRIP_KEY, Strips, TokenType, Vocabulary};
 
 use crate::Result;
 use bpe::Bpe;
@@ -61,6 +65,7 @@ enum Encoder {
 #[derive(Clone, Copy)]
 struct Input<'a> {
     text: &'a str,
+    special: &'a Special,
     wanted: Wanted<'a>,
     /// Whether it begins a text or follows an added token, which is where a space prefix goes.
     fresh: bool,
@@ -95,7 +100,7 @@ impl Tokenizer {
             }
             (None, _) => (Encoder::Unigram(Box::new(Unigram::new(&vocabulary, &checked)?)), false, true),
         };
-        let entries = special::entries(&vocabulary.tokens, &checked.types, &vocabulary.name, &vocabulary.pre);
+        let entries = special::entries(&vocabulary.tokens, &checked.types, vocabulary.strips.as_ref(), &vocabulary.pre);
         let strips = entries.iter().any(|entry| entry.lstrip || entry.rstrip);
         let add_bos = vocabulary.add_bos.unwrap_or(add_bos) && checked.bos.is_some();
         let add_eos = vocabulary.add_eos.unwrap_or(add_eos) && checked.eos.is_some();
@@ -142,7 +147,7 @@ impl Tokenizer {
             ids.extend(self.bos);
         }
         let wanted = Wanted { control: special, ..PLAIN };
-        self.append(Input { text, wanted, fresh: true }, &mut ids)?;
+        self.append(Input { text, special: &self.special, wanted, fresh: true }, &mut ids)?;
         if bos && self.add_eos {
             ids.extend(self.eos);
         }
@@ -156,17 +161,27 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn encode_after(&self, before: &[u32], text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        self.append(self.input_after(before, text, PLAIN), &mut ids)?;
+        let fresh = self.is_fresh(before);
+        self.append(Input { text, special: &self.special, wanted: PLAIN, fresh }, &mut ids)?;
         Ok(ids)
     }
 
-    /// The ids of a rendered chat (`special` parsing), with BOS first if the model asks for it and the template has not
-    /// written it already. `contents` are the ranges of bytes that come from messages, in order: whatever they spell,
-    /// alone or with what is around them, is text.
+    /// The ids of a prompt that is no chat: text that the model continues, with control tokens where it spells some.
+    /// BOS comes first if the model asks for it and the text does not begin with it; nothing comes after.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_rendered(&self, text: &str, contents: &[Range<usize>]) -> Result<Vec<u32>> {
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_rendered(text, &Contents::default())
+    }
+
+    /// The ids of a rendered chat (`special` parsing), with BOS first if the model asks for it and the template has not
+    /// written it already. `contents` is what comes from messages: whatever that spells, alone or with what is around
+    /// it, is text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_rendered(&self, text: &str, contents: &Contents) -> Result<Vec<u32>> {
         let mut ids = self.encode_continuation(&[], text, contents)?;
         if let Some(bos) = self.bos.filter(|&bos| self.add_bos && ids.first() != Some(&bos)) {
             ids.insert(0, bos);
@@ -178,23 +193,28 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_continuation(&self, before: &[u32], text: &str, contents: &[Range<usize>]) -> Result<Vec<u32>> {
+    pub fn encode_continuation(&self, before: &[u32], text: &str, contents: &Contents) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        let wanted = Wanted { control: true, contents };
-        self.append(self.input_after(before, text, wanted), &mut ids)?;
+        let wanted = Wanted { control: true, contents: &contents.pieces };
+        let special = self.special_of(contents);
+        self.append(Input { text, special, wanted, fresh: self.is_fresh(before) }, &mut ids)?;
         Ok(ids)
     }
 
     /// Places where a rendered chat can be cut, so that [`Tokenizer::encode_rendered`] of what is before and
     /// [`Tokenizer::encode_continuation`] of what follows give the ids of the whole.
-    pub fn cuts(&self, text: &str, contents: &[Range<usize>]) -> Vec<Cut> {
-        self.special.cuts(text, contents)
+    pub fn cuts(&self, text: &str, contents: &Contents) -> Vec<Cut> {
+        self.special_of(contents).cuts(text, &contents.pieces)
     }
 
-    /// `text` as it continues after `before`.
-    fn input_after<'a>(&self, before: &[u32], text: &'a str, wanted: Wanted<'a>) -> Input<'a> {
-        let Some(&last) = before.last() else { return Input { text, wanted, fresh: true } };
-        Input { text, wanted, fresh: self.is_added(last) }
+    /// The tokens that are matched whole in a text with `contents`.
+    fn special_of<'a>(&'a self, contents: &'a Contents) -> &'a Special {
+        contents.marks.as_ref().map_or(&self.special, |marks| &marks.0)
+    }
+
+    /// Whether text after `before` begins a text or follows an added token.
+    fn is_fresh(&self, before: &[u32]) -> bool {
+        before.last().is_none_or(|&last| self.is_added(last))
     }
 
     /// Appends the ids of a text.
@@ -202,7 +222,7 @@ impl Tokenizer {
         #[cfg(feature = "work")]
         crate::work::count(input.text.len());
         let mut fresh = input.fresh;
-        for fragment in self.special.partition(input.text, input.wanted) {
+        for fragment in input.special.partition(input.text, input.wanted) {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
                 Fragment::Text(ref range) => {
@@ -257,6 +277,11 @@ impl Tokenizer {
     /// Whether the model wants BOS before a text.
     pub fn adds_bos(&self) -> bool {
         self.add_bos
+    }
+
+    /// Whether the model wants EOS after a text.
+    pub fn adds_eos(&self) -> bool {
+        self.add_eos
     }
 
     /// SHA-256 (hex) over all that decides the ids of a text. Two tokenizers with one digest give the same ids.

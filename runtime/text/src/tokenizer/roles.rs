@@ -75,6 +75,11 @@ const FILL_IN: [&[&str]; 6] = [
 /// Keys of the ids of the same six, as in `tokenizer.ggml.fim_pre_token_id`.
 pub(super) const FILL_IN_KEYS: [&str; 6] = ["pre", "suf", "mid", "pad", "rep", "sep"];
 
+/// Whether a token of this text ends an answer in every model that has it.
+pub fn ends_by_name(text: &str) -> bool {
+    END.contains(&text)
+}
+
 /// Changes `types` of tokens that are structure by their names, and returns which tokens end an answer.
 pub(super) fn settle(vocabulary: &Vocabulary, ids: &HashMap<String, u32>, types: &mut [TokenType]) -> Vec<bool> {
     let mut end = vec![false; types.len()];
@@ -109,7 +114,8 @@ pub(super) fn settle(vocabulary: &Vocabulary, ids: &HashMap<String, u32>, types:
     if has("<|tool_response>") {
         exempt("</s>", TokenType::Normal);
     }
-    for id in [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten() {
+    let more = vocabulary.more_ends.iter().copied();
+    for id in [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten().chain(more) {
         end[id as usize] = true;
     }
     end

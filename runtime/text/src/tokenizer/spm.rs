@@ -111,6 +111,7 @@ impl Spm {
             return Err(Error::Limit { what, value: count as u64, limit: PIECE_LIMIT as u64 });
         }
         symbols.clear();
+        symbols.reserve_exact(count);
         for (at, c) in text.char_indices() {
             let index = symbols.len() as u32;
             let next = if at + c.len_utf8() == text.len() { NONE } else { index + 1 };
@@ -128,7 +129,8 @@ impl Spm {
 
     /// Joins symbols until no pair is a token.
     fn join(&self, text: &str, symbols: &mut [Symbol]) {
-        let pairs: Vec<Pair> = (0..symbols.len() as u32).filter_map(|left| self.pair(text, symbols, left)).collect();
+        let mut pairs = Vec::with_capacity(symbols.len());
+        pairs.extend((0..symbols.len() as u32).filter_map(|left| self.pair(text, symbols, left)));
         let mut queue = BinaryHeap::from(pairs);
         while let Some(pair) = queue.pop() {
             let left = symbols[pair.left as usize];

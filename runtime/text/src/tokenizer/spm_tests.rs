@@ -96,14 +96,17 @@ fn text_never_becomes_a_control_token() {
     assert_eq!(encode(&v, "<s>", true), [1]);
     assert_eq!(encode(&v, "<0x0A>", false).iter().filter(|&&id| id == byte(b'\n')).count(), 0);
     let tokenizer = Tokenizer::new(v).unwrap();
-    let ids = tokenizer.encode_rendered("<s><s></s>", std::slice::from_ref(&(3..6))).unwrap();
+    let ids = tokenizer.encode_rendered("<s><s></s>", &super::tests::contents(3..6)).unwrap();
     assert_eq!((ids[0], ids[ids.len() - 1], ids.iter().filter(|&&id| id < 3).count()), (1, 2, 2));
 }
 
 #[test]
 fn white_space_after_tokens_of_phi_3_belongs_to_them() {
     let v = vocabulary(&[entry("a", 1, -9.0), entry("▁", 1, -9.0), entry("▁a", 1, -1.0), entry("<|end|>", 3, 0.0)]);
-    let phi = Vocabulary { name: "Phi-3-mini".into(), ..v.clone() };
+    let mut phi = v.clone();
+    phi.tokens.push(PHI3_MARK.into());
+    phi.types.push(4);
+    phi.scores.push(0.0);
     assert_eq!(encode(&phi, "<|end|>\n a", true), [extra(3), extra(2)]);
     assert_eq!(encode(&phi, "<s> a", true), [1, extra(1), extra(2)], "not after BOS");
     assert_eq!(encode(&v, "<|end|>\na", true), [extra(3), extra(1), byte(b'\n'), extra(0)]);

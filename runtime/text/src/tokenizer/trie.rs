@@ -1,13 +1,38 @@
 //! A trie over bytes.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Maps byte strings to ids, walked byte by byte.
 #[derive(Default)]
 pub(super) struct Trie {
-    children: HashMap<(u32, u8), u32>,
+    children: HashMap<u64, u32, BuildHasherDefault<Mix>>,
     /// Id of the string that ends at a node, by node.
     values: Vec<Option<u32>>,
+}
+
+/// Spreads nodes, which are numbered in turn: a step is looked up for each byte of a text.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(self.0 ^ u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let product = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+}
+
+/// A node and a byte as one number.
+fn edge(node: u32, byte: u8) -> u64 {
+    u64::from(node) << 8 | u64::from(byte)
 }
 
 /// The node before the first byte.
@@ -22,7 +47,7 @@ impl Trie {
         let mut node = ROOT;
         for &byte in key {
             let fresh = self.values.len() as u32;
-            node = *self.children.entry((node, byte)).or_insert(fresh);
+            node = *self.children.entry(edge(node, byte)).or_insert(fresh);
             if node == fresh {
                 self.values.push(None);
             }
@@ -32,7 +57,7 @@ impl Trie {
 
     /// The node that `byte` leads to.
     pub(super) fn step(&self, node: u32, byte: u8) -> Option<u32> {
-        self.children.get(&(node, byte)).copied()
+        self.children.get(&edge(node, byte)).copied()
     }
 
     /// The value of a node.

@@ -1,13 +1,20 @@
 //! SentencePiece's unigram model (`tokenizer.ggml.model` = `t5`): of all ways to cut a text into tokens the one with
 //! the highest sum of scores (Viterbi).
 
+use std::collections::VecDeque;
+
 use super::charsmap::Charsmap;
 use super::trie::{ROOT, Trie};
 use super::vocabulary::{Checked, SPACE, TokenType, Vocabulary};
 use crate::{Error, Result};
 
-/// Longest text between added tokens in bytes: the search keeps 16 bytes for each.
+/// Longest text between added tokens in bytes: the search keeps 8 bytes for each.
 const TEXT_LIMIT: usize = 64 << 20;
+
+/// Steps through the vocabulary for each byte of a text, and besides: tokens of languages are found in a few, only
+/// those that begin with each other again and again take more.
+const STEPS_PER_BYTE: usize = 128;
+const STEPS: usize = 1 << 20;
 
 /// How much worse than the worst token an unknown character is.
 const UNKNOWN_PENALTY: f64 = 10.0;
@@ -24,12 +31,11 @@ pub(super) struct Unigram {
     merge_spaces: bool,
 }
 
-/// The best way to a place in the text.
+/// The last token of the best way to a place in the text.
 #[derive(Clone, Copy)]
 struct Best {
     token: u32,
     from: u32,
-    score: f64,
 }
 
 impl Unigram {
@@ -67,11 +73,11 @@ impl Unigram {
     /// [`Error::Limit`] for a text that is too long, [`Error::Tokenizer`] for a broken map of characters.
     pub(super) fn append(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) -> Result<()> {
         let text = self.normalise(text, prefix)?;
-        let best = self.search(&text);
+        let best = self.search(&text)?;
         let first = ids.len();
         let mut at = text.len();
         while at > 0 {
-            let Best { token, from, .. } = best[at];
+            let Best { token, from } = best[at];
             // Neighbouring unknown characters are one unknown token.
             if token != self.unknown || ids.len() == first || ids.last() != Some(&token) {
                 ids.push(token);
@@ -83,33 +89,48 @@ impl Unigram {
     }
 
     /// The best way to each place of `text`.
-    fn search(&self, text: &[u8]) -> Vec<Best> {
-        let mut best = vec![Best { token: self.unknown, from: 0, score: f64::NEG_INFINITY }; text.len() + 1];
-        best[0].score = 0.0;
-        let mut at = 0;
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for a vocabulary that takes too many steps.
+    fn search(&self, text: &[u8]) -> Result<Vec<Best>> {
+        let mut best = vec![Best { token: self.unknown, from: 0 }; text.len() + 1];
+        // Scores of the places from `at` on, as far as tokens reach.
+        let mut scores = VecDeque::from([0.0]);
+        let limit = text.len().saturating_mul(STEPS_PER_BYTE).saturating_add(STEPS);
+        let (mut at, mut steps) = (0, 0);
         while at < text.len() {
             let width = width(text[at]).min(text.len() - at);
-            let here = best[at].score;
+            let here = scores[0];
             let mut offer = |end: usize, token: u32, score: f64| {
-                if score > best[end].score {
-                    best[end] = Best { token, from: at as u32, score };
+                if scores.len() <= end - at {
+                    scores.resize(end - at + 1, f64::NEG_INFINITY);
+                }
+                if score > scores[end - at] {
+                    scores[end - at] = score;
+                    best[end] = Best { token, from: at as u32 };
                 }
             };
             let (mut node, mut known) = (ROOT, false);
             for (end, &byte) in text.iter().enumerate().skip(at) {
                 let Some(next) = self.tokens.step(node, byte) else { break };
                 node = next;
+                steps += 1;
                 if let Some(token) = self.tokens.value(node) {
                     known |= end + 1 - at == width;
                     offer(end + 1, token, here + f64::from(self.scores[token as usize]));
                 }
             }
+            if steps > limit {
+                let what = "steps through a vocabulary whose tokens begin with each other".into();
+                return Err(Error::Limit { what, value: steps as u64, limit: limit as u64 });
+            }
             if !known {
                 offer(at + width, self.unknown, here + self.unknown_score);
             }
+            scores.drain(..width.min(scores.len()));
             at += width;
         }
-        best
+        Ok(best)
     }
 
     /// Replaces characters by the map and spaces by U+2581, with one before the first word (of each, where spaces are

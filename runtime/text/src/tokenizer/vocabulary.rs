@@ -77,6 +77,22 @@ impl Model {
     }
 }
 
+/// Key of the ids of added tokens that take the white space before them. It is loam's: other programs do without.
+pub const LSTRIP_KEY: &str = "loam.tokenizer.lstrip_token_ids";
+/// Key of the ids of added tokens that take the white space after them.
+pub const RSTRIP_KEY: &str = "loam.tokenizer.rstrip_token_ids";
+/// Key of the ids of end tokens besides those that `tokenizer.ggml.*` has keys for.
+pub const ENDS_KEY: &str = "loam.tokenizer.end_token_ids";
+
+/// Added tokens that take the white space beside them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strips {
+    /// Ids of those that take what is before them.
+    pub left: Vec<u32>,
+    /// Ids of those that take what is after them.
+    pub right: Vec<u32>,
+}
+
 /// The `tokenizer.ggml.*` keys.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
@@ -115,8 +131,10 @@ pub struct Vocabulary {
     pub remove_extra_whitespaces: bool,
     /// `precompiled_charsmap` of [`Model::Unigram`].
     pub charsmap: Vec<u8>,
-    /// `general.name`: llama.cpp knows by it which tokens take the white space after them.
-    pub name: String,
+    /// [`LSTRIP_KEY`] and [`RSTRIP_KEY`]; none if the file has neither.
+    pub strips: Option<Strips>,
+    /// [`ENDS_KEY`].
+    pub more_ends: Vec<u32>,
 }
 
 /// A vocabulary that passed its checks.
@@ -171,7 +189,7 @@ impl Vocabulary {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let name = gguf.str("tokenizer.ggml.model")?;
         let (model, pre) = match name {
-            "gpt2" => (Model::Bpe, gguf.str("tokenizer.ggml.pre")?),
+            "gpt2" => (Model::Bpe, gguf.opt_str("tokenizer.ggml.pre")?.ok_or_else(no_pre_tokenizer)?),
             "gemma4" => (Model::Bpe, "gemma4"),
             "llama" => (Model::Spm, ""),
             "t5" => (Model::Unigram, ""),
@@ -204,7 +222,11 @@ impl Vocabulary {
             add_space_prefix: gguf.opt_bool("tokenizer.ggml.add_space_prefix")?,
             remove_extra_whitespaces: gguf.opt_bool("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
             charsmap: charsmap(gguf)?,
-            name: gguf.opt_str("general.name")?.unwrap_or_default().to_owned(),
+            strips: match (ids(gguf, LSTRIP_KEY)?, ids(gguf, RSTRIP_KEY)?) {
+                (None, None) => None,
+                (left, right) => Some(Strips { left: left.unwrap_or_default(), right: right.unwrap_or_default() }),
+            },
+            more_ends: ids(gguf, ENDS_KEY)?.unwrap_or_default(),
         })
     }
 
@@ -232,7 +254,8 @@ impl Vocabulary {
         let named =
             [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("eom", self.eom), ("unknown", self.unknown)];
         let fill_in = FILL_IN_KEYS.iter().zip(self.fill_in).map(|(key, id)| (*key, id));
-        for (key, id) in named.into_iter().chain(fill_in) {
+        let more = self.more_ends.iter().map(|&id| ("end", Some(id)));
+        for (key, id) in named.into_iter().chain(fill_in).chain(more) {
             if let Some(id) = id.filter(|&id| id as usize >= self.tokens.len()) {
                 let count = self.tokens.len();
                 return Err(wrong(format!("{key}_token_id is {id}, but there are {count} tokens")));
@@ -345,10 +368,26 @@ impl Vocabulary {
         if strips || self.model != Model::Bpe {
             text(&format!("{strips} {:?} {:?} {}", self.unknown, self.add_space_prefix, self.remove_extra_whitespaces));
         }
+        if let Some(Strips { left, right }) = &self.strips {
+            text(&format!("{left:?} {right:?}"));
+        }
         self.types.iter().for_each(|ty| hash.update(&ty.to_le_bytes()));
         self.scores.iter().for_each(|score| hash.update(&score.to_le_bytes()));
         hash.update(&self.charsmap);
         hash.hex()
+    }
+}
+
+fn no_pre_tokenizer() -> Error {
+    Error::Tokenizer(TokenizerProblem::NoPreTokenizer)
+}
+
+/// Ids under `key`; none if the file has no such key.
+fn ids(gguf: &Gguf, key: &str) -> Result<Option<Vec<u32>>> {
+    match gguf.metadata().get(key) {
+        None => Ok(None),
+        Some(Value::Array(Array::U32(ids))) => Ok(Some(ids.clone())),
+        Some(_) => Err(gguf.metadata_error(key, "is no array of ids").into()),
     }
 }
 

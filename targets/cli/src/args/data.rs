@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use loam::data::Mapping;
 use loam::train::Objective;
 
 use super::JsonArgs;
@@ -35,6 +36,13 @@ pub struct DataInspectArgs {
     /// Wrong data lines to put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip_bad: usize,
+    /// What the keys of the data stand for: prompt=instruction+input,completion=output, or
+    /// messages=conversations,role=from,content=value
+    #[arg(long, value_name = "KEY=KEYS,..")]
+    pub map: Option<Mapping>,
+    /// Take control tokens that trained answers spell (<think>, ..) as tokens, not as their letters
+    #[arg(long)]
+    pub control_tokens: bool,
     /// Show the first N examples only; all are counted
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use loam::data::Mapping;
 use loam::train::Objective;
 
 use super::values::{AdapterSpec, DataSpec, TokenList, above_zero, fraction, not_negative, objective};
@@ -132,6 +133,13 @@ pub struct EvalArgs {
     /// Wrong data lines to put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip_bad: usize,
+    /// What the keys of the data stand for: prompt=instruction+input,completion=output, or
+    /// messages=conversations,role=from,content=value
+    #[arg(long, value_name = "KEY=KEYS,..")]
+    pub map: Option<Mapping>,
+    /// Take control tokens that trained answers spell (<think>, ..) as tokens, not as their letters
+    #[arg(long)]
+    pub control_tokens: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use loam::Targets;
 use loam::adapter::Tuning;
+use loam::data::Mapping;
 use loam::plan::Checkpointing;
 use loam::train::{Keep, Objective};
 
@@ -220,6 +221,13 @@ pub struct TrainArgs {
     /// Wrong data lines to put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip_bad: usize,
+    /// What the keys of the data stand for: prompt=instruction+input,completion=output, or
+    /// messages=conversations,role=from,content=value
+    #[arg(long, value_name = "KEY=KEYS,..")]
+    pub map: Option<Mapping>,
+    /// Take control tokens that trained answers spell (<think>, ..) as tokens, not as their letters
+    #[arg(long)]
+    pub control_tokens: bool,
     /// Write a page with curves, options and answers before and after
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,

@@ -25,7 +25,12 @@ fn inspect(args: &DataInspectArgs) -> Result {
     let base = model::base(&base)?;
     let context = model::context(&base, args.context)?;
     let records = args.objective.unwrap_or_else(|| dataset::objective(&args.file)).records;
-    let options = DataOptions { records, context, skip_bad: args.skip_bad, stride: None };
+    let options = DataOptions {
+        skip_bad: args.skip_bad,
+        control_tokens: args.control_tokens,
+        mapping: args.map.clone(),
+        ..DataOptions::new(records, context)
+    };
     let data = dataset::load(&base, std::slice::from_ref(&args.file), &options, output)?;
     let tokenizer = base.tokenizer()?;
     for (number, example) in data.examples.iter().enumerate().take(args.limit.unwrap_or(usize::MAX)) {
@@ -101,6 +106,6 @@ fn total(data: &Dataset, output: Output) -> Result {
         "event": "done", "records": data.notes.records, "examples": data.examples.len(), "tokens": tokens,
         "trained_tokens": trained, "truncated_examples": data.notes.truncated, "masked_examples": data.notes.masked,
         "divided_conversations": data.notes.divided, "unprompted_answers": data.notes.unprompted,
-        "endless_answers": data.notes.endless, "skipped_lines": data.notes.skipped,
+        "endless_answers": data.notes.endless, "spelled_control_tokens": data.notes.spelled, "skipped_lines": data.notes.skipped,
     }))
 }

@@ -2,6 +2,7 @@
 
 use loam::chat::Message;
 use loam::generate::{Session, fits, prompt};
+use loam::tokenizer::Tokenizer;
 use serde_json::json;
 
 use crate::answer::{Timed, answer};
@@ -10,13 +11,25 @@ use crate::failure::Result;
 use crate::model::{self, Adapters};
 use crate::output::{Output, printable};
 
+/// The tokens of a text that is continued as it is.
+fn raw(tokenizer: &Tokenizer, prompt: &str, output: Output) -> Result<Vec<u32>> {
+    let starts = tokenizer.bos().and_then(|bos| tokenizer.token(bos)).is_some_and(|bos| prompt.starts_with(bos));
+    if starts && tokenizer.adds_bos() {
+        output.warn("the prompt begins with the token that begins a text: no second one is added");
+    }
+    if tokenizer.adds_eos() {
+        output.warn("the base asks for an end token after texts: a prompt gets none, it is to be continued");
+    }
+    Ok(tokenizer.encode_prompt(prompt)?)
+}
+
 /// Runs the verb.
 pub fn run(args: &GenerateArgs) -> Result {
     let output = Output::new(args.json.json);
     let base = model::base_for_adapters(&args.base, args.origin)?;
     let tokenizer = base.tokenizer()?;
     let tokens = if args.raw {
-        tokenizer.encode(&args.prompt, true, true)?
+        raw(tokenizer, &args.prompt, output)?
     } else {
         prompt(&base, &[Message::new("user", args.prompt.as_str())])?
     };

@@ -29,8 +29,12 @@ pub fn run(PlanArgs { train: args, measure }: &PlanArgs) -> Result {
     // These are in the memory of a training too.
     base.tokenizer()?;
     base.template()?;
-    let loading =
-        DataOptions { skip_bad: args.skip_bad, ..DataOptions::new(objective.objective.records, options.context) };
+    let loading = DataOptions {
+        skip_bad: args.skip_bad,
+        control_tokens: args.control_tokens,
+        mapping: args.map.clone(),
+        ..DataOptions::new(objective.objective.records, options.context)
+    };
     let data = if args.data.is_empty() { None } else { Some(train::datasets(args, &base, &loading, output)?) };
     if let Some((data, held_out)) = &data {
         options = train::suited(options, args, &base, data, output)?.fitted(data, held_out.as_ref())?;

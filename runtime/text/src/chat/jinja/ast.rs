@@ -31,8 +31,10 @@ pub(super) enum Stmt {
     Macro(Arc<Macro>),
     /// `{% call(..) f(..) %}`: what `caller` is, and the call.
     Call(Arc<Macro>, Expr),
-    /// `{% generation %}` and `{% block %}`: a body as it is.
+    /// `{% block %}`: a body as it is.
     Body(Vec<Node>),
+    /// `{% generation %}`: what the assistant writes.
+    Generation(Vec<Node>),
     Do(Expr),
     Break,
     Continue,

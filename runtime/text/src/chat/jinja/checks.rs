@@ -10,7 +10,7 @@ use super::strings;
 use super::value::Value;
 
 /// All tests: for `is test`.
-const NAMES: [&str; 39] = [
+const NAMES: [&str; 38] = [
     "boolean",
     "callable",
     "containing",
@@ -40,7 +40,6 @@ const NAMES: [&str; 39] = [
     "none",
     "number",
     "odd",
-    "safe",
     "sameas",
     "sequence",
     "startingwith",
@@ -77,7 +76,7 @@ impl Renderer {
             "false" => matches!(value, Value::Bool(false)),
             "integer" | "int" => matches!(value, Value::Int(_)),
             "float" => matches!(value, Value::Float(_)),
-            "number" => matches!(value, Value::Int(_) | Value::Float(_)),
+            "number" => matches!(value, Value::Int(_) | Value::Float(_) | Value::Bool(_)),
             "string" => matches!(value, Value::Text(_)),
             "mapping" => matches!(value, Value::Map(_)),
             "iterable" => matches!(value, Value::List(_) | Value::Map(_) | Value::Text(_) | Value::Undefined),
@@ -88,7 +87,7 @@ impl Renderer {
             "even" => value.as_int().is_some_and(|number| number % 2 == 0),
             "lower" => text(strings::is_lower),
             "upper" => text(strings::is_upper),
-            "safe" | "escaped" => false,
+            "escaped" => matches!(value, Value::Text(text) if text.is_safe()),
             "filter" => text(filters::exists),
             "test" => text(|name| NAMES.contains(&name)),
             _ => return None,

@@ -148,7 +148,9 @@ impl Renderer {
                 let first = arguments.flag("first", false);
                 strings::indent(&text, &prefix, first, arguments.flag("blank", false))?
             }
-            "escape" | "e" | "forceescape" => strings::escape(&text)?,
+            "escape" | "e" if text.is_safe() => text,
+            "escape" | "e" | "forceescape" => strings::escape(&text)?.safe(),
+            "safe" => text.safe(),
             "center" => strings::pad(&text, arguments.size("width", 80)?, ' ', Ends::Both)?,
             "truncate" => self.truncate(&text, arguments)?,
             "format" => self.format(&text, arguments)?,
@@ -228,6 +230,9 @@ impl Renderer {
                 other => return Err(Fault::new(format!("a {} has no length", other.kind()))),
             },
             "bool" => Value::Bool(value.is_true()),
+            "int" | "float" if matches!(value, Value::Undefined) => {
+                return Err(Fault::new(format!("{name} of an undefined value")));
+            }
             "int" => self.int(value, arguments)?,
             "float" => match (value.as_float(), value) {
                 (Some(number), _) => Value::Float(number),
@@ -315,7 +320,12 @@ impl Renderer {
             Some("floor") => scaled.floor(),
             Some(_) => return Err(Fault::new("round: the method is common, ceil or floor")),
         };
-        Ok(Value::Float(rounded / scale))
+        let rounded = rounded / scale;
+        match (value, method) {
+            // A whole number stays one.
+            (Value::Int(_), None) if rounded.abs() < 1e18 => Ok(Value::Int(rounded as i128)),
+            _ => Ok(Value::Float(rounded)),
+        }
     }
 
     /// The value of an attribute path such as `a.b`, or of an index.
@@ -328,6 +338,9 @@ impl Renderer {
                 Ok(index) => Value::Int(i128::from(index)),
                 Err(_) => Value::text(name, &self.meter)?,
             };
+            if matches!(value, Value::Undefined) {
+                return Err(Fault::new("an attribute of an undefined value"));
+            }
             value = operators::item(&value, &key, &self.meter)?;
         }
         Ok(value)

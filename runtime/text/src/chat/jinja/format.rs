@@ -15,9 +15,13 @@ use super::value::Value;
 struct Spec {
     fill: Option<char>,
     align: Option<char>,
-    sign: bool,
+    /// What is before a number that is not negative.
+    sign: &'static str,
     zero: bool,
-    comma: bool,
+    /// What is between thousands.
+    comma: Option<char>,
+    /// `#`: numbers say their base.
+    based: bool,
     width: usize,
     precision: Option<usize>,
     kind: char,
@@ -44,12 +48,20 @@ fn write(value: &Value, spec: &Spec, out: &mut Builder, meter: &Rc<Meter>) -> Ou
     };
     let text = match spec.kind {
         'd' | 'i' | 'u' => int()?.to_string(),
-        'x' => format!("{:x}", int()?),
-        'X' => format!("{:X}", int()?),
-        'o' => format!("{:o}", int()?),
-        'b' => format!("{:b}", int()?),
+        'n' if !matches!(value, Value::Float(_)) => int()?.to_string(),
+        'x' | 'X' | 'o' | 'b' => based(int()?, spec),
+        'c' => match value {
+            Value::Text(text) if text.as_str().chars().count() == 1 => return out.push_text(text),
+            value => {
+                let code = value.as_int().and_then(|code| char::from_u32(u32::try_from(code).ok()?));
+                code.ok_or_else(|| Fault::new(format!("format: a {} is no character", value.kind())))?.to_string()
+            }
+        },
         'f' | 'F' => format!("{:.*}", precision.unwrap_or(6), float()?),
-        'e' => format!("{:.*e}", precision.unwrap_or(6), float()?),
+        'e' => exponential(float()?, precision.unwrap_or(6)),
+        'E' => exponential(float()?, precision.unwrap_or(6)).to_uppercase(),
+        'g' | 'n' => general(float()?, precision.unwrap_or(6)),
+        'G' => general(float()?, precision.unwrap_or(6)).to_uppercase(),
         '%' => format!("{:.*}%", precision.unwrap_or(6), float()? * 100.0),
         's' | 'r' => {
             let text = match spec.kind {
@@ -69,8 +81,8 @@ fn write(value: &Value, spec: &Spec, out: &mut Builder, meter: &Rc<Meter>) -> Ou
         other => return Err(Fault::unsupported(format!("format: unknown kind {other:?}"))),
     };
     let (minus, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
-    let sign = if minus.is_empty() && spec.sign { "+" } else { minus };
-    let digits = if spec.comma { grouped(digits) } else { digits.to_owned() };
+    let sign = if minus.is_empty() && spec.kind != 'c' { spec.sign } else { minus };
+    let digits = spec.comma.map_or_else(|| digits.to_owned(), |comma| grouped(digits, comma));
     if spec.zero && spec.align.is_none() {
         out.push_str(sign)?;
         out.repeat("0", spec.width.saturating_sub(sign.len() + digits.len()))?;
@@ -90,12 +102,48 @@ fn align(spec: &Spec, right: bool) -> Ends {
     }
 }
 
-fn grouped(digits: &str) -> String {
+/// An integer in another base.
+fn based(number: i128, spec: &Spec) -> String {
+    let (sign, size) = (if number < 0 { "-" } else { "" }, number.unsigned_abs());
+    let (prefix, digits) = match spec.kind {
+        'x' => ("0x", format!("{size:x}")),
+        'X' => ("0X", format!("{size:X}")),
+        'o' => ("0o", format!("{size:o}")),
+        _ => ("0b", format!("{size:b}")),
+    };
+    format!("{sign}{}{digits}", if spec.based { prefix } else { "" })
+}
+
+/// A number with an exponent of two digits or more, as C writes it.
+fn exponential(number: f64, precision: usize) -> String {
+    let text = format!("{number:.precision$e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+/// A number of so many digits, with an exponent where that is shorter, as C's `%g` writes it.
+fn general(number: f64, precision: usize) -> String {
+    let precision = precision.max(1);
+    let text = exponential(number, precision - 1);
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let trimmed = |digits: &str| match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => digits.to_owned(),
+    };
+    match exponent.parse::<i64>() {
+        Ok(power) if power < -4 || power >= precision as i64 => format!("{}e{exponent}", trimmed(digits)),
+        Ok(power) => trimmed(&format!("{number:.*}", (precision as i64 - 1 - power).max(0) as usize)),
+        Err(_) => text,
+    }
+}
+
+fn grouped(digits: &str, comma: char) -> String {
     let (whole, rest) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
     let mut out = String::new();
     for (i, digit) in whole.chars().enumerate() {
         if i > 0 && (whole.len() - i).is_multiple_of(3) {
-            out.push(',');
+            out.push(comma);
         }
         out.push(digit);
     }
@@ -131,7 +179,9 @@ pub(super) fn percent(format: &Text, values: &Value, meter: &Rc<Meter>) -> Outco
             rest = &rest[1..];
             match flag {
                 '-' => spec.align = Some('<'),
-                '+' => spec.sign = true,
+                '+' => spec.sign = "+",
+                ' ' if spec.sign.is_empty() => spec.sign = " ",
+                '#' => spec.based = true,
                 '0' => (spec.zero, spec.align) = (true, None),
                 _ => {}
             }
@@ -180,6 +230,7 @@ pub(super) fn braces(format: &Text, arguments: &mut Arguments, meter: &Rc<Meter>
         };
         rest = after;
         let (name, spec) = field.split_once(':').unwrap_or((field, ""));
+        let (name, conversion) = name.split_once('!').map_or((name, None), |(name, how)| (name, Some(how)));
         let value = match (name, name.parse::<usize>()) {
             ("", _) => {
                 next += 1;
@@ -189,13 +240,23 @@ pub(super) fn braces(format: &Text, arguments: &mut Arguments, meter: &Rc<Meter>
             (name, _) => named.iter().find(|(found, _)| &**found == name).map(|(_, value)| value),
         };
         let value = value.ok_or_else(|| Fault::new("format: a value is missing"))?;
-        write(value, &brace_spec(spec, value)?, &mut out, meter)?;
+        let converted = match conversion {
+            None => value.clone(),
+            Some("s") => Value::Text(display::text(value, meter)?),
+            Some("r") => {
+                let mut out = Builder::new(meter)?;
+                display::repr(value, &mut out)?;
+                Value::Text(out.finish())
+            }
+            Some(_) => return Err(Fault::unsupported("format: an unknown conversion")),
+        };
+        write(&converted, &brace_spec(spec, &converted)?, &mut out, meter)?;
     }
     out.push_text(&format.part(rest)?)?;
     Ok(out.finish())
 }
 
-/// `[[fill]align][+][0][width][,][.precision][kind]`
+/// `[[fill]align][sign][#][0][width][grouping][.precision][kind]`
 fn brace_spec(mut rest: &str, value: &Value) -> Outcome<Spec> {
     let mut spec = Spec::default();
     let mut characters = rest.chars();
@@ -215,10 +276,15 @@ fn brace_spec(mut rest: &str, value: &Value) -> Outcome<Spec> {
         }
         None => false,
     };
-    (spec.sign, spec.zero) = (flag('+'), flag('0'));
+    if flag('+') {
+        spec.sign = "+";
+    } else if flag(' ') {
+        spec.sign = " ";
+    }
+    (spec.based, spec.zero) = (flag('#'), flag('0'));
     spec.width = number(&mut rest)?.unwrap_or(0);
-    if let Some(after) = rest.strip_prefix(',') {
-        (spec.comma, rest) = (true, after);
+    if let Some(comma) = rest.chars().next().filter(|c| [',', '_'].contains(c)) {
+        (spec.comma, rest) = (Some(comma), &rest[1..]);
     }
     if let Some(after) = rest.strip_prefix('.') {
         rest = after;

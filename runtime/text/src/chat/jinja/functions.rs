@@ -30,6 +30,15 @@ impl Renderer {
                     Some(Value::Map(map)) => {
                         map.entries.iter().try_for_each(|(key, value)| out.insert(key.clone(), value.clone()))?;
                     }
+                    Some(pairs @ Value::List(_)) => {
+                        for pair in &pairs.items(&self.meter)?.items {
+                            let pair = pair.items(&self.meter)?;
+                            let [key, value] = &pair.items[..] else {
+                                return Err(Fault::new("dict of a list whose items are no pairs"));
+                            };
+                            out.insert(key.clone(), value.clone())?;
+                        }
+                    }
                     Some(other) => return Err(Fault::new(format!("dict of a {}", other.kind()))),
                     None => {}
                 }

@@ -24,7 +24,7 @@ pub(in crate::chat) type Outcome<T> = Result<T, Fault>;
 
 impl Fault {
     /// A fault at a place that is still to be named.
-    pub(super) fn new(message: impl Into<String>) -> Fault {
+    pub(in crate::chat) fn new(message: impl Into<String>) -> Fault {
         Fault { message: message.into(), line: None, unsupported: false }
     }
 

@@ -38,6 +38,7 @@ fn text_method(text: &Text, name: &str, arguments: &mut Arguments, meter: &Rc<Me
         "upper" => strings::upper(text)?,
         "lower" => strings::lower(text)?,
         "title" => strings::title_letters(text)?,
+        "swapcase" => strings::swapcase(text)?,
         "capitalize" => strings::capitalize(text)?,
         "replace" => {
             let (old, new) = (arguments.text("old")?, arguments.text("new")?);
@@ -70,6 +71,7 @@ fn text_method(text: &Text, name: &str, arguments: &mut Arguments, meter: &Rc<Me
                 "isalnum" => all(char::is_alphanumeric),
                 "isspace" => all(char::is_whitespace),
                 "isascii" => Value::Bool(s.is_ascii()),
+                "istitle" => Value::Bool(strings::is_title(s)),
                 "islower" => Value::Bool(strings::is_lower(s)),
                 "isupper" => Value::Bool(strings::is_upper(s)),
                 _ => return Ok(None),
@@ -81,10 +83,10 @@ fn text_method(text: &Text, name: &str, arguments: &mut Arguments, meter: &Rc<Me
 
 fn padded(text: &Text, name: &str, arguments: &mut Arguments) -> Outcome<Text> {
     let width = arguments.size("width", 0)?;
-    let fill = match name {
-        "zfill" => '0',
-        _ => arguments.optional_text("fillchar")?.and_then(|fill| fill.as_str().chars().next()).unwrap_or(' '),
-    };
+    if name == "zfill" {
+        return strings::zero_filled(text, width);
+    }
+    let fill = arguments.optional_text("fillchar")?.and_then(|fill| fill.as_str().chars().next()).unwrap_or(' ');
     let ends = match name {
         "center" => Ends::Both,
         "ljust" => Ends::End,

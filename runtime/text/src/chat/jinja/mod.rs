@@ -37,6 +37,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::tokenizer::{Content, Contents, Marks};
 use meter::Meter;
 use run::{Renderer, Scope};
 use text::{Builder, Source, Text};
@@ -45,6 +46,7 @@ use value::{Items, Map, Value};
 
 pub(super) use meter::{Fault, Outcome};
 pub use prefixes::Prefixes;
+pub use text::Part;
 pub(super) use text::Piece;
 
 /// Steps of a rendering. A chat of a hundred messages takes some ten thousand.
@@ -78,31 +80,66 @@ pub(super) enum Input<'i> {
     Bool(bool),
     Text(&'i str),
     /// Objects. The texts in message `i`, but for its role, become pieces of message `i`.
-    Messages(&'i [serde_json::Value]),
+    Messages(&'i [Given]),
     /// Any JSON. Its texts become pieces of no message.
     Json(&'i serde_json::Value),
 }
 
+/// A message as a template gets it.
+pub(super) struct Given {
+    /// An object.
+    pub(super) value: serde_json::Value,
+    /// Whether what it says may be control tokens.
+    pub(super) trusted: bool,
+}
+
 /// A rendered text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Rendered {
     /// The text.
     pub text: String,
     /// What comes from messages, in order.
     pub(super) pieces: Vec<Piece>,
+    /// What is inside `{% generation %}`, in order.
+    pub(super) generated: Vec<Range<usize>>,
+    /// User-defined tokens that the template writes as marks.
+    pub(super) marks: Option<Arc<Marks>>,
 }
 
 impl Rendered {
     /// The bytes of `range` that come from messages, counted from its start.
-    pub fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        clipped(&self.pieces, range).map(|piece| piece.start..piece.end).collect()
+    pub fn contents(&self, range: Range<usize>) -> Contents {
+        contents(&self.pieces, range, self.marks.clone())
+    }
+
+    /// The parts of message `message` that are written; with no message, those of none.
+    pub fn parts(&self, message: Option<usize>) -> Vec<Part> {
+        let of = self.pieces.iter().filter(|piece| piece.source.message.map(|found| found as usize) == message);
+        let mut parts: Vec<Part> = of.map(|piece| piece.source.part).collect();
+        parts.dedup();
+        parts
+    }
+
+    /// What the template marks as generated (`{% generation %}`) around what message `message` says, from the first
+    /// mark to the last one; none if it marks nothing of it.
+    pub fn generated(&self, message: usize) -> Option<Range<usize>> {
+        let said = self.said(message)?;
+        let mut marks = self.generated.iter().filter(|mark| mark.start < said.end && said.start < mark.end);
+        let first = marks.next()?.clone();
+        Some(marks.fold(first, |all, mark| all.start..mark.end.max(all.end)))
+    }
+
+    /// Whether the template marks anything as generated.
+    pub fn is_marked(&self) -> bool {
+        !self.generated.is_empty()
     }
 
     /// From the first to the last byte that message `message` says, in the last place where it is written: nothing of
     /// another message is between them.
     pub fn said(&self, message: usize) -> Option<Range<usize>> {
         let of = |piece: &&Piece| piece.source.message.is_some_and(|found| found as usize == message);
-        let mut said = self.pieces.iter().rev().skip_while(|p| !of(p)).take_while(of).filter(|piece| piece.source.said);
+        let mut said =
+            self.pieces.iter().rev().skip_while(|p| !of(p)).take_while(of).filter(|piece| piece.source.is_said());
         let last = said.next()?;
         Some(said.last().unwrap_or(last).start..last.end)
     }
@@ -120,7 +157,8 @@ impl Rendered {
             piece.end = piece.end.min(end);
             piece.start < piece.end
         });
-        Rendered { text: self.text[..end].to_owned(), pieces }
+        let (generated, marks) = (clipped_marks(&self.generated, 0..end).collect(), self.marks.clone());
+        Rendered { text: self.text[..end].to_owned(), pieces, generated, marks }
     }
 
     /// Where the last bytes that come from a message end, before byte `before`.
@@ -137,6 +175,19 @@ fn clipped(pieces: &[Piece], range: Range<usize>) -> impl Iterator<Item = Piece>
         end: piece.end.min(range.end) - range.start,
         source: piece.source,
     })
+}
+
+/// The parts of `marks` that are in `range`, counted from its start.
+fn clipped_marks(marks: &[Range<usize>], range: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
+    let inside = marks.iter().map(move |mark| mark.start.max(range.start)..mark.end.min(range.end));
+    inside.filter(|mark| mark.start < mark.end).map(move |mark| mark.start - range.start..mark.end - range.start)
+}
+
+/// What of the bytes of `range` messages brought in.
+fn contents(pieces: &[Piece], range: Range<usize>, marks: Option<Arc<Marks>>) -> Contents {
+    let foreign = clipped(pieces, range).filter(|piece| !piece.source.trusted);
+    let content = |piece: Piece| Content { range: piece.start..piece.end, answer: piece.source.answer };
+    Contents::new(foreign.map(content).collect(), marks)
 }
 
 impl Program {
@@ -159,7 +210,8 @@ impl Program {
         renderer.clock = self.clock;
         renderer.body(&self.body)?;
         let (text, pieces) = renderer.outputs.pop().ok_or_else(|| Fault::new("no output"))?.into_parts();
-        Ok(Rendered { text, pieces })
+        let generated = std::mem::take(&mut renderer.generated);
+        Ok(Rendered { text, pieces, generated, marks: None })
     }
 
     /// Renders prefixes of the conversation in `context`: the first k messages where `wanted[k]` says so. Those that
@@ -208,29 +260,72 @@ impl Renderer {
         let outputs = vec![Builder::new(&meter)?];
         let output_limit = bytes.saturating_mul(16).saturating_add(OUTPUT);
         let open = horizon.is_some();
-        let (locals, namespaces, clock) = (Vec::new(), Vec::new(), None);
-        Ok(Renderer { meter, root, locals, outputs, output_limit, namespaces, clock, open })
+        let (locals, namespaces, generated, clock) = (Vec::new(), Vec::new(), Vec::new(), None);
+        Ok(Renderer { meter, root, locals, outputs, output_limit, namespaces, generated, clock, open })
     }
 }
 
-/// Keys of a message that say whose it is, not what it says.
-const NAMES: [&str; 2] = ["name", "tool_call_id"];
+/// Which part of a message is under `key`.
+fn part_of(key: &str) -> Part {
+    match key {
+        "content" => Part::Content,
+        "reasoning_content" | "reasoning" | "thinking" => Part::Reasoning,
+        // They say whose it is, not what it says.
+        "name" | "tool_call_id" => Part::Name,
+        _ => Part::Other,
+    }
+}
+
+/// The calls of a message, each a part of its own.
+fn load_calls(calls: &[serde_json::Value], source: Source, meter: &Rc<Meter>) -> Outcome<Value> {
+    let mut out = Items::new(meter)?;
+    for (number, call) in calls.iter().enumerate() {
+        out.push(load_call(call, source, u16::try_from(number).unwrap_or(u16::MAX), meter)?)?;
+    }
+    out.list()
+}
+
+/// A call, or what is under `function` in it.
+fn load_call(call: &serde_json::Value, source: Source, number: u16, meter: &Rc<Meter>) -> Outcome<Value> {
+    let of = |part: Part| Some(Source { part, ..source });
+    let Some(object) = call.as_object() else { return json::load(call, of(Part::Call(number)), meter) };
+    let mut out = Map::new(meter)?;
+    for (key, value) in object {
+        let name = Value::Text(Text::from_source(key, of(Part::Call(number)), meter)?);
+        let value = match (key.as_str(), value) {
+            ("function", value) if value.get("function").is_none() => load_call(value, source, number, meter)?,
+            ("arguments", value) => json::load(value, of(Part::Arguments(number)), meter)?,
+            (_, value) => json::load(value, of(Part::Call(number)), meter)?,
+        };
+        out.insert(name, value)?;
+    }
+    Ok(Value::Map(Rc::new(out)))
+}
 
 fn load(input: &Input<'_>, meter: &Rc<Meter>) -> Outcome<Value> {
     match input {
         Input::None => Ok(Value::None),
         Input::Bool(value) => Ok(Value::Bool(*value)),
         Input::Text(text) => Value::text(text, meter),
-        Input::Json(json) => json::load(json, Some(Source { message: None, said: false }), meter),
+        Input::Json(json) => {
+            let source = Source { message: None, part: Part::Tools, trusted: false, answer: false };
+            json::load(json, Some(source), meter)
+        }
         Input::Messages(messages) => {
             let mut out = Items::new(meter)?;
-            for (i, message) in messages.iter().enumerate() {
+            for (i, Given { value, trusted }) in messages.iter().enumerate() {
                 let mut map = Map::new(meter)?;
-                for (key, value) in message.as_object().into_iter().flatten() {
-                    // The role is structure: templates make control tokens of it.
-                    let source = Source { message: Some(i as u32), said: !NAMES.contains(&key.as_str()) };
-                    let source = Some(source).filter(|_| key != "role");
-                    map.insert(Value::Text(Text::new(key, meter)?), json::load(value, source, meter)?)?;
+                let answer = value.get("role").and_then(serde_json::Value::as_str) == Some("assistant");
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    let part = part_of(key);
+                    let source = Source { message: Some(i as u32), part, trusted: *trusted, answer };
+                    let value = match (key.as_str(), value) {
+                        // The role is structure: templates make control tokens of it.
+                        ("role", value) => json::load(value, None, meter)?,
+                        ("tool_calls", serde_json::Value::Array(calls)) => load_calls(calls, source, meter)?,
+                        (_, value) => json::load(value, Some(source), meter)?,
+                    };
+                    map.insert(Value::Text(Text::new(key, meter)?), value)?;
                 }
                 out.push(Value::Map(Rc::new(map)))?;
             }

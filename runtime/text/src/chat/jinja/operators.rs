@@ -18,10 +18,13 @@ pub(super) fn binary(operator: Operator, left: &Value, right: &Value, meter: &Rc
             Ok(Value::Text(out.finish()))
         }
         (Operator::Add, Value::Text(left), Value::Text(right)) => {
+            let safe = left.is_safe() || right.is_safe();
             let mut out = Builder::new(meter)?;
-            out.push_text(left)?;
-            out.push_text(right)?;
-            Ok(Value::Text(out.finish()))
+            for text in [left, right] {
+                if safe && !text.is_safe() { out.push_text(&strings::escape(text)?)? } else { out.push_text(text)? }
+            }
+            let sum = out.finish();
+            Ok(Value::Text(if safe { sum.safe() } else { sum }))
         }
         (Operator::Add, Value::List(left), Value::List(right)) => {
             let mut out = Items::new(meter)?;

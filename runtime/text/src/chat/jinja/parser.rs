@@ -175,7 +175,7 @@ impl Parser<'_> {
                 let filters = self.filters()?;
                 return Ok(Stmt::Filter(filters, self.block("endfilter")?));
             }
-            "generation" => return Ok(Stmt::Body(self.block("endgeneration")?)),
+            "generation" => return Ok(Stmt::Generation(self.block("endgeneration")?)),
             "block" => {
                 self.name()?;
                 return Ok(Stmt::Body(self.block("endblock")?));

@@ -16,12 +16,15 @@ use super::run::{Flow, Renderer};
 use super::text::{Builder, Piece, Text};
 use super::turns::{Horizon, Turns, ahead};
 use super::value::{Loop, Value};
-use super::{Rendered, Variables, clipped};
+use super::{Rendered, Variables, clipped, clipped_marks, contents};
+use crate::tokenizer::{Contents, Marks};
 
 /// The renderings of prefixes of a conversation. All start with the same text, and each leaves it somewhere.
 pub struct Prefixes {
     text: String,
     pieces: Vec<Piece>,
+    generated: Vec<Range<usize>>,
+    pub(in crate::chat) marks: Option<Arc<Marks>>,
     /// By number of messages.
     ends: Vec<Option<End>>,
 }
@@ -32,6 +35,8 @@ struct End {
     at: usize,
     /// What follows.
     tail: Text,
+    /// Bytes of what follows that are inside `{% generation %}`.
+    generated: Vec<Range<usize>>,
 }
 
 impl Prefixes {
@@ -66,12 +71,14 @@ impl Prefixes {
                 _ => pieces.push(piece),
             }
         }
-        Some(Rendered { text, pieces })
+        let shifted = end.generated.iter().map(|mark| mark.start + end.at - from..mark.end + end.at - from);
+        let generated = clipped_marks(&self.generated, from..end.at).chain(shifted).collect();
+        Some(Rendered { text, pieces, generated, marks: self.marks.clone() })
     }
 
     /// The bytes of `range` of the common text that come from messages, counted from its start.
-    pub fn contents(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        clipped(&self.pieces, range).map(|piece| piece.start..piece.end).collect()
+    pub fn contents(&self, range: Range<usize>) -> Contents {
+        contents(&self.pieces, range, self.marks.clone())
     }
 
     /// Where the last bytes of the common text that come from a message end, before byte `before`.
@@ -104,7 +111,8 @@ impl Renderer {
             return Err(ahead());
         }
         let (text, pieces) = self.outputs.pop().ok_or_else(ahead)?.into_parts();
-        Ok(Prefixes { text, pieces, ends })
+        let generated = std::mem::take(&mut self.generated);
+        Ok(Prefixes { text, pieces, generated, marks: None, ends })
     }
 
     /// Runs statements up to the loop over the turns, and that; whether it was found. `rest` is what comes after.
@@ -204,15 +212,17 @@ impl Renderer {
         let state = self.state()?;
         let at = self.outputs.last().map_or(0, Builder::len);
         let outputs = std::mem::replace(&mut self.outputs, vec![Builder::new(&self.meter)?]);
+        let before = std::mem::take(&mut self.generated);
         run(self)?;
         let tail = self.outputs.pop().ok_or_else(ahead)?.finish();
         self.outputs = outputs;
+        let generated = std::mem::replace(&mut self.generated, before);
         self.root.variables = state.root;
         self.namespaces.drain(state.namespaces.len()..).for_each(|namespace| namespace.clear());
         for (namespace, entries) in self.namespaces.iter().zip(state.namespaces) {
             namespace.restore(entries);
         }
-        Ok(End { at, tail })
+        Ok(End { at, tail, generated })
     }
 
     fn state(&self) -> Outcome<State> {

@@ -59,6 +59,8 @@ pub(super) struct Renderer {
     pub(super) output_limit: usize,
     /// All of them: they may hold each other.
     pub(super) namespaces: Vec<Rc<Namespace>>,
+    /// Bytes of the output that are inside `{% generation %}`.
+    pub(super) generated: Vec<std::ops::Range<usize>>,
     /// What time it is, in seconds since 1970, if not what the system says.
     pub(super) clock: Option<u64>,
     /// Whether a variable may hold turns.
@@ -131,11 +133,32 @@ impl Renderer {
                 self.emit(|out| display::write(&value, out))?;
             }
             Stmt::Body(body) => return self.body(body),
+            Stmt::Generation(body) => {
+                let start = self.generation();
+                let flow = self.body(body)?;
+                self.generation_end(start)?;
+                return Ok(flow);
+            }
             Stmt::Do(expr) => drop(self.evaluate(expr)?),
             Stmt::Break => return Ok(Flow::Break),
             Stmt::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::Next)
+    }
+
+    /// Where `{% generation %}` begins, if that is in the output and not in something that is kept for later.
+    pub(super) fn generation(&self) -> Option<usize> {
+        (self.outputs.len() == 1).then(|| self.outputs[0].len())
+    }
+
+    /// Notes the bytes since `start` as generated.
+    pub(super) fn generation_end(&mut self, start: Option<usize>) -> Outcome<()> {
+        self.meter.step(1)?;
+        if let Some((start, end)) = start.zip(self.outputs.first().map(Builder::len)).filter(|(start, end)| start < end)
+        {
+            self.generated.push(start..end);
+        }
+        Ok(())
     }
 
     /// The body whose condition holds.
@@ -188,11 +211,16 @@ impl Renderer {
     }
 
     fn with(&mut self, values: &[(Target, Expr)], body: &[Node]) -> Outcome<Flow> {
+        // All values are those outside: none sees a variable that is set beside it.
+        let mut outside = Items::new(&self.meter)?;
+        for (_, expr) in values {
+            outside.push(self.evaluate(expr)?)?;
+        }
+        let outside = outside.list()?.items(&self.meter)?;
         let scope = Scope::new(&self.meter)?;
         self.scoped(scope, |renderer| {
-            for (target, expr) in values {
-                let value = renderer.evaluate(expr)?;
-                renderer.assign(target, value)?;
+            for ((target, _), value) in values.iter().zip(&outside.items) {
+                renderer.assign(target, value.clone())?;
             }
             renderer.body(body)
         })

@@ -44,7 +44,9 @@ impl Renderer {
         if !known.contains(&name) {
             return Ok(None);
         }
-        let items = value.items(&self.meter)?;
+        // As in Jinja, these give nothing for a value that is false: no tools, say.
+        let lenient = ["map", "select", "reject", "selectattr", "rejectattr"].contains(&name) && !value.is_true();
+        let items = if lenient { Value::Undefined.items(&self.meter)? } else { value.items(&self.meter)? };
         let items = &items.items[..];
         let mut out = Items::new(&self.meter)?;
         match name {
@@ -115,6 +117,16 @@ impl Renderer {
 
     /// What a value is sorted by: small letters unless case matters.
     fn sort_key(&self, item: &Value, attribute: Option<&Value>, case: bool) -> Outcome<Value> {
+        // Several attributes are compared in turn.
+        if let Some(Value::Text(paths)) = attribute
+            && paths.as_str().contains(',')
+        {
+            let mut keys = Items::new(&self.meter)?;
+            for path in paths.as_str().split(',') {
+                keys.push(self.sort_key(item, Some(&Value::text(path, &self.meter)?), case)?)?;
+            }
+            return keys.list();
+        }
         match self.keyed(item, attribute)? {
             Value::Text(text) if !case => strings::lower(&text).map(Value::Text),
             other => Ok(other),

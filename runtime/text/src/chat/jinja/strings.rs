@@ -50,6 +50,27 @@ pub(super) fn is_upper(text: &str) -> bool {
     text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)
 }
 
+/// Small letters as capitals, and capitals small.
+pub(super) fn swapcase(text: &Text) -> Outcome<Text> {
+    text.map(|c, push| {
+        let mut put = |c: char| push(c.encode_utf8(&mut [0; 4]));
+        if c.is_uppercase() { c.to_lowercase().try_for_each(&mut put) } else { c.to_uppercase().try_for_each(&mut put) }
+    })
+}
+
+/// Whether each run of letters begins with a capital, and has no other.
+pub(super) fn is_title(text: &str) -> bool {
+    let (mut before, mut any) = (false, false);
+    for c in text.chars() {
+        if c.is_uppercase() && before || c.is_lowercase() && !before {
+            return false;
+        }
+        before = c.is_uppercase() || c.is_lowercase();
+        any |= before;
+    }
+    any
+}
+
 /// The first letter as a capital, the others small.
 pub(super) fn capitalize(text: &Text) -> Outcome<Text> {
     cased(text, |first, _| first)
@@ -159,13 +180,25 @@ impl Parts<'_> {
     }
 }
 
+/// What ends a line for Python.
+fn is_line_end(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
 /// Lines without their ends, or with them.
 pub(super) fn lines(text: &Text, keep_ends: bool) -> Outcome<Value> {
     let mut out = Items::new(text.meter())?;
-    for line in text.as_str().split_inclusive('\n') {
-        let bare = line.strip_suffix('\n').unwrap_or(line);
-        let bare = bare.strip_suffix('\r').unwrap_or(bare);
-        out.push(Value::Text(text.part(if keep_ends { line } else { bare })?))?;
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let at = rest.find(is_line_end);
+        let bare = &rest[..at.unwrap_or(rest.len())];
+        let end = match at {
+            Some(at) if rest[at..].starts_with("\r\n") => at + 2,
+            Some(at) => at + rest[at..].chars().next().map_or(0, char::len_utf8),
+            None => rest.len(),
+        };
+        out.push(Value::Text(text.part(if keep_ends { &rest[..end] } else { bare })?))?;
+        rest = &rest[end..];
     }
     out.list()
 }
@@ -194,6 +227,16 @@ pub(super) fn indent(text: &Text, prefix: &Text, first: bool, blank: bool) -> Ou
         }
         out.push_text(&text.part(line)?)?;
     }
+    Ok(out.finish())
+}
+
+/// With zeros before its digits, so that it is `width` characters wide.
+pub(super) fn zero_filled(text: &Text, width: usize) -> Outcome<Text> {
+    let sign = usize::from(text.as_str().starts_with(['+', '-']));
+    let mut out = Builder::new(text.meter())?;
+    out.push_part(text, 0..sign)?;
+    out.repeat("0", width.saturating_sub(text.as_str().chars().count()))?;
+    out.push_part(text, sign..text.as_str().len())?;
     Ok(out.finish())
 }
 

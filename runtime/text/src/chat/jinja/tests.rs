@@ -9,6 +9,7 @@ fn render(source: &str) -> Result<Rendered, Fault> {
         json!({"role": "user", "content": "Why?"}),
         json!({"role": "assistant", "content": " <think>hm</think>So, x. ", "tool_calls": [{"name": "f", "arguments": {"k": "v"}}]}),
     ];
+    let messages = messages.map(|value| Given { value, trusted: false });
     let context = [("messages", Input::Messages(&messages)), ("tools", Input::None)];
     let program = Program { clock: Some(1_000_000_000), ..Program::new(source)? };
     program.render(&context, 2, 100)

@@ -13,8 +13,38 @@ const OVERHEAD: usize = 96;
 pub(in crate::chat) struct Source {
     /// Number of the message; none for tools.
     pub(in crate::chat) message: Option<u32>,
-    /// Whether they are what the message says, not a name that it goes by.
-    pub(in crate::chat) said: bool,
+    /// What of it they are.
+    pub(in crate::chat) part: Part,
+    /// Whether they may be control tokens, because whoever brought the message asked for it.
+    pub(in crate::chat) trusted: bool,
+    /// Whether the assistant says them.
+    pub(in crate::chat) answer: bool,
+}
+
+/// What of a message bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The content.
+    Content,
+    /// What the assistant thought.
+    Reasoning,
+    /// The call of a tool, counted from 0, but for its arguments.
+    Call(u16),
+    /// The arguments of a call.
+    Arguments(u16),
+    /// Another key of the message.
+    Other,
+    /// Names that the message goes by: nothing that it says.
+    Name,
+    /// Descriptions of tools: of no message.
+    Tools,
+}
+
+impl Source {
+    /// Whether they are what the message says.
+    pub(in crate::chat) fn is_said(self) -> bool {
+        !matches!(self.part, Part::Name | Part::Tools)
+    }
 }
 
 /// Bytes of a text that come from a message.
@@ -42,7 +72,11 @@ struct Buffer {
 
 /// A string. Whatever a template does with it, its pieces stay with the characters they belong to.
 #[derive(Clone)]
-pub(super) struct Text(Rc<Buffer>);
+pub(super) struct Text {
+    buffer: Rc<Buffer>,
+    /// Whether it is HTML: what is added to it is escaped.
+    safe: bool,
+}
 
 impl Text {
     /// A text of the template itself.
@@ -59,17 +93,28 @@ impl Text {
 
     /// The characters.
     pub(super) fn as_str(&self) -> &str {
-        &self.0.text
+        &self.buffer.text
+    }
+
+    /// The same text as HTML.
+    pub(super) fn safe(mut self) -> Text {
+        self.safe = true;
+        self
+    }
+
+    /// Whether it is HTML.
+    pub(super) fn is_safe(&self) -> bool {
+        self.safe
     }
 
     /// Where they come from.
     pub(super) fn pieces(&self) -> &[Piece] {
-        &self.0.pieces
+        &self.buffer.pieces
     }
 
     /// The meter that counts it.
     pub(super) fn meter(&self) -> &Rc<Meter> {
-        self.0.held.meter()
+        self.buffer.held.meter()
     }
 
     /// The bytes of `range`, which begins and ends between characters.
@@ -206,7 +251,7 @@ impl Builder {
 
     /// The text.
     pub(super) fn finish(self) -> Text {
-        Text(Rc::new(Buffer { text: self.text, pieces: self.pieces, held: self.held }))
+        Text { buffer: Rc::new(Buffer { text: self.text, pieces: self.pieces, held: self.held }), safe: false }
     }
 
     /// The text as it is handed out, with its pieces.

@@ -38,7 +38,13 @@ impl Set {
         }
         let records = args.objective.unwrap_or_else(|| dataset::objective(&spec.path)).records;
         let stride = args.stride.map(|stride| stride as usize);
-        let options = DataOptions { records, context, skip_bad: args.skip_bad, stride };
+        let options = DataOptions {
+            skip_bad: args.skip_bad,
+            stride,
+            control_tokens: args.control_tokens,
+            mapping: args.map.clone(),
+            ..DataOptions::new(records, context)
+        };
         let data = dataset::load(base, std::slice::from_ref(&spec.path), &options, output)?;
         let loss = metrics.iter().any(|metric| matches!(metric, MetricArg::Loss | MetricArg::Perplexity));
         let asked = metrics.contains(&MetricArg::LlamaPerplexity);
@@ -84,7 +90,9 @@ fn in_windows(
 /// Prompts and reference answers. The notes repeat those of the loss, unless prompts were too long for the model.
 fn pairs(args: &EvalArgs, base: &Base, spec: &DataSpec, told: &Notes, output: Output) -> Result<Pairs> {
     let limit = base.config().context;
-    let pairs = load_pairs(&spec.path, base.tokenizer()?, base.template()?, limit, args.skip_bad)?;
+    let options =
+        DataOptions { skip_bad: args.skip_bad, mapping: args.map.clone(), ..DataOptions::new(Records::Answers, limit) };
+    let pairs = load_pairs(&spec.path, base.tokenizer()?, base.template()?, &options)?;
     if pairs.notes.problems != told.problems {
         for warning in pairs.notes.warnings() {
             output.warn(&format!("{}: {warning}", spec.path.display()));
