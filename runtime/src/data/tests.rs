@@ -333,7 +333,7 @@ fn bad_files_name_file_and_line() {
     let text = load_with("a.txt", b"ab\ncd\xff", None, &options).unwrap_err().to_string();
     assert!(text.contains("a.txt:2: is not UTF-8"), "{text}");
     assert!(load_with("a.txt", b" \n", None, &options).unwrap_err().to_string().contains("is empty"));
-    assert!(load_with("a.csv", b"a", None, &options).unwrap_err().to_string().contains(".jsonl"));
+    assert!(load_with("a.xml", b"a", None, &options).unwrap_err().to_string().contains(".jsonl"));
     let missing = load(Path::new("no/such.jsonl"), &tokenizer(), None, &options);
     assert!(matches!(missing, Err(Error::File(loam_files::Error::Io { .. }))), "{missing:?}");
 }

@@ -210,7 +210,9 @@ impl Turn {
             // Both begin a turn; what comes after that header is the answer.
             let ended = plain.text.len() - plain.end_of_contents(plain.text.len());
             let common = common_header(header, written);
-            start = if common > ended { before + common } else { start };
+            // Where letters follow, it is another name that the turn has.
+            let named = header[common..].starts_with(char::is_alphanumeric);
+            start = if common > ended && !named { before + common } else { start };
         }
         // The template writes an answer otherwise than it asks for one: it is trained as it is written.
         let prompt = full.until(start);
