@@ -60,22 +60,36 @@ pub(super) struct Row {
 ///
 /// # Errors
 /// Line and problem: a row with another number of cells, a quote that does not end, a name that is there twice.
-pub(super) fn rows(text: &str, separator: char) -> Result<Vec<Row>, (usize, String)> {
+pub(super) fn rows(text: &str, separator: char) -> Result<Vec<Row>, BadRow> {
     let mut cells = Cells { rest: text, line: 1, separator };
-    let Some((_, names)) = cells.row()? else { return Ok(Vec::new()) };
+    let Some(Cut { cells: names, .. }) = cells.row()? else { return Ok(Vec::new()) };
     if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-        return Err((1, format!("the column {:?} is there twice", twice.1)));
+        return Err(BadRow { line: 1, problem: format!("the column {:?} is there twice", twice.1) });
     }
     let mut out = Vec::new();
-    while let Some((line, row)) = cells.row()? {
+    while let Some(Cut { line, cells: row }) = cells.row()? {
         if row.len() != names.len() {
-            return Err((line, format!("has {} cells, but there are {} columns", row.len(), names.len())));
+            let problem = format!("has {} cells, but there are {} columns", row.len(), names.len());
+            return Err(BadRow { line, problem });
         }
         let entries = names.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
         let object: serde_json::Map<_, _> = entries.map(|(name, cell)| (name.clone(), cell.into())).collect();
         out.push(Row { line, object: serde_json::Value::Object(object).to_string() });
     }
     Ok(out)
+}
+
+/// What is wrong with a row.
+#[derive(Debug)]
+pub(super) struct BadRow {
+    pub(super) line: usize,
+    pub(super) problem: String,
+}
+
+/// The cells of a row.
+struct Cut {
+    line: usize,
+    cells: Vec<String>,
 }
 
 struct Cells<'t> {
@@ -86,7 +100,7 @@ struct Cells<'t> {
 
 impl Cells<'_> {
     /// The next row that is not blank, with its line.
-    fn row(&mut self) -> Result<Option<(usize, Vec<String>)>, (usize, String)> {
+    fn row(&mut self) -> Result<Option<Cut>, BadRow> {
         while let Some(after) = self.rest.strip_prefix("\r\n").or_else(|| self.rest.strip_prefix('\n')) {
             (self.rest, self.line) = (after, self.line + 1);
         }
@@ -95,7 +109,7 @@ impl Cells<'_> {
         }
         let (line, mut cells) = (self.line, Vec::new());
         loop {
-            cells.push(self.cell().map_err(|problem| (line, problem))?);
+            cells.push(self.cell().map_err(|problem| BadRow { line, problem })?);
             match self.rest.strip_prefix(self.separator) {
                 Some(after) => self.rest = after,
                 None => break,
@@ -104,7 +118,7 @@ impl Cells<'_> {
         let after = self.rest.strip_prefix('\r').unwrap_or(self.rest);
         self.rest = after.strip_prefix('\n').unwrap_or(after);
         self.line += 1;
-        Ok(Some((line, cells)))
+        Ok(Some(Cut { line, cells }))
     }
 
     fn cell(&mut self) -> Result<String, String> {
@@ -165,7 +179,7 @@ mod tests {
         for (text, problem) in
             [("a,b\n1", "1 cells"), ("a\n\"x", "does not end"), ("a,a\n", "twice"), ("a\n\"x\"y", "follows")]
         {
-            assert!(rows(text, ',').unwrap_err().1.contains(problem), "{text}");
+            assert!(rows(text, ',').unwrap_err().problem.contains(problem), "{text}");
         }
     }
 }

@@ -283,7 +283,7 @@ fn each_line(path: &Path, mut take: impl FnMut(usize, &[u8]) -> Result<()>) -> R
     } else {
         let text = utf8(path, content)?;
         let separator = if ending == "tsv" { '\t' } else { ',' };
-        for row in items::rows(text, separator).map_err(|(line, problem)| bad(path, line, problem))? {
+        for row in items::rows(text, separator).map_err(|row| bad(path, row.line, row.problem))? {
             take(row.line, row.object.as_bytes())?;
         }
     }
