@@ -400,6 +400,6 @@ mod tests {
             special.spelled(text, contents).into_iter().map(|entry| entry.text.clone()).collect()
         };
         assert_eq!(texts("<e><ee><u><e>", &[of(0..7)]), ["<e>", "<ee>"]);
-        assert_eq!(texts("<e>", &[]), [String::new(); 0]);
+        assert!(texts("<e>", &[]).is_empty());
     }
 }
