@@ -1,5 +1,5 @@
 //! Which model an adapter or a checkpoint belongs to, apart from which bytes: another quantisation runs, another model
-//! is refused by the name of what differs, and a run is gone on with on the very same base only.
+//! is refused by the name of what differs, and a run is continued on the very same base only.
 
 use std::path::{Path, PathBuf};
 

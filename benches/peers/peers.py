@@ -2,7 +2,7 @@
 
 `need("torch", "peft")` in front of a script's other imports sees to it that they are there: where one is missing it makes a virtual
 environment (`target/peers`, or the folder that LOAM_PEERS names), installs them with pip, and runs the script again in there. A
-package that is there in another version is used, and told of. pip's own settings say where packages come from (on Linux torch may
+package that is there in another version is used, and reported. pip's own settings say where packages come from (on Linux torch may
 bring some gigabytes of libraries for GPUs).
 
     python3 benches/peers/peers.py            # makes the environment with all packages

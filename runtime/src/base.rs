@@ -109,7 +109,7 @@ impl Base {
     }
 
     /// Stops the clock of the chat template at `clock` seconds since 1970: training renders all conversations, and
-    /// those of a run that is gone on with later, at one time.
+    /// those of a run that is continued later, at one time.
     ///
     /// # Errors
     /// As [`Self::template`].

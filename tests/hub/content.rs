@@ -172,7 +172,7 @@ fn passing_troubles_pass() {
         assert_eq!(server.requests().len(), 4);
         let server = Server::start(move |_, _| Reply::new(code, "busy").header("retry-after", "86400"));
         refused(&server, |problem| matches!(problem, HubProblem::Status { .. }));
-        assert_eq!(server.requests().len(), 1, "nobody waits a day");
+        assert_eq!(server.requests().len(), 1, "it does not wait a day");
     }
 }
 

@@ -177,8 +177,10 @@ pub fn interrupted(kept: &[PathBuf]) {
     let Some(first) = kept.iter().find(|path| path.extension().is_some_and(|e| e == "loam-part")) else { return };
     let first = escape(&first.to_string_lossy());
     // The program ends; that standard error is closed cannot be shown.
-    let _ =
-        writeln!(std::io::stderr().lock(), "interrupted: the same command goes on with {first}; --restart begins anew");
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "interrupted: the same command continues with {first}; --restart starts over"
+    );
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn hub(problem: &loam_convert::hub::HubProblem) -> Option<String> {
     use loam_convert::hub::HubProblem as P;
     let hint = match problem {
         P::Network(_) | P::Timeout(_) | P::Short { .. } => {
-            "check the network, the proxy and --endpoint; what came so far is kept, pulling again goes on from there"
+            "check the network, the proxy and --endpoint; what came so far is kept, pulling again continues from there"
         }
         P::Digest { .. } | P::Length { .. } => {
             "the server or something on the way sends wrong bytes; try another --endpoint"
@@ -96,15 +96,15 @@ pub fn runtime(error: &loam::Error) -> Option<String> {
         E::File(error) => return file(error),
         E::Text(error) => return text(error),
         E::Data { line, problem, .. } => return data(*line, problem),
-        E::CheckpointMismatch { .. } => "give what the run was started with, or another --checkpoint-dir to begin anew",
+        E::CheckpointMismatch { .. } => "give what the run was started with, or another --checkpoint-dir to start over",
         E::Checkpoint { problem: CheckpointProblem::NotAsked, .. } => {
-            "--resume goes on from it; another --checkpoint-dir begins anew"
+            "--resume continues from it; another --checkpoint-dir starts over"
         }
         E::Checkpoint { problem: CheckpointProblem::Version { .. }, .. } => {
-            "finish the run with the version of loam that began it, or begin anew in another --checkpoint-dir"
+            "finish the run with the version of loam that began it, or start over in another --checkpoint-dir"
         }
-        E::Checkpoint { .. } => "`loam inspect FILE` shows what is left of it; another --checkpoint-dir begins anew",
-        E::Stopped { checkpoint: Some(_), .. } => "the same command with --resume goes on",
+        E::Checkpoint { .. } => "`loam inspect FILE` shows what is left of it; another --checkpoint-dir starts over",
+        E::Stopped { checkpoint: Some(_), .. } => "the same command with --resume continues",
         E::Stopped { .. } => "--checkpoint-dir DIR keeps what is done",
         E::Device { problem: DeviceProblem::Precision { .. }, .. } => {
             "use --precision f32, or a device whose features name the precision in `loam devices`"
@@ -232,7 +232,7 @@ fn data(line: usize, problem: &DataProblem) -> Option<String> {
 fn part(path: &Path, error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind as K;
     let full = matches!(error.kind(), K::StorageFull | K::QuotaExceeded | K::FileTooLarge);
-    if full { Some("free some space and pull again: it goes on where it ended".to_owned()) } else { io(path, error) }
+    if full { Some("free some space and pull again: it continues where it ended".to_owned()) } else { io(path, error) }
 }
 
 /// What to do about a failed system call on `path`.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, Result};
 use crate::prediction;
 
-/// Longest log that is gone on with: a million steps.
+/// Longest log that is continued: a million steps.
 const LIMIT: u64 = 1 << 28;
 
 /// An event as `--log` and `--json` write it, if they do.
@@ -71,7 +71,7 @@ fn with(metrics: &[Metric], mut object: Value) -> Value {
 pub struct Log {
     path: PathBuf,
     file: BufWriter<File>,
-    /// What was there before and may be gone on with, until it is known how much of it.
+    /// What was there before and may be continued, until it is known how much of it.
     before: Vec<u8>,
     resume: bool,
 }
@@ -155,8 +155,9 @@ mod tests {
             Log::create(&path, true).expect("opened").write(&resumed(evaluated)).expect("cut");
             assert_eq!(std::fs::read_to_string(&path).expect("readable"), expected);
         }
-        let mut anew = Log::create(&path, true).expect("opened");
-        anew.write(&Event::Evaluated { step: 0, metrics: Metrics { loss: 1.5, others: Vec::new() }, best: false })
+        let mut resumed = Log::create(&path, true).expect("opened");
+        resumed
+            .write(&Event::Evaluated { step: 0, metrics: Metrics { loss: 1.5, others: Vec::new() }, best: false })
             .expect("written");
         let text = std::fs::read_to_string(&path).expect("readable");
         assert_eq!(text.lines().count(), 1, "{text}");

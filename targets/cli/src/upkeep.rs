@@ -16,7 +16,7 @@ pub const EVERY: NonZeroU64 = NonZeroU64::new(10).unwrap();
 
 /// A run that is under way.
 enum UnderWay {
-    /// One that can be gone on with: a signal stops it.
+    /// One that can be continued: a signal stops it.
     Kept(Control),
     /// One that a signal ends with all it did.
     Lost,
@@ -108,7 +108,7 @@ pub fn stop() -> bool {
             true
         }
         Some(UnderWay::Lost) => {
-            let told = "stopped: nothing of the training was kept; with --checkpoint-dir DIR it can be gone on with";
+            let told = "stopped: nothing of the training was kept; with --checkpoint-dir DIR it can be continued";
             let _ = writeln!(std::io::stderr().lock(), "{told}");
             false
         }

@@ -118,7 +118,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
             assert!(told.success());
             assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            if said.contains("--resume goes on") {
+            if said.contains("--resume continues") {
                 stopped += 1;
                 assert!(said.contains("stopped after"), "{said}");
                 assert!(folder.path().join("state").read_dir().expect("folder").count() > 0);
@@ -161,12 +161,12 @@ fn checkpoints_are_looked_after() {
     let saved = first.objects().iter().filter(|object| object["event"] == "checkpoint").count();
     assert_eq!(saved, 2, "after step 10 and at the end");
     let lines = fs::read_to_string(&log).expect("a log");
-    run(&line, &paths).bad(1, &["not asked", "--resume goes on"]);
+    run(&line, &paths).bad(1, &["not asked", "--resume continues"]);
     run(&format!("{line} --resume --clip 0.5"), &paths).bad(1, &["another run", "--clip is 1, now it is 0.5"]);
     let again = run(&format!("{line} --resume --json"), &paths).good();
     let resumed = again.objects().into_iter().find(|object| object["event"] == "resumed").expect("told");
     assert_eq!(resumed["step"], 12);
-    assert_eq!(fs::read_to_string(&log).expect("a log"), lines, "the log is gone on with");
+    assert_eq!(fs::read_to_string(&log).expect("a log"), lines, "the log is continued");
     let newest = state.join("checkpoint-00000002.gguf");
     let shown = run("inspect {} --json", &[&newest]).good().result();
     assert_eq!((&shown["kind"], &shown["checkpoint"]["steps"]), (&"checkpoint".into(), &"12".into()));

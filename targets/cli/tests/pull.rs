@@ -257,7 +257,7 @@ fn a_full_disk_keeps_what_came_and_says_so() {
     }
     let (stdout, stderr) = ended(&limited.output().expect("starts"), 1);
     assert_eq!(stdout, "");
-    assert!(stderr.contains(".part") && stderr.contains("goes on where it ended"), "{stderr}");
+    assert!(stderr.contains(".part") && stderr.contains("continues where it ended"), "{stderr}");
     assert!(
         !folder.path().join("here/tokenizer.json").exists() || !folder.path().join("here/model.safetensors").exists()
     );

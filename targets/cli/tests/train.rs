@@ -68,7 +68,7 @@ fn the_report_of_a_resumed_run_is_that_of_the_whole() {
     fs::remove_file(state.join("checkpoint-00000003.gguf")).expect("the checkpoint behind step 6");
     fs::remove_file(&page).expect("removed");
     // What refuses a run is reported before the base is asked, and leaves no page.
-    run(&line, &paths).bad(1, &["not asked", "--resume goes on"]);
+    run(&line, &paths).bad(1, &["not asked", "--resume continues"]);
     run(&format!("{line} --resume --optim lion"), &paths).bad(1, &["its --optim is adamw, now it is lion"]);
     assert!(!page.exists());
     let told = run(&format!("{line} --resume"), &paths).good().stderr;

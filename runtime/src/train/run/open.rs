@@ -69,7 +69,7 @@ pub async fn open(job: &Job<'_>, info: &DeviceInfo, run: RunOptions) -> Result<S
     check_room(info, &memory)?;
     if let Some(budget) = job.options.budget.filter(|budget| memory.budget() > *budget) {
         let bytes = memory.budget();
-        notes.push(format!("the run goes on as it began, with {bytes} bytes instead of the {budget} of the budget"));
+        notes.push(format!("the run continues as it began, with {bytes} bytes instead of the {budget} of the budget"));
     }
     let checkpoint_every = run.checkpoints.as_ref().map(|checkpoints| checkpoints.every);
     let (resumed, state) = found.unzip();

@@ -76,7 +76,7 @@ fn a_space_goes_in_front_of_a_text_and_after_added_tokens() {
     assert_eq!(encode(&without, "a a", false), [a, space_a]);
     assert_eq!(Tokenizer::new(without).unwrap().decode(&[space_a]), " a");
     let mut stream = tokenizer.stream(&[a]);
-    assert_eq!(stream.push(space_a).as_deref(), Some(" a"), "the text goes on");
+    assert_eq!(stream.push(space_a).as_deref(), Some(" a"), "the text continues");
     stream = tokenizer.stream(&[user]);
     assert_eq!(stream.push(space_a).as_deref(), Some("a"));
 }

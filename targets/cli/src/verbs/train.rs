@@ -109,7 +109,7 @@ pub fn run(args: &TrainArgs) -> Result {
     failed.map_or(Ok(()), Err)
 }
 
-/// When the run began: now, or when the one began that is gone on with. In seconds since 1970.
+/// When the run began: now, or when the one began that is continued. In seconds since 1970.
 fn began(args: &TrainArgs) -> u64 {
     let folder = args.upkeep.checkpoint_dir.as_deref().filter(|_| args.upkeep.resume);
     folder.and_then(checkpoint::began).unwrap_or_else(chat::now)

@@ -93,7 +93,7 @@ impl Driver<'_> {
         match self.write().await {
             Err(error @ Error::File(loam_files::Error::Io { .. })) => {
                 let error = error.chain();
-                self.events.note(format!("no checkpoint was written, the run goes on without: {error}"));
+                self.events.note(format!("no checkpoint was written, the run continues without: {error}"));
                 Ok(())
             }
             written => written.map(drop),

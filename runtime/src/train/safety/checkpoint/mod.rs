@@ -62,12 +62,12 @@ pub struct Generations {
     newest: Option<u64>,
     /// Number of the next file.
     next: u64,
-    /// What is not as it was when the file that is gone on from was written, so that bits of the result may differ.
+    /// What is not as it was when the file that is continued from was written, so that bits of the result may differ.
     pub differences: Vec<String>,
     _lock: LockedFile,
 }
 
-/// What was found in a folder: the file that is gone on from and its state, and what was wrong with newer ones.
+/// What was found in a folder: the file that is continued from and its state, and what was wrong with newer ones.
 pub type Found = (Option<(PathBuf, State)>, Vec<String>);
 
 impl Generations {
