@@ -73,7 +73,10 @@ impl Client {
     /// # Errors
     /// [`Error::Argument`]: the endpoint, the token or a proxy of the environment is malformed.
     pub fn new(options: &Options) -> Result<Client> {
+        // One in a password with slashes is none of the host.
+        let plain = |url| if options.endpoint.contains('@') { Err("to an address with a user name") } else { Ok(url) };
         let endpoint = Url::parse(options.endpoint.trim_end_matches('/'))
+            .and_then(plain)
             .map_err(|why| Error::Argument(format!("the endpoint {:?} leads {why}", redacted(&options.endpoint))))?;
         let token = options.token.as_ref().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
         if token.as_ref().is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic())) {
