@@ -27,7 +27,7 @@ fn names(cell: &str) -> BTreeSet<String> {
 fn page() -> BTreeMap<(String, String), Fields> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/events.md")).expect("a page");
     let mut found = BTreeMap::new();
-    let (mut section, mut plan) = (String::new(), Fields::default());
+    let mut section = String::new();
     for line in text.lines() {
         if let Some(title) = line.strip_prefix("## ") {
             section = title.to_owned();
@@ -35,16 +35,10 @@ fn page() -> BTreeMap<(String, String), Fields> {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let [_, name, fields, sometimes, _] = cells[..] else { continue };
         let Some(name) = names(name).pop_first() else { continue };
-        let mut always = names(fields);
+        let always = names(fields);
         let open = fields.contains("metrics") && always.contains("loss") && always.len() < 9;
-        if always.remove("plan") {
-            always.extend(plan.always.clone());
-        }
         let all = always.union(&names(sometimes)).cloned().collect();
         let fields = Fields { always, all, open };
-        if name == "plan" {
-            plan = fields.clone();
-        }
         let key = match section.as_str() {
             "Results of one line" => (name, "done".to_owned()),
             _ => (section.clone(), name),
