@@ -216,7 +216,9 @@ fn data(line: usize, problem: &DataProblem) -> Option<String> {
     use DataProblem as P;
     let hint = match problem {
         P::Keys { mapping: Some(mapping), .. } => return Some(format!("--map {mapping} reads it so")),
-        P::Keys { .. } => "--map prompt=KEY,completion=KEY says what the keys stand for",
+        P::Keys { .. } => {
+            return Some(format!("{LINE_FORMAT}; --map prompt=KEY,completion=KEY says what other keys stand for"));
+        }
         P::Form(_) | P::NoUsableLine { .. } => LINE_FORMAT,
         P::NothingTrained { .. } => "raise --context, or see that the conversations have answers",
         P::Template(_) => {

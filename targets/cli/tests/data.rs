@@ -168,7 +168,11 @@ fn data_in_other_forms_is_named_and_mapped() {
     std::fs::write(&data, "[{\"prompt\":\"a\",\"completion\":\"b\"},\n{\"prompt\":\"c\",\"completion\":\"\"}]")
         .expect("writes");
     let refused = run("data inspect {} --model {}", &[&data, base()]);
-    assert!(refused.stderr.contains("line 2") && refused.stderr.contains("completion is empty"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("own.json:2") && refused.stderr.contains("completion is empty"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
@@ -178,7 +182,7 @@ fn control_tokens_in_answers_are_told_and_taken() {
     std::fs::write(&data, "{\"prompt\":\"a<|im_start|>\",\"completion\":\"b<|im_start|>c\"}\n").expect("writes");
     let plain = run("data inspect {} --model {} --json", &[&data, base()]).good();
     assert_eq!(plain.result()["spelled_control_tokens"], serde_json::json!({"<|im_start|>": 1}));
-    assert!(plain.stderr.contains("--control-tokens"), "{}", plain.stderr);
+    assert!(plain.stdout.contains("--control-tokens"), "{}", plain.stdout);
     let taken = run("data inspect {} --model {} --json --control-tokens", &[&data, base()]).good();
     assert_eq!(taken.result()["spelled_control_tokens"], serde_json::json!({}));
     let ids = |outcome: &support::Outcome| {

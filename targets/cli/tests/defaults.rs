@@ -64,7 +64,10 @@ fn a_context_that_no_row_needs_costs_nothing() {
     let (data, adapter) = (lines(folder.path(), 8), folder.path().join("a.gguf"));
     let plan = |flags: &str| {
         let line = format!("plan {{}} --data {{}} --device cpu --steps 2 --json {flags}");
-        run(&line, &[base(), &data]).good().result()
+        let mut plan = run(&line, &[base(), &data]).good().result();
+        // What else the machine does changes that.
+        plan.as_object_mut().expect("an object").remove("free_host_bytes");
+        plan
     };
     let long = plan("--context 512 --no-pack");
     let longest = number(&long, "context");

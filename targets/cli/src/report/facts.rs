@@ -27,6 +27,8 @@ pub fn options(args: &TrainArgs, options: &TrainOptions) -> Vec<(String, String)
         ("--chat-template", or(args.base.chat_template.as_deref().map(path), "of the model")),
         ("--data", paths(&args.data)),
         ("--skip-bad", args.skip_bad.to_string()),
+        ("--map", or(args.map.as_ref().map(ToString::to_string), "none")),
+        ("--control-tokens", if args.control_tokens { "on" } else { "off" }.to_owned()),
         ("--eval-data", file(&args.eval_data)),
         ("--eval-split", or(args.eval_split.map(|share| share.to_string()), "none")),
         ("--init", file(&args.init)),
@@ -97,8 +99,8 @@ mod tests {
         // The objective and the optimizer that look at the most options.
         let objective = ObjectiveOptions::new(&objective::DPO);
         let rows = super::options(args, &TrainOptions { optimizer: sgd, objective, ..TrainOptions::default() });
-        // Where results go, how they look, the other word for --pack, and what is let pass.
-        let others = ["output", "report", "log", "json", "resume", "tune", "no-pack", "any-base"];
+        // What the page begins with, where results go, how they look, the other word for --pack, and what is let pass.
+        let others = ["model", "output", "report", "log", "json", "resume", "tune", "no-pack", "any-base"];
         let command = TrainArgs::augment_args(clap::Command::new("train"));
         for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
             let shown = rows.iter().any(|(name, _)| name.strip_prefix("--") == Some(flag));

@@ -24,11 +24,13 @@ impl Outcome {
         self
     }
 
-    /// The run, which must have failed with `code`, said why on standard error only, and mention every one of `words`.
+    /// The run, which must have failed with `code`, said why on standard error (and with --json as an event), printed no
+    /// result, and mention every one of `words`.
     #[track_caller]
     pub fn bad(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        assert_eq!(self.stdout, "", "a failed run prints no result");
+        let no_result = |line: &str| serde_json::from_str(line).is_ok_and(|event: Value| event["event"] != "done");
+        assert!(self.stdout.lines().all(no_result), "a failed run prints no result: {}", self.stdout);
         assert!(self.stderr.contains("error:"), "{}", self.stderr);
         assert!(!self.stderr.contains('\x1b'), "no terminal, no color: {:?}", self.stderr);
         for word in words {
