@@ -12,8 +12,8 @@ pub mod gguf;
 pub mod importance;
 pub mod kind;
 pub mod option;
-pub mod sketch;
 pub mod threads;
 
 pub use bytes::{FileRange, ReadRange, SharedBytes};
 pub use error::{Error, GgufProblem, Result, TensorProblem};
+pub use gguf::sketch;

@@ -129,7 +129,8 @@ fn seen_of(r: &mut Recorder, label: &str, x: Tensor, l: LowRank) -> Tensor {
     l.dropout.map_or(x, |dropout| dropout.applied(r, label, x))
 }
 
-/// The half of [`low_rank_backward`] that knows nothing of x: dB += factor dyᵀ u, if it is trained, and du = scale dy B.
+/// The half of [`low_rank_backward`] that knows nothing of x: dB += factor dyᵀ u, if it is trained, and
+/// du = scale dy B.
 pub fn up_projection_backward(r: &mut Recorder, label: &str, u: Scaled, dy: Tensor, l: LowRank) -> Tensor {
     let du = r.temporary(u.tensor.rows, u.tensor.cols);
     product(r, label, (Operand::plain(dy), Operand::plain(l.b)), dy.cols, l.scale, du, false);

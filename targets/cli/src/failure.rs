@@ -8,7 +8,7 @@ use loam::data::Records;
 use loam::train::objective::ALL;
 use serde_json::json;
 
-use crate::output::{self, Output, escape};
+use crate::shown::{ascii_where_unsafe, escape, wants_json};
 use crate::{flag, hint, kind};
 
 /// Exit code of what a signal ended: 128 + SIGINT, as shells report it.
@@ -168,7 +168,9 @@ fn objectives_for(found: Records) -> String {
 pub fn event(kind: &str, message: &str, hint: Option<&str>) {
     // If standard output is closed, the exit code has to do.
     let told = json!({"event": "error", "kind": kind, "message": message, "hint": hint});
-    let _ = Output::new(output::wants_json()).object(&told);
+    if wants_json() {
+        let _ = writeln!(std::io::stdout().lock(), "{}", ascii_where_unsafe(&told.to_string()));
+    }
 }
 
 /// Says that a signal ended the work, and which files it has left for the next run of the same command.

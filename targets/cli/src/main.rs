@@ -36,6 +36,7 @@ mod prediction;
 mod recommendation;
 mod rejected;
 mod report;
+mod shown;
 mod signals;
 mod timing;
 mod upkeep;

@@ -10,6 +10,7 @@ mod file;
 mod getters;
 mod opened;
 mod read;
+pub mod sketch;
 mod split;
 mod types;
 mod value;
@@ -241,8 +242,8 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether a character can make a terminal or a reader see something else than is written: control characters, what has no
-/// width, what changes the direction of writing, line separators, tags and fillers. Not what selects a form of the
+/// Whether a character can make a terminal or a reader see something else than is written: control characters, what has
+/// no width, what changes the direction of writing, line separators, tags and fillers. Not what selects a form of the
 /// character before it, as in emoji.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()

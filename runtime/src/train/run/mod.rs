@@ -40,8 +40,8 @@ use crate::error::Result;
 /// # Errors
 /// Options or data that allow no training, a device failure, an adapter with values that are not finite; unless the
 /// options force it, a run that ends with losses or gradients that are not finite, or with a higher held-out loss than
-/// it began with, whose adapter comes in [`Event::Refused`]; [`Error::Stopped`](crate::Error::Stopped) if it was stopped; what opening the folder of checkpoints
-/// returns.
+/// it began with, whose adapter comes in [`Event::Refused`];
+/// [`Error::Stopped`](crate::Error::Stopped) if it was stopped; what opening the folder of checkpoints returns.
 pub async fn run(
     job: &Job<'_>,
     engine: &mut Engine,

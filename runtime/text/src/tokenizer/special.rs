@@ -17,7 +17,7 @@ use crate::Result;
 /// Whose bytes a token may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Structure: nobody's. It is looked for only where the caller says that the text has some.
+    /// Structure: of no message. It is looked for only where the caller says that the text has some.
     Control,
     /// Text to the model's file, but the chat template writes it as structure: the assistant's.
     Mark,
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(ids("aaaaaaa"), [2, 1, 0].map(Fragment::Token));
     }
 
-    /// 40,000 tokens that all occur, and a thousand that are beginnings of each other: sorting, not squaring.
+    /// 40,000 tokens that all occur, and a thousand that are prefixes of each other: sorting, not squaring.
     #[test]
     fn many_tokens_and_tokens_alike_take_little_time() {
         let many: Vec<String> = (0..40_000).map(|i| format!("<{i}>")).collect();

@@ -43,12 +43,9 @@ pub fn run(args: &TrainArgs) -> Result {
     let mut options = TrainOptions { adapter, objective, ..options(args, &base)? };
     let start = args.init.as_deref().map(|path| start(&base, path, output)).transpose()?;
     like(&mut options, start.as_ref(), args)?;
-    let loading = DataOptions {
-        skip_bad: args.skip_bad,
-        control_tokens: args.control_tokens,
-        mapping: args.map.clone(),
-        ..DataOptions::new(objective.objective.records, options.context)
-    };
+    let loading = DataOptions::new(objective.objective.records, options.context);
+    let loading = DataOptions { skip_bad: args.skip_bad, control_tokens: args.control_tokens, ..loading };
+    let loading = DataOptions { mapping: args.map.clone(), ..loading };
     let (data, held_out) = datasets(args, &base, &loading, output)?;
     if options.eval_every.is_some() && held_out.is_none() {
         return Err(Failure::Usage("--eval-every needs --eval-data or --eval-split".into()));

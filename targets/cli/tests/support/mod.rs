@@ -24,8 +24,8 @@ impl Outcome {
         self
     }
 
-    /// The run, which must have failed with `code`, said why on standard error (and with --json as an event), printed no
-    /// result, and mention every one of `words`.
+    /// The run, which must have failed with `code`, said why on standard error (and with --json as an event),
+    /// printed no result, and mention every one of `words`.
     #[track_caller]
     pub fn bad(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);

@@ -43,8 +43,8 @@ impl Driver<'_> {
         let OnDevice { trainer, batches, step, .. } = on(device)?;
         let number = progress.outcome.steps + 1;
         let options = &setup.options;
-        // Where the run ends with its time the rate falls over the steps that there is time for; one that is kept continues
-        // another day.
+        // Where the run ends with its time the rate falls over the steps that there is time for; one that is kept
+        // continues another day.
         let left = setup.deadline.steps_left(setup.began.elapsed(), lengths.done, lengths.steps);
         let total = left
             .filter(|_| lengths.done > 0 && setup.save.is_none())
