@@ -64,7 +64,8 @@ pub fn shard_paths(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The file beside the `first` shard of a set that says: all shards are complete, also those still called
-/// parts. It is there while a new set takes the place of an old one, so that readers see one of the two and not some of each.
+/// parts. It is there while a new set takes the place of an old one, so that readers see one of the two and not some
+/// of each.
 pub fn set_mark(first: &Path) -> PathBuf {
     with_suffix(first, ".loam-set")
 }

@@ -59,7 +59,8 @@ pub(super) fn forms(messages: &[Message]) -> Vec<Form> {
 
 impl Form {
     /// Whether `next` should be tried although this form was written as `text`: with opened arguments where the
-    /// template did not write the texts as they are, but quoted, and with empty contents where it may have written None.
+    /// template did not write the texts as they are, but quoted, and with empty contents where it may have written
+    /// None.
     pub(super) fn gives_way_to(self, next: Form, messages: &[Message], text: &str) -> bool {
         let opens = self.arguments == Arguments::AsTheyAre && next.arguments == Arguments::Opened;
         match (self.emptied == next.emptied, self.arguments == next.arguments) {
