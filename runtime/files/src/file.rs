@@ -125,9 +125,12 @@ static LIVE: Mutex<Vec<(PathBuf, bool)>> = Mutex::new(Vec::new());
 struct Live(PathBuf);
 
 impl Live {
-    fn new(path: PathBuf) -> Self {
-        LIVE.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), false));
-        Live(path)
+    /// The file at `path` that `make` makes, not to be missed by who removes all.
+    fn made<T>(path: &Path, make: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Self)> {
+        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = make()?;
+        live.push((path.to_owned(), false));
+        Ok((made, Live(path.to_owned())))
     }
 
     /// Whether the file survives [`remove_temporaries`].
@@ -144,14 +147,17 @@ impl Drop for Live {
 }
 
 /// Removes the temporary files of all unfinished [`AtomicFile`]s, and those [`PartialFile`]s that hold nothing to
-/// continue with: for programs that end on a signal, before they exit. Returns the files that were kept.
+/// continue with: for programs that end on a signal, before they exit. Returns the files that were kept. From then on who
+/// wants a temporary file waits for the end of the process: none is made that would be left.
 pub fn remove_temporaries() -> Vec<PathBuf> {
     let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
     for (path, _) in live.iter().filter(|(_, keep)| !keep) {
         // It may have been renamed into place a moment ago.
         let _ = fs::remove_file(path);
     }
-    live.iter().filter(|(_, keep)| *keep).map(|(path, _)| path.clone()).collect()
+    let kept = live.iter().filter(|(_, keep)| *keep).map(|(path, _)| path.clone()).collect();
+    std::mem::forget(live);
+    kept
 }
 
 /// Where an output goes: `path` with a symbolic link resolved; and the permissions of the file that is there now, if it
@@ -186,10 +192,14 @@ impl AtomicFile {
             let is_ours = Lock::of(file.file()) != Lock::Busy && same_file(file.file(), path);
             if is_ours { Ok(file) } else { Err(io::ErrorKind::AlreadyExists.into()) }
         };
+        // Held while it is made, so that it is not missed by who removes all.
+        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
         let made = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(folder_of(&target), make);
         let kept = made.and_then(|file| file.keep().map_err(|error| error.error));
         let (file, temporary) = kept.map_err(io_error("write", path))?;
-        let temporary = Temporary { live: Some(Live::new(temporary.clone())), path: temporary };
+        live.push((temporary.clone(), false));
+        drop(live);
+        let temporary = Temporary { live: Some(Live(temporary.clone())), path: temporary };
         let writer = BufWriter::with_capacity(1 << 20, file);
         Ok(AtomicFile { writer, temporary, target, path: path.to_owned() })
     }

@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use super::own::{Lock, open_own, same_file};
-use super::{Live, disk, folder_of, io_error, sync_folder, target_of};
+use super::{LIVE, Live, disk, folder_of, io_error, sync_folder, target_of};
 use crate::error::Result;
 
 /// Bytes that are written at a time.
@@ -56,9 +57,8 @@ impl PartialFile {
     pub fn open(path: &Path, length: u64) -> Result<PartialFile> {
         let (target, permissions) = target_of(path)?;
         let part = with_suffix(&target, ".loam-part");
-        let mut file = open_own(&part).map_err(io_error("write", path))?;
-        let live = Some(Live::new(part.clone()));
-        let finished = FinishedFile { part, target, path: path.to_owned(), live };
+        let (mut file, live) = Live::made(&part, || open_own(&part)).map_err(io_error("write", path))?;
+        let finished = FinishedFile { part, target, path: path.to_owned(), live: Some(live) };
         let cut = file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length)));
         cut.map_err(io_error("write", path))?;
         if let Some(permissions) = permissions {
@@ -162,6 +162,8 @@ impl LockedFile {
     pub fn open(path: &Path, suffix: &str) -> Result<LockedFile> {
         let own = with_suffix(&target_of(path)?.0, suffix);
         loop {
+            // Held while it is made, so that it is not missed by who removes all.
+            let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
             let file = open_own(&own).map_err(io_error("write", path))?;
             // File systems without locks: two at once are the user's mistake, not ours to find.
             if Lock::of(&file) == Lock::Busy {
@@ -170,7 +172,8 @@ impl LockedFile {
             }
             // The process that held it may have removed it in between: then the lock is on a file that has no name.
             if same_file(&file, &own) {
-                return Ok(LockedFile { file, live: Live::new(own.clone()), path: own });
+                live.push((own.clone(), false));
+                return Ok(LockedFile { file, live: Live(own.clone()), path: own });
             }
         }
     }
