@@ -147,7 +147,8 @@ impl Drop for Live {
 }
 
 /// Removes the temporary files of all unfinished [`AtomicFile`]s, and those [`PartialFile`]s that hold nothing to
-/// continue with: for programs that end on a signal, before they exit. Returns the files that were kept. From then on who
+/// continue with: for programs that end on a signal, before they exit. Returns the files that were kept. From then
+/// on who
 /// wants a temporary file waits for the end of the process: none is made that would be left.
 pub fn remove_temporaries() -> Vec<PathBuf> {
     let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
