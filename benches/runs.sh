@@ -20,5 +20,5 @@ done
 
 printf '== train q4_0, 20 steps of 4 x 256 tokens, rank 8 on all linear layers\n'
 "$loam" train "$work/q4_0.gguf" --data "$assets/demo/train.jsonl" --eval-data "$assets/demo/heldout.jsonl" \
-    -o "$work/adapter.gguf" --steps 20 --context 256 --batch 4 --rank 8 --lr 2e-3 --device "$device" 2> "$work/log" ||
+    -o "$work/adapter.gguf" --steps 20 --context 256 --pack --batch 4 --rank 8 --lr 2e-3 --device "$device" 2> "$work/log" ||
     { cat "$work/log" >&2; exit 1; }
