@@ -22,25 +22,29 @@ pub(super) fn elements(text: &[u8]) -> Result<Vec<Item>, String> {
     let end = text.trim_ascii_end().len() - 1;
     let (mut items, mut line) = (Vec::new(), 1 + count(&text[..first]));
     let (mut depth, mut quoted, mut escaped, mut start, mut begun) = (0usize, false, false, first, line);
-    for at in first..=end {
-        let byte = text[at];
+    // Nothing but white space since the element began.
+    let mut blank = true;
+    for (at, &byte) in text.iter().enumerate().take(end).skip(first) {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
             _ if quoted => {}
             b'[' | b'{' => depth += 1,
-            b'}' => depth = depth.saturating_sub(1),
-            b']' if at < end => depth = depth.saturating_sub(1),
-            b',' | b']' if depth == 0 => {
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
                 items.push(Item { line: begun, range: start..at });
                 (start, begun) = (at + 1, line);
             }
-            b'\n' if text[start..at].trim_ascii().is_empty() => begun = line + 1,
+            b'\n' if blank => begun = line + 1,
             _ => {}
         }
+        // A comma has begun the next one.
+        blank = start > at || blank && byte.is_ascii_whitespace();
         line += usize::from(byte == b'\n');
     }
+    // Also one that is cut short: it is the reader's to refuse, not to be left out.
+    items.push(Item { line: begun, range: start..end });
     items.retain(|item| !text[item.range.clone()].trim_ascii().is_empty());
     Ok(items)
 }
@@ -167,6 +171,8 @@ mod tests {
             .collect();
         assert_eq!(found, [(2, "{\"a\": [1, {\"b\": \"],\\\"\"}]}"), (4, "{\"c\": 2}")]);
         assert_eq!(elements(b"[]").unwrap(), []);
+        let cut = elements(b"[{\"a\": 1},\n{\"a\": \"cut}]").unwrap();
+        assert_eq!(cut.iter().map(|item| item.line).collect::<Vec<_>>(), [1, 2], "the last one is there to be refused");
         assert!(elements(b"{}").is_err() && elements(b"[").is_err() && elements(b"").is_err());
     }
 

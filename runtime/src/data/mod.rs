@@ -175,10 +175,6 @@ pub fn load(
             return Err(bad(path, 0, problem));
         }
     };
-    let mut dataset = dataset;
-    if options.control_tokens {
-        dataset.digest = sha256_hex(format!("{} control tokens", dataset.digest).as_bytes());
-    }
     if dataset.examples.is_empty() {
         let problem = match dataset.notes {
             Notes { records: 0, skipped: 0, .. } => DataProblem::Empty,
@@ -297,16 +293,23 @@ fn utf8<'b>(path: &Path, content: &'b [u8]) -> Result<&'b str> {
     })
 }
 
+/// The text of a file, without a byte order mark.
+///
+/// # Errors
+/// What is no text: a pointer of Git LFS, UTF-16, bytes that are no UTF-8.
+pub fn plain_text<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str> {
+    lines::check_start(path, bytes)?;
+    utf8(path, bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
+}
+
 fn load_text(path: &Path, encoder: &Encoder<'_>) -> Result<Dataset> {
     let wanted = encoder.options.records;
     if !wanted.takes(Records::Texts) {
         return Err(Error::Records { path: path.to_owned(), line: 0, found: Records::Texts, wanted });
     }
     let bytes = read_bounded(path, TEXT_LIMIT)?;
-    lines::check_start(path, &bytes)?;
     let digest = sha256_hex(&bytes);
-    let content = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let text = utf8(path, content)?;
+    let text = plain_text(path, &bytes)?;
     let (mut examples, mut notes) = (Vec::new(), Notes::default());
     if !text.trim().is_empty() {
         notes.records = 1;

@@ -90,9 +90,9 @@ pub(super) fn parse(line: &[u8], mapping: Option<&Mapping>) -> Result<Record, Da
 
 /// A line with other keys than ours, as `mapping` says what they are.
 fn mapped(text: &str, mapping: &Mapping) -> Result<Line, String> {
-    let line: serde_json::Map<_, _> = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
+    let line: serde_json::Map<_, _> = serde_json::from_str(text).map_err(|e| told(&e))?;
     let line = serde_json::Value::Object(mapping.apply(line));
-    object::read(line, "a line").map_err(|e| format!("unexpected value: {e}"))
+    object::read(line, "a line").map_err(|e| told(&e))
 }
 
 /// What is wrong with a line that has none of our forms: its keys, and how they could be mapped.
@@ -112,11 +112,14 @@ fn other_form(text: &str, problem: String) -> DataProblem {
 fn read(text: &str) -> Result<Line, String> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let line = object::read::<_, Line>(&mut reader, "a line").and_then(|line| reader.end().map(|()| line));
-    line.map_err(|e| {
-        // Every line is one document to the reader: its own "line 1" would contradict the line in the message.
-        let message = e.to_string().replace(" at line 1 column ", " at column ");
-        format!("{}: {message}", if e.is_data() { "unexpected value" } else { "not valid JSON" })
-    })
+    line.map_err(|e| told(&e))
+}
+
+/// What a reader says of a line. It is one document to the reader, whose own "line 1" would contradict the line in the
+/// message.
+fn told(error: &serde_json::Error) -> String {
+    let message = error.to_string().replace(" at line 1 column ", " at column ");
+    format!("{}: {message}", if error.is_data() { "unexpected value" } else { "not valid JSON" })
 }
 
 impl Line {

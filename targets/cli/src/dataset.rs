@@ -50,9 +50,7 @@ const MAX_TEXT: u64 = 1 << 30;
 pub fn tokens(base: &Base, path: &Path, output: Output) -> Result<Vec<u32>> {
     if objective(path).records == Records::Texts {
         let bytes = loam::file::read_bounded(path, MAX_TEXT)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| Failure::Usage(format!("{} is not UTF-8: {error}", path.display())))?;
-        return Ok(base.tokenizer()?.encode(&text, false, true)?);
+        return Ok(base.tokenizer()?.encode(data::plain_text(path, &bytes)?, false, true)?);
     }
     let options = DataOptions::new(Records::Answers, base.config().context);
     let data = load(base, &[path.to_owned()], &options, output)?;

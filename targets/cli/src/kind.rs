@@ -61,8 +61,8 @@ fn runtime(error: &loam::Error) -> &'static str {
 fn file(error: &loam_files::Error) -> &'static str {
     use loam_files::Error as E;
     match error {
-        E::Io { .. } => "file",
-        E::BaseMismatch { .. } => "mismatch",
+        E::Io { .. } | E::Changed { .. } | E::Cut { .. } => "file",
+        E::BaseMismatch { .. } | E::OtherWeights { .. } => "mismatch",
         E::NonFinite(_) => "training",
         E::Threads(_) | E::Limit { .. } => "memory",
         _ => "format",
@@ -81,7 +81,7 @@ fn converter(error: &loam_convert::Error) -> &'static str {
     use loam_convert::Error as E;
     match error {
         E::File(error) => file(error),
-        E::Io { .. } | E::Busy { .. } | E::Verify { .. } => "file",
+        E::Io { .. } | E::Busy { .. } | E::Verify { .. } | E::Kept { .. } => "file",
         E::Hub { .. } => "network",
         E::Argument(_) | E::Option(_) => USAGE,
         _ => "format",
